@@ -1,0 +1,111 @@
+//! What `windlass.hcl` and `*.windlass.hcl` say, typed. All of it is optional: the default value of [`Definitions`] is a
+//! repository that was never prepared.
+
+use crate::diagnostic::Span;
+use crate::id::StackId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Definitions {
+    /// `None` when no `project` block exists; the directory's name is used then.
+    pub project: Option<String>,
+    pub environments: Vec<Environment>,
+    pub teams: Vec<Team>,
+    pub stacks: Vec<StackDefinition>,
+    pub policies: Vec<PolicyDefinition>,
+}
+
+/// Glob patterns over stack ids (`*` within a segment, `**` over segments).
+pub type Globs = Vec<String>;
+
+/// `environment "production" { match = ["aws/**"]  approvals { … } }` inside `project`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Environment {
+    pub name: String,
+    /// Patterns over instance ids: a pattern with a bracket (`aws/**[tokyo]`) is matched against the instance, one without
+    /// against the stack.
+    pub matches: Globs,
+    /// `None`: the environment is not protected.
+    pub approvals: Option<ApprovalRule>,
+    pub span: Span,
+}
+
+/// `approvals { count = 1  from = [team.sre]  author_may_approve = false  unverified = true }`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApprovalRule {
+    /// How many different people; at least 1.
+    pub count: u32,
+    /// Names of teams whose members count; empty means anybody.
+    pub from: Vec<String>,
+    /// Whether the author of the change (of any commit in it) counts as one of them. Default: false.
+    pub author_may_approve: bool,
+    /// Whether approvals by unverified actors (operating-system users of a local run) count. Default: false.
+    pub unverified: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Team {
+    pub name: String,
+    /// Such as `github:org/team`, `oidc-group:sre`, `user:name`, `email:a@b.example`.
+    pub members: Vec<String>,
+    pub span: Span,
+}
+
+/// `stack "aws/cassandra" { … }`: only what discovery cannot know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StackDefinition {
+    pub id: StackId,
+    pub owner: Option<String>,
+    pub regions: Vec<String>,
+    /// Explicit instances, in source order; together with `regions` at most one of the two is given.
+    pub instances: Vec<InstanceDefinition>,
+    pub after: Vec<StackId>,
+    /// Variable files used by every instance, relative to the stack's directory.
+    pub var_files: Vec<String>,
+    /// Variables given to every instance.
+    pub variables: BTreeMap<String, serde_json::Value>,
+    /// `-backend-config` values of a partial backend configuration.
+    pub backend_config: BTreeMap<String, String>,
+    /// `terraform`, `tofu` or unset for what the stack's requirement says.
+    pub tool: Option<String>,
+    /// Environment variables that are passed through to terraform by name (credentials are never taken from elsewhere).
+    pub env: Vec<String>,
+    /// `false` takes the directory out of discovery.
+    pub enabled: bool,
+    pub span: Span,
+}
+
+/// `instance "tokyo" { workspace = "tokyo"  var_files = ["tokyo.tfvars"]  variables = { … }  backend_config = { … } }`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstanceDefinition {
+    pub key: String,
+    pub workspace: Option<String>,
+    pub var_files: Vec<String>,
+    pub variables: BTreeMap<String, serde_json::Value>,
+    pub backend_config: BTreeMap<String, String>,
+    pub span: Span,
+}
+
+/// `policy "no-public" { paths = ["policy/"]  match = ["aws/**"]  namespaces = ["main"]  enforcement = "deny" }`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyDefinition {
+    pub name: String,
+    /// Rego files or directories relative to the repository root.
+    pub paths: Vec<String>,
+    /// Stacks it judges; empty means all.
+    pub matches: Globs,
+    /// Rego packages without `data.`; empty means every package in `paths` that has a rule.
+    pub namespaces: Vec<String>,
+    pub enforcement: Enforcement,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Enforcement {
+    /// `deny` and `violation` block. The default.
+    Deny,
+    /// Everything it finds only warns.
+    Warn,
+}

@@ -1,0 +1,1 @@
+//! Order and reach in the graph of stacks, and which instances a change affects.

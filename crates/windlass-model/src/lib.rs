@@ -1,0 +1,16 @@
+//! The vocabulary of Windlass: identifiers, states, diagnostics, and every planner as a pure function.
+//!
+//! Nothing here knows about async, SQL, HTTP, the clock, files or HCL. Times are microseconds since the Unix epoch in UTC
+//! ([`Micros`]) and are always parameters.
+
+pub mod definition;
+pub mod diagnostic;
+pub mod effect;
+pub mod graph;
+pub mod id;
+pub mod review;
+pub mod run;
+pub mod stack;
+
+/// Microseconds since the Unix epoch, UTC.
+pub type Micros = i64;

@@ -1,0 +1,154 @@
+//! The review: one document for a whole change, from which every renderer draws.
+
+use crate::diagnostic::{Diagnostic, Span};
+use crate::effect::Effect;
+use crate::id::{InstanceId, RunId, StackId};
+use serde::{Deserialize, Serialize};
+
+/// Why an instance is in a review; from [`crate::graph`]'s affected planner. Sorted by instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Affected {
+    pub instance: InstanceId,
+    pub stack: StackId,
+    pub kind: AffectedKind,
+    /// At least one, each a complete chain from a changed path to the stack.
+    pub reasons: Vec<Reason>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum AffectedKind {
+    /// One of its inputs differs.
+    Changed,
+    /// It did not exist at the base.
+    New,
+    /// It exists at the base only.
+    Deleted,
+    /// Same state address as the stack that was at `from`.
+    Renamed { from: StackId },
+    /// No input differs, but a stack it reads from may change outputs.
+    Dependant,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Reason {
+    /// The changed path, or the upstream instance for a dependant.
+    pub cause: String,
+    /// `added`, `modified`, `deleted`, `renamed`, `type changed`, `upstream`.
+    pub change: String,
+    /// The links from the cause to the stack, outermost first, each one sentence with its place, e.g.
+    /// `module "vpc" (aws/network/main.tf:3)`; empty when the path is the stack's own.
+    pub chain: Vec<String>,
+}
+
+/// The document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Review {
+    pub run: RunId,
+    pub project: String,
+    /// What was asked for, e.g. `main` (a ref), and what it resolved to (40 or 64 hexadecimal digits).
+    pub base: Option<Revision>,
+    pub head: Revision,
+    /// The work tree differs from `head` in files that matter: such a review can be read but not approved.
+    pub dirty: Vec<String>,
+    /// Git identities (`Name <mail>`) of the commits between base and head.
+    pub authors: Vec<String>,
+    /// In graph order.
+    pub stacks: Vec<StackReview>,
+    /// Findings that belong to no single stack.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Digest of all policies that judged, hex SHA-256; of nothing when there is none.
+    pub policy_digest: String,
+    /// Digest of all effects, hex SHA-256.
+    pub effect_digest: String,
+    pub verdict: Verdict,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    pub name: String,
+    pub commit: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StackReview {
+    pub instance: InstanceId,
+    pub kind: AffectedKind,
+    pub reasons: Vec<Reason>,
+    /// Instances in this review it has to wait for.
+    pub after: Vec<InstanceId>,
+    pub environments: Vec<String>,
+    pub owner: Option<String>,
+    pub outcome: Outcome,
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Planned against the state as it is; the saved plan can be applied.
+    Planned { effect: Effect },
+    /// Planned with values its upstreams do not have yet: shows what to expect, is never applied.
+    Preview { effect: Effect, because: Vec<InstanceId> },
+    /// A dependant none of whose consumed outputs change.
+    Unaffected,
+    /// terraform refused or failed; its diagnostics say why.
+    Failed { stage: Stage, diagnostics: Vec<Diagnostic> },
+    /// Not planned because an upstream failed.
+    Skipped { because: InstanceId },
+    /// The directory is gone; what it made stays until it is destroyed.
+    Deleted,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    Format,
+    Init,
+    Validate,
+    Plan,
+    Show,
+    Policy,
+    Apply,
+}
+
+/// One result of a check or a policy on one instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    pub level: Level,
+    /// e.g. `policy no-public`, `terraform fmt`, `check`.
+    pub source: String,
+    /// Rule that fired, e.g. `data.main.deny_public`.
+    pub rule: Option<String>,
+    pub message: String,
+    /// Resource address it speaks of.
+    pub address: Option<String>,
+    /// Where to mend it.
+    pub code: Option<Span>,
+    /// Where the rule stands.
+    pub policy: Option<Span>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The gate itself broke: never a pass.
+    Broken,
+    Deny,
+    Warn,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nothing would change.
+    Nothing,
+    /// Can be applied as it is, no approval is asked for.
+    Ready,
+    /// Can be applied once approved.
+    NeedsApproval,
+    /// A policy denies it.
+    Denied,
+    /// A stack failed.
+    Failed,
+}
