@@ -152,3 +152,34 @@ pub enum Verdict {
     /// A stack failed.
     Failed,
 }
+
+impl Stage {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::Init => "init",
+            Self::Validate => "validate",
+            Self::Plan => "plan",
+            Self::Show => "show",
+            Self::Policy => "policy",
+            Self::Apply => "apply",
+        }
+    }
+}
+
+impl Outcome {
+    /// The effect it was planned or previewed to have.
+    pub fn effect(&self) -> Option<&Effect> {
+        match self {
+            Self::Planned { effect } | Self::Preview { effect, .. } => Some(effect),
+            _ => None,
+        }
+    }
+}
+
+impl Review {
+    /// The effects of all stacks, in order.
+    pub fn effects(&self) -> impl Iterator<Item = &Effect> {
+        self.stacks.iter().filter_map(|s| s.outcome.effect())
+    }
+}
