@@ -94,3 +94,10 @@ pub struct CheckResult {
     pub status: String,
     pub problems: Vec<String>,
 }
+
+impl Effect {
+    /// Nothing would be done: no resource and no output changes.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.outputs.is_empty()
+    }
+}

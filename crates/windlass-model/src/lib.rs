@@ -11,6 +11,7 @@ pub mod id;
 pub mod review;
 pub mod run;
 pub mod stack;
+pub mod stack_plan;
 
 /// Microseconds since the Unix epoch, UTC.
 pub type Micros = i64;

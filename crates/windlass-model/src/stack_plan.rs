@@ -1,0 +1,309 @@
+//! Planners of the two runs every change goes through: the review of affected instances and the apply of a review.
+//! Pure: repository and review in, [`RunPlan`] out.
+
+use crate::Micros;
+use crate::effect::Effect;
+use crate::id::{InstanceId, RunId, StackId, StepId};
+use crate::review::{Affected, AffectedKind, Outcome, Reason, Review, Revision};
+use crate::run::{Cost, Repeat, Retry, RunPlan, StepSpec, When, Work};
+use crate::stack::{ConsumedOutputs, EdgeKind, Instance, Repository, Tool};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Names of the executors the steps are done by.
+pub mod driver {
+    pub const FORMAT: &str = "review.format";
+    pub const PLAN: &str = "review.plan";
+    pub const ASSEMBLE: &str = "review.assemble";
+    pub const PREPARE: &str = "apply.plan";
+    pub const GATE: &str = "apply.gate";
+    pub const APPLY: &str = "apply.apply";
+    pub const FINISH: &str = "apply.finish";
+}
+
+/// Everything a step needs to run terraform for one instance, so that any process can do it from the stored plan alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StackWork {
+    pub stack: StackId,
+    pub instance: Instance,
+    pub tool: Tool,
+    pub required_version: Vec<String>,
+    pub env: Vec<String>,
+    /// Directories of the stack's configuration: its own first, then its local modules.
+    pub directories: Vec<Arc<str>>,
+    pub owner: Option<String>,
+    pub kind: AffectedKind,
+    pub reasons: Vec<Reason>,
+    /// Remote states it reads from instances of the same run.
+    pub reads: Vec<Read>,
+    /// Instances of the same run it waits for: those it reads from, and declared ones.
+    pub after: Vec<InstanceId>,
+}
+
+/// A `terraform_remote_state` of an upstream in the same run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Read {
+    pub from: InstanceId,
+    /// Name of the data source, and the directory of the module it stands in.
+    pub name: String,
+    pub module: Arc<str>,
+    pub outputs: ConsumedOutputs,
+}
+
+/// Parameters of a review run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReviewInput {
+    pub project: String,
+    pub base: Option<Revision>,
+    pub head: Revision,
+    /// The commit whose policies, teams and approval rules decide; `None` when there is none yet.
+    pub deciding: Option<String>,
+    pub dirty: Vec<String>,
+    pub authors: Vec<String>,
+    pub deleted: Vec<Affected>,
+    /// Notices for the document, found before the run.
+    pub diagnostics: Vec<crate::diagnostic::Diagnostic>,
+}
+
+/// Parameters of an apply run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApplyInput {
+    pub review: RunId,
+    pub head: Revision,
+    pub deciding: Option<String>,
+}
+
+/// Input of the steps of an apply.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApplyWork {
+    pub work: StackWork,
+    pub reviewed: Effect,
+    /// The reviewed effect is a preview: what it could not know may have any value.
+    pub preview: bool,
+}
+
+/// What one instance usually costs, learned from earlier runs.
+pub type Costs = BTreeMap<InstanceId, Cost>;
+
+/// A terraform process that was never measured.
+pub const UNMEASURED: Cost = Cost { cpu_milli: 1000, memory_mib: 400 };
+
+const HOUR: Micros = 3_600_000_000;
+
+/// Steps of a review: format once, a plan per instance along the active edges, then the document.
+pub fn review(repository: &Repository, affected: &[Affected], files: &[String], input: &ReviewInput, costs: &Costs) -> RunPlan {
+    let works = stack_works(repository, affected);
+    let mut steps = Vec::with_capacity(works.len() + 2);
+    let mut ends = Vec::new();
+    if !files.is_empty() {
+        let id = StepId::new("format");
+        ends.push(id.clone());
+        steps.push(StepSpec {
+            id,
+            title: "Check the format of changed files".into(),
+            after: Vec::new(),
+            when: When::Succeeded,
+            work: Work { driver: driver::FORMAT.into(), input: serde_json::json!({ "files": files }) },
+            repeat: Repeat::Idempotent,
+            timeout: Some(HOUR),
+            retry: Retry::NEVER,
+            locks: Vec::new(),
+            cost: UNMEASURED,
+        });
+    }
+    for work in &works {
+        let id = plan_step(&work.instance.id);
+        ends.push(id.clone());
+        steps.push(StepSpec {
+            id,
+            title: format!("Plan {}", work.instance.id),
+            after: work.after.iter().map(plan_step).collect(),
+            when: When::Always,
+            work: Work { driver: driver::PLAN.into(), input: to_value(work) },
+            repeat: Repeat::Idempotent,
+            timeout: Some(4 * HOUR),
+            retry: Retry::NEVER,
+            locks: Vec::new(),
+            cost: costs.get(&work.instance.id).copied().unwrap_or(UNMEASURED),
+        });
+    }
+    steps.push(StepSpec {
+        id: StepId::new("review"),
+        title: "Put the review together".into(),
+        after: ends,
+        when: When::Always,
+        work: Work { driver: driver::ASSEMBLE.into(), input: serde_json::Value::Null },
+        repeat: Repeat::Idempotent,
+        timeout: Some(HOUR),
+        retry: Retry::NEVER,
+        locks: Vec::new(),
+        cost: Cost::NONE,
+    });
+    let against = input.base.as_ref().map_or("all".to_owned(), |b| format!("against {}", b.name));
+    RunPlan { kind: "review".into(), title: format!("{} {against}", input.head.name), input: to_value(input), steps }
+}
+
+/// Steps of an apply: for each instance that changes or was only previewed, plan → gate → apply, after the applies of its
+/// upstreams; then one that records the end. `None` when nothing is to be done.
+pub fn apply(review: &Review, works: &BTreeMap<InstanceId, StackWork>, deciding: Option<String>, costs: &Costs) -> Option<RunPlan> {
+    let chosen: Vec<(&InstanceId, &Effect, bool)> = review
+        .stacks
+        .iter()
+        .filter_map(|stack| match &stack.outcome {
+            Outcome::Planned { effect } if !effect.is_empty() => Some((&stack.instance, effect, false)),
+            Outcome::Preview { effect, .. } => Some((&stack.instance, effect, true)),
+            _ => None,
+        })
+        .collect();
+    if chosen.is_empty() {
+        return None;
+    }
+    let mut steps = Vec::new();
+    let mut ends = Vec::new();
+    let chosen_set: BTreeSet<&InstanceId> = chosen.iter().map(|(instance, ..)| *instance).collect();
+    for (instance, effect, preview) in &chosen {
+        let Some(work) = works.get(*instance) else { continue };
+        let lock = vec![format!("stack:{instance}")];
+        let cost = costs.get(*instance).copied().unwrap_or(UNMEASURED);
+        let input = to_value(&ApplyWork { work: work.clone(), reviewed: (*effect).clone(), preview: *preview });
+        let upstreams = nearest(&work.after, works, &chosen_set);
+        let ids = [plan_step(instance), gate_step(instance), apply_step(instance)];
+        ends.push(ids[2].clone());
+        steps.push(StepSpec {
+            id: ids[0].clone(),
+            title: format!("Plan {instance} again and compare with the review"),
+            after: upstreams.iter().map(apply_step).collect(),
+            when: When::Succeeded,
+            work: Work { driver: driver::PREPARE.into(), input: input.clone() },
+            repeat: Repeat::Idempotent,
+            timeout: Some(4 * HOUR),
+            retry: Retry::NEVER,
+            locks: lock.clone(),
+            cost,
+        });
+        steps.push(StepSpec {
+            id: ids[1].clone(),
+            title: format!("Approval of {instance}"),
+            after: vec![ids[0].clone()],
+            when: When::Succeeded,
+            work: Work { driver: driver::GATE.into(), input: input.clone() },
+            repeat: Repeat::Idempotent,
+            timeout: None,
+            retry: Retry::NEVER,
+            locks: Vec::new(),
+            cost: Cost::NONE,
+        });
+        steps.push(StepSpec {
+            id: ids[2].clone(),
+            title: format!("Apply {instance}"),
+            after: vec![ids[0].clone(), ids[1].clone()],
+            when: When::Succeeded,
+            work: Work { driver: driver::APPLY.into(), input },
+            repeat: Repeat::Checkable,
+            timeout: Some(12 * HOUR),
+            retry: Retry::NEVER,
+            locks: lock,
+            cost,
+        });
+    }
+    steps.push(StepSpec {
+        id: StepId::new("finish"),
+        title: "Record the result".into(),
+        after: ends,
+        when: When::Always,
+        work: Work { driver: driver::FINISH.into(), input: serde_json::Value::Null },
+        repeat: Repeat::Idempotent,
+        timeout: Some(HOUR),
+        retry: Retry::NEVER,
+        locks: Vec::new(),
+        cost: Cost::NONE,
+    });
+    let input = to_value(&ApplyInput { review: review.run.clone(), head: review.head.clone(), deciding });
+    Some(RunPlan { kind: "apply".into(), title: format!("{} of review {}", review.head.name, review.run), input, steps })
+}
+
+/// The nearest chosen ancestors: an upstream without changes is passed through to what it waits for itself.
+fn nearest(after: &[InstanceId], works: &BTreeMap<InstanceId, StackWork>, chosen: &BTreeSet<&InstanceId>) -> BTreeSet<InstanceId> {
+    let mut found = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    let mut queue: Vec<&InstanceId> = after.iter().collect();
+    while let Some(instance) = queue.pop() {
+        if !seen.insert(instance) {
+            continue;
+        }
+        if chosen.contains(instance) {
+            found.insert(instance.clone());
+        } else if let Some(work) = works.get(instance) {
+            queue.extend(&work.after);
+        }
+    }
+    found
+}
+
+/// The work of each affected instance that exists at the head, in order of `affected`.
+pub fn stack_works(repository: &Repository, affected: &[Affected]) -> Vec<StackWork> {
+    let in_run: BTreeSet<&InstanceId> =
+        affected.iter().filter(|a| a.kind != AffectedKind::Deleted).map(|a| &a.instance).collect();
+    let mut edges: BTreeMap<&InstanceId, Vec<_>> = BTreeMap::new();
+    for edge in repository.edges.iter().filter(|e| e.is_active() && in_run.contains(&e.from) && in_run.contains(&e.to)) {
+        edges.entry(&edge.to).or_default().push(edge);
+    }
+    let mut works = Vec::new();
+    for item in affected {
+        let Some((stack, instance)) = repository.instance(&item.instance) else { continue };
+        let edges = edges.get(&item.instance).map(Vec::as_slice).unwrap_or_default();
+        let after: BTreeSet<InstanceId> = edges.iter().map(|e| e.from.clone()).collect();
+        let reads = edges
+            .iter()
+            .filter_map(|edge| match &edge.kind {
+                EdgeKind::RemoteState { name, module, outputs, .. } => Some(Read {
+                    from: edge.from.clone(),
+                    name: name.clone(),
+                    module: module.clone(),
+                    outputs: outputs.clone(),
+                }),
+                EdgeKind::After => None,
+            })
+            .collect();
+        works.push(StackWork {
+            stack: stack.id.clone(),
+            instance: instance.clone(),
+            tool: stack.tool,
+            required_version: stack.required_version.clone(),
+            env: stack.env.clone(),
+            directories: stack.inputs.directories.iter().map(|d| d.path.clone()).collect(),
+            owner: stack.owner.clone(),
+            kind: item.kind.clone(),
+            reasons: item.reasons.clone(),
+            reads,
+            after: after.into_iter().collect(),
+        });
+    }
+    works
+}
+
+impl Read {
+    /// Whether the output `name` is among those read.
+    pub fn consumes(&self, name: &str) -> bool {
+        match &self.outputs {
+            ConsumedOutputs::Named(names) => names.contains_key(name),
+            ConsumedOutputs::All => true,
+        }
+    }
+}
+
+pub fn plan_step(instance: &InstanceId) -> StepId {
+    StepId::new(format!("plan:{instance}"))
+}
+pub fn gate_step(instance: &InstanceId) -> StepId {
+    StepId::new(format!("gate:{instance}"))
+}
+pub fn apply_step(instance: &InstanceId) -> StepId {
+    StepId::new(format!("apply:{instance}"))
+}
+
+fn to_value<T: Serialize>(value: &T) -> serde_json::Value {
+    // Plain data with text keys: serialising it cannot fail.
+    serde_json::to_value(value).unwrap_or_default()
+}

@@ -1,0 +1,186 @@
+//! The command line, as data. Flags, environment and defaults are resolved here once.
+
+use crate::terminal::ColorChoice;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Reviews and applies the Terraform/OpenTofu stacks of a git repository: finds them, orders them, says what a change
+/// affects and would do, asks for approval where it matters, and applies exactly what was reviewed.
+#[derive(Debug, Parser)]
+#[command(name = "windlass", version, propagate_version = true, max_term_width = 100, after_help = "\
+Examples:
+  windlass stacks                     what is here
+  windlass graph                      how it depends on each other
+  windlass affected --base main       what the change on this branch touches
+  windlass review                     plan it, judge it, print one review
+  windlass approve && windlass apply  carry it out in order
+
+Exit codes: 0 done, 1 a negative answer (denied, failed, differences found), 2 usage or definition error,
+3 something outside was unavailable, 70 a bug.")]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Work in this directory instead of the current one.
+    #[arg(short = 'C', long = "directory", value_name = "DIR", global = true)]
+    pub directory: Option<PathBuf>,
+    /// Print JSON for programs on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// When to use colour (NO_COLOR is honoured).
+    #[arg(long, value_enum, default_value = "auto", global = true, value_name = "WHEN")]
+    pub color: ColorChoice,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the stacks of this repository, their instances, states and order.
+    Stacks,
+    /// Show how stacks depend on each other.
+    Graph {
+        #[arg(long, value_enum, default_value = "tree")]
+        format: GraphFormat,
+    },
+    /// Show one stack: instances, edges with their evidence, outputs, variables, everything it reads.
+    #[command(after_help = "Example:\n  windlass show aws/network")]
+    Show {
+        /// Path of the stack, as `windlass stacks` prints it.
+        stack: String,
+    },
+    /// Say which instances a change affects, and why.
+    #[command(after_help = "\
+Examples:
+  windlass affected                       this branch and the work tree against the default branch
+  windlass affected --base main --json
+  windlass affected --base v1 --head v2   between two commits, nothing is checked out")]
+    Affected {
+        #[command(flatten)]
+        base: Base,
+        /// Compare up to this commit instead of the work tree.
+        #[arg(long, value_name = "REV")]
+        head: Option<String>,
+    },
+    /// Check all Windlass files and all Terraform configuration without running a plan.
+    Check,
+    /// Format Windlass files.
+    Fmt {
+        /// Files; all of the repository when none is given.
+        files: Vec<PathBuf>,
+        /// Change nothing; exit with 1 when a file is not formatted.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Explain a diagnostic code.
+    #[command(after_help = "Example:\n  windlass explain WL201")]
+    Explain {
+        /// The code, e.g. WL201; all codes when left out.
+        code: Option<String>,
+    },
+    /// Plan every affected instance, judge it by policy and print one review.
+    #[command(after_help = "\
+Examples:
+  windlass review                    what this branch changes
+  windlass review --all              every stack, whatever differs
+  windlass review --stack 'aws/**'   only these
+  windlass review --show             print the last review again")]
+    Review {
+        #[command(flatten)]
+        base: Base,
+        /// Review every instance, also those that nothing affects.
+        #[arg(long, conflicts_with = "stack")]
+        all: bool,
+        /// Review the instances that match this pattern, and only those (may be given several times).
+        #[arg(long, value_name = "PATTERN")]
+        stack: Vec<String>,
+        /// Print a review that was made before (the last one when no id is given) instead of making one.
+        #[arg(long, value_name = "REVIEW", num_args = 0..=1, default_missing_value = "latest", conflicts_with_all = ["all", "stack", "base"])]
+        show: Option<String>,
+    },
+    /// Approve a review, or the changed effect that an apply waits with.
+    #[command(after_help = "Examples:\n  windlass approve                    the last review\n  windlass approve 01k9… --reason 'checked with the team'")]
+    Approve {
+        /// A review or a waiting apply; the last one when left out.
+        id: Option<String>,
+        /// Recorded with the approval.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Apply an approved review, in the order of its edges.
+    Apply {
+        /// The review; the last one when left out.
+        review: Option<String>,
+        /// Do not ask before starting.
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// List runs, newest first, or one run with its steps.
+    Runs {
+        /// Show this run with its steps.
+        run: Option<String>,
+        /// How many.
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: u32,
+    },
+    /// Print the log of a run or of one of its steps.
+    #[command(after_help = "Examples:\n  windlass logs 01k9…\n  windlass logs -f 01k9…/apply:aws/network")]
+    Logs {
+        /// `RUN` or `RUN/STEP`; `latest` for the newest run.
+        target: String,
+        /// Go on until the run has ended.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Ask a run to stop: what runs is interrupted once, what has not begun is not begun.
+    Cancel {
+        run: String,
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Go on with a run whose process died or that waits.
+    #[command(after_help = "\
+Examples:
+  windlass resume                                        the newest unfinished run
+  windlass resume 01k9… --settle apply:aws/db=done       a step whose end is unknown did happen
+  windlass resume 01k9… --settle apply:aws/db=repeat     it did not; run it again")]
+    Resume {
+        /// The run; the newest unfinished one when left out.
+        run: Option<String>,
+        /// Settle a step whose end is unknown: STEP=done, STEP=failed or STEP=repeat.
+        #[arg(long, value_name = "STEP=ANSWER")]
+        settle: Vec<String>,
+    },
+    /// Say what of the outside world is here and fit: git, terraform, the database.
+    Doctor,
+    /// Print a completion script.
+    #[command(after_help = "Example:\n  windlass completions bash > ~/.local/share/bash-completion/completions/windlass")]
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+pub struct Base {
+    /// Compare with the merge base with this branch or commit [default: the default branch].
+    #[arg(long, value_name = "REV")]
+    pub base: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    Tree,
+    Dot,
+    Mermaid,
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        super::Arguments::command().debug_assert();
+    }
+}
