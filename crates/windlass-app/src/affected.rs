@@ -1,0 +1,60 @@
+//! Which instances differ between two states of the repository.
+
+use crate::error::{AppError, AppResult, ErrorKind};
+use crate::project::{Checkout, Project, git_error};
+use windlass_drivers::git::{GitRepository, Target};
+use windlass_model::affected::{PathChange, affected, base_needed};
+use windlass_model::diagnostic::Diagnostic;
+use windlass_model::review::{Affected, Revision};
+
+/// The answer, with what it was made from.
+#[derive(Debug)]
+pub struct AffectedAnswer {
+    pub base: Revision,
+    /// `None` for the work tree.
+    pub head: Option<Revision>,
+    pub changes: Vec<PathChange>,
+    pub affected: Vec<Affected>,
+    /// The project at the head.
+    pub project: Project,
+}
+
+/// Compares the merge base of `base` (default: the default branch) and the head with the head: a commit, or the work tree
+/// when `head` is `None`.
+pub fn affected_find(checkout: &Checkout, base: Option<&str>, head: Option<&str>) -> AppResult<AffectedAnswer> {
+    let git = checkout.git()?;
+    let tip = git.resolve(head.unwrap_or("HEAD")).map_err(|e| git_error(&e))?;
+    let base = base_revision(git, base, &tip)?;
+    let head = head.map(|name| Revision { name: name.to_owned(), commit: tip });
+    let target = head.as_ref().map_or(Target::WorkTree, |head| Target::Commit(head.commit.clone()));
+    let changes = git.changes(&base.commit, target).map_err(|e| git_error(&e))?;
+    let project = match &head {
+        Some(head) => Project::load(&git.tree(&head.commit).map_err(|e| git_error(&e))?),
+        None => checkout.project()?,
+    };
+    let before = if base_needed(&changes) {
+        Some(Project::load(&git.tree(&base.commit).map_err(|e| git_error(&e))?))
+    } else {
+        None
+    };
+    let affected = affected(&project.repository, before.as_ref().map(|p| &p.repository), &changes);
+    Ok(AffectedAnswer { base, head, changes, affected, project })
+}
+
+/// The commit a change is compared with: the merge base of `tip` and `base`, which is the default branch when not given.
+pub fn base_revision(git: &GitRepository, base: Option<&str>, tip: &str) -> AppResult<Revision> {
+    let name = match base {
+        Some(name) => name.to_owned(),
+        None => git.default_branch().ok_or_else(|| {
+            AppError::new(
+                ErrorKind::Usage,
+                Diagnostic::error("WL301", "there is no default branch to compare with")
+                    .detail("looked for the branch that origin/HEAD names, and for main and master")
+                    .help("name what to compare with, e.g. `--base HEAD~1`"),
+            )
+        })?,
+    };
+    let commit = git.resolve(&name).map_err(|e| git_error(&e))?;
+    let commit = git.merge_base(&commit, tip).map_err(|e| git_error(&e))?;
+    Ok(Revision { name, commit })
+}

@@ -1,0 +1,23 @@
+//! Everything that can be said about the files alone: Windlass files, Terraform configuration, the graph.
+
+use crate::error::AppResult;
+use crate::project::{Checkout, Project};
+use windlass_model::diagnostic::Diagnostic;
+
+pub struct CheckAnswer {
+    pub stacks: usize,
+    /// Sorted by file and line, each once.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+pub fn check(checkout: &Checkout) -> AppResult<CheckAnswer> {
+    let tree = checkout.work_tree()?;
+    let project = Project::load(&*tree);
+    let mut diagnostics = project.diagnostics;
+    diagnostics.extend(windlass_lang::discovery::check(&*tree, &project.definitions));
+    diagnostics.extend(crate::policy::check(&*tree, &project.definitions));
+    let place = |d: &Diagnostic| d.labels.first().map(|l| l.span.clone());
+    diagnostics.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.code.cmp(&b.code)).then_with(|| a.summary.cmp(&b.summary)));
+    diagnostics.dedup();
+    Ok(CheckAnswer { stacks: project.repository.stacks.len(), diagnostics })
+}

@@ -1,0 +1,103 @@
+//! A checkout and what is in it: definitions, stacks, edges, diagnostics.
+
+use crate::error::{AppError, AppResult, ErrorKind};
+use std::path::{Path, PathBuf};
+use windlass_drivers::git::{GitError, GitRepository};
+use windlass_lang::tree::{DirTree, Tree};
+use windlass_model::definition::Definitions;
+use windlass_model::diagnostic::{Diagnostic, has_errors};
+use windlass_model::stack::{Repository, Stack};
+
+/// A directory somebody works in. With git it is the root of the repository the directory lies in.
+#[derive(Debug)]
+pub struct Checkout {
+    pub root: PathBuf,
+    git: Result<GitRepository, GitError>,
+}
+
+impl Checkout {
+    pub fn open(directory: &Path) -> AppResult<Self> {
+        let directory = directory.canonicalize().map_err(|error| {
+            AppError::new(ErrorKind::Usage, Diagnostic::error("WL902", format!("cannot open directory {}: {error}", directory.display())))
+        })?;
+        let git = GitRepository::open(&directory);
+        let root = git.as_ref().map_or(directory, |git| git.root().to_owned());
+        Ok(Self { root, git })
+    }
+
+    /// The repository, or why there is none.
+    pub fn git(&self) -> AppResult<&GitRepository> {
+        self.git.as_ref().map_err(|error| git_error(error))
+    }
+
+    pub fn git_if_any(&self) -> Option<&GitRepository> {
+        self.git.as_ref().ok()
+    }
+
+    /// The files as they are now.
+    pub fn work_tree(&self) -> AppResult<Box<dyn Tree>> {
+        match &self.git {
+            Ok(git) => Ok(Box::new(git.work_tree().map_err(|error| git_error(&error))?)),
+            Err(_) => {
+                let tree = DirTree::open(&self.root).map_err(|error| {
+                    AppError::new(ErrorKind::Unavailable, Diagnostic::error("WL902", format!("cannot read {}: {error}", self.root.display())))
+                })?;
+                Ok(Box::new(tree))
+            }
+        }
+    }
+
+    /// The project as it is now, whatever is wrong with it.
+    pub fn project(&self) -> AppResult<Project> {
+        Ok(Project::load(&*self.work_tree()?))
+    }
+
+    /// Name of the project: as defined, else the directory's.
+    pub fn name(&self, definitions: &Definitions) -> String {
+        definitions.project.clone().unwrap_or_else(|| {
+            self.root.file_name().map_or_else(|| "project".to_owned(), |name| name.to_string_lossy().into_owned())
+        })
+    }
+}
+
+/// What a tree of files says.
+#[derive(Debug, Clone, Default)]
+pub struct Project {
+    pub definitions: Definitions,
+    pub repository: Repository,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Project {
+    pub fn load(tree: &dyn Tree) -> Self {
+        let (definitions, mut diagnostics) = windlass_lang::definitions::load(tree);
+        let discovery = windlass_lang::discovery::discover(tree, &definitions);
+        diagnostics.extend(discovery.diagnostics);
+        Self { definitions, repository: discovery.repository, diagnostics }
+    }
+
+    /// Itself, unless a Windlass or Terraform file is wrong in a way that makes what follows a guess.
+    pub fn sound(self) -> AppResult<Self> {
+        if has_errors(&self.diagnostics) { Err(AppError::many(ErrorKind::Definition, self.diagnostics)) } else { Ok(self) }
+    }
+
+    /// The stack with this path; a trailing `/` and a leading `./` are forgiven, an instance stands for its stack.
+    pub fn stack(&self, name: &str) -> AppResult<&Stack> {
+        let name = name.trim_start_matches("./").trim_end_matches('/');
+        let id = windlass_model::id::InstanceId::new(if name.is_empty() { "." } else { name }).stack();
+        self.repository.stack(&id).ok_or_else(|| {
+            let ids: Vec<&str> = self.repository.stacks.iter().map(|s| s.id.as_str()).collect();
+            let help = match windlass_lang::suggest(id.as_str(), ids.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`? `windlass stacks` lists all of them"),
+                None => "`windlass stacks` lists all of them".to_owned(),
+            };
+            AppError::new(ErrorKind::NotFound, Diagnostic::error("WL903", format!("there is no stack `{id}`")).help(help))
+        })
+    }
+}
+
+/// A git error as the user sees it.
+pub fn git_error(error: &GitError) -> AppError {
+    let kind = if error.is_usage() { ErrorKind::Usage } else { ErrorKind::Unavailable };
+    AppError::new(kind, error.diagnostic())
+}

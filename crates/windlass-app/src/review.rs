@@ -1,0 +1,200 @@
+//! Reviews: made by a run, kept as a document, approved and applied by others.
+
+use crate::affected::{AffectedAnswer, affected_find, base_revision};
+use crate::error::{AppError, AppResult, ErrorKind};
+use crate::project::{Project, git_error};
+use crate::service::Service;
+use windlass_drivers::git::GitRepository;
+use windlass_model::approval::{ApprovalStatus, ChangeIdentity, evaluate};
+use windlass_model::definition::{ApprovalRule, Definitions};
+use windlass_model::diagnostic::{Diagnostic, Severity};
+use windlass_model::id::{InstanceId, RunId};
+use windlass_model::review::{Affected, AffectedKind, Level, Outcome, Reason, Review, Revision, StackReview, Verdict};
+use windlass_model::stack_plan::{self, ReviewInput};
+
+/// Which instances a review is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// What differs from the merge base with this revision (the default branch when `None`).
+    Affected { base: Option<String> },
+    /// Every instance.
+    All,
+    /// Instances that match one of these patterns.
+    Matching(Vec<String>),
+}
+
+/// Stores a review run for the work tree as it is now; the engine has to drive it. `None` when nothing is affected.
+pub async fn review_create(service: &Service, selection: &Selection) -> AppResult<Option<RunId>> {
+    let git = service.checkout.git()?;
+    let head = head_revision(git)?;
+    let (base, affected, project) = match selection {
+        Selection::Affected { base } => {
+            let AffectedAnswer { base, affected, project, .. } = affected_find(&service.checkout, base.as_deref(), None)?;
+            (Some(base), affected, project.sound()?)
+        }
+        Selection::All => {
+            let project = service.checkout.project()?.sound()?;
+            (None, chosen(&project, |_| true), project)
+        }
+        Selection::Matching(patterns) => {
+            let project = service.checkout.project()?.sound()?;
+            let matchers = patterns.iter().map(|p| pattern(p)).collect::<AppResult<Vec<_>>>()?;
+            let affected = chosen(&project, |id| matchers.iter().any(|m| m.is_match(id.as_str()) || m.is_match(id.stack().as_str())));
+            if affected.is_empty() {
+                let diagnostic = Diagnostic::error("WL903", format!("no instance matches {}", patterns.join(", "))).help("`windlass stacks` lists all of them");
+                return Err(AppError::new(ErrorKind::NotFound, diagnostic));
+            }
+            (None, affected, project)
+        }
+    };
+    if affected.is_empty() {
+        return Ok(None);
+    }
+    // What decides comes from the branch the change goes to, never from the change itself.
+    let deciding = match &base {
+        Some(base) => base.commit.clone(),
+        None => base_revision(git, None, &head.commit).map_or_else(|_| head.commit.clone(), |base| base.commit),
+    };
+    let dirty = git.status_dirty().map_err(|e| git_error(&e))?;
+    let authors = match &base {
+        Some(base) => git.authors(&base.commit, &head.commit).map_err(|e| git_error(&e))?,
+        None => git.authors(&deciding, &head.commit).map_err(|e| git_error(&e))?,
+    };
+    let (deleted, present): (Vec<_>, Vec<_>) = affected.into_iter().partition(|a| a.kind == AffectedKind::Deleted);
+    let files = configuration_files(service, &project, &present)?;
+    let concerned = |d: &&Diagnostic| d.severity == Severity::Warning;
+    let input = ReviewInput {
+        project: service.checkout.name(&project.definitions),
+        base,
+        head,
+        deciding: Some(deciding),
+        dirty,
+        authors,
+        deleted,
+        diagnostics: project.diagnostics.iter().filter(concerned).cloned().collect(),
+    };
+    // A mistake in what decides is told now, not after minutes of planning.
+    service.deciding(input.deciding.as_deref()).await?;
+    let costs = service.costs().await?;
+    let plan = stack_plan::review(&project.repository, &present, &files, &input, &costs);
+    let run = service.store.run_create(&plan, &service.actor.to_string()).await?;
+    Ok(Some(run))
+}
+
+fn chosen(project: &Project, wanted: impl Fn(&InstanceId) -> bool) -> Vec<Affected> {
+    project
+        .repository
+        .instances()
+        .filter(|(_, instance)| wanted(&instance.id))
+        .map(|(stack, instance)| Affected {
+            instance: instance.id.clone(),
+            stack: stack.id.clone(),
+            kind: AffectedKind::Changed,
+            reasons: vec![Reason { cause: "asked for".into(), change: "selected".into(), chain: Vec::new() }],
+        })
+        .collect()
+}
+
+fn pattern(text: &str) -> AppResult<globset::GlobMatcher> {
+    // The brackets of an instance are meant as they stand, not as a character class.
+    let literal = text.replace('[', "[[]");
+    windlass_lang::glob(&literal)
+        .map_err(|error| AppError::new(ErrorKind::Usage, Diagnostic::error("WL904", format!("bad pattern `{text}`: {error}")).help("for example 'aws/**' or 'aws/network[tokyo]'")))
+}
+
+/// The commit that is checked out, under the name of its branch.
+fn head_revision(git: &GitRepository) -> AppResult<Revision> {
+    let commit = git.resolve("HEAD").map_err(|e| git_error(&e))?;
+    let name = git.current_branch().unwrap_or_else(|| "HEAD".to_owned());
+    Ok(Revision { name, commit })
+}
+
+/// Configuration files in the directories of the affected stacks, whose format is checked.
+fn configuration_files(service: &Service, project: &Project, affected: &[Affected]) -> AppResult<Vec<String>> {
+    let mut directories = std::collections::BTreeSet::new();
+    for item in affected.iter().filter(|a| a.kind != AffectedKind::Dependant) {
+        if let Some(stack) = project.repository.stack(&item.stack) {
+            directories.extend(stack.inputs.directories.iter().map(|d| d.path.to_string()));
+        }
+    }
+    let tree = service.checkout.work_tree()?;
+    let files = tree
+        .paths()
+        .iter()
+        .filter(|path| path.ends_with(".tf") || path.ends_with(".tfvars") || path.ends_with(".tofu"))
+        .filter(|path| directories.contains(path.rsplit_once('/').map_or("", |(directory, _)| directory)) || (!path.contains('/') && directories.contains(".")))
+        .map(|path| path.to_string())
+        .collect();
+    Ok(files)
+}
+
+/// The document from the results of all steps.
+pub fn assemble(run: &RunId, input: ReviewInput, mut stacks: Vec<StackReview>, policy_digest: String, protected: bool) -> Review {
+    stacks.extend(input.deleted.iter().map(|item| StackReview {
+        instance: item.instance.clone(),
+        kind: item.kind.clone(),
+        reasons: item.reasons.clone(),
+        after: Vec::new(),
+        environments: Vec::new(),
+        owner: None,
+        outcome: Outcome::Deleted,
+        findings: Vec::new(),
+    }));
+    let failed = stacks.iter().any(|s| matches!(s.outcome, Outcome::Failed { .. } | Outcome::Skipped { .. }));
+    let denied = stacks.iter().flat_map(|s| &s.findings).any(|f| f.level <= Level::Deny);
+    let anything = stacks.iter().any(|s| match &s.outcome {
+        Outcome::Planned { effect } => !effect.is_empty(),
+        Outcome::Preview { .. } => true,
+        _ => false,
+    });
+    let verdict = match () {
+        () if failed => Verdict::Failed,
+        () if denied => Verdict::Denied,
+        () if !anything => Verdict::Nothing,
+        () if protected => Verdict::NeedsApproval,
+        () => Verdict::Ready,
+    };
+    let effects: Vec<_> = stacks.iter().filter_map(|s| s.outcome.effect()).collect();
+    let effect_digest = windlass_model::effect::digest_all(effects.into_iter());
+    Review {
+        run: run.clone(),
+        project: input.project,
+        base: input.base,
+        head: input.head,
+        dirty: input.dirty,
+        authors: input.authors,
+        stacks,
+        diagnostics: input.diagnostics,
+        policy_digest,
+        effect_digest,
+        verdict,
+    }
+}
+
+/// Approval rules of the environments in which the review changes something, by environment name.
+pub fn rules<'a>(review: &Review, definitions: &'a Definitions) -> Vec<(&'a str, &'a ApprovalRule)> {
+    let touched: std::collections::BTreeSet<&str> = review
+        .stacks
+        .iter()
+        .filter(|s| s.outcome.effect().is_some_and(|e| !e.is_empty()) || matches!(s.outcome, Outcome::Preview { .. }))
+        .flat_map(|s| s.environments.iter().map(String::as_str))
+        .collect();
+    definitions
+        .environments
+        .iter()
+        .filter(|environment| touched.contains(environment.name.as_str()))
+        .filter_map(|environment| environment.approvals.as_ref().map(|rule| (environment.name.as_str(), rule)))
+        .collect()
+}
+
+/// Whether the approvals given so far are enough.
+pub async fn approval_status(service: &Service, review: &Review, definitions: &Definitions) -> AppResult<ApprovalStatus> {
+    let approvals = service.store.approval_list(&review.run).await?;
+    let change = ChangeIdentity {
+        commit: review.head.commit.clone(),
+        effect_digest: review.effect_digest.clone(),
+        policy_digest: review.policy_digest.clone(),
+        authors: review.authors.clone(),
+    };
+    Ok(evaluate(&rules(review, definitions), &definitions.teams, &approvals, &change))
+}

@@ -1,0 +1,115 @@
+//! What every use case stands on: the checkout, the store, the tools, the actor; and the policies that decide, loaded once.
+
+use crate::error::{AppError, AppResult, ErrorKind};
+use crate::policy::Policies;
+use crate::project::{Checkout, git_error};
+use crate::settings::StateDirectory;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use windlass_drivers::terraform::ToolBox;
+use windlass_model::approval::Actor;
+use windlass_model::definition::Definitions;
+use windlass_model::diagnostic::{Diagnostic, has_errors};
+use windlass_model::effect::PlannedOutput;
+use windlass_model::id::{InstanceId, RunId};
+use windlass_model::run::Cost;
+use windlass_model::stack_plan::Costs;
+use windlass_store::{Store, StoreError};
+
+/// Definitions and policies of the commit that decides.
+pub struct Deciding {
+    pub definitions: Definitions,
+    pub policies: Policies,
+}
+
+/// Outputs an upstream will have, by name. Real values: they stay in memory.
+pub type PlannedOutputs = std::collections::BTreeMap<String, PlannedOutput>;
+
+pub struct Service {
+    pub checkout: Checkout,
+    pub directory: StateDirectory,
+    pub store: Store,
+    pub tools: ToolBox,
+    pub actor: Actor,
+    /// Key of the digests of sensitive values.
+    pub key: Vec<u8>,
+    deciding: Mutex<HashMap<Option<String>, Arc<Deciding>>>,
+    outputs: Mutex<HashMap<(RunId, InstanceId), Arc<PlannedOutputs>>>,
+}
+
+impl Service {
+    /// Opens the store of the checkout that `directory` lies in; it has to be a git repository.
+    pub async fn open(directory: &Path) -> AppResult<Self> {
+        let checkout = Checkout::open(directory)?;
+        checkout.git()?;
+        let state = StateDirectory::create(&checkout.root)?;
+        let store = Store::open(&state.database()).await?;
+        let key = state.key()?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let tools = ToolBox::discover(&path, &state.cache().join("tools.json"));
+        let actor = crate::actor::local(checkout.git_if_any());
+        Ok(Self {
+            checkout,
+            directory: state,
+            store,
+            tools,
+            actor,
+            key,
+            deciding: Mutex::default(),
+            outputs: Mutex::default(),
+        })
+    }
+
+    /// Definitions and policies of `commit`; of nothing when there is none.
+    pub async fn deciding(&self, commit: Option<&str>) -> AppResult<Arc<Deciding>> {
+        let key = commit.map(str::to_owned);
+        if let Some(found) = lock(&self.deciding).get(&key) {
+            return Ok(found.clone());
+        }
+        let tree = match commit {
+            Some(commit) => self.checkout.git()?.tree(commit).map_err(|e| git_error(&e))?,
+            None => return Err(crate::error::internal("a run without a deciding commit")),
+        };
+        let (definitions, diagnostics) = windlass_lang::definitions::load(&tree);
+        if has_errors(&diagnostics) {
+            return Err(AppError::many(ErrorKind::Definition, diagnostics));
+        }
+        let policies = Policies::load(&tree, &definitions)?;
+        let deciding = Arc::new(Deciding { definitions, policies });
+        lock(&self.deciding).insert(key, deciding.clone());
+        Ok(deciding)
+    }
+
+    pub fn outputs_put(&self, run: &RunId, instance: &InstanceId, outputs: PlannedOutputs) {
+        lock(&self.outputs).insert((run.clone(), instance.clone()), Arc::new(outputs));
+    }
+
+    pub fn outputs_get(&self, run: &RunId, instance: &InstanceId) -> Option<Arc<PlannedOutputs>> {
+        lock(&self.outputs).get(&(run.clone(), instance.clone())).cloned()
+    }
+
+    /// What each instance cost the last time.
+    pub async fn costs(&self) -> AppResult<Costs> {
+        let rows = self.store.kv_list("cost").await?;
+        Ok(rows.into_iter().filter_map(|(instance, text)| Some((InstanceId::new(instance), serde_json::from_str::<Cost>(&text).ok()?))).collect())
+    }
+}
+
+/// A panic in another thread does not make the map wrong: every entry is complete when it is put in.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        let kind = if error.is_conflict() {
+            ErrorKind::Conflict
+        } else if error.is_not_found() {
+            ErrorKind::NotFound
+        } else {
+            ErrorKind::Unavailable
+        };
+        AppError::new(kind, Diagnostic::error(error.code(), error.to_string()))
+    }
+}

@@ -1,0 +1,38 @@
+//! The executors behind the steps of review and apply runs.
+
+pub mod apply;
+pub mod plan;
+pub mod review;
+pub mod terraform;
+
+use crate::error::{AppError, ErrorKind};
+use crate::service::Service;
+use std::collections::HashMap;
+use std::sync::Arc;
+use windlass_engine::{Executor, StepFailure, StepResult};
+use windlass_model::stack_plan::driver;
+
+/// All executors, by the name that [`windlass_model::run::Work::driver`] gives.
+pub fn executors(service: &Arc<Service>) -> HashMap<String, Arc<dyn Executor>> {
+    let mut map: HashMap<String, Arc<dyn Executor>> = HashMap::new();
+    map.insert(driver::FORMAT.into(), Arc::new(review::Format(service.clone())));
+    map.insert(driver::PLAN.into(), Arc::new(review::Plan(service.clone())));
+    map.insert(driver::ASSEMBLE.into(), Arc::new(review::Assemble(service.clone())));
+    map.insert(driver::PREPARE.into(), Arc::new(apply::Prepare(service.clone())));
+    map.insert(driver::GATE.into(), Arc::new(apply::Gate(service.clone())));
+    map.insert(driver::APPLY.into(), Arc::new(apply::Apply(service.clone())));
+    map.insert(driver::FINISH.into(), Arc::new(apply::Finish(service.clone())));
+    map
+}
+
+/// A use-case error as the result of a step.
+fn failed(error: AppError) -> StepResult {
+    let code = error.diagnostics.first().map_or_else(|| "WL999".to_owned(), |d| d.code.clone());
+    let message = error.diagnostics.iter().map(|d| d.summary.clone()).collect::<Vec<_>>().join("; ");
+    StepResult::Failed(StepFailure { code, message, retryable: error.kind == ErrorKind::Unavailable })
+}
+
+/// Input of a step that was stored by one of our planners.
+fn input<T: serde::de::DeserializeOwned>(value: &serde_json::Value) -> Result<T, AppError> {
+    T::deserialize(value).map_err(|error| crate::error::internal(format!("stored step input: {error}")))
+}

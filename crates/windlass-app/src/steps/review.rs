@@ -1,0 +1,206 @@
+//! Steps of a review: format, plan one instance, put the document together.
+
+use super::plan::{PlanKind, Planned, plan_instance};
+use super::{failed, input};
+use crate::error::AppResult;
+use crate::service::Service;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use windlass_engine::{Executor, StepContext, StepResult};
+use windlass_model::diagnostic::Span;
+use windlass_model::id::{InstanceId, StepId};
+use windlass_model::review::{AffectedKind, Finding, Level, Outcome, StackReview};
+use windlass_model::run::StepState;
+use windlass_model::stack_plan::{ReviewInput, StackWork, plan_step};
+
+/// `terraform fmt -check` over all changed files in one call.
+pub struct Format(pub Arc<Service>);
+
+#[derive(Deserialize)]
+struct FormatInput {
+    files: Vec<String>,
+}
+
+#[async_trait::async_trait]
+impl Executor for Format {
+    async fn execute(&self, cx: &StepContext) -> StepResult {
+        let work = async {
+            let FormatInput { files } = input(&cx.input)?;
+            super::terraform::format_check(&self.0, cx, &files).await
+        };
+        match work.await {
+            Ok(files) => StepResult::Succeeded(serde_json::json!({ "unformatted": files })),
+            Err(error) => failed(error),
+        }
+    }
+}
+
+/// What the plan step of one instance leaves for its dependants and for the document.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PlanOutput {
+    pub outcome: Outcome,
+    pub findings: Vec<Finding>,
+    /// Names of outputs that change, for the dependants.
+    pub changed_outputs: Vec<String>,
+}
+
+/// init → plan → show → effect → policy of one instance.
+pub struct Plan(pub Arc<Service>);
+
+#[async_trait::async_trait]
+impl Executor for Plan {
+    async fn execute(&self, cx: &StepContext) -> StepResult {
+        match self.plan(cx).await {
+            Ok(Some(output)) => match serde_json::to_value(&output) {
+                Ok(value) => StepResult::Succeeded(value),
+                Err(error) => failed(crate::error::internal(error)),
+            },
+            Ok(None) => StepResult::Cancelled,
+            Err(error) => failed(error),
+        }
+    }
+}
+
+impl Plan {
+    async fn plan(&self, cx: &StepContext) -> AppResult<Option<PlanOutput>> {
+        let service = &self.0;
+        let work: StackWork = input(&cx.input)?;
+        let run: ReviewInput = input(&cx.run_input)?;
+        let upstream = match upstream_results(cx, &work)? {
+            Ok(upstream) => upstream,
+            Err(because) => {
+                return Ok(Some(PlanOutput { outcome: Outcome::Skipped { because }, findings: Vec::new(), changed_outputs: Vec::new() }));
+            }
+        };
+        // Data sources whose upstream will output something else than its state says now.
+        let stale: Vec<_> = work
+            .reads
+            .iter()
+            .filter(|read| upstream.get(&read.from).is_some_and(|u| u.changed_outputs.iter().any(|name| read.consumes(name))))
+            .cloned()
+            .collect();
+        if work.kind == AffectedKind::Dependant && stale.is_empty() {
+            return Ok(Some(PlanOutput { outcome: Outcome::Unaffected, findings: Vec::new(), changed_outputs: Vec::new() }));
+        }
+        let deciding = service.deciding(run.deciding.as_deref()).await?;
+        let kind = if stale.is_empty() { PlanKind::Real } else { PlanKind::Preview(stale) };
+        let mut because: Vec<InstanceId> = match &kind {
+            PlanKind::Real => Vec::new(),
+            PlanKind::Preview(stale) => stale.iter().map(|read| read.from.clone()).collect(),
+        };
+        because.dedup();
+        Ok(match plan_instance(service, cx, &work, &kind, &deciding.policies).await? {
+            None => None,
+            Some(Planned::Failed { stage, diagnostics }) => {
+                Some(PlanOutput { outcome: Outcome::Failed { stage, diagnostics }, findings: Vec::new(), changed_outputs: Vec::new() })
+            }
+            Some(Planned::Done { effect, findings, changed_outputs, .. }) => {
+                let outcome =
+                    if because.is_empty() { Outcome::Planned { effect } } else { Outcome::Preview { effect, because } };
+                Some(PlanOutput { outcome, findings, changed_outputs })
+            }
+        })
+    }
+}
+
+/// Results of the upstreams in this run; or the upstream without which this instance cannot be planned.
+fn upstream_results(cx: &StepContext, work: &StackWork) -> AppResult<Result<BTreeMap<InstanceId, PlanOutput>, InstanceId>> {
+    let mut results = BTreeMap::new();
+    for upstream in &work.after {
+        let step = plan_step(upstream);
+        let Some(value) = cx.upstream.get(&step).filter(|_| cx.upstream_states.get(&step) == Some(&StepState::Succeeded)) else {
+            return Ok(Err(upstream.clone()));
+        };
+        let output: PlanOutput = input(value)?;
+        match &output.outcome {
+            Outcome::Failed { .. } => return Ok(Err(upstream.clone())),
+            Outcome::Skipped { because } => return Ok(Err(because.clone())),
+            _ => {}
+        }
+        results.insert(upstream.clone(), output);
+    }
+    Ok(Ok(results))
+}
+
+/// Puts the document together and stores it; older open reviews of the same branch are superseded.
+pub struct Assemble(pub Arc<Service>);
+
+#[async_trait::async_trait]
+impl Executor for Assemble {
+    async fn execute(&self, cx: &StepContext) -> StepResult {
+        match self.assemble(cx).await {
+            Ok(value) => StepResult::Succeeded(value),
+            Err(error) => failed(error),
+        }
+    }
+}
+
+impl Assemble {
+    async fn assemble(&self, cx: &StepContext) -> AppResult<serde_json::Value> {
+        let service = &self.0;
+        let run: ReviewInput = input(&cx.run_input)?;
+        let record = service.store.run_get(&cx.run).await?;
+        let deciding = service.deciding(run.deciding.as_deref()).await?;
+        let unformatted: Vec<String> = cx
+            .upstream
+            .get(&StepId::new("format"))
+            .and_then(|value| value.get("unformatted"))
+            .map(input)
+            .transpose()?
+            .unwrap_or_default();
+        let mut stacks = Vec::new();
+        for step in &record.plan.steps {
+            if step.work.driver != windlass_model::stack_plan::driver::PLAN {
+                continue;
+            }
+            let work: StackWork = input(&step.work.input)?;
+            let output = match cx.upstream.get(&step.id) {
+                Some(value) => input(value)?,
+                None => {
+                    let reason = service.store.step_get(&cx.run, &step.id).await?.reason.unwrap_or_else(|| "it did not end".into());
+                    PlanOutput {
+                        outcome: Outcome::Failed {
+                            stage: windlass_model::review::Stage::Plan,
+                            diagnostics: vec![windlass_model::diagnostic::Diagnostic::error("WL601", format!("the plan of {} failed: {reason}", work.instance.id))],
+                        },
+                        findings: Vec::new(),
+                        changed_outputs: Vec::new(),
+                    }
+                }
+            };
+            let mut findings = output.findings;
+            findings.extend(unformatted.iter().filter(|file| work.directories.iter().any(|directory| lies_in(file, directory))).map(|file| Finding {
+                level: Level::Warn,
+                source: "terraform fmt".into(),
+                rule: None,
+                message: format!("{file} is not formatted: run `terraform fmt {file}`"),
+                address: None,
+                code: Some(Span::file(file.as_str())),
+                policy: None,
+            }));
+            stacks.push(StackReview {
+                environments: crate::project::environments_of(&deciding.definitions, &work.instance.id),
+                instance: work.instance.id,
+                kind: work.kind,
+                reasons: work.reasons,
+                after: work.after,
+                owner: work.owner,
+                outcome: output.outcome,
+                findings,
+            });
+        }
+        let protected = !deciding.definitions.environments.is_empty();
+        let mut review = crate::review::assemble(&cx.run, run, stacks, deciding.policies.digest.clone(), false);
+        if protected && review.verdict == windlass_model::review::Verdict::Ready && !crate::review::rules(&review, &deciding.definitions).is_empty() {
+            review.verdict = windlass_model::review::Verdict::NeedsApproval;
+        }
+        service.store.review_put(&review).await?;
+        Ok(serde_json::json!({ "verdict": review.verdict, "effect": review.effect_digest }))
+    }
+}
+
+fn lies_in(file: &str, directory: &str) -> bool {
+    let parent = file.rsplit_once('/').map_or(".", |(parent, _)| parent);
+    parent == directory || (parent == "." && directory.is_empty())
+}
