@@ -1,1 +1,89 @@
-fn main() {}
+//! The `windlass` program: arguments, terminal views, and the composition of all crates.
+
+mod arguments;
+mod commands;
+mod terminal;
+mod views;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+use std::io::Write;
+use std::process::ExitCode;
+use terminal::Terminal;
+use windlass_app::error::AppError;
+
+/// What a command was called with, and how to answer.
+pub struct Context {
+    pub directory: std::path::PathBuf,
+    pub json: bool,
+    /// Data goes here.
+    pub out: Terminal,
+    /// Everything else goes here.
+    pub err: Terminal,
+}
+
+/// How a command ended that could do its work: `false` is a negative answer (exit code 1).
+pub type Answer = Result<bool, AppError>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let global = arguments.global;
+    let cx = Context {
+        directory: global.directory.unwrap_or_else(|| ".".into()),
+        json: global.json,
+        out: Terminal::stdout(global.color),
+        err: Terminal::stderr(global.color),
+    };
+    std::panic::set_hook(Box::new(|panic| {
+        // The one place a bug in Windlass may speak for itself.
+        eprintln!("error[WL999]: internal error: {panic}\n  help: this is a bug in Windlass; please report it with the command you ran");
+    }));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&cx, arguments.command)));
+    match result {
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        Ok(Ok(false)) => ExitCode::from(1),
+        Ok(Err(error)) => {
+            fail(&cx, &error);
+            ExitCode::from(error.exit_code())
+        }
+        Err(_) => ExitCode::from(70),
+    }
+}
+
+fn run(cx: &Context, command: Command) -> Answer {
+    match command {
+        Command::Stacks => commands::stacks::stacks(cx),
+        Command::Graph { format } => commands::stacks::graph(cx, format),
+        Command::Show { stack } => commands::stacks::show(cx, &stack),
+        Command::Affected { base, head } => commands::stacks::affected(cx, base.base.as_deref(), head.as_deref()),
+        Command::Check => commands::files::check(cx),
+        Command::Fmt { files, check } => commands::files::fmt(cx, &files, check),
+        Command::Explain { code } => commands::files::explain(cx, code.as_deref()),
+        Command::Doctor => commands::files::doctor(cx),
+        Command::Completions { shell } => commands::files::completions(shell),
+        command => commands::runs::dispatch(cx, command),
+    }
+}
+
+fn fail(cx: &Context, error: &AppError) {
+    if cx.json {
+        print_json(&serde_json::json!({ "error": { "kind": format!("{:?}", error.kind).to_lowercase(), "diagnostics": error.diagnostics } }));
+    }
+    eprint!("{}", views::diagnostic::render_all(cx.err, &error.diagnostics));
+}
+
+/// One JSON document on standard output.
+pub fn print_json<T: serde::Serialize>(value: &T) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => print(&format!("{text}\n")),
+        Err(error) => eprintln!("cannot render the answer as JSON: {error}"),
+    }
+}
+
+/// Text on standard output. A reader that went away (`| head`) ends the program quietly, as every filter does.
+pub fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}

@@ -1,0 +1,86 @@
+//! `check`, `fmt`, `explain`, `doctor`, `completions`: files and the machine.
+
+use crate::{Answer, Context, print, print_json, views};
+use std::path::PathBuf;
+use windlass_app::project::Checkout;
+use windlass_model::codes;
+use windlass_model::diagnostic::has_errors;
+
+pub fn check(cx: &Context) -> Answer {
+    let checkout = Checkout::open(&cx.directory)?;
+    let answer = windlass_app::check::check(&checkout)?;
+    if cx.json {
+        print_json(&serde_json::json!({ "stacks": answer.stacks, "diagnostics": answer.diagnostics }));
+    } else {
+        print(&views::diagnostic::render_all(cx.out, &answer.diagnostics));
+        let tally = views::diagnostic::tally(&answer.diagnostics);
+        let tally = if tally.is_empty() { "nothing to mend".to_owned() } else { tally };
+        print(&format!("{}: {tally}\n", views::count(answer.stacks, "stack")));
+    }
+    Ok(!has_errors(&answer.diagnostics))
+}
+
+pub fn fmt(cx: &Context, files: &[PathBuf], only_check: bool) -> Answer {
+    let answer = windlass_app::format::format(&cx.directory, files, !only_check)?;
+    if cx.json {
+        print_json(&serde_json::json!({ "changed": answer }));
+    } else {
+        print(&answer.iter().map(|file| format!("{file}\n")).collect::<String>());
+    }
+    Ok(!only_check || answer.is_empty())
+}
+
+pub fn explain(cx: &Context, code: Option<&str>) -> Answer {
+    let Some(code) = code else {
+        let titles: Vec<(&str, &str)> = codes::all().iter().map(|(code, page)| (*code, title(page))).collect();
+        if cx.json {
+            print_json(&titles.iter().map(|(code, title)| serde_json::json!({ "code": code, "title": title })).collect::<Vec<_>>());
+        } else {
+            print(&titles.iter().map(|(code, title)| format!("{code}  {title}\n")).collect::<String>());
+        }
+        return Ok(true);
+    };
+    let code = code.to_uppercase();
+    let page = codes::explain(&code).ok_or_else(|| {
+        windlass_app::error::AppError::new(
+            windlass_app::error::ErrorKind::NotFound,
+            windlass_model::diagnostic::Diagnostic::error("WL905", format!("there is no diagnostic `{code}`")).help("`windlass explain` lists all of them"),
+        )
+    })?;
+    if cx.json {
+        print_json(&serde_json::json!({ "code": code, "title": title(page), "page": page }));
+    } else {
+        print(page);
+    }
+    Ok(true)
+}
+
+/// `# WL201: syntax error` → `syntax error`.
+fn title(page: &str) -> &str {
+    let first = page.lines().next().unwrap_or_default();
+    first.split_once(": ").map_or(first, |(_, title)| title)
+}
+
+pub fn doctor(cx: &Context) -> Answer {
+    let findings = windlass_app::doctor::doctor(&cx.directory);
+    if cx.json {
+        print_json(&findings);
+    } else {
+        for finding in &findings {
+            let sign = if finding.fit { cx.out.green("✓") } else { cx.out.red("✗") };
+            print(&format!("{sign} {}: {}\n", finding.what, crate::terminal::clean(&finding.found)));
+            if let Some(help) = finding.help.as_ref().filter(|_| !finding.fit) {
+                print(&format!("  {} {help}\n", cx.out.green("help:")));
+            }
+        }
+    }
+    Ok(findings.iter().all(|f| f.fit))
+}
+
+pub fn completions(shell: clap_complete::Shell) -> Answer {
+    use clap::CommandFactory;
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut crate::arguments::Arguments::command(), "windlass", &mut text);
+    print(&String::from_utf8_lossy(&text));
+    Ok(true)
+}

@@ -1,0 +1,5 @@
+//! One function per command: call the use case, choose the view, say whether the answer is positive.
+
+pub mod files;
+pub mod runs;
+pub mod stacks;
