@@ -1,7 +1,14 @@
 //! The effect of a plan: its semantic content, read from `terraform show -json`, without noise, masked, with a digest.
 
+mod compare;
+mod read;
+
+pub use compare::{Difference, matches_preview, remaining_of};
+pub use read::{EffectError, PlannedOutput, planned_outputs};
+
 use crate::id::InstanceId;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// What applying one plan would do. Contains no sensitive value.
@@ -95,9 +102,131 @@ pub struct CheckResult {
     pub problems: Vec<String>,
 }
 
+/// How many resources each action touches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EffectSummary {
+    pub create: usize,
+    pub update: usize,
+    pub replace: usize,
+    pub destroy: usize,
+    pub moved: usize,
+    pub import: usize,
+    pub forget: usize,
+    pub outputs: usize,
+}
+
+impl std::ops::Add for EffectSummary {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            create: self.create + other.create,
+            update: self.update + other.update,
+            replace: self.replace + other.replace,
+            destroy: self.destroy + other.destroy,
+            moved: self.moved + other.moved,
+            import: self.import + other.import,
+            forget: self.forget + other.forget,
+            outputs: self.outputs + other.outputs,
+        }
+    }
+}
+
+impl std::iter::Sum for EffectSummary {
+    fn sum<I: Iterator<Item = Self>>(items: I) -> Self {
+        items.fold(Self::default(), |a, b| a + b)
+    }
+}
+
+impl std::fmt::Display for EffectSummary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let counts = [
+            (self.create, "to create"),
+            (self.update, "to update"),
+            (self.replace, "to replace"),
+            (self.destroy, "to destroy"),
+            (self.moved, "to move"),
+            (self.import, "to import"),
+            (self.forget, "to forget"),
+        ];
+        let mut parts: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        match self.outputs {
+            0 => {}
+            1 => parts.push("1 output changes".into()),
+            n => parts.push(format!("{n} outputs change")),
+        }
+        f.write_str(&if parts.is_empty() { "no changes".to_owned() } else { parts.join(", ") })
+    }
+}
+
+impl Action {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "created",
+            Self::Update => "updated",
+            Self::Replace | Self::ReplaceCreateFirst => "replaced",
+            Self::Destroy => "destroyed",
+            Self::Move => "moved",
+            Self::Import => "imported",
+            Self::Forget => "forgotten",
+        }
+    }
+}
+
 impl Effect {
     /// Nothing would be done: no resource and no output changes.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.outputs.is_empty()
     }
+
+    pub fn summary(&self) -> EffectSummary {
+        let mut summary = EffectSummary { outputs: self.outputs.len(), ..EffectSummary::default() };
+        for change in &self.changes {
+            *match change.action {
+                Action::Create => &mut summary.create,
+                Action::Update => &mut summary.update,
+                Action::Replace | Action::ReplaceCreateFirst => &mut summary.replace,
+                Action::Destroy => &mut summary.destroy,
+                Action::Move => &mut summary.moved,
+                Action::Import => &mut summary.import,
+                Action::Forget => &mut summary.forget,
+            } += 1;
+        }
+        summary
+    }
+
+    /// Hexadecimal SHA-256 of what would be done. Checks are left out: they judge, they do not act.
+    pub fn digest(&self) -> String {
+        digest_all(std::iter::once(self))
+    }
 }
+
+/// Hexadecimal SHA-256 of several effects, whatever their order. Effects that do nothing do not count.
+pub fn digest_all<'a>(effects: impl Iterator<Item = &'a Effect>) -> String {
+    let mut parts: Vec<String> = effects
+        .filter(|effect| !effect.is_empty())
+        // Plain data with text keys: serialising it cannot fail.
+        .map(|e| serde_json::to_string(&sorted(serde_json::json!([e.instance, e.changes, e.outputs]))).unwrap_or_default())
+        .collect();
+    parts.sort();
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Objects with their keys in order, at every depth.
+fn sorted(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(object) => {
+            let ordered: BTreeMap<String, serde_json::Value> = object.into_iter().map(|(k, v)| (k, sorted(v))).collect();
+            serde_json::Value::Object(ordered.into_iter().collect())
+        }
+        serde_json::Value::Array(items) => items.into_iter().map(sorted).collect(),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

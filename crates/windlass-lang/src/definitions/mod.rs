@@ -1,1 +1,357 @@
-//! pending
+//! Windlass files: `windlass.hcl` at the root and `*.windlass.hcl` anywhere, into [`Definitions`]. All mistakes are collected.
+
+mod reader;
+
+use crate::eval::{Scope, Value, evaluate};
+use crate::terraform::syntax::{Block, Expr, parse_native};
+use crate::tree::Tree;
+use reader::{Kind, Reader, Schema};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use windlass_model::definition::{
+    ApprovalRule, Definitions, Enforcement, Environment, InstanceDefinition, PolicyDefinition, StackDefinition, Team,
+};
+use windlass_model::diagnostic::{Diagnostic, Span};
+
+/// Whether a path is a Windlass file.
+pub fn is_windlass_file(path: &str) -> bool {
+    path == "windlass.hcl" || path.ends_with(".windlass.hcl")
+}
+
+const TOP: Schema = Schema { block: "a Windlass file", attributes: &[], blocks: &["project", "team", "stack", "policy", "locals"] };
+const PROJECT: Schema = Schema { block: "project", attributes: &[], blocks: &["environment"] };
+const ENVIRONMENT: Schema = Schema { block: "environment", attributes: &[("match", Kind::Texts, true)], blocks: &["approvals"] };
+const APPROVALS: Schema = Schema {
+    block: "approvals",
+    attributes: &[("count", Kind::Count, false), ("from", Kind::Texts, false), ("author_may_approve", Kind::Bool, false), ("unverified", Kind::Bool, false)],
+    blocks: &[],
+};
+const TEAM: Schema = Schema { block: "team", attributes: &[("members", Kind::Texts, true)], blocks: &[] };
+const STACK: Schema = Schema {
+    block: "stack",
+    attributes: &[
+        ("owner", Kind::Text, false),
+        ("regions", Kind::Texts, false),
+        ("after", Kind::Texts, false),
+        ("var_files", Kind::Texts, false),
+        ("variables", Kind::Map, false),
+        ("backend_config", Kind::Map, false),
+        ("tool", Kind::Text, false),
+        ("env", Kind::Texts, false),
+        ("enabled", Kind::Bool, false),
+    ],
+    blocks: &["instance"],
+};
+const INSTANCE: Schema = Schema {
+    block: "instance",
+    attributes: &[("workspace", Kind::Text, false), ("var_files", Kind::Texts, false), ("variables", Kind::Map, false), ("backend_config", Kind::Map, false)],
+    blocks: &[],
+};
+const POLICY: Schema = Schema {
+    block: "policy",
+    attributes: &[("paths", Kind::Texts, true), ("match", Kind::Texts, false), ("namespaces", Kind::Texts, false), ("enforcement", Kind::Text, false)],
+    blocks: &[],
+};
+
+/// Reads all Windlass files of a tree.
+pub fn load(tree: &dyn Tree) -> (Definitions, Vec<Diagnostic>) {
+    let mut files = Vec::new();
+    let mut diagnostics = Vec::new();
+    for path in tree.paths().iter().filter(|path| is_windlass_file(path)) {
+        match tree.read(path) {
+            Ok(Some(bytes)) => match String::from_utf8(bytes) {
+                Ok(text) => files.push((path.clone(), text)),
+                Err(_) => diagnostics.push(Diagnostic::error("WL202", format!("{path} is not UTF-8 text")).at(Span::file(path.clone())).help("save the file as UTF-8")),
+            },
+            Ok(None) => {}
+            Err(error) => diagnostics.push(Diagnostic::error("WL203", format!("cannot read {path}: {error}")).at(Span::file(path.clone()))),
+        }
+    }
+    let (definitions, found) = load_files(&files);
+    diagnostics.extend(found);
+    (definitions, diagnostics)
+}
+
+/// Reads these files (path, content).
+pub fn load_files(files: &[(Arc<str>, String)]) -> (Definitions, Vec<Diagnostic>) {
+    let mut diagnostics = Vec::new();
+    let mut blocks: Vec<(usize, Block)> = Vec::new();
+    for (index, (path, text)) in files.iter().enumerate() {
+        match parse_native(text, 0) {
+            Ok(body) => {
+                for attribute in &body.attributes {
+                    let span = Span::of(path, text, attribute.name_range.start as usize, attribute.name_range.end as usize);
+                    let diagnostic = Diagnostic::error("WL102", format!("unknown attribute `{}` at the top of a Windlass file", attribute.name));
+                    diagnostics.push(diagnostic.at_source(span, text, "only blocks are expected here").help("put it into a `project`, `team`, `stack`, `policy` or `locals` block"));
+                }
+                blocks.extend(body.blocks.into_iter().map(|block| (index, block)));
+            }
+            Err(error) => {
+                let at = error.at as usize;
+                let what = error.message.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or("not valid HCL");
+                diagnostics.push(Diagnostic::error("WL101", format!("syntax error: {what}")).at_source(Span::of(path, text, at, at + 1), text, "here"));
+            }
+        }
+    }
+    let names = Names::new(&blocks);
+    let mut loader = Loader { files, names: &names, diagnostics, definitions: Definitions::default(), seen: HashMap::new() };
+    for (file, block) in &blocks {
+        loader.top(*file, block);
+    }
+    loader.references(&blocks);
+    let Loader { definitions, mut diagnostics, .. } = loader;
+    diagnostics.sort_by_key(|d| d.labels.first().map(|l| l.span.clone()));
+    diagnostics.dedup();
+    (definitions, diagnostics)
+}
+
+/// What expressions may refer to: `team.x`, `stack.a/b`, `local.x`.
+struct Names {
+    locals: HashMap<String, Expr>,
+    known: RefCell<HashMap<String, Option<Value>>>,
+}
+
+impl Names {
+    fn new(blocks: &[(usize, Block)]) -> Self {
+        let attributes = blocks.iter().filter(|(_, b)| b.kind == "locals").flat_map(|(_, b)| &b.body.attributes);
+        Self { locals: attributes.map(|a| (a.name.clone(), a.value.clone())).collect(), known: RefCell::default() }
+    }
+}
+
+impl Scope for Names {
+    fn lookup(&self, root: &str, name: Option<&str>) -> Option<Value> {
+        match (root, name?) {
+            ("team" | "stack", name) => Some(Value::string(name)),
+            ("local", name) => {
+                match self.known.borrow().get(name) {
+                    Some(Some(value)) => return Some(value.clone()),
+                    Some(None) => return Some(Value::unknown(format!("local `{name}` refers to itself"))),
+                    None => {}
+                }
+                let Some(expr) = self.locals.get(name) else { return Some(Value::unknown(format!("there is no local `{name}`"))) };
+                self.known.borrow_mut().insert(name.to_owned(), None);
+                let value = evaluate(expr, self);
+                self.known.borrow_mut().insert(name.to_owned(), Some(value.clone()));
+                Some(value)
+            }
+            _ => None,
+        }
+    }
+    fn file(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+struct Loader<'a> {
+    files: &'a [(Arc<str>, String)],
+    names: &'a Names,
+    diagnostics: Vec<Diagnostic>,
+    definitions: Definitions,
+    /// First place of each named block, by kind and name.
+    seen: HashMap<(String, String), Span>,
+}
+
+impl<'a> Loader<'a> {
+    fn reader<'b>(&'b mut self, file: usize, block: &'b Block, schema: &'static Schema) -> Reader<'b> {
+        let (path, text) = &self.files[file];
+        Reader::new(path, text, &block.body, block.range, schema, self.names, &mut self.diagnostics)
+    }
+
+    /// The one label of a block, checked for presence and doubles.
+    fn name(&mut self, file: usize, block: &Block, within: &str) -> Option<(String, Span)> {
+        let (path, text) = &self.files[file];
+        let span = Span::of(path, text, block.range.start as usize, block.range.end as usize);
+        let [name] = block.labels.as_slice() else {
+            let diagnostic = Diagnostic::error("WL103", format!("a `{}` block needs exactly one name", block.kind));
+            self.diagnostics.push(diagnostic.at_source(span, text, "here").help(format!("write `{} \"name\" {{ … }}`", block.kind)));
+            return None;
+        };
+        let key = (format!("{within}{}", block.kind), name.clone());
+        if let Some(first) = self.seen.get(&key) {
+            let first_text = &self.files.iter().find(|(path, _)| *path == first.file).map_or("", |(_, text)| text);
+            let diagnostic = Diagnostic::error("WL104", format!("{} \"{name}\" is defined twice", block.kind)).at_source(span, text, "again here");
+            self.diagnostics.push(diagnostic.at_source(first.clone(), first_text, "first here").help("merge or rename one of them"));
+            return None;
+        }
+        self.seen.insert(key, span.clone());
+        Some((name.clone(), span))
+    }
+
+    fn top(&mut self, file: usize, block: &Block) {
+        match block.kind.as_str() {
+            "project" => self.project(file, block),
+            "team" => self.team(file, block),
+            "stack" => self.stack(file, block),
+            "policy" => self.policy(file, block),
+            "locals" => {
+                for attribute in &block.body.attributes {
+                    let value = evaluate(&attribute.value, self.names);
+                    if let Some(why) = value.why_unknown() {
+                        let (path, text) = &self.files[file];
+                        let span = Span::of(path, text, attribute.value.range.start as usize, attribute.value.range.end as usize);
+                        self.diagnostics.push(Diagnostic::error("WL105", format!("local `{}` has no value: {why}", attribute.name)).at_source(span, text, "here"));
+                    }
+                }
+            }
+            _ => {
+                let (path, text) = &self.files[file];
+                self.diagnostics.push(reader::unknown_block(path, text, block, &TOP));
+            }
+        }
+    }
+
+    fn project(&mut self, file: usize, block: &Block) {
+        let Some((name, span)) = self.name(file, block, "") else { return };
+        if let Some(((_, _), first)) = self.seen.iter().find(|((kind, other), _)| kind == "project" && *other != name) {
+            let text = &self.files[file].1;
+            self.diagnostics.push(Diagnostic::error("WL104", "there are two `project` blocks").at_source(span, text, "again here").at(first.clone()).help("a repository is one project"));
+            return;
+        }
+        self.definitions.project = Some(name);
+        self.reader(file, block, &PROJECT).finish();
+        for inner in block.body.blocks.iter().filter(|b| b.kind == "environment") {
+            self.environment(file, inner);
+        }
+    }
+
+    fn environment(&mut self, file: usize, block: &Block) {
+        let Some((name, span)) = self.name(file, block, "") else { return };
+        let mut reader = self.reader(file, block, &ENVIRONMENT);
+        let matches = reader.globs("match");
+        reader.finish();
+        let mut approvals = None;
+        for inner in block.body.blocks.iter().filter(|b| b.kind == "approvals") {
+            let mut reader = self.reader(file, inner, &APPROVALS);
+            approvals = Some(ApprovalRule {
+                count: reader.count("count").unwrap_or(1),
+                from: reader.texts("from"),
+                author_may_approve: reader.bool("author_may_approve").unwrap_or(false),
+                unverified: reader.bool("unverified").unwrap_or(false),
+            });
+            reader.finish();
+        }
+        self.definitions.environments.push(Environment { name, matches, approvals, span });
+    }
+
+    fn team(&mut self, file: usize, block: &Block) {
+        let Some((name, span)) = self.name(file, block, "") else { return };
+        let mut reader = self.reader(file, block, &TEAM);
+        let members = reader.texts("members");
+        for member in &members {
+            let known = ["github:", "gitlab:", "oidc-group:", "user:", "email:"];
+            if !known.iter().any(|prefix| member.starts_with(prefix)) {
+                reader.mistake("members", "WL106", &format!("member `{member}` does not say what it is"), "write e.g. \"user:NAME\", \"email:a@b.example\", \"github:org/team\" or \"oidc-group:NAME\"");
+            }
+        }
+        reader.finish();
+        self.definitions.teams.push(Team { name, members, span });
+    }
+
+    fn stack(&mut self, file: usize, block: &Block) {
+        let Some((name, span)) = self.name(file, block, "") else { return };
+        let mut reader = self.reader(file, block, &STACK);
+        let tool = reader.text("tool");
+        if tool.as_deref().is_some_and(|tool| !matches!(tool, "terraform" | "tofu")) {
+            reader.mistake("tool", "WL106", "`tool` is \"terraform\" or \"tofu\"", "leave it out to take what the stack requires");
+        }
+        let mut definition = StackDefinition {
+            id: name.trim_end_matches('/').trim_start_matches("./").into(),
+            owner: reader.text("owner"),
+            regions: reader.texts("regions"),
+            instances: Vec::new(),
+            after: reader.texts("after").into_iter().map(|s| s.as_str().into()).collect(),
+            var_files: reader.texts("var_files"),
+            variables: reader.map("variables"),
+            backend_config: text_map(reader.map("backend_config")),
+            tool,
+            env: reader.texts("env"),
+            enabled: reader.bool("enabled").unwrap_or(true),
+            span,
+        };
+        let both = !definition.regions.is_empty() && block.body.blocks.iter().any(|b| b.kind == "instance");
+        if both {
+            reader.mistake("regions", "WL107", "`regions` and `instance` blocks exclude each other", "keep the `instance` blocks when the regions differ in more than their name");
+        }
+        reader.finish();
+        for inner in block.body.blocks.iter().filter(|b| b.kind == "instance") {
+            let Some((key, span)) = self.name(file, inner, &format!("{}/", definition.id)) else { continue };
+            let mut reader = self.reader(file, inner, &INSTANCE);
+            definition.instances.push(InstanceDefinition {
+                key,
+                workspace: reader.text("workspace"),
+                var_files: reader.texts("var_files"),
+                variables: reader.map("variables"),
+                backend_config: text_map(reader.map("backend_config")),
+                span,
+            });
+            reader.finish();
+        }
+        self.definitions.stacks.push(definition);
+    }
+
+    fn policy(&mut self, file: usize, block: &Block) {
+        let Some((name, span)) = self.name(file, block, "") else { return };
+        let mut reader = self.reader(file, block, &POLICY);
+        let enforcement = match reader.text("enforcement").as_deref() {
+            None | Some("deny") => Enforcement::Deny,
+            Some("warn") => Enforcement::Warn,
+            Some(_) => {
+                reader.mistake("enforcement", "WL106", "`enforcement` is \"deny\" or \"warn\"", "\"deny\" is the default");
+                Enforcement::Deny
+            }
+        };
+        let policy = PolicyDefinition { name, paths: reader.texts("paths"), matches: reader.globs("match"), namespaces: reader.texts("namespaces"), enforcement, span };
+        reader.finish();
+        self.definitions.policies.push(policy);
+    }
+
+    /// Teams that are named but not defined.
+    fn references(&mut self, blocks: &[(usize, Block)]) {
+        let teams: Vec<String> = self.definitions.teams.iter().map(|t| t.name.clone()).collect();
+        let mut report = |file: usize, expr: &Expr, name: &str| {
+            let (path, text) = &self.files[file];
+            let span = Span::of(path, text, expr.range.start as usize, expr.range.end as usize);
+            let diagnostic = Diagnostic::error("WL108", format!("there is no team \"{name}\"")).at_source(span, text, "named here");
+            self.diagnostics.push(match crate::suggest(name, teams.iter().map(String::as_str)) {
+                Some(near) => diagnostic.help(format!("did you mean \"{near}\"?")),
+                None => diagnostic.help(format!("define it: team \"{name}\" {{ members = [ … ] }}")),
+            });
+        };
+        for (file, block) in blocks {
+            let mut check = |body: &crate::terraform::syntax::Body, attribute: &str| {
+                let Some(expr) = body.value(attribute) else { return };
+                let names = match evaluate(expr, self.names) {
+                    Value::List(items) => items,
+                    single => vec![single],
+                };
+                for name in names.iter().filter_map(Value::as_text) {
+                    if !teams.iter().any(|team| **team == *name) {
+                        report(*file, expr, &name);
+                    }
+                }
+            };
+            match block.kind.as_str() {
+                "stack" => check(&block.body, "owner"),
+                "project" => {
+                    for environment in block.body.blocks.iter().filter(|b| b.kind == "environment") {
+                        environment.body.blocks.iter().filter(|b| b.kind == "approvals").for_each(|approvals| check(&approvals.body, "from"));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn text_map(map: BTreeMap<String, serde_json::Value>) -> BTreeMap<String, String> {
+    map.into_iter()
+        .map(|(name, value)| match value {
+            serde_json::Value::String(text) => (name, text),
+            other => (name, other.to_string()),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! git, through the `git` program: objects are read directly, nothing is ever checked out.
+
+mod trees;
+
+pub use trees::{GitTree, WorkTree};
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use windlass_model::affected::{ChangeKind, PathChange};
+use windlass_model::diagnostic::Diagnostic;
+
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    #[error("git is not installed")]
+    Missing,
+    #[error("{0} is not in a git repository")]
+    NotARepository(PathBuf),
+    #[error("{0} is a bare repository")]
+    Bare(PathBuf),
+    #[error("git does not know the revision `{0}`")]
+    UnknownRevision(String),
+    #[error("this clone is shallow: the common ancestor of {0} and {1} is not in it")]
+    Shallow(String, String),
+    #[error("{0} and {1} have no common ancestor")]
+    NoMergeBase(String, String),
+    #[error("git {command} failed: {message}")]
+    Failed { command: String, message: String },
+    #[error("cannot run git: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl GitError {
+    /// The request was wrong, as opposed to git or the machine.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::NotARepository(_) | Self::Bare(_) | Self::UnknownRevision(_) | Self::NoMergeBase(..) | Self::Shallow(..))
+    }
+
+    pub fn diagnostic(&self) -> Diagnostic {
+        let (code, help) = match self {
+            Self::Missing => ("WL302", "install git, e.g. `apt-get install git`"),
+            Self::NotARepository(_) => ("WL303", "run this inside a repository, or make one with `git init` and a first commit"),
+            Self::Bare(_) => ("WL303", "run this in a clone with a work tree"),
+            Self::UnknownRevision(_) => ("WL304", "fetch it first, or name another branch, tag or commit; a new repository needs a first commit"),
+            Self::Shallow(..) => ("WL305", "fetch the history: `git fetch --unshallow` (in CI, set the checkout's fetch depth to 0)"),
+            Self::NoMergeBase(..) => ("WL306", "name a base that shares history with this branch, e.g. `--base HEAD~1`"),
+            Self::Failed { .. } | Self::Io(_) => ("WL307", "run the same git command by hand to see more"),
+        };
+        Diagnostic::error(code, self.to_string()).help(help)
+    }
+}
+
+/// What a comparison goes up to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    Commit(String),
+    /// The files as they are, untracked ones included.
+    WorkTree,
+}
+
+/// A repository with a work tree.
+#[derive(Debug, Clone)]
+pub struct GitRepository {
+    root: PathBuf,
+}
+
+/// `git` in `directory` with a clean environment of `GIT_*`, without optional locks.
+pub(crate) fn command(directory: &Path) -> Command {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(directory).args(["-c", "core.quotepath=off", "-c", "core.fsmonitor=false"]);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("GIT_") && !matches!(&*text, "GIT_AUTHOR_NAME" | "GIT_AUTHOR_EMAIL" | "GIT_COMMITTER_NAME" | "GIT_COMMITTER_EMAIL" | "GIT_CONFIG_GLOBAL" | "GIT_CONFIG_SYSTEM") {
+            command.env_remove(name);
+        }
+    }
+    command.env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C").stdin(Stdio::null());
+    command
+}
+
+fn run(directory: &Path, arguments: &[&str]) -> Result<Vec<u8>, GitError> {
+    let output = command(directory).args(arguments).output().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => GitError::Missing,
+        _ => GitError::Io(error),
+    })?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(GitError::Failed { command: arguments.first().copied().unwrap_or_default().to_owned(), message })
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned()
+}
+
+impl GitRepository {
+    /// The repository `directory` lies in.
+    ///
+    /// # Errors
+    /// git is missing, there is no repository, or it is bare.
+    pub fn open(directory: &Path) -> Result<Self, GitError> {
+        match run(directory, &["rev-parse", "--show-toplevel"]) {
+            Ok(root) => Ok(Self { root: PathBuf::from(text(root)) }),
+            Err(GitError::Failed { message, .. }) if message.contains("must be run in a work tree") => Err(GitError::Bare(directory.to_owned())),
+            Err(GitError::Failed { message, .. }) if message.contains("not a git repository") => Err(GitError::NotARepository(directory.to_owned())),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn git(&self, arguments: &[&str]) -> Result<Vec<u8>, GitError> {
+        run(&self.root, arguments)
+    }
+
+    /// The commit a revision names, all digits.
+    ///
+    /// # Errors
+    /// [`GitError::UnknownRevision`].
+    pub fn resolve(&self, revision: &str) -> Result<String, GitError> {
+        let wanted = format!("{revision}^{{commit}}");
+        match self.git(&["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted]) {
+            Ok(commit) => Ok(text(commit)),
+            Err(GitError::Failed { .. }) => Err(GitError::UnknownRevision(revision.to_owned())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The best common ancestor.
+    ///
+    /// # Errors
+    /// There is none, or this clone is too shallow to know.
+    pub fn merge_base(&self, a: &str, b: &str) -> Result<String, GitError> {
+        if a == b {
+            return Ok(a.to_owned());
+        }
+        match self.git(&["merge-base", a, b]) {
+            Ok(commit) => Ok(text(commit)),
+            Err(GitError::Failed { .. }) if self.is_shallow() => Err(GitError::Shallow(a.to_owned(), b.to_owned())),
+            Err(GitError::Failed { .. }) => Err(GitError::NoMergeBase(a.to_owned(), b.to_owned())),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn is_shallow(&self) -> bool {
+        self.git(&["rev-parse", "--is-shallow-repository"]).is_ok_and(|answer| answer.starts_with(b"true"))
+    }
+
+    /// Name of the checked-out branch; `None` when detached.
+    pub fn current_branch(&self) -> Option<String> {
+        self.git(&["symbolic-ref", "--quiet", "--short", "HEAD"]).ok().map(text)
+    }
+
+    /// What origin calls its default branch, else `main` or `master`, whichever exists.
+    pub fn default_branch(&self) -> Option<String> {
+        if let Ok(name) = self.git(&["symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"]) {
+            let name = text(name);
+            if self.resolve(&name).is_ok() {
+                return Some(name);
+            }
+        }
+        ["main", "master"].into_iter().find(|name| self.resolve(&format!("refs/heads/{name}")).is_ok()).map(str::to_owned)
+    }
+
+    /// Paths that differ from HEAD or are untracked (and not ignored), sorted.
+    ///
+    /// # Errors
+    /// git failed.
+    pub fn status_dirty(&self) -> Result<Vec<String>, GitError> {
+        let output = self.git(&["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames"])?;
+        let mut paths: Vec<String> = output.split(|b| *b == 0).filter(|entry| entry.len() > 3).map(|entry| String::from_utf8_lossy(&entry[3..]).into_owned()).collect();
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// `Name <mail>` of everyone who wrote a commit between `base` (exclusive) and `head`, sorted.
+    ///
+    /// # Errors
+    /// git failed.
+    pub fn authors(&self, base: &str, head: &str) -> Result<Vec<String>, GitError> {
+        let range = format!("{base}..{head}");
+        let output = String::from_utf8_lossy(&self.git(&["log", "--format=%aN <%aE>", &range])?).into_owned();
+        let mut authors: Vec<String> = output.lines().map(str::to_owned).collect();
+        authors.sort();
+        authors.dedup();
+        Ok(authors)
+    }
+
+    /// `Name <mail>` as git would sign a commit now.
+    pub fn user_identity(&self) -> Option<String> {
+        let ident = text(self.git(&["-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT"]).ok()?);
+        ident.rsplit_once('>').map(|(person, _)| format!("{person}>"))
+    }
+
+    /// Paths that differ between `base` and the target, renames found.
+    ///
+    /// # Errors
+    /// git failed.
+    pub fn changes(&self, base: &str, target: &Target) -> Result<Vec<PathChange>, GitError> {
+        let options = ["diff", "--raw", "-z", "--find-renames", "--no-ext-diff", "--no-textconv", "--ignore-submodules=none", base];
+        let mut arguments = options.to_vec();
+        if let Target::Commit(commit) = target {
+            arguments.push(commit);
+        }
+        arguments.push("--");
+        let output = self.git(&arguments)?;
+        let mut fields = output.split(|b| *b == 0);
+        let mut changes = Vec::new();
+        while let Some(head) = fields.next().filter(|head| !head.is_empty()) {
+            let status = head.rsplit(|b| *b == b' ').next().and_then(|s| s.first()).copied().unwrap_or(b'M');
+            let mut path = || fields.next().map(|p| String::from_utf8_lossy(p).into_owned()).unwrap_or_default();
+            let first = path();
+            changes.push(match status {
+                b'R' | b'C' => {
+                    let old_path = Some(first).filter(|_| status == b'R');
+                    PathChange { path: path(), kind: if old_path.is_some() { ChangeKind::Renamed } else { ChangeKind::Added }, old_path }
+                }
+                b'A' => PathChange { path: first, old_path: None, kind: ChangeKind::Added },
+                b'D' => PathChange { path: first, old_path: None, kind: ChangeKind::Deleted },
+                b'T' => PathChange { path: first, old_path: None, kind: ChangeKind::TypeChanged },
+                _ => PathChange { path: first, old_path: None, kind: ChangeKind::Modified },
+            });
+        }
+        if *target == Target::WorkTree {
+            let untracked = self.git(&["ls-files", "-z", "--others", "--exclude-standard"])?;
+            for path in untracked.split(|b| *b == 0).filter(|p| !p.is_empty()) {
+                changes.push(PathChange { path: String::from_utf8_lossy(path).into_owned(), old_path: None, kind: ChangeKind::Added });
+            }
+        }
+        changes.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(changes)
+    }
+
+    /// The files of a commit.
+    ///
+    /// # Errors
+    /// git failed.
+    pub fn tree(&self, commit: &str) -> Result<GitTree, GitError> {
+        GitTree::open(&self.root, commit)
+    }
+
+    /// The files as they are now.
+    ///
+    /// # Errors
+    /// git failed.
+    pub fn work_tree(&self) -> Result<WorkTree, GitError> {
+        WorkTree::open(&self.root)
+    }
+}
+
+#[cfg(test)]
+mod tests;

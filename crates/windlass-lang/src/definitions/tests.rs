@@ -1,0 +1,97 @@
+use super::*;
+
+fn load(text: &str) -> (Definitions, Vec<Diagnostic>) {
+    load_files(&[("windlass.hcl".into(), text.to_owned())])
+}
+
+#[test]
+fn a_whole_file_is_read() {
+    let (definitions, diagnostics) = load(
+        r#"
+locals {
+  regions = ["tokyo", "osaka"]
+}
+project "scalar" {
+  environment "production" {
+    match = ["aws/**"]
+    approvals {
+      count              = 2
+      from               = [team.sre]
+      author_may_approve = false
+    }
+  }
+}
+team "sre" { members = ["github:your-org/sre"] }
+stack "aws/cassandra" {
+  owner   = team.sre
+  regions = local.regions
+  after   = [stack.aws/network, "aws/ca", stack["x/y"]]
+}
+policy "no-public" {
+  paths       = ["policy/"]
+  enforcement = "warn"
+}
+"#,
+    );
+    assert_eq!(diagnostics, vec![]);
+    assert_eq!(definitions.project.as_deref(), Some("scalar"));
+    let rule = definitions.environments[0].approvals.as_ref().unwrap();
+    assert_eq!((rule.count, rule.from.as_slice(), rule.unverified), (2, ["sre".to_owned()].as_slice(), false));
+    let stack = &definitions.stacks[0];
+    assert_eq!(stack.regions, ["tokyo", "osaka"]);
+    assert_eq!(stack.after.iter().map(|s| s.as_str()).collect::<Vec<_>>(), ["aws/network", "aws/ca", "x/y"]);
+    assert_eq!(definitions.policies[0].enforcement, Enforcement::Warn);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_each_with_its_place_and_a_way_out() {
+    let (_, diagnostics) = load(
+        r#"
+projct "x" {}
+team "sre" {
+  members = "alice"
+}
+team "sre" { members = [] }
+stack "a" {
+  ownr    = team.sre
+  owner   = team.srre
+  regions = ["r"]
+  enabled = "yes"
+  instance "i" { workspce = "w" }
+}
+policy "p" {
+  match = ["a{"]
+}
+"#,
+    );
+    let found: Vec<String> = diagnostics
+        .iter()
+        .map(|d| format!("{}:{} {} | {}", d.labels[0].span.line, d.code, d.summary, d.help.clone().unwrap_or_default()))
+        .collect();
+    insta::assert_snapshot!(found.join("\n"), @r#"
+    2:WL111 unknown block `projct` in a Windlass file | did you mean `project`?
+    4:WL110 `members` has the wrong type | expected a list of strings, e.g. ["x"]
+    6:WL104 team "sre" is defined twice | merge or rename one of them
+    8:WL102 unknown attribute `ownr` in stack | did you mean `owner`?
+    9:WL108 there is no team "srre" | did you mean "sre"?
+    10:WL107 `regions` and `instance` blocks exclude each other | keep the `instance` blocks when the regions differ in more than their name
+    11:WL110 `enabled` has the wrong type | expected true or false
+    12:WL102 unknown attribute `workspce` in instance | did you mean `workspace`?
+    14:WL109 policy needs `paths` | add `paths = …`, a list of strings, e.g. ["x"]
+    15:WL106 pattern `a{` is not valid: error parsing glob 'a{': unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?) | `*` stands for anything within a segment, `**` for any number of segments
+    "#);
+}
+
+#[test]
+fn syntax_errors_have_a_line_and_other_files_count() {
+    let (definitions, diagnostics) = load_files(&[("windlass.hcl".into(), "team \"a\" {\n  members = [\n".into()), ("b.windlass.hcl".into(), "team \"b\" { members = [] }\n".into())]);
+    assert_eq!(definitions.teams.len(), 1);
+    assert_eq!(diagnostics.len(), 1);
+    assert_eq!(diagnostics[0].code, "WL101");
+}
+
+#[test]
+fn locals_that_refer_to_themselves_are_told() {
+    let (_, diagnostics) = load("locals {\n  a = local.b\n  b = local.a\n}\n");
+    assert!(diagnostics.iter().all(|d| d.code == "WL105") && !diagnostics.is_empty());
+}

@@ -1,0 +1,2 @@
+region     = "osaka"
+node_count = 3

@@ -1,0 +1,2 @@
+region  = "osaka"
+targets = ["cassandra"]

@@ -1,0 +1,2 @@
+region  = "tokyo"
+targets = ["cassandra", "scalardl"]

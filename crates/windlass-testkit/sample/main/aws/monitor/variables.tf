@@ -1,0 +1,8 @@
+variable "region" {
+  type = string
+}
+
+variable "targets" {
+  description = "What to watch: `cassandra`, `scalardl`."
+  type        = list(string)
+}

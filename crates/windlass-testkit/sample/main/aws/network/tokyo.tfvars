@@ -1,0 +1,2 @@
+region = "tokyo"
+cidr   = "10.1.0.0/16"

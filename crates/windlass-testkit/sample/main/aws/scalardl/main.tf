@@ -1,0 +1,20 @@
+terraform {
+  required_version = ">= 1.4"
+
+  backend "local" {}
+}
+
+locals {
+  network = data.terraform_remote_state.network.outputs
+}
+
+module "cluster" {
+  source = "../../modules/cluster"
+
+  name           = "scalardl.${local.network.name}"
+  node_count     = var.node_count
+  release        = var.release
+  seeds          = data.terraform_remote_state.cassandra.outputs.seeds
+  subnets        = local.network.subnets
+  settle_seconds = var.settle_seconds
+}

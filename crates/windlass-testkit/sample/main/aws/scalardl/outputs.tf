@@ -1,0 +1,3 @@
+output "endpoints" {
+  value = module.cluster.addresses
+}

@@ -1,0 +1,7 @@
+output "addresses" {
+  value = module.node[*].address
+}
+
+output "size" {
+  value = length(module.node)
+}

@@ -1,0 +1,2 @@
+region     = "tokyo"
+node_count = 2
