@@ -1,1 +1,44 @@
-//! windlass-testkit
+//! What tests, the demo and the benchmarks stand on: repositories to work on and a hermetic environment to run the command line
+//! in. Development only; no shipped crate may depend on it.
+
+pub mod cli;
+pub mod git;
+pub mod sample;
+pub mod synthetic;
+
+use std::path::{Path, PathBuf};
+
+/// Why a repository or an environment could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TestkitError {
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("{} is not empty", path.display())]
+    NotEmpty { path: PathBuf },
+    #[error("cannot start {program}")]
+    Start { program: String, source: std::io::Error },
+    #[error("`{command}` failed ({status}): {stderr}")]
+    Failed { command: String, status: std::process::ExitStatus, stderr: String },
+}
+
+/// Writes a file and the directories above it.
+///
+/// # Errors
+/// [`TestkitError::Write`].
+pub fn write_file(path: &Path, content: &str) -> Result<(), TestkitError> {
+    let at = |source| TestkitError::Write { path: path.to_owned(), source };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(at)?;
+    }
+    std::fs::write(path, content).map_err(at)
+}
+
+/// Makes the directory, or accepts one that is there and empty.
+fn make_empty(path: &Path) -> Result<(), TestkitError> {
+    let at = |source| TestkitError::Write { path: path.to_owned(), source };
+    std::fs::create_dir_all(path).map_err(at)?;
+    match std::fs::read_dir(path).map_err(at)?.next() {
+        None => Ok(()),
+        Some(_) => Err(TestkitError::NotEmpty { path: path.to_owned() }),
+    }
+}

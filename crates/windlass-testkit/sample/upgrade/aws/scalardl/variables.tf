@@ -16,5 +16,5 @@ variable "release" {
 variable "settle_seconds" {
   description = "How long a rolling restart takes."
   type        = number
-  default     = 0
+  default     = 8
 }
