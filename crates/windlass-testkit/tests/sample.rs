@@ -55,9 +55,7 @@ fn apply(root: &Path, instance: &str) {
         Some(key) => vec![format!("-var-file={key}.tfvars")],
         None => Vec::new(),
     };
-    // With a data directory of its own and states of other workspaces beside it, terraform takes `backend "local"` for a move
-    // from an unconfigured backend and wants to migrate; `-reconfigure` says that nothing moves.
-    terraform(root, instance, &["init", "-input=false", "-reconfigure"], &[]);
+    terraform(root, instance, &["init", "-input=false"], &[]);
     if let Some(key) = key(instance) {
         terraform(root, instance, &["workspace", "select", "-or-create", key], &[]);
     }
@@ -84,7 +82,6 @@ fn terraform(root: &Path, instance: &str, arguments: &[&str], more: &[String]) -
         .envs(["PATH", "HOME"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .env("CHECKPOINT_DISABLE", "1")
         .env("TF_IN_AUTOMATION", "1")
-        .env("TF_DATA_DIR", format!(".terraform-{}", key(instance).unwrap_or("default")))
         .output()
         .unwrap();
     assert!(output.status.success(), "{instance}: {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
