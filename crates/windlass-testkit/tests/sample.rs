@@ -56,13 +56,18 @@ fn apply(root: &Path, instance: &str) {
         None => Vec::new(),
     };
     terraform(root, instance, &["init", "-input=false"], &[]);
-    if let Some(key) = key(instance) {
-        terraform(root, instance, &["workspace", "select", "-or-create", key], &[]);
-    }
+    select(root, instance);
     terraform(root, instance, &["apply", "-input=false", "-auto-approve"], &var_file);
 }
 
+fn select(root: &Path, instance: &str) {
+    if let Some(key) = key(instance) {
+        terraform(root, instance, &["workspace", "select", "-or-create", key], &[]);
+    }
+}
+
 fn outputs(root: &Path, instance: &str) -> BTreeMap<String, serde_json::Value> {
+    select(root, instance);
     let text = terraform(root, instance, &["output", "-json"], &[]);
     let all: BTreeMap<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
     all.into_iter().map(|(name, output)| (name, output["value"].clone())).collect()
