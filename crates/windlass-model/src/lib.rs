@@ -10,6 +10,7 @@ pub mod diagnostic;
 pub mod effect;
 pub mod graph;
 pub mod id;
+pub mod planner;
 pub mod review;
 pub mod run;
 pub mod stack;

@@ -1,1 +1,160 @@
-//! windlass-store
+//! The record: runs, steps, events, logs, locks, reviews and approvals in SQLite, every change in one transaction with the
+//! event that tells of it.
+
+mod error;
+mod journal;
+mod locks;
+mod reviews;
+mod runs;
+mod steps;
+
+pub use error::StoreError;
+pub use journal::{Event, LogChunk};
+pub use locks::{Holder, LockRow};
+pub use reviews::{ReviewRow, ReviewState};
+pub use runs::RunFilter;
+pub use steps::{Claim, ClaimResult, EngineIdentity, Lost, ProcessRow, Settlement, StepOutcome};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use windlass_model::Micros;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+static MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../migrations/sqlite/0001_runs.sql"))];
+
+/// Marks the file as ours (`application_id`): "WLSS".
+const APPLICATION: i64 = 0x574c_5353;
+
+/// A handle that is cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    path: PathBuf,
+    reader: SqlitePool,
+    /// One connection: writers queue here instead of meeting `SQLITE_BUSY`.
+    writer: SqlitePool,
+    /// Set by tests; otherwise time comes from the database.
+    clock: Option<Arc<AtomicI64>>,
+}
+
+impl Store {
+    /// Opens or creates the database file; its directory is made with mode 0700.
+    ///
+    /// # Errors
+    /// The file is damaged, of a newer release, not ours, or cannot be written.
+    pub async fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, None).await
+    }
+
+    /// As [`Store::open`], with a clock that only moves when `clock` is set (microseconds).
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_with(path: &Path, clock: Option<Arc<AtomicI64>>) -> Result<Self> {
+        if let Some(directory) = path.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| StoreError::Disk { path: path.to_owned(), message: error.to_string() })?;
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // What was acknowledged survives a power failure, too.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(30));
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(|e| StoreError::of(path, e))?;
+        let reader = SqlitePoolOptions::new().max_connections(2).connect_lazy_with(options);
+        let store = Self { path: path.to_owned(), reader, writer, clock };
+        store.migrate().await?;
+        restrict(path);
+        Ok(store)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    async fn migrate(&self) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let of = |e| StoreError::of(&self.path, e);
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *tx).await.map_err(of)?;
+        let application: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *tx).await.map_err(of)?;
+        let newest = MIGRATIONS.last().map_or(0, |(number, _)| *number);
+        if version > newest {
+            return Err(StoreError::Newer { path: self.path.clone(), found: version, known: newest });
+        }
+        if version > 0 && application != APPLICATION {
+            return Err(StoreError::Corrupt { path: self.path.clone(), message: "it is a database of another program".into() });
+        }
+        for (number, text) in MIGRATIONS.iter().filter(|(number, _)| *number > version) {
+            sqlx::raw_sql(*text).execute(&mut *tx).await.map_err(of)?;
+            sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {number}; PRAGMA application_id = {APPLICATION}"))).execute(&mut *tx).await.map_err(of)?;
+        }
+        tx.commit().await.map_err(of)
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.error(e))
+    }
+
+    fn error(&self, error: sqlx::Error) -> StoreError {
+        StoreError::of(&self.path, error)
+    }
+
+    async fn now_in(&self, connection: &mut SqliteConnection) -> Result<Micros> {
+        match &self.clock {
+            Some(clock) => Ok(clock.load(Ordering::SeqCst)),
+            None => sqlx::query_scalar("SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)").fetch_one(connection).await.map_err(|e| self.error(e)),
+        }
+    }
+
+    /// The database's time: the one that leases and schedules go by.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn now(&self) -> Result<Micros> {
+        if let Some(clock) = &self.clock {
+            return Ok(clock.load(Ordering::SeqCst));
+        }
+        let mut connection = self.reader.acquire().await.map_err(|e| self.error(e))?;
+        self.now_in(&mut connection).await
+    }
+
+    /// All values of a scope, by name.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn kv_list(&self, scope: &str) -> Result<Vec<(String, String)>> {
+        sqlx::query_as("SELECT name, value FROM kv WHERE scope = $1 ORDER BY name").bind(scope).fetch_all(&self.reader).await.map_err(|e| self.error(e))
+    }
+
+    /// Sets a value.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn kv_set(&self, scope: &str, name: &str, value: &str) -> Result<()> {
+        let query = sqlx::query("INSERT INTO kv (scope, name, value) VALUES ($1, $2, $3) ON CONFLICT (scope, name) DO UPDATE SET value = excluded.value");
+        query.bind(scope).bind(name).bind(value).execute(&self.writer).await.map_err(|e| self.error(e))?;
+        Ok(())
+    }
+
+    /// Closes all connections, so that the write-ahead log is folded into the file.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Plans and logs are for the owner only. A file system without modes keeps what it has.
+fn restrict(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! What an executor is given and what it answers.
+
+use async_trait::async_trait;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use windlass_model::Micros;
+use windlass_model::id::{RunId, StepId};
+use windlass_model::run::StepState;
+use windlass_store::{Claim, ProcessRow, Store};
+
+/// Does the work of the steps that name it.
+#[async_trait]
+pub trait Executor: Send + Sync {
+    /// One attempt. It has to come back soon after `cx.cancel` is cancelled, having stopped what it started.
+    async fn execute(&self, cx: &StepContext) -> StepResult;
+
+    /// After an attempt of a checkable step that did not report its end: asks the world. Its processes are dead already.
+    async fn probe(&self, _cx: &StepContext) -> Probe {
+        Probe::Unsettled("this kind of step cannot be checked".into())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum StepResult {
+    Succeeded(Value),
+    Failed(StepFailure),
+    /// Nothing can be done until somebody wakes it, or until a time.
+    Wait { reason: String, until: Option<Micros> },
+    Cancelled,
+    /// It may or may not have happened.
+    Unknown(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepFailure {
+    /// Key of the diagnostic's page.
+    pub code: String,
+    pub message: String,
+    /// Whether trying again can help.
+    pub retryable: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Probe {
+    /// It had happened, with this result.
+    Done(Value),
+    /// It had not, or only in part; doing it again is right.
+    Repeat,
+    /// A person has to say.
+    Unsettled(String),
+}
+
+/// One attempt of one step.
+#[derive(Clone)]
+pub struct StepContext {
+    pub run: RunId,
+    pub step: StepId,
+    pub attempt: u32,
+    /// `run/step/attempt`: handed to children, so that a late one can be told from the present one.
+    pub token: String,
+    pub input: Value,
+    pub run_input: Value,
+    /// Outputs of the steps in `after` that succeeded.
+    pub upstream: BTreeMap<StepId, Value>,
+    pub upstream_states: BTreeMap<StepId, StepState>,
+    pub cancel: CancellationToken,
+    store: Store,
+    claim: Claim,
+    buffer: Arc<Mutex<Vec<u8>>>,
+}
+
+/// Log bytes that are held back until there are this many, or the step ends, or the line is old.
+const BUFFER: usize = 16 * 1024;
+
+impl StepContext {
+    pub(crate) fn new(store: Store, claim: Claim, input: Value, run_input: Value, upstream: BTreeMap<StepId, Value>, upstream_states: BTreeMap<StepId, StepState>, cancel: CancellationToken) -> Self {
+        Self {
+            run: claim.run.clone(),
+            step: claim.step.clone(),
+            attempt: claim.attempt,
+            token: format!("{}/{}/{}", claim.run, claim.step, claim.attempt),
+            input,
+            run_input,
+            upstream,
+            upstream_states,
+            cancel,
+            store,
+            claim,
+            buffer: Arc::default(),
+        }
+    }
+
+    /// Appends to the step's log. Small pieces are gathered; [`StepContext::flush`] writes them.
+    pub async fn log(&self, bytes: &[u8]) {
+        let mut buffer = self.buffer.lock().await;
+        buffer.extend_from_slice(bytes);
+        if buffer.len() >= BUFFER {
+            self.write(&mut buffer).await;
+        }
+    }
+
+    /// Writes what [`StepContext::log`] holds back.
+    pub async fn flush(&self) {
+        let mut buffer = self.buffer.lock().await;
+        self.write(&mut buffer).await;
+    }
+
+    async fn write(&self, buffer: &mut Vec<u8>) {
+        if buffer.is_empty() {
+            return;
+        }
+        // A log that cannot be written now is kept for the next try, within bounds; it must not fail the work.
+        if self.store.log_append(&self.run, &self.step, self.attempt, buffer).await.is_ok() || buffer.len() > 64 * BUFFER {
+            buffer.clear();
+        }
+    }
+
+    /// Records facts about this step, e.g. that a resource was created, before the work goes on.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn events(&self, events: &[(String, Value)]) -> Result<(), windlass_store::StoreError> {
+        self.store.event_append(&self.run, &self.step, events).await
+    }
+
+    /// Remembers a child (which leads its own process group), so that recovery can end it when this engine is gone.
+    ///
+    /// # Errors
+    /// The store cannot be written: the child should not go on.
+    pub async fn process_started(&self, pid: u32) -> Result<(), windlass_store::StoreError> {
+        let (host, boot) = crate::host::machine();
+        let process = ProcessRow { pid: i64::from(pid), ticks: crate::host::start_ticks(pid).unwrap_or(0), host, boot };
+        self.store.process_add(&self.claim, &process).await
+    }
+}

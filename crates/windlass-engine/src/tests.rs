@@ -1,0 +1,299 @@
+use super::*;
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use windlass_model::run::{Repeat, Retry, RunPlan, When, Work};
+use windlass_store::Settlement;
+
+/// Answers from a script: per step, one result per attempt; then success. Counts what was executed.
+#[derive(Default)]
+struct Script {
+    results: Mutex<HashMap<String, Vec<StepResult>>>,
+    executed: Mutex<Vec<String>>,
+    probe: Mutex<Option<Probe>>,
+    /// Steps that run until they are cancelled.
+    hang: AtomicBool,
+    together: Mutex<(usize, usize)>,
+}
+
+#[async_trait]
+impl Executor for Script {
+    async fn execute(&self, cx: &StepContext) -> StepResult {
+        self.executed.lock().unwrap().push(cx.token.rsplit_once('/').map(|(rest, _)| format!("{}#{}", rest.split_once('/').unwrap().1, cx.attempt)).unwrap());
+        {
+            let mut together = self.together.lock().unwrap();
+            together.0 += 1;
+            together.1 = together.1.max(together.0);
+        }
+        cx.log(format!("log of {}\n", cx.step).as_bytes()).await;
+        if self.hang.load(Ordering::SeqCst) {
+            cx.cancel.cancelled().await;
+            self.together.lock().unwrap().0 -= 1;
+            return StepResult::Cancelled;
+        }
+        tokio::task::yield_now().await;
+        self.together.lock().unwrap().0 -= 1;
+        if cx.step.as_str() == "panics" {
+            panic!("on purpose");
+        }
+        let mut results = self.results.lock().unwrap();
+        match results.get_mut(cx.step.as_str()) {
+            Some(list) if !list.is_empty() => list.remove(0),
+            _ => StepResult::Succeeded(json!({ "step": cx.step, "saw": cx.upstream.len() })),
+        }
+    }
+    async fn probe(&self, _cx: &StepContext) -> Probe {
+        self.probe.lock().unwrap().clone().unwrap_or(Probe::Repeat)
+    }
+}
+
+fn step(id: &str, after: &[&str]) -> StepSpec {
+    StepSpec {
+        id: id.into(),
+        title: id.into(),
+        after: after.iter().map(|a| (*a).into()).collect(),
+        when: When::Succeeded,
+        work: Work { driver: "script".into(), input: Value::Null },
+        repeat: Repeat::Idempotent,
+        timeout: None,
+        retry: Retry::NEVER,
+        locks: vec![],
+        cost: Cost { cpu_milli: 1000, memory_mib: 1 },
+    }
+}
+
+struct Bench {
+    store: Store,
+    script: Arc<Script>,
+    _directory: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("w.db")).await.unwrap();
+        Self { store, script: Arc::default(), _directory: directory }
+    }
+    async fn engine(&self) -> Engine {
+        let mut executors: HashMap<String, Arc<dyn Executor>> = HashMap::new();
+        executors.insert("script".into(), self.script.clone());
+        let options = EngineOptions { budget: Cost { cpu_milli: 2000, memory_mib: 100 }, grace: Duration::from_secs(2), ..EngineOptions::default() };
+        Engine::start(self.store.clone(), executors, options).await.unwrap()
+    }
+    async fn run(&self, steps: Vec<StepSpec>) -> RunId {
+        self.store.run_create(&RunPlan { kind: "t".into(), title: "t".into(), input: Value::Null, steps }, "me").await.unwrap()
+    }
+    fn script(&self, step: &str, results: Vec<StepResult>) {
+        self.script.results.lock().unwrap().insert(step.into(), results);
+    }
+    fn executed(&self) -> Vec<String> {
+        self.script.executed.lock().unwrap().clone()
+    }
+    async fn states(&self, run: &RunId) -> String {
+        self.store.step_list(run).await.unwrap().iter().map(|s| format!("{} {}", s.id, s.state.as_str())).collect::<Vec<_>>().join(", ")
+    }
+    /// An engine of a process that does not exist any more claims a step and is never heard of again.
+    async fn die_during(&self, run: &RunId, spec: &StepSpec) {
+        let mut identity = host::identity();
+        identity.id = format!("dead-{}", identity.id);
+        identity.ticks += 1;
+        self.store.engine_register(&identity).await.unwrap();
+        assert!(matches!(self.store.step_claim(&identity.id, run, spec, 3_600_000_000).await.unwrap(), ClaimResult::Claimed(_)));
+    }
+}
+
+fn failure(retryable: bool) -> StepResult {
+    StepResult::Failed(StepFailure { code: "WL501".into(), message: "it broke".into(), retryable })
+}
+
+#[tokio::test]
+async fn steps_run_in_order_with_the_outputs_of_what_they_follow() {
+    let bench = Bench::new().await;
+    let run = bench.run(vec![step("a", &[]), step("b", &["a"]), step("c", &["a", "b"])]).await;
+    let record = bench.engine().await.run_until_settled(&run).await.unwrap();
+    assert_eq!(record.state, RunState::Succeeded);
+    assert_eq!(bench.executed(), ["a#1", "b#1", "c#1"]);
+    assert_eq!(bench.store.step_get(&run, &"c".into()).await.unwrap().output.unwrap()["saw"], 2);
+    let log = bench.store.log_read(&run, &"b".into(), 0, 10).await.unwrap();
+    assert_eq!(log[0].bytes, b"log of b\n");
+}
+
+#[tokio::test]
+async fn a_failure_stops_what_follows_it_and_nothing_else() {
+    let bench = Bench::new().await;
+    bench.script("a", vec![failure(false)]);
+    let mut last = step("last", &["b", "d"]);
+    last.when = When::Always;
+    let run = bench.run(vec![step("a", &[]), step("b", &["a"]), step("c", &[]), step("d", &["c"]), last, step("panics", &[])]).await;
+    let record = bench.engine().await.run_until_settled(&run).await.unwrap();
+    assert_eq!(record.state, RunState::Failed);
+    assert!(record.reason.unwrap().contains("a failed: it broke"));
+    assert_eq!(bench.states(&run).await, "a failed, b skipped, c succeeded, d succeeded, last succeeded, panics failed");
+    assert_eq!(bench.store.step_get(&run, &"b".into()).await.unwrap().reason.unwrap(), "a failed");
+}
+
+#[tokio::test]
+async fn what_may_be_retried_is_and_only_as_often_as_allowed() {
+    let bench = Bench::new().await;
+    let mut flaky = step("flaky", &[]);
+    flaky.retry = Retry { attempts: 3, backoff: 1000, max_backoff: 1000 };
+    let mut hopeless = flaky.clone();
+    hopeless.id = "hopeless".into();
+    bench.script("flaky", vec![failure(true), failure(true)]);
+    bench.script("hopeless", vec![failure(true), failure(true), failure(true)]);
+    let run = bench.run(vec![flaky, hopeless]).await;
+    bench.engine().await.run_until_settled(&run).await.unwrap();
+    assert_eq!(bench.states(&run).await, "flaky succeeded, hopeless failed");
+    assert_eq!(bench.executed().iter().filter(|e| e.starts_with("hopeless")).count(), 3);
+}
+
+#[tokio::test]
+async fn a_waiting_run_returns_and_goes_on_when_woken() {
+    let bench = Bench::new().await;
+    bench.script("gate", vec![StepResult::Wait { reason: "needs a person".into(), until: None }]);
+    let run = bench.run(vec![step("gate", &[]), step("after", &["gate"])]).await;
+    let engine = bench.engine().await;
+    let record = engine.run_until_settled(&run).await.unwrap();
+    assert_eq!((record.state, record.reason.as_deref()), (RunState::Waiting, Some("needs a person")));
+    bench.store.step_wake(&run).await.unwrap();
+    assert_eq!(engine.run_until_settled(&run).await.unwrap().state, RunState::Succeeded);
+    assert_eq!(bench.executed(), ["gate#1", "gate#2", "after#1"]);
+}
+
+#[tokio::test]
+async fn a_cancel_from_elsewhere_stops_what_runs_and_what_has_not_begun() {
+    let bench = Bench::new().await;
+    bench.script.hang.store(true, Ordering::SeqCst);
+    let run = bench.run(vec![step("a", &[]), step("b", &["a"])]).await;
+    let engine = bench.engine().await;
+    let store = bench.store.clone();
+    let target = run.clone();
+    let (record, ()) = tokio::join!(engine.run_until_settled(&run), async move {
+        while store.step_get(&target, &"a".into()).await.unwrap().state != StepState::Running {
+            tokio::task::yield_now().await;
+        }
+        store.run_cancel(&target, "me", None).await.unwrap();
+    });
+    assert_eq!(record.unwrap().state, RunState::Cancelled);
+    assert_eq!(bench.states(&run).await, "a cancelled, b cancelled");
+}
+
+#[tokio::test]
+async fn a_time_limit_ends_an_attempt() {
+    let bench = Bench::new().await;
+    bench.script.hang.store(true, Ordering::SeqCst);
+    let mut slow = step("slow", &[]);
+    slow.timeout = Some(10_000);
+    let run = bench.run(vec![slow]).await;
+    bench.engine().await.run_until_settled(&run).await.unwrap();
+    let record = bench.store.step_get(&run, &"slow".into()).await.unwrap();
+    assert_eq!((record.state, record.code.as_deref()), (StepState::Failed, Some("WL616")));
+}
+
+#[tokio::test]
+async fn the_budget_bounds_what_runs_together() {
+    let bench = Bench::new().await;
+    let run = bench.run((0..8).map(|n| step(&format!("s{n}"), &[])).collect()).await;
+    bench.engine().await.run_until_settled(&run).await.unwrap();
+    let most = bench.script.together.lock().unwrap().1;
+    assert!((1..=2).contains(&most), "{most}");
+    let mut big = step("big", &[]);
+    big.cost = Cost { cpu_milli: 64_000, memory_mib: 64_000 };
+    let run = bench.run(vec![big]).await;
+    assert_eq!(bench.engine().await.run_until_settled(&run).await.unwrap().state, RunState::Succeeded);
+}
+
+#[tokio::test]
+async fn two_engines_on_one_store_never_run_a_step_twice() {
+    let bench = Bench::new().await;
+    let run = bench.run((0..20).map(|n| step(&format!("s{n:02}"), &[])).collect()).await;
+    let (a, b) = (bench.engine().await, bench.engine().await);
+    let (x, y) = tokio::join!(a.run_until_settled(&run), b.run_until_settled(&run));
+    assert_eq!((x.unwrap().state, y.unwrap().state), (RunState::Succeeded, RunState::Succeeded));
+    let mut executed = bench.executed();
+    executed.sort();
+    executed.dedup();
+    assert_eq!((executed.len(), bench.executed().len()), (20, 20));
+}
+
+#[tokio::test]
+async fn an_attempt_whose_engine_died_is_repeated_checked_or_unknown() {
+    let check = async |repeat: Repeat, probe: Probe, want: &str| {
+        let bench = Bench::new().await;
+        *bench.script.probe.lock().unwrap() = Some(probe);
+        let mut spec = step("s", &[]);
+        spec.repeat = repeat;
+        let run = bench.run(vec![spec.clone(), step("after", &["s"])]).await;
+        bench.die_during(&run, &spec).await;
+        bench.engine().await.run_until_settled(&run).await.unwrap();
+        assert_eq!(bench.states(&run).await, want, "{repeat:?}");
+        (bench, run)
+    };
+    check(Repeat::Idempotent, Probe::Repeat, "s succeeded, after succeeded").await;
+    let (bench, _) = check(Repeat::Checkable, Probe::Done(json!(1)), "s succeeded, after succeeded").await;
+    assert_eq!(bench.executed(), ["after#1"]);
+    let (bench, _) = check(Repeat::Checkable, Probe::Repeat, "s succeeded, after succeeded").await;
+    assert_eq!(bench.executed(), ["s#2", "after#1"]);
+    check(Repeat::Checkable, Probe::Unsettled("who knows".into()), "s unknown, after pending").await;
+    let (bench, run) = check(Repeat::Once, Probe::Repeat, "s unknown, after pending").await;
+    assert!(bench.executed().is_empty());
+    bench.store.step_settle(&run, &"s".into(), Settlement::Done, "me").await.unwrap();
+    assert_eq!(bench.engine().await.run_until_settled(&run).await.unwrap().state, RunState::Succeeded);
+    assert_eq!(bench.executed(), ["after#1"]);
+}
+
+#[tokio::test]
+async fn a_step_that_kills_its_engines_is_not_tried_for_ever() {
+    let bench = Bench::new().await;
+    let spec = step("poison", &[]);
+    let run = bench.run(vec![spec.clone()]).await;
+    for attempt in 1..=3 {
+        bench.die_during(&run, &spec).await;
+        let engine = bench.engine().await;
+        recovery::recover(&bench.store, &engine.identity, &engine.executors, &engine.options).await.unwrap();
+        let want = if attempt < 3 { StepState::Pending } else { StepState::Unknown };
+        assert_eq!(bench.store.step_get(&run, &"poison".into()).await.unwrap().state, want);
+    }
+}
+
+#[tokio::test]
+async fn recovery_ends_the_orphans_of_a_dead_engine_first() {
+    let bench = Bench::new().await;
+    let spec = step("s", &[]);
+    let run = bench.run(vec![spec.clone()]).await;
+    bench.die_during(&run, &spec).await;
+    // A child in its own group that ignores interrupts, with a grandchild.
+    let mut command = std::process::Command::new("sh");
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command.args(["-c", "trap '' INT; sleep 600 & echo ready; wait"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let (host, boot) = host::machine();
+    let lost = bench.store.step_running().await.unwrap().remove(0);
+    let process = windlass_store::ProcessRow { pid: i64::from(child.id()), ticks: host::start_ticks(child.id()).unwrap(), host, boot };
+    bench.store.process_add(&lost.claim, &process).await.unwrap();
+    let record = bench.engine().await.run_until_settled(&run).await.unwrap();
+    assert_eq!(record.state, RunState::Succeeded);
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(host::start_ticks(child.id()), None);
+}
+
+#[tokio::test]
+async fn locks_are_waited_for_and_the_reason_is_told() {
+    let bench = Bench::new().await;
+    let mut spec = step("s", &[]);
+    spec.locks = vec!["stack:a".into()];
+    let (first, second) = (bench.run(vec![spec.clone()]).await, bench.run(vec![spec.clone()]).await);
+    let holder = bench.engine().await;
+    let ClaimResult::Claimed(claim) = bench.store.step_claim(&holder.identity.id, &first, &spec, 60_000_000).await.unwrap() else { panic!("free") };
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let engine = bench.engine().await.with_progress(sender);
+    let (record, ()) = tokio::join!(engine.run_until_settled(&second), async {
+        let told = receiver.recv().await.unwrap();
+        assert!(matches!(told, Progress::Held { why, .. } if why.contains("stack:a") && why.contains(first.as_str())));
+        bench.store.step_finish(&claim, &StepOutcome::Succeeded(Value::Null)).await.unwrap();
+    });
+    assert_eq!(record.unwrap().state, RunState::Succeeded);
+}

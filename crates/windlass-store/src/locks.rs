@@ -1,0 +1,67 @@
+//! Named locks as queues. Who holds one follows from the steps' states; nothing is ever counted.
+
+use crate::{Result, Store};
+use serde::Serialize;
+use sqlx::SqliteConnection;
+use windlass_model::Micros;
+use windlass_model::id::{RunId, StepId};
+
+/// A queue row that was not touched for this long belongs to somebody who does not ask any more.
+const PATIENCE: Micros = 10_000_000;
+
+/// Who holds a lock, or stands before us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub run: RunId,
+    pub step: StepId,
+    pub since: Micros,
+}
+
+/// A row of a queue, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LockRow {
+    pub name: String,
+    pub run: RunId,
+    pub step: StepId,
+    pub since: Micros,
+    pub held: bool,
+}
+
+impl Store {
+    /// Queues for a lock; `None` when it is ours.
+    pub(crate) async fn lock_in(&self, connection: &mut SqliteConnection, now: Micros, name: &str, run: &RunId, step: &StepId) -> Result<Option<Holder>> {
+        sqlx::query("INSERT INTO locks (name, run, step, since, seen) VALUES ($1, $2, $3, $4, $4) ON CONFLICT (name, run, step) DO UPDATE SET seen = excluded.seen")
+            .bind(name)
+            .bind(run.as_str())
+            .bind(step.as_str())
+            .bind(now)
+            .execute(&mut *connection)
+            .await
+            .map_err(|e| self.error(e))?;
+        // A running step holds it; of those that wait, the first that still asks.
+        let first: (String, String, i64) = sqlx::query_as(
+            "SELECT locks.run, locks.step, locks.since FROM locks LEFT JOIN steps ON steps.run = locks.run AND steps.id = locks.step WHERE name = $1 AND (steps.state = 'running' OR seen >= $2) ORDER BY (steps.state = 'running') DESC, locks.position LIMIT 1",
+        )
+        .bind(name)
+        .bind(now - PATIENCE)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(|e| self.error(e))?;
+        let ours = first.0 == run.as_str() && first.1 == step.as_str();
+        Ok((!ours).then(|| Holder { run: RunId::new(first.0), step: StepId::new(first.1), since: first.2 }))
+    }
+
+    /// All queues, in order.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn lock_list(&self) -> Result<Vec<LockRow>> {
+        let rows: Vec<(String, String, String, i64, bool)> = sqlx::query_as(
+            "SELECT name, locks.run, locks.step, since, COALESCE(steps.state = 'running', FALSE) FROM locks LEFT JOIN steps ON steps.run = locks.run AND steps.id = locks.step ORDER BY name, locks.position",
+        )
+        .fetch_all(&self.reader)
+        .await
+        .map_err(|e| self.error(e))?;
+        Ok(rows.into_iter().map(|(name, run, step, since, held)| LockRow { name, run: RunId::new(run), step: StepId::new(step), since, held }).collect())
+    }
+}

@@ -1,0 +1,163 @@
+use super::*;
+use windlass_model::id::{RunId, StepId};
+use windlass_model::run::{Cost, Repeat, Retry, RunPlan, RunState, StepSpec, StepState, When, Work};
+
+fn step(id: &str, locks: &[&str]) -> StepSpec {
+    StepSpec {
+        id: id.into(),
+        title: id.into(),
+        after: vec![],
+        when: When::Succeeded,
+        work: Work { driver: "d".into(), input: serde_json::Value::Null },
+        repeat: Repeat::Idempotent,
+        timeout: None,
+        retry: Retry::NEVER,
+        locks: locks.iter().map(|l| l.to_string()).collect(),
+        cost: Cost::NONE,
+    }
+}
+
+fn plan(steps: Vec<StepSpec>) -> RunPlan {
+    RunPlan { kind: "test".into(), title: "t".into(), input: serde_json::Value::Null, steps }
+}
+
+struct Fixture {
+    store: Store,
+    clock: Arc<AtomicI64>,
+    _directory: tempfile::TempDir,
+}
+
+async fn fixture() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(AtomicI64::new(1_000_000_000));
+    let store = Store::open_with(&directory.path().join("w.db"), Some(clock.clone())).await.unwrap();
+    Fixture { store, clock, _directory: directory }
+}
+
+fn claimed(result: ClaimResult) -> Claim {
+    match result {
+        ClaimResult::Claimed(claim) => claim,
+        other => panic!("not claimed: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_step_is_claimed_once_and_finished_by_its_claim_alone() {
+    let fixture = fixture().await;
+    let store = &fixture.store;
+    let a = step("a", &[]);
+    let run = store.run_create(&plan(vec![a.clone()]), "me").await.unwrap();
+    let claim = claimed(store.step_claim("e1", &run, &a, 10).await.unwrap());
+    assert_eq!(store.step_claim("e2", &run, &a, 10).await.unwrap(), ClaimResult::Gone);
+    let taken = store.step_take_over("e2", &claim, 10).await.unwrap().unwrap();
+    assert_eq!(store.step_take_over("e3", &claim, 10).await.unwrap(), None);
+    let late = store.step_finish(&claim, &StepOutcome::Succeeded(1.into())).await;
+    assert!(matches!(late, Err(StoreError::StaleClaim { .. })));
+    store.step_finish(&taken, &StepOutcome::Succeeded(2.into())).await.unwrap();
+    assert!(store.step_finish(&taken, &StepOutcome::Succeeded(3.into())).await.is_err());
+    let record = store.step_get(&run, &a.id).await.unwrap();
+    assert_eq!((record.state, record.output), (StepState::Succeeded, Some(2.into())));
+    let kinds: Vec<String> = store.event_list(Some(&run), 0, 100).await.unwrap().into_iter().map(|e| e.kind).collect();
+    assert_eq!(kinds, ["run.created", "step.started", "step.lost", "step.succeeded"]);
+}
+
+#[tokio::test]
+async fn locks_are_queues_that_forget_the_dead() {
+    let fixture = fixture().await;
+    let (store, clock) = (&fixture.store, &fixture.clock);
+    let s = step("s", &["stack:a"]);
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        runs.push(store.run_create(&plan(vec![s.clone()]), "me").await.unwrap());
+    }
+    let first = claimed(store.step_claim("e", &runs[0], &s, 10).await.unwrap());
+    let locked = store.step_claim("e", &runs[1], &s, 10).await.unwrap();
+    assert!(matches!(locked, ClaimResult::Locked { by, .. } if by.run == runs[0]));
+    assert!(matches!(store.step_claim("e", &runs[2], &s, 10).await.unwrap(), ClaimResult::Locked { .. }));
+    store.step_finish(&first, &StepOutcome::Succeeded(1.into())).await.unwrap();
+    // The second came first.
+    assert!(matches!(store.step_claim("e", &runs[2], &s, 10).await.unwrap(), ClaimResult::Locked { by, .. } if by.run == runs[1]));
+    // It does not ask any more.
+    clock.fetch_add(20_000_000, Ordering::SeqCst);
+    claimed(store.step_claim("e", &runs[2], &s, 10).await.unwrap());
+    assert_eq!(store.lock_list().await.unwrap().iter().filter(|l| l.held).count(), 1);
+}
+
+#[tokio::test]
+async fn logs_have_offsets_without_gaps() {
+    let fixture = fixture().await;
+    let store = &fixture.store;
+    let run = store.run_create(&plan(vec![step("a", &[])]), "me").await.unwrap();
+    let id = StepId::new("a");
+    assert_eq!(store.log_append(&run, &id, 1, b"hello ").await.unwrap(), 0);
+    assert_eq!(store.log_append(&run, &id, 1, b"world").await.unwrap(), 6);
+    let read = async |from| store.log_read(&run, &id, from, 10).await.unwrap().into_iter().map(|c| (c.start, String::from_utf8(c.bytes).unwrap())).collect::<Vec<_>>();
+    assert_eq!(read(0).await, [(0, "hello ".to_owned()), (6, "world".to_owned())]);
+    assert_eq!(read(8).await, [(8, "rld".to_owned())]);
+    assert_eq!(read(11).await, []);
+}
+
+#[tokio::test]
+async fn runs_change_state_by_compare_and_set() {
+    let fixture = fixture().await;
+    let store = &fixture.store;
+    let run = store.run_create(&plan(vec![step("a", &[])]), "me").await.unwrap();
+    assert!(store.run_set_state(&run, RunState::Queued, RunState::Running, None).await.unwrap());
+    assert!(!store.run_set_state(&run, RunState::Queued, RunState::Running, None).await.unwrap());
+    assert!(store.run_cancel(&run, "me", Some("why")).await.unwrap());
+    assert!(store.run_get(&run).await.unwrap().cancel_requested);
+    assert!(store.run_set_state(&run, RunState::Running, RunState::Cancelled, Some("asked")).await.unwrap());
+    assert!(!store.run_cancel(&run, "me", None).await.unwrap());
+    assert!(store.run_cancel(&RunId::new("nope"), "me", None).await.unwrap_err().is_not_found());
+}
+
+#[tokio::test]
+async fn plans_are_used_once() {
+    let fixture = fixture().await;
+    let store = &fixture.store;
+    let run = RunId::new("r");
+    assert!(store.plan_mark_used("s", &run, &"a".into()).await.unwrap());
+    assert!(!store.plan_mark_used("s", &run, &"b".into()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_named_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.db");
+    let rubbish = b"this is not a database, but long enough to be taken for one by its size ".repeat(100);
+    std::fs::write(&path, &rubbish).unwrap();
+    let error = Store::open(&path).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+    assert!(error.to_string().contains("w.db"));
+    assert_eq!(std::fs::read(&path).unwrap(), rubbish);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.db");
+    let store = Store::open(&path).await.unwrap();
+    sqlx::raw_sql("PRAGMA user_version = 99").execute(&store.writer).await.unwrap();
+    store.close().await;
+    assert!(matches!(Store::open(&path).await, Err(StoreError::Newer { found: 99, .. })));
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_loses_nothing_that_was_acknowledged() {
+    let fixture = fixture().await;
+    let store = &fixture.store;
+    let run = store.run_create(&plan(vec![step("a", &[])]), "me").await.unwrap();
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.writer).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {}", pages + 2))).execute(&store.writer).await.unwrap();
+    let mut acknowledged = 0i64;
+    let error = loop {
+        match store.log_append(&run, &"a".into(), 1, &[b'x'; 4096]).await {
+            Ok(_) => acknowledged += 4096,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, StoreError::Disk { .. }), "{error:?}");
+    sqlx::raw_sql("PRAGMA max_page_count = 1000000").execute(&store.writer).await.unwrap();
+    let chunks = store.log_read(&run, &"a".into(), 0, 1000).await.unwrap();
+    assert_eq!(chunks.iter().map(|c| c.bytes.len() as i64).sum::<i64>(), acknowledged);
+}
