@@ -1,1 +1,69 @@
-fn main() {}
+//! Everything a developer runs, one command each. `cargo xtask help` lists them.
+
+mod bench;
+mod check;
+mod demo;
+mod licences;
+mod options;
+mod setup;
+mod shell;
+mod test;
+
+use options::Options;
+use shell::{Failure, Result};
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND [OPTIONS]
+
+Commands:
+  demo    show the whole product on a sample company, from a change to its apply, and check every step
+  test    set up what is missing and run all tests
+  check   format, lints, documentation, licences, crate graph: what has to be clean before a commit
+  bench   measure against the named baselines and print the ratios
+
+`cargo xtask COMMAND --help` says more.";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let result = match command.as_str() {
+        "demo" => with_options(demo::HELP, &["--yes", "--keep"], &["--dir"], rest, demo::run),
+        "test" => test::run(&rest),
+        "check" => with_options(check::HELP, &[], &[], rest, check::run),
+        "bench" => with_options(bench::HELP, &["--quick"], &["--only", "--rounds"], rest, bench::run),
+        // Not for people: what the benchmarks start as processes of their own.
+        "measure" => bench::measure::child(&rest),
+        "read-all" => bench::discover::read_all(&rest),
+        "bare-loop" => bench::review::bare_loop(&rest),
+        "help" | "--help" | "-h" | "" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        other => Err(Failure::usage(format!("there is no command `{other}`\n\n{HELP}"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("\nxtask: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Reads the options and answers `--help`.
+fn with_options(
+    help: &str,
+    flags: &[&'static str],
+    values: &[&'static str],
+    arguments: Vec<String>,
+    command: fn(&Options) -> Result<()>,
+) -> Result<()> {
+    let options = Options::parse(arguments, flags, values).map_err(|why| Failure::usage(format!("{why}\n\n{help}")))?;
+    if options.has("--help") {
+        println!("{help}");
+        return Ok(());
+    }
+    command(&options)
+}

@@ -1,0 +1,134 @@
+//! `cargo xtask bench`: ratios against a named baseline that is measured in the same run.
+
+pub mod discover;
+pub mod measure;
+pub mod review;
+
+use crate::options::Options;
+use crate::setup;
+use crate::shell::{self, Failure, Result, cargo, target};
+use std::path::PathBuf;
+
+pub const HELP: &str = "\
+Usage: cargo xtask bench [--quick] [--only NAME] [--rounds N]
+
+Builds the release binary and measures, each against a baseline in the same run, rounds alternating, medians printed:
+
+  discover  `windlass affected`, a cold process, on synthetic repositories of 100, 1,000 and 10,000 stacks,
+            against one plain read of all .tf files plus `git diff --name-only`
+  review    `windlass review` of 100 tiny stacks, CPU of the whole process tree,
+            against a bare loop of terraform init + plan + show over the same stacks
+
+  --quick   small sizes and few rounds: shows that it works, not how fast it is
+  --only    one of the names above
+  --rounds  how many rounds [default: 5 for discover, 3 for review]
+
+Exits with 1 when a target is missed (never with --quick).";
+
+/// Programs and the place to work in.
+pub struct Bench {
+    pub windlass: PathBuf,
+    /// This program, built for release: it is the baseline.
+    pub xtask: PathBuf,
+    pub directory: PathBuf,
+    pub path: std::ffi::OsString,
+    pub quick: bool,
+    pub rounds: Option<usize>,
+}
+
+/// A figure against what it should be.
+pub struct Row {
+    pub name: String,
+    pub target: String,
+    pub measured: String,
+    pub met: bool,
+}
+
+type Measurement = fn(&Bench) -> Result<Vec<Row>>;
+
+pub fn run(options: &Options) -> Result<()> {
+    let all: [(&str, Measurement); 2] = [("discover", discover::measure), ("review", review::measure)];
+    let chosen: Vec<_> =
+        all.into_iter().filter(|(name, _)| options.value("--only").is_none_or(|only| only == *name)).collect();
+    if chosen.is_empty() {
+        return Err(Failure::usage(format!("there is no benchmark of that name\n\n{HELP}")));
+    }
+    let rounds = match options.value("--rounds").map(str::parse) {
+        None => None,
+        Some(Ok(rounds)) if rounds > 0 => Some(rounds),
+        Some(_) => return Err(Failure::usage("`--rounds` is a number from 1")),
+    };
+    let path = setup::everything()?;
+    let windlass = setup::windlass(true)?;
+    shell::run(cargo().args(["build", "--release", "--package", "xtask"]))?;
+    let directory = target().join("bench");
+    std::fs::create_dir_all(&directory)
+        .map_err(|e| Failure::new(format!("cannot make {}: {e}", directory.display())))?;
+    let bench = Bench {
+        windlass,
+        xtask: target().join("release/xtask"),
+        directory,
+        path,
+        quick: options.has("--quick"),
+        rounds,
+    };
+    let mut rows = Vec::new();
+    for (name, measure) in chosen {
+        eprintln!("\n== {name}");
+        rows.extend(measure(&bench)?);
+    }
+    println!("\n{:<58} {:>12} {:>12}", "", "target", "measured");
+    for row in &rows {
+        println!(
+            "{:<58} {:>12} {:>12}  {}",
+            row.name,
+            row.target,
+            row.measured,
+            if row.met { "met" } else { "MISSED" }
+        );
+    }
+    let missed = rows.iter().filter(|row| !row.met).count();
+    if bench.quick {
+        println!("\nQuick: small sizes, few rounds. The figures show that it works and nothing else.");
+    } else if missed > 0 {
+        return Err(Failure::new(format!("{missed} of {} targets missed", rows.len())));
+    }
+    Ok(())
+}
+
+/// The middle value; of an even number the lower one.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A row for a ratio that should be at most `limit`.
+pub fn at_most(name: impl Into<String>, limit: f64, measured: f64, unit: &str) -> Row {
+    let digits = if limit >= 100.0 { 0 } else { 2 };
+    Row {
+        name: name.into(),
+        target: format!("≤ {limit:.digits$}{unit}"),
+        measured: format!("{measured:.digits$}{unit}"),
+        met: measured <= limit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert!(median(vec![3.0, 1.0, 2.0]) == 2.0);
+        assert!(median(vec![4.0, 1.0, 2.0, 3.0]) == 2.0);
+        assert!(median(vec![5.0]) == 5.0);
+        assert!(median(Vec::new()).is_nan());
+    }
+
+    #[test]
+    fn nothing_measured_is_not_met() {
+        assert!(at_most("x", 2.0, 2.0, "×").met);
+        assert!(!at_most("x", 2.0, 2.01, "×").met);
+        assert!(!at_most("x", 2.0, f64::NAN, "×").met);
+    }
+}

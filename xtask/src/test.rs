@@ -1,0 +1,50 @@
+//! `cargo xtask test`.
+
+use crate::setup;
+use crate::shell::{self, Result, cargo};
+
+const HELP: &str = "\
+Usage: cargo xtask test [CARGO TEST ARGUMENTS]
+
+Runs all tests of the workspace, in one debug build. First makes sure of what they work with: git, a C compiler
+(for the bundled SQLite), and terraform or tofu; installs what is missing (with apt-get as root or through sudo,
+OpenTofu pinned and checked by its checksum) or says exactly what to install.
+
+Arguments are handed to cargo: `cargo xtask test -p windlass-model approval`.";
+
+fn cargo_arguments(arguments: &[String]) -> Vec<String> {
+    let mut all = vec!["test".to_owned()];
+    // Named packages instead of all.
+    let chosen = arguments.iter().any(|a| a == "-p" || a == "--package" || a.starts_with("--package="));
+    if !chosen {
+        all.push("--workspace".into());
+    }
+    all.push("--no-fail-fast".into());
+    all.extend(arguments.iter().cloned());
+    all
+}
+
+pub fn run(arguments: &[String]) -> Result<()> {
+    if arguments.iter().take_while(|a| *a != "--").any(|a| a == "--help" || a == "-h") {
+        println!("{HELP}");
+        return Ok(());
+    }
+    let path = setup::everything()?;
+    shell::run(cargo().args(cargo_arguments(arguments)).env("PATH", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_packages_unless_some_are_named() {
+        let check = |given: &[&str], want: &str| {
+            let given: Vec<String> = given.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(cargo_arguments(&given).join(" "), want);
+        };
+        check(&[], "test --workspace --no-fail-fast");
+        check(&["graph"], "test --workspace --no-fail-fast graph");
+        check(&["-p", "windlass-model"], "test --no-fail-fast -p windlass-model");
+    }
+}
