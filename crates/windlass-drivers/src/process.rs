@@ -1,0 +1,220 @@
+//! Child processes: own process group, declared environment, streamed output, exactly one interrupt.
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::sync::CancellationToken;
+
+/// What is run.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    pub program: PathBuf,
+    pub arguments: Vec<OsString>,
+    pub directory: PathBuf,
+    /// All of the environment: nothing is inherited.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// How long after the interrupt the whole group is killed.
+    pub grace: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    Out,
+    Err,
+}
+
+/// Hears what a child does. Its futures are awaited: a slow listener slows the child, it never loses bytes.
+pub trait Listener: Send {
+    /// The child runs; an error ends it at once.
+    fn started(&mut self, pid: u32) -> impl Future<Output = Result<(), String>> + Send;
+    fn output(&mut self, stream: Stream, bytes: &[u8]) -> impl Future<Output = ()> + Send;
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub status: ExitStatus,
+    /// It was asked to stop, whatever its status says.
+    pub cancelled: bool,
+    /// It had to be killed.
+    pub killed: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    #[error("cannot start {}: {source}", .program.display())]
+    Start { program: PathBuf, source: std::io::Error },
+    #[error("the child could not be recorded, so it was ended: {0}")]
+    Recorded(String),
+    #[error("cannot follow the child: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Kills the group of a child when it is dropped before the child was reaped.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn kill(&self) {
+        if let Some(pid) = self.0 {
+            // An empty group is no error worth telling.
+            let _ = killpg(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs a child to its end. A cancel sends one interrupt to the child, then kills the group when `grace` is over. What is left of
+/// its group when it has ended is killed, too.
+///
+/// # Errors
+/// It could not be started or recorded.
+pub async fn run(spec: &Spec, cancel: &CancellationToken, listener: &mut impl Listener) -> Result<Ended, ProcessError> {
+    let mut command = tokio::process::Command::new(&spec.program);
+    command.args(&spec.arguments).current_dir(&spec.directory).env_clear().envs(&spec.environment);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = command.spawn().map_err(|source| ProcessError::Start { program: spec.program.clone(), source })?;
+    let pid = child.id().unwrap_or_default();
+    let group = Group(i32::try_from(pid).ok().filter(|p| *p > 1).map(Pid::from_raw));
+    if let Err(why) = listener.started(pid).await {
+        group.kill();
+        child.wait().await?;
+        return Err(ProcessError::Recorded(why));
+    }
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    let (mut out_buffer, mut err_buffer) = (vec![0; 32 * 1024], vec![0; 32 * 1024]);
+    let mut cancelled = false;
+    let mut killed = false;
+    let mut status = None;
+    let deadline = tokio::time::sleep(Duration::MAX / 4);
+    tokio::pin!(deadline);
+    // After the child's end its pipes may be held open by a grandchild; the group is killed then, which closes them.
+    while status.is_none() || out.is_some() || err.is_some() {
+        tokio::select! {
+            biased;
+            read = read(&mut out, &mut out_buffer), if out.is_some() => match read {
+                0 => out = None,
+                n => listener.output(Stream::Out, &out_buffer[..n]).await,
+            },
+            read = read(&mut err, &mut err_buffer), if err.is_some() => match read {
+                0 => err = None,
+                n => listener.output(Stream::Err, &err_buffer[..n]).await,
+            },
+            ended = child.wait(), if status.is_none() => {
+                status = Some(ended?);
+                group.kill();
+            }
+            () = cancel.cancelled(), if !cancelled && status.is_none() => {
+                cancelled = true;
+                // Exactly one: a second interrupt makes terraform give up its state.
+                if let Some(pid) = group.0 {
+                    let _ = kill(pid, Signal::SIGINT);
+                }
+                deadline.as_mut().reset(tokio::time::Instant::now() + spec.grace);
+            }
+            () = &mut deadline, if cancelled && !killed => {
+                killed = true;
+                group.kill();
+            }
+        }
+    }
+    let status = match status {
+        Some(status) => status,
+        None => child.wait().await?,
+    };
+    Ok(Ended { status, cancelled, killed })
+}
+
+async fn read(pipe: &mut Option<impl AsyncRead + Unpin>, buffer: &mut [u8]) -> usize {
+    match pipe {
+        // A broken pipe is the end of it.
+        Some(pipe) => pipe.read(buffer).await.unwrap_or(0),
+        None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Seen {
+        out: String,
+        err: String,
+        pid: u32,
+        cancel_at: Option<(String, CancellationToken)>,
+    }
+
+    impl Listener for Seen {
+        async fn started(&mut self, pid: u32) -> Result<(), String> {
+            self.pid = pid;
+            Ok(())
+        }
+        async fn output(&mut self, stream: Stream, bytes: &[u8]) {
+            let text = String::from_utf8_lossy(bytes);
+            if let Some((_, cancel)) = self.cancel_at.as_ref().filter(|(needle, _)| text.contains(needle.as_str())) {
+                cancel.cancel();
+            }
+            match stream {
+                Stream::Out => self.out.push_str(&text),
+                Stream::Err => self.err.push_str(&text),
+            }
+        }
+    }
+
+    async fn shell(script: &str, cancel_at: Option<&str>, grace: Duration) -> (Ended, Seen) {
+        let spec = Spec {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            directory: "/".into(),
+            environment: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into()), ("ONLY".into(), "this".into())]),
+            grace,
+        };
+        let cancel = CancellationToken::new();
+        let mut seen = Seen { cancel_at: cancel_at.map(|n| (n.to_owned(), cancel.clone())), ..Seen::default() };
+        let ended = run(&spec, &cancel, &mut seen).await.unwrap();
+        (ended, seen)
+    }
+
+    fn lives(pid: &str) -> bool {
+        std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
+    #[tokio::test]
+    async fn streams_are_apart_and_the_environment_is_declared() {
+        let (ended, seen) = shell("echo out $ONLY; echo err >&2; env | grep -c HOME; exit 3", None, Duration::from_secs(5)).await;
+        assert_eq!((ended.status.code(), ended.cancelled), (Some(3), false));
+        assert_eq!((seen.out.as_str(), seen.err.as_str()), ("out this\n0\n", "err\n"));
+    }
+
+    #[tokio::test]
+    async fn a_cancel_is_one_interrupt() {
+        let script = "n=0; trap 'n=$((n+1)); echo got $n' INT; echo ready; i=0; while [ $i -lt 20 ]; do sleep 0.05; i=$((i+1)); done; exit 0";
+        let (ended, seen) = shell(script, Some("ready"), Duration::from_secs(20)).await;
+        assert_eq!((ended.status.code(), ended.cancelled, ended.killed), (Some(0), true, false));
+        assert_eq!(seen.out, "ready\ngot 1\n");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_stop_is_killed_with_its_whole_group() {
+        let (ended, seen) = shell("trap '' INT; sleep 600 & echo $!; wait; sleep 600", Some("\n"), Duration::from_millis(100)).await;
+        assert!(ended.cancelled && ended.killed && ended.status.code().is_none());
+        assert!(!lives(&seen.out));
+    }
+
+    #[tokio::test]
+    async fn grandchildren_do_not_outlive_the_child() {
+        let (ended, seen) = shell("(trap '' INT TERM HUP; sleep 600) & echo $!", None, Duration::from_secs(5)).await;
+        assert_eq!(ended.status.code(), Some(0));
+        assert!(!lives(&seen.out));
+    }
+}

@@ -1,0 +1,11 @@
+//! terraform and tofu as machines: found, versioned, invoked in one way, their JSON streams read.
+
+pub mod diagnostics;
+pub mod events;
+pub mod plan_file;
+pub mod preview;
+mod stack;
+mod tools;
+
+pub use stack::{Applied, Invocation, Plan, PlanResult, Sink, StackDirectory, TerraformError};
+pub use tools::{ToolBinary, ToolBox, ToolError};

@@ -1,0 +1,78 @@
+//! A scratch copy of a stack for a preview plan: its files rewritten, everything around it linked, its state seen but never
+//! written.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Makes `scratch` look like the repository at `root` from the point of view of `directories` (relative to the root): these
+/// hold copies with the contents of `rewritten` (file path relative to the root → content), everything beside them is a link.
+/// Paths such as `../modules/x` and `../network/terraform.tfstate` keep their meaning. Returns the directory of the first.
+///
+/// # Errors
+/// The copy cannot be written.
+pub fn prepare(root: &Path, scratch: &Path, directories: &[String], rewritten: &BTreeMap<String, String>) -> std::io::Result<PathBuf> {
+    if scratch.exists() {
+        std::fs::remove_dir_all(scratch)?;
+    }
+    std::fs::create_dir_all(scratch)?;
+    // Every directory on the way is real, so that a link beside it does not lead back into the repository.
+    let mut real: std::collections::BTreeSet<PathBuf> = std::collections::BTreeSet::from([PathBuf::new()]);
+    for directory in directories {
+        let mut path = PathBuf::new();
+        for segment in directory.split('/').filter(|s| !s.is_empty() && *s != ".") {
+            path.push(segment);
+            real.insert(path.clone());
+        }
+    }
+    for directory in &real {
+        let target = scratch.join(directory);
+        std::fs::create_dir_all(&target)?;
+        for entry in std::fs::read_dir(root.join(directory))? {
+            let entry = entry?;
+            let path = directory.join(entry.file_name());
+            if real.contains(&path) || matches!(entry.file_name().to_str(), Some(".git" | ".windlass" | ".terraform")) {
+                continue;
+            }
+            let relative = path.to_string_lossy();
+            match rewritten.get(relative.as_ref()) {
+                Some(content) => std::fs::write(scratch.join(&path), content)?,
+                // The lock file may be renewed by init, which must not reach the repository.
+                None if entry.file_name() == ".terraform.lock.hcl" => drop(std::fs::copy(entry.path(), scratch.join(&path))?),
+                None => std::os::unix::fs::symlink(entry.path(), scratch.join(&path))?,
+            }
+        }
+    }
+    for (path, content) in rewritten {
+        let target = scratch.join(path);
+        if !target.exists() {
+            std::fs::write(target, content)?;
+        }
+    }
+    Ok(directories.first().map_or_else(|| scratch.to_owned(), |first| scratch.join(first)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_linked_and_files_rewritten() {
+        let temp = tempfile::tempdir().unwrap();
+        let (root, scratch) = (temp.path().join("r"), temp.path().join("s"));
+        for (path, content) in [("aws/db/main.tf", "old"), ("aws/db/terraform.tfstate", "state"), ("aws/network/x", "n"), ("modules/m/a.tf", "m"), (".git/HEAD", "h")] {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        let rewritten = BTreeMap::from([("aws/db/main.tf".to_owned(), "new".to_owned()), ("aws/db/windlass_preview.tf".to_owned(), "extra".to_owned())]);
+        let directory = prepare(&root, &scratch, &["aws/db".into()], &rewritten).unwrap();
+        let read = |path: &str| std::fs::read_to_string(directory.join(path)).unwrap();
+        assert_eq!(read("main.tf"), "new");
+        assert_eq!(read("windlass_preview.tf"), "extra");
+        assert_eq!(read("terraform.tfstate"), "state");
+        assert_eq!(read("../network/x"), "n");
+        assert_eq!(read("../../modules/m/a.tf"), "m");
+        assert!(!scratch.join(".git").exists());
+        assert_eq!(std::fs::read_to_string(root.join("aws/db/main.tf")).unwrap(), "old");
+    }
+}

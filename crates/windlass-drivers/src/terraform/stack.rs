@@ -1,0 +1,398 @@
+//! One stack instance and the commands that are run for it.
+
+use super::diagnostics::{from_json, from_text};
+use super::events::{Event, Lines, parse};
+use super::plan_file;
+use super::tools::ToolBinary;
+use crate::process::{Listener, ProcessError, Spec, Stream, run};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use windlass_lang::terraform::{module::is_configuration, scan};
+use windlass_model::diagnostic::{Diagnostic, Severity};
+use windlass_model::review::Stage;
+
+/// Variables that children get from this process: what finding programs, homes, certificates and proxies needs.
+const INHERITED: [&str; 15] = [
+    "PATH", "HOME", "USER", "TMPDIR", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSH_AUTH_SOCK", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "https_proxy", "no_proxy",
+];
+
+/// What every command of one instance has in common.
+#[derive(Debug, Clone)]
+pub struct StackDirectory {
+    /// Root of the repository; diagnostics name files relative to it.
+    pub root: PathBuf,
+    /// Directory terraform runs in.
+    pub directory: PathBuf,
+    /// Directories of configuration (absolute), its own first: their module and provider blocks decide whether init is due.
+    pub modules: Vec<PathBuf>,
+    /// `TF_DATA_DIR`.
+    pub data: PathBuf,
+    pub tool: ToolBinary,
+    pub workspace: String,
+    pub var_files: Vec<String>,
+    pub variables: BTreeMap<String, serde_json::Value>,
+    pub backend_config: BTreeMap<String, String>,
+    /// Names of variables passed through from this process.
+    pub env: Vec<String>,
+    /// How long an interrupted command may take to stop.
+    pub grace: Duration,
+    /// `run/step/attempt`, handed to the child.
+    pub token: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TerraformError {
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error("cannot prepare {}: {source}", .path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("a result of terraform could not be recorded: {0}")]
+    Recorded(String),
+}
+
+/// Where output and events go while a command runs.
+pub trait Sink: Send {
+    /// The child runs; an error ends it.
+    fn started(&mut self, pid: u32) -> impl Future<Output = Result<(), String>> + Send;
+    /// Text for the log.
+    fn log(&mut self, bytes: &[u8]) -> impl Future<Output = ()> + Send;
+    /// A change of the world, before the next one is read.
+    fn event(&mut self, event: &Event) -> impl Future<Output = ()> + Send;
+}
+
+/// A command's arguments and what it printed.
+#[derive(Debug)]
+pub struct Invocation {
+    pub success: bool,
+    pub code: Option<i32>,
+    pub cancelled: bool,
+    pub out: Vec<u8>,
+    pub err: String,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// A plan that was made.
+#[derive(Debug)]
+pub struct Plan {
+    pub file: PathBuf,
+    pub sha256: String,
+    /// `show -json` of it.
+    pub json: serde_json::Value,
+    /// Warnings.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+#[derive(Debug)]
+pub enum PlanResult {
+    Done(Box<Plan>),
+    Failed { stage: Stage, diagnostics: Vec<Diagnostic> },
+    Cancelled,
+}
+
+#[derive(Debug)]
+pub enum Applied {
+    Done { outputs: Option<serde_json::Value> },
+    Failed { diagnostics: Vec<Diagnostic> },
+    Cancelled,
+}
+
+impl StackDirectory {
+    fn environment(&self) -> BTreeMap<OsString, OsString> {
+        let mut environment: BTreeMap<OsString, OsString> = INHERITED
+            .iter()
+            .map(|name| (*name).to_owned())
+            .chain(self.env.iter().cloned())
+            .filter_map(|name| Some((OsString::from(&name), std::env::var_os(&name)?)))
+            .collect();
+        let mut set = |name: &str, value: OsString| environment.insert(name.into(), value);
+        set("TF_IN_AUTOMATION", "1".into());
+        set("TF_INPUT", "0".into());
+        set("CHECKPOINT_DISABLE", "1".into());
+        set("TF_DATA_DIR", self.data.clone().into());
+        set("TF_CLI_CONFIG_FILE", self.configuration().into());
+        set("WINDLASS_TOKEN", self.token.clone().into());
+        // Short-lived processes spend a fifth of their time collecting garbage; the limit keeps large states in bounds.
+        set("GOGC", "400".into());
+        set("GOMEMLIMIT", "1GiB".into());
+        if self.workspace != "default" {
+            set("TF_WORKSPACE", self.workspace.clone().into());
+        }
+        for (name, value) in &self.variables {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            set(&format!("TF_VAR_{name}"), text.into());
+        }
+        environment
+    }
+
+    /// The user's own CLI configuration where there is one: it names mirrors and credentials of registries. An empty one
+    /// otherwise, because terraform warns about a file that is missing.
+    fn configuration(&self) -> PathBuf {
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let candidates = [std::env::var_os("TF_CLI_CONFIG_FILE").map(PathBuf::from), home.as_ref().map(|h| h.join(".terraformrc")), home.as_ref().map(|h| h.join(".tofurc"))];
+        candidates.into_iter().flatten().find(|path| path.is_file()).unwrap_or_else(|| "/dev/null".into())
+    }
+
+    /// Runs one command. `json` tells whether standard output is the event stream.
+    async fn invoke(&self, arguments: &[OsString], json: bool, cancel: &CancellationToken, sink: &mut impl Sink) -> Result<Invocation, TerraformError> {
+        let spec = Spec { program: self.tool.path.clone(), arguments: arguments.to_vec(), directory: self.directory.clone(), environment: self.environment(), grace: self.grace };
+        let mut adapter = Adapter { stack: self, sink, json, lines: Lines::default(), out: Vec::new(), err: Vec::new(), diagnostics: Vec::new(), unknown_format: None };
+        let ended = run(&spec, cancel, &mut adapter).await?;
+        if let Some(rest) = std::mem::take(&mut adapter.lines).rest() {
+            adapter.line(&rest).await;
+        }
+        let Adapter { out, err, mut diagnostics, unknown_format, .. } = adapter;
+        if let Some(version) = unknown_format {
+            let diagnostic = Diagnostic::error("WL512", format!("{} speaks version {version} of its JSON stream, which this release does not know", self.tool.name));
+            diagnostics.push(diagnostic.help("use a newer release of Windlass, or an older one of the tool"));
+        }
+        let err = String::from_utf8_lossy(&err).into_owned();
+        let success = ended.status.success();
+        if !success && !diagnostics.iter().any(|d| d.severity == Severity::Error) && ended.status.code() != Some(2) {
+            let text = if err.trim().is_empty() { String::from_utf8_lossy(&out).into_owned() } else { err.clone() };
+            let mut diagnostic = from_text(&text);
+            if ended.status.code().is_none() && !ended.cancelled {
+                diagnostic = Diagnostic::error("WL513", format!("{} was killed from outside", self.tool.name)).detail(diagnostic.summary).help("look whether the machine ran out of memory; run the same command again");
+            }
+            diagnostics.push(diagnostic);
+        }
+        Ok(Invocation { success, code: ended.status.code(), cancelled: ended.cancelled, out, err, diagnostics })
+    }
+
+    /// `init`, unless nothing that it depends on has changed since the last one that succeeded here.
+    ///
+    /// # Errors
+    /// The command could not be run. What terraform itself says is in the result: no diagnostics with errors means success.
+    pub async fn init(&self, cancel: &CancellationToken, sink: &mut impl Sink) -> Result<Option<Invocation>, TerraformError> {
+        let mark = self.data.join("windlass-init");
+        let wanted = self.init_fingerprint();
+        if std::fs::read_to_string(&mark).is_ok_and(|found| found == wanted) && self.data_is_whole() {
+            return Ok(None);
+        }
+        std::fs::create_dir_all(&self.data).map_err(|source| TerraformError::Io { path: self.data.clone(), source })?;
+        let _ = std::fs::remove_file(&mark);
+        let mut arguments: Vec<OsString> = ["init", "-input=false", "-no-color", "-reconfigure"].map(OsString::from).to_vec();
+        if self.directory.join(".terraform.lock.hcl").exists() {
+            arguments.push("-lockfile=readonly".into());
+        }
+        arguments.extend(self.backend_config.iter().map(|(name, value)| OsString::from(format!("-backend-config={name}={value}"))));
+        let result = self.invoke(&arguments, false, cancel, sink).await?;
+        if result.success {
+            let listing = self.data_listing();
+            let written = std::fs::write(self.data.join("windlass-files"), listing).and_then(|()| std::fs::write(&mark, self.init_fingerprint()));
+            written.map_err(|source| TerraformError::Io { path: mark, source })?;
+        }
+        Ok(Some(result))
+    }
+
+    /// Everything init depends on: the tool, backend values, lock file, and the `terraform`, `module` and `provider` blocks.
+    fn init_fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!("{}\0{}\0{:?}\0{}\0", self.tool.path.display(), self.tool.version, self.backend_config, self.workspace));
+        hash.update(std::fs::read(self.directory.join(".terraform.lock.hcl")).unwrap_or_default());
+        for directory in &self.modules {
+            let mut names: Vec<String> = std::fs::read_dir(directory)
+                .into_iter()
+                .flatten()
+                .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                .filter(|name| is_configuration(name))
+                .collect();
+            names.sort();
+            for name in names {
+                let text = std::fs::read_to_string(directory.join(&name)).unwrap_or_default();
+                hash.update(format!("\0{}/{name}\0", directory.display()));
+                match scan::items(&text).filter(|_| !name.ends_with(".json")) {
+                    None => hash.update(&text),
+                    Some(items) => {
+                        for (start, end) in items {
+                            let item = &text[start..end];
+                            if ["terraform", "module", "provider"].iter().any(|kind| item.starts_with(kind)) {
+                                hash.update(item);
+                            } else if item.starts_with("resource") || item.starts_with("data") || item.starts_with("ephemeral") {
+                                // A new type can mean a new provider that no block names.
+                                hash.update(item.split('"').nth(1).unwrap_or_default());
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Names of what init left in the data directory.
+    fn data_listing(&self) -> String {
+        let wanted = ["modules/modules.json", "terraform.tfstate", "providers"];
+        wanted.iter().filter(|name| self.data.join(name).exists()).map(|name| format!("{name}\n")).collect()
+    }
+
+    fn data_is_whole(&self) -> bool {
+        std::fs::read_to_string(self.data.join("windlass-files")).is_ok_and(|names| names.lines().all(|name| self.data.join(name).exists()))
+    }
+
+    /// `plan` into `file`, then `show -json` of it, once.
+    ///
+    /// # Errors
+    /// A command could not be run.
+    pub async fn plan(&self, file: &Path, lock: bool, cancel: &CancellationToken, sink: &mut impl Sink) -> Result<PlanResult, TerraformError> {
+        if let Some(init) = self.init(cancel, sink).await? {
+            if init.cancelled {
+                return Ok(PlanResult::Cancelled);
+            }
+            if !init.success {
+                return Ok(PlanResult::Failed { stage: Stage::Init, diagnostics: init.diagnostics });
+            }
+        }
+        if let Some(parent) = file.parent() {
+            std::fs::create_dir_all(parent).map_err(|source| TerraformError::Io { path: parent.to_owned(), source })?;
+        }
+        let mut arguments: Vec<OsString> = ["plan", "-json", "-input=false", "-no-color", "-detailed-exitcode"].map(OsString::from).to_vec();
+        arguments.push(if lock { "-lock-timeout=60s".into() } else { "-lock=false".into() });
+        arguments.extend(self.var_files.iter().map(|file| OsString::from(format!("-var-file={file}"))));
+        let mut out = OsString::from("-out=");
+        out.push(file);
+        arguments.push(out);
+        let plan = self.invoke(&arguments, true, cancel, sink).await?;
+        if plan.cancelled {
+            return Ok(PlanResult::Cancelled);
+        }
+        if !matches!(plan.code, Some(0 | 2)) || plan.diagnostics.iter().any(|d| d.severity == Severity::Error) {
+            // What a new module or provider needs may have changed behind the fingerprint: the next attempt inits again.
+            let _ = std::fs::remove_file(self.data.join("windlass-init"));
+            let stage = if plan.diagnostics.iter().any(|d| !d.labels.is_empty()) { Stage::Validate } else { Stage::Plan };
+            return Ok(PlanResult::Failed { stage, diagnostics: plan.diagnostics });
+        }
+        let show = self.invoke(&["show".into(), "-json".into(), "-no-color".into(), file.into()], false, cancel, &mut Quiet(sink)).await?;
+        if show.cancelled {
+            return Ok(PlanResult::Cancelled);
+        }
+        let json = serde_json::from_slice(&show.out);
+        let (Ok(json), true) = (json, show.success) else {
+            let mut diagnostics = show.diagnostics;
+            if diagnostics.is_empty() {
+                diagnostics.push(Diagnostic::error("WL503", "the plan could not be rendered as JSON"));
+            }
+            return Ok(PlanResult::Failed { stage: Stage::Show, diagnostics });
+        };
+        let sha256 = plan_file::seal(file).map_err(|error| TerraformError::Recorded(error.to_string()))?;
+        Ok(PlanResult::Done(Box::new(Plan { file: file.to_owned(), sha256, json, diagnostics: plan.diagnostics })))
+    }
+
+    /// `apply` of a saved plan. After a cancel the state is what terraform had done until then.
+    ///
+    /// # Errors
+    /// The command could not be run.
+    pub async fn apply(&self, file: &Path, cancel: &CancellationToken, sink: &mut impl Sink) -> Result<Applied, TerraformError> {
+        let arguments: [OsString; 6] = ["apply".into(), "-json".into(), "-input=false".into(), "-no-color".into(), "-lock-timeout=60s".into(), file.into()];
+        let apply = self.invoke(&arguments, true, cancel, sink).await?;
+        if apply.success && !apply.cancelled {
+            return Ok(Applied::Done { outputs: None });
+        }
+        if apply.cancelled {
+            return Ok(Applied::Cancelled);
+        }
+        Ok(Applied::Failed { diagnostics: apply.diagnostics })
+    }
+
+    /// Files among `files` (absolute) that `fmt` would change, as it names them; one command for many files.
+    ///
+    /// # Errors
+    /// The command could not be run.
+    pub async fn format_check(&self, files: &[PathBuf], cancel: &CancellationToken, sink: &mut impl Sink) -> Result<Vec<String>, TerraformError> {
+        let mut unformatted = Vec::new();
+        // Far below any limit on the length of a command line.
+        for chunk in files.chunks(500) {
+            let mut arguments: Vec<OsString> = ["fmt", "-check", "-list=true", "-write=false", "-no-color"].map(OsString::from).to_vec();
+            arguments.extend(chunk.iter().map(|file| file.strip_prefix(&self.directory).unwrap_or(file).into()));
+            let result = self.invoke(&arguments, false, cancel, sink).await?;
+            unformatted.extend(String::from_utf8_lossy(&result.out).lines().filter(|l| !l.is_empty()).map(str::to_owned));
+        }
+        Ok(unformatted)
+    }
+}
+
+struct Adapter<'a, S> {
+    stack: &'a StackDirectory,
+    sink: &'a mut S,
+    json: bool,
+    lines: Lines,
+    out: Vec<u8>,
+    err: Vec<u8>,
+    diagnostics: Vec<Diagnostic>,
+    unknown_format: Option<u64>,
+}
+
+/// Standard error is kept up to this many bytes for the diagnostic; the log has all of it.
+const KEPT: usize = 64 * 1024;
+
+impl<S: Sink> Adapter<'_, S> {
+    async fn line(&mut self, line: &[u8]) {
+        let Some(event) = parse(line) else {
+            self.sink.log(line).await;
+            self.sink.log(b"\n").await;
+            if self.err.len() < KEPT {
+                self.err.extend_from_slice(line);
+                self.err.push(b'\n');
+            }
+            return;
+        };
+        match &event {
+            Event::Version(1) => {}
+            Event::Version(other) => self.unknown_format = Some(*other),
+            Event::Diagnostic(value) => {
+                let diagnostic = from_json(value, &self.stack.root, &self.stack.directory);
+                self.sink.log(format!("{:?}: {}\n{}\n", diagnostic.severity, diagnostic.summary, diagnostic.detail).as_bytes()).await;
+                self.diagnostics.push(diagnostic);
+            }
+            Event::Message(text) => self.sink.log(format!("{text}\n").as_bytes()).await,
+            Event::ApplyStart { address, action, .. } => self.sink.log(format!("{address}: {action} started\n").as_bytes()).await,
+            Event::ApplyProgress { address, action, seconds } => self.sink.log(format!("{address}: {action} goes on, {seconds}s\n").as_bytes()).await,
+            Event::ApplyComplete { address, action, seconds, .. } => self.sink.log(format!("{address}: {action} done after {seconds}s\n").as_bytes()).await,
+            Event::ApplyErrored { address, action, .. } => self.sink.log(format!("{address}: {action} failed\n").as_bytes()).await,
+        }
+        self.sink.event(&event).await;
+    }
+}
+
+impl<S: Sink> Listener for Adapter<'_, S> {
+    async fn started(&mut self, pid: u32) -> Result<(), String> {
+        self.sink.started(pid).await
+    }
+
+    async fn output(&mut self, stream: Stream, bytes: &[u8]) {
+        match stream {
+            Stream::Out if self.json => {
+                for line in self.lines.push(bytes) {
+                    self.line(&line).await;
+                }
+            }
+            Stream::Out => {
+                self.sink.log(bytes).await;
+                self.out.extend_from_slice(bytes);
+            }
+            Stream::Err => {
+                self.sink.log(bytes).await;
+                if self.err.len() < KEPT {
+                    self.err.extend_from_slice(bytes);
+                }
+            }
+        }
+    }
+}
+
+/// The rendering of a plan holds sensitive values in the clear: it never reaches the log.
+struct Quiet<'a, S>(&'a mut S);
+
+impl<S: Sink> Sink for Quiet<'_, S> {
+    async fn started(&mut self, pid: u32) -> Result<(), String> {
+        self.0.started(pid).await
+    }
+    async fn log(&mut self, _: &[u8]) {}
+    async fn event(&mut self, _: &Event) {}
+}
+
+#[cfg(test)]
+mod tests;
