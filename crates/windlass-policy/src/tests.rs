@@ -1,0 +1,72 @@
+use super::*;
+use serde_json::json;
+
+fn load(text: &str) -> Result<PolicySet, Vec<Diagnostic>> {
+    PolicySet::load(&[("policy/a.rego".into(), text.to_owned())], &[], &LoadOptions::default())
+}
+
+fn judge(text: &str, input: serde_json::Value) -> Vec<String> {
+    let evaluation = load(text).unwrap_or_else(|d| panic!("{d:?}")).evaluate(&input, &Limits::default());
+    assert_eq!(evaluation.broken, vec![]);
+    evaluation.findings.into_iter().map(|f| format!("{:?} {} {}", f.level, f.rule.unwrap(), f.message)).collect()
+}
+
+const V1: &str = "package main\nimport rego.v1\n\ndeny contains msg if {\n  some r in input.resources\n  r.public\n  msg := sprintf(\"%s is public\", [r.name])\n}\n";
+
+#[test]
+fn conftests_rule_kinds_judge() {
+    assert_eq!(judge(V1, json!({"resources": [{"name": "b", "public": true}, {"name": "a", "public": true}, {"name": "c"}]})), ["Deny data.main.deny a is public", "Deny data.main.deny b is public"]);
+    let v0 = "package main\n\nviolation_x[{\"msg\": msg, \"address\": \"t.a\"}] {\n  input.x\n  msg = \"old\"\n}\nwarn[msg] {\n  msg = \"careful\"\n}\n";
+    assert_eq!(judge(v0, json!({"x": true})), ["Deny data.main.violation_x old", "Warn data.main.warn careful"]);
+    let excused = format!("{V1}\nexception contains rules if {{\n  input.excused\n  rules := [\"\"]\n}}\n");
+    assert!(judge(&excused, json!({"excused": true, "resources": [{"name": "b", "public": true}]})).is_empty());
+}
+
+#[test]
+fn findings_say_where_the_rule_stands() {
+    let evaluation = load(V1).unwrap().evaluate(&json!({"resources": [{"name": "b", "public": true}]}), &Limits::default());
+    assert_eq!(evaluation.findings[0].policy.as_ref().unwrap().to_string(), "policy/a.rego:4");
+}
+
+#[test]
+fn what_would_silently_pass_is_refused_with_its_line() {
+    let check = |body: &str, want: &str| {
+        let text = format!("package main\nimport rego.v1\n{body}\n");
+        let diagnostics = load(&text).err().unwrap_or_else(|| panic!("loaded: {body}"));
+        assert!(diagnostics[0].summary.contains(want), "{diagnostics:?}");
+        assert!(diagnostics[0].labels[0].span.line >= 3, "{diagnostics:?}");
+    };
+    check("deny contains \"x\" if {\n  [p, v] := walk(input)\n}", "walk(x)");
+    check("r := 1\ndeny contains \"x\" if {\n  some r; input.a[r]\n}", "`some r` yields nothing");
+    check("deny contains sprintf(\"%s %s\", [input.a]) if input.b", "2 verbs and 1 values");
+    check("deny contains \"x\" if net.cidr_intersects(input.a, input.b)", "net.cidr_intersects");
+    check("deny contains msg if {\n  msg := $\"a {input.b}\"\n}", "interpolation");
+    check(&format!("x := {}1{}\ndeny contains \"x\" if x", "[".repeat(13), "]".repeat(13)), "exponential");
+    // Allowed forms of the same.
+    load("package main\nimport rego.v1\ndeny contains \"x\" if {\n  walk(input, [p, v])\n  v == 1\n}\n# [p, v] := walk(x)\n").unwrap();
+}
+
+#[test]
+fn a_gate_that_breaks_is_no_pass() {
+    let broken = |text: &str, input: serde_json::Value| load(text).unwrap().evaluate(&input, &Limits::default()).broken;
+    let not_a_set = broken("package main\nimport rego.v1\ndeny := \"x\" if input.a\n", json!({"a": true}));
+    assert_eq!(not_a_set[0].code, "WL405");
+    let number = broken("package main\nimport rego.v1\ndeny contains 1 if input.a\n", json!({"a": true}));
+    assert_eq!(number[0].code, "WL406");
+    let failing = broken("package main\nimport rego.v1\ndeny contains \"x\" if to_number(input.a) > 1\n", json!({"a": "no number"}));
+    assert_eq!(failing[0].code, "WL406");
+    let slow = "package main\nimport rego.v1\ndeny contains \"x\" if {\n  count([1 | some a in numbers.range(1, 3000); some b in numbers.range(1, 3000); a == b]) == 0\n}\n";
+    let evaluation = load(slow).unwrap().evaluate(&json!({}), &Limits { time: Duration::from_millis(50) });
+    assert!(evaluation.broken[0].summary.contains("took longer"), "{evaluation:?}");
+}
+
+#[test]
+fn files_without_rules_and_broken_files_are_refused() {
+    assert_eq!(load("package main\nimport rego.v1\nallow if true\n").err().unwrap()[0].code, "WL403");
+    let syntax = load("package main\nimport rego.v1\n\ndeny contains msg if {\n  msg := \n}\n").err().unwrap();
+    assert_eq!(syntax[0].code, "WL407");
+    assert!(syntax[0].labels[0].span.line >= 4, "{syntax:?}");
+    let options = LoadOptions { namespaces: vec!["other".into()] };
+    let wrong = PolicySet::load(&[("a.rego".into(), V1.into())], &[], &options).err().unwrap();
+    assert!(wrong[0].help.as_ref().unwrap().contains("main"));
+}
