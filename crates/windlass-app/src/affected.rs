@@ -27,7 +27,7 @@ pub fn affected_find(checkout: &Checkout, base: Option<&str>, head: Option<&str>
     let base = base_revision(git, base, &tip)?;
     let head = head.map(|name| Revision { name: name.to_owned(), commit: tip });
     let target = head.as_ref().map_or(Target::WorkTree, |head| Target::Commit(head.commit.clone()));
-    let changes = git.changes(&base.commit, target).map_err(|e| git_error(&e))?;
+    let changes = git.changes(&base.commit, &target).map_err(|e| git_error(&e))?;
     let project = match &head {
         Some(head) => Project::load(&git.tree(&head.commit).map_err(|e| git_error(&e))?),
         None => checkout.project()?,

@@ -1,1 +1,18 @@
-//! windlass-app
+//! Use cases, one module each. A use case checks, then changes the record in one transaction; the engine does the work.
+
+pub mod actor;
+pub mod affected;
+pub mod apply;
+pub mod check;
+pub mod doctor;
+pub mod error;
+pub mod format;
+pub mod policy;
+pub mod project;
+pub mod review;
+pub mod runs;
+pub mod service;
+pub mod settings;
+pub mod steps;
+
+pub use windlass_engine::Progress;

@@ -27,7 +27,7 @@ impl Checkout {
 
     /// The repository, or why there is none.
     pub fn git(&self) -> AppResult<&GitRepository> {
-        self.git.as_ref().map_err(|error| git_error(error))
+        self.git.as_ref().map_err(git_error)
     }
 
     pub fn git_if_any(&self) -> Option<&GitRepository> {
@@ -95,6 +95,8 @@ impl Project {
         })
     }
 }
+
+pub use windlass_lang::discovery::environments_of;
 
 /// A git error as the user sees it.
 pub fn git_error(error: &GitError) -> AppError {

@@ -32,7 +32,14 @@ fn failed(error: AppError) -> StepResult {
     StepResult::Failed(StepFailure { code, message, retryable: error.kind == ErrorKind::Unavailable })
 }
 
+fn succeeded<T: serde::Serialize>(value: &T) -> StepResult {
+    match serde_json::to_value(value) {
+        Ok(value) => StepResult::Succeeded(value),
+        Err(error) => failed(crate::error::internal(error)),
+    }
+}
+
 /// Input of a step that was stored by one of our planners.
-fn input<T: serde::de::DeserializeOwned>(value: &serde_json::Value) -> Result<T, AppError> {
+pub(crate) fn input<T: serde::de::DeserializeOwned>(value: &serde_json::Value) -> Result<T, AppError> {
     T::deserialize(value).map_err(|error| crate::error::internal(format!("stored step input: {error}")))
 }

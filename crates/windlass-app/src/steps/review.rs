@@ -52,10 +52,7 @@ pub struct Plan(pub Arc<Service>);
 impl Executor for Plan {
     async fn execute(&self, cx: &StepContext) -> StepResult {
         match self.plan(cx).await {
-            Ok(Some(output)) => match serde_json::to_value(&output) {
-                Ok(value) => StepResult::Succeeded(value),
-                Err(error) => failed(crate::error::internal(error)),
-            },
+            Ok(Some(output)) => super::succeeded(&output),
             Ok(None) => StepResult::Cancelled,
             Err(error) => failed(error),
         }

@@ -265,20 +265,23 @@ impl StackDirectory {
             let stage = if plan.diagnostics.iter().any(|d| !d.labels.is_empty()) { Stage::Validate } else { Stage::Plan };
             return Ok(PlanResult::Failed { stage, diagnostics: plan.diagnostics });
         }
-        let show = self.invoke(&["show".into(), "-json".into(), "-no-color".into(), file.into()], false, cancel, &mut Quiet(sink)).await?;
-        if show.cancelled {
-            return Ok(PlanResult::Cancelled);
-        }
-        let json = serde_json::from_slice(&show.out);
-        let (Ok(json), true) = (json, show.success) else {
-            let mut diagnostics = show.diagnostics;
-            if diagnostics.is_empty() {
-                diagnostics.push(Diagnostic::error("WL503", "the plan could not be rendered as JSON"));
+        let Some(json) = self.show(file, cancel, sink).await? else {
+            if cancel.is_cancelled() {
+                return Ok(PlanResult::Cancelled);
             }
-            return Ok(PlanResult::Failed { stage: Stage::Show, diagnostics });
+            return Ok(PlanResult::Failed { stage: Stage::Show, diagnostics: vec![Diagnostic::error("WL503", "the plan could not be rendered as JSON")] });
         };
         let sha256 = plan_file::seal(file).map_err(|error| TerraformError::Recorded(error.to_string()))?;
         Ok(PlanResult::Done(Box::new(Plan { file: file.to_owned(), sha256, json, diagnostics: plan.diagnostics })))
+    }
+
+    /// `show -json` of a plan file; `None` when it could not be rendered.
+    ///
+    /// # Errors
+    /// The command could not be run.
+    pub async fn show(&self, file: &Path, cancel: &CancellationToken, sink: &mut impl Sink) -> Result<Option<serde_json::Value>, TerraformError> {
+        let show = self.invoke(&["show".into(), "-json".into(), "-no-color".into(), file.into()], false, cancel, &mut Quiet(sink)).await?;
+        Ok(if show.success { serde_json::from_slice(&show.out).ok() } else { None })
     }
 
     /// `apply` of a saved plan. After a cancel the state is what terraform had done until then.

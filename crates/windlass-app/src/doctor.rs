@@ -1,0 +1,46 @@
+//! What of the outside world is here and fit.
+
+use crate::project::Checkout;
+use serde::Serialize;
+use std::path::Path;
+use windlass_drivers::terraform::ToolBox;
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Fitness {
+    pub what: String,
+    pub found: String,
+    pub fit: bool,
+    pub help: Option<String>,
+}
+
+pub fn doctor(directory: &Path) -> Vec<Fitness> {
+    let mut out = Vec::new();
+    let mut add = |what: &str, found: Result<String, (String, Option<String>)>| {
+        let fit = found.is_ok();
+        let (found, help) = found.map_or_else(|(why, help)| (why, help), |found| (found, None));
+        out.push(Fitness { what: what.into(), found, fit, help });
+    };
+    let first = |error: &crate::error::AppError| {
+        let diagnostic = error.diagnostics.first();
+        (diagnostic.map_or_else(String::new, |d| d.summary.clone()), diagnostic.and_then(|d| d.help.clone()))
+    };
+    let checkout = Checkout::open(directory);
+    match &checkout {
+        Ok(checkout) => match checkout.git() {
+            Ok(git) => {
+                add("git repository", Ok(git.root().display().to_string()));
+                add("default branch", git.default_branch().ok_or_else(|| ("none of origin/HEAD, main, master".into(), Some("name what to compare with, `--base REV`".into()))));
+                add("history", if git.is_shallow() { Err(("shallow clone".into(), Some("git fetch --unshallow".into()))) } else { Ok("complete".into()) });
+            }
+            Err(error) => add("git repository", Err(first(&error))),
+        },
+        Err(error) => add("directory", Err(first(error))),
+    }
+    let cache = std::env::temp_dir().join(format!("windlass-doctor-{}", std::process::id()));
+    let tools = ToolBox::discover(&std::env::var_os("PATH").unwrap_or_default(), &cache);
+    // The cache was only for this call.
+    let _ = std::fs::remove_file(cache);
+    let names: Vec<String> = tools.tools().iter().map(|t| format!("{} {} ({})", t.name, t.version, t.path.display())).collect();
+    add("terraform or tofu", if names.is_empty() { Err(("none on the PATH".into(), Some("install OpenTofu: https://opentofu.org/docs/intro/install".into()))) } else { Ok(names.join(", ")) });
+    out
+}

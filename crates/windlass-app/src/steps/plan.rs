@@ -1,0 +1,171 @@
+//! One plan of one instance: for real, or as a preview with what its upstreams will output.
+
+use super::terraform::{Recorder, directory_of, driver_error, stack_directory};
+use crate::error::{AppError, AppResult, ErrorKind};
+use crate::policy::Policies;
+use crate::service::{PlannedOutputs, Service};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use windlass_drivers::terraform::{Plan, PlanResult, StackDirectory, preview};
+use windlass_engine::StepContext;
+use windlass_lang::terraform::module::is_configuration;
+use windlass_model::diagnostic::{Diagnostic, Severity};
+use windlass_model::effect::{Effect, planned_outputs};
+use windlass_model::id::InstanceId;
+use windlass_model::review::{Finding, Stage};
+use windlass_model::stack_plan::{Read, StackWork};
+
+pub enum PlanKind {
+    Real,
+    /// These remote states are replaced by what their upstreams will output.
+    Preview(Vec<Read>),
+}
+
+/// A plan file and what it has to be when it is used.
+pub struct Artefact {
+    pub path: PathBuf,
+    pub sha256: String,
+}
+
+pub enum Planned {
+    Failed { stage: Stage, diagnostics: Vec<Diagnostic> },
+    Done { effect: Effect, findings: Vec<Finding>, changed_outputs: Vec<String>, artefact: Artefact },
+}
+
+/// Plans, reads the effect, judges it. `None` when it was cancelled.
+pub async fn plan_instance(service: &Service, cx: &StepContext, work: &StackWork, kind: &PlanKind, policies: &Policies) -> AppResult<Option<Planned>> {
+    let mut stack = stack_directory(service, cx, work)?;
+    let files = service.directory.run(&cx.run);
+    let file = files.join("plans").join(format!("{}.{}.tfplan", work.instance.id.file_name(), cx.attempt));
+    let real = matches!(kind, PlanKind::Real);
+    if let PlanKind::Preview(reads) = kind {
+        prepare_preview(service, cx, work, reads, &mut stack).await?;
+    }
+    let plan = match stack.plan(&file, real, &cx.cancel, &mut Recorder::new(cx)).await.map_err(|e| driver_error(&e))? {
+        PlanResult::Cancelled => return Ok(None),
+        PlanResult::Failed { stage, mut diagnostics } => {
+            if !real {
+                diagnostics.iter_mut().for_each(|d| in_the_repository(d, service, cx, work));
+            }
+            return Ok(Some(Planned::Failed { stage, diagnostics }));
+        }
+        PlanResult::Done(plan) => *plan,
+    };
+    let Plan { file, sha256, json, .. } = plan;
+    let effect = Effect::from_plan_json(work.instance.id.clone(), &json, &service.key)
+        .map_err(|error| AppError::new(ErrorKind::Internal, Diagnostic::error("WL515", format!("the plan of {} cannot be read: {error}", work.instance.id))))?;
+    let outputs = planned_outputs(&json);
+    let changed_outputs = outputs.iter().filter(|(_, output)| output.changed).map(|(name, _)| name.clone()).collect();
+    service.outputs_put(&cx.run, &work.instance.id, outputs);
+    let mut findings = policies.judge(&work.stack, &json);
+    if !findings.is_empty() {
+        locate(service, work, &mut findings)?;
+    }
+    Ok(Some(Planned::Done { effect, findings, changed_outputs, artefact: Artefact { path: file, sha256 } }))
+}
+
+/// Where each finding can be mended: the resource it names, by address field or in its message.
+fn locate(service: &Service, work: &StackWork, findings: &mut [Finding]) -> AppResult<()> {
+    let tree = service.checkout.work_tree()?;
+    for finding in findings.iter_mut().filter(|f| f.code.is_none()) {
+        let named = finding.address.clone().or_else(|| {
+            let words = finding.message.split(|c: char| c.is_whitespace() || "'`,;:()".contains(c));
+            words.map(|w| w.trim_end_matches('.')).find(|w| w.contains('.') && !w.contains('/')).map(str::to_owned)
+        });
+        if let Some(address) = named {
+            finding.code = windlass_lang::discovery::resource_span(&*tree, &work.stack, &address);
+        }
+    }
+    Ok(())
+}
+
+/// A scratch copy in which the remote states of `reads` are locals; `stack` is pointed at it.
+async fn prepare_preview(service: &Service, cx: &StepContext, work: &StackWork, reads: &[Read], stack: &mut StackDirectory) -> AppResult<()> {
+    let mut by_module: BTreeMap<Arc<str>, BTreeMap<String, PlannedOutputs>> = BTreeMap::new();
+    for read in reads {
+        let outputs = upstream_outputs(service, cx, &read.from).await?;
+        by_module.entry(read.module.clone()).or_default().insert(read.name.clone(), (*outputs).clone());
+    }
+    let root = &service.checkout.root;
+    let io = |path: &std::path::Path, error: &std::io::Error| crate::settings::disk(path, error);
+    let mut rewritten = BTreeMap::new();
+    let mut directories = vec![directory_of(work)];
+    for (module, replaced) in &by_module {
+        let directory = root.join(&**module);
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&directory).map_err(|e| io(&directory, &e))? {
+            let name = entry.map_err(|e| io(&directory, &e))?.file_name().to_string_lossy().into_owned();
+            if is_configuration(&name) {
+                let path = directory.join(&name);
+                files.push((name, std::fs::read_to_string(&path).map_err(|e| io(&path, &e))?));
+            }
+        }
+        let prefix = if module.is_empty() { String::new() } else { format!("{module}/") };
+        for (name, content) in windlass_lang::preview::rewrite(&files, replaced)
+            .map_err(|error| AppError::new(ErrorKind::Definition, Diagnostic::error("WL516", error.to_string()).help("apply the upstream stack first; this one is then planned for real")))?
+        {
+            rewritten.insert(format!("{prefix}{name}"), content);
+        }
+        if !directories.iter().any(|d| **d == **module) {
+            directories.push(module.to_string());
+        }
+    }
+    let scratch = scratch(service, cx, work);
+    stack.directory = preview::prepare(root, &scratch, &directories, &rewritten).map_err(|error| io(&scratch, &error))?;
+    stack.root = scratch.clone();
+    stack.modules = work.directories.iter().map(|directory| scratch.join(&**directory)).collect();
+    stack.data = service.directory.run(&cx.run).join("data").join(work.instance.id.file_name());
+    Ok(())
+}
+
+fn scratch(service: &Service, cx: &StepContext, work: &StackWork) -> PathBuf {
+    service.directory.run(&cx.run).join("preview").join(work.instance.id.file_name())
+}
+
+/// Files of the scratch copy stand for those of the repository.
+fn in_the_repository(diagnostic: &mut Diagnostic, service: &Service, cx: &StepContext, work: &StackWork) {
+    let scratch = format!("{}/", scratch(service, cx, work).display());
+    for label in &mut diagnostic.labels {
+        if let Some(rest) = label.span.file.strip_prefix(&scratch) {
+            label.span.file = rest.into();
+        }
+    }
+}
+
+/// What an upstream of the same run will output. When this process did not plan it itself, its plan file is rendered again.
+async fn upstream_outputs(service: &Service, cx: &StepContext, upstream: &InstanceId) -> AppResult<Arc<PlannedOutputs>> {
+    if let Some(outputs) = service.outputs_get(&cx.run, upstream) {
+        return Ok(outputs);
+    }
+    let plans = service.directory.run(&cx.run).join("plans");
+    let prefix = format!("{}.", upstream.file_name());
+    let attempts: BTreeSet<(u32, PathBuf)> = std::fs::read_dir(&plans)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let attempt = name.strip_prefix(&prefix)?.strip_suffix(".tfplan")?.parse().ok()?;
+            Some((attempt, entry.path()))
+        })
+        .collect();
+    let Some((_, file)) = attempts.into_iter().next_back() else {
+        let diagnostic = Diagnostic::error("WL517", format!("the plan of {upstream} is gone, and this one needs what it outputs")).help("run `windlass review` again");
+        return Err(AppError::new(ErrorKind::Conflict, diagnostic));
+    };
+    let record = service.store.run_get(&cx.run).await?;
+    let step = windlass_model::stack_plan::plan_step(upstream);
+    let spec = record.plan.steps.iter().find(|s| s.id == step).ok_or_else(|| crate::error::internal("an upstream without its step"))?;
+    let stack = stack_directory(service, cx, &super::input(&spec.work.input)?)?;
+    let json = stack.show(&file, &cx.cancel, &mut Recorder::new(cx)).await.map_err(|e| driver_error(&e))?;
+    let json = json.ok_or_else(|| AppError::new(ErrorKind::Unavailable, Diagnostic::error("WL517", format!("the plan of {upstream} cannot be rendered again")).help("run `windlass review` again")))?;
+    let outputs = planned_outputs(&json);
+    service.outputs_put(&cx.run, upstream, outputs);
+    service.outputs_get(&cx.run, upstream).ok_or_else(|| crate::error::internal("outputs were not kept"))
+}
+
+/// Errors among diagnostics.
+pub fn errors(diagnostics: &[Diagnostic]) -> impl Iterator<Item = &Diagnostic> {
+    diagnostics.iter().filter(|d| d.severity == Severity::Error)
+}

@@ -1,0 +1,141 @@
+//! The terraform driver with a step's context: logs, events and process ids go to the record.
+
+use crate::error::{AppError, AppResult, ErrorKind};
+use crate::service::Service;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use windlass_drivers::terraform::events::Event;
+use windlass_drivers::terraform::{Applied, Sink, StackDirectory, TerraformError};
+use windlass_engine::{StepContext, StepFailure, StepResult};
+use windlass_model::diagnostic::{Diagnostic, Severity};
+use windlass_model::stack::Tool;
+use windlass_model::stack_plan::StackWork;
+
+/// How long an interrupted terraform may take to stop by itself.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Writes what a command says and does into the record of its step.
+pub struct Recorder<'a> {
+    cx: &'a StepContext,
+    /// The first fact that could not be recorded.
+    pub failed: Option<String>,
+}
+
+impl<'a> Recorder<'a> {
+    pub fn new(cx: &'a StepContext) -> Self {
+        Self { cx, failed: None }
+    }
+}
+
+impl Sink for Recorder<'_> {
+    async fn started(&mut self, pid: u32) -> Result<(), String> {
+        self.cx.process_started(pid).await.map_err(|error| error.to_string())
+    }
+
+    async fn log(&mut self, bytes: &[u8]) {
+        self.cx.log(bytes).await;
+    }
+
+    async fn event(&mut self, event: &Event) {
+        let (kind, data) = match event {
+            Event::ApplyStart { address, action, id_key, id_value } => {
+                ("resource.apply_started", serde_json::json!({ "address": address, "action": action, "id_key": id_key, "id_value": id_value }))
+            }
+            Event::ApplyComplete { address, action, id_key, id_value, seconds } => {
+                ("resource.applied", serde_json::json!({ "address": address, "action": action, "id_key": id_key, "id_value": id_value, "seconds": seconds }))
+            }
+            Event::ApplyErrored { address, action, seconds } => ("resource.apply_failed", serde_json::json!({ "address": address, "action": action, "seconds": seconds })),
+            _ => return,
+        };
+        self.cx.flush().await;
+        if let Err(error) = self.cx.events(&[(kind.to_owned(), data)]).await {
+            self.failed.get_or_insert_with(|| error.to_string());
+        }
+    }
+}
+
+/// The commands of one instance, in its own directory of the work tree.
+pub fn stack_directory(service: &Service, cx: &StepContext, work: &StackWork) -> AppResult<StackDirectory> {
+    let root = service.checkout.root.clone();
+    let tool = service.tools.select(work.tool, &work.required_version).map_err(|error| AppError::new(ErrorKind::Unavailable, error.diagnostic()))?;
+    let instance = &work.instance;
+    Ok(StackDirectory {
+        directory: root.join(directory_of(work)),
+        modules: work.directories.iter().map(|directory| root.join(&**directory)).collect(),
+        data: service.directory.terraform_data(&instance.id),
+        tool: tool.clone(),
+        workspace: instance.workspace.clone(),
+        var_files: instance.var_files.clone(),
+        variables: instance.variables.clone(),
+        backend_config: instance.backend_config.clone(),
+        env: work.env.clone(),
+        grace: GRACE,
+        token: cx.token.clone(),
+        root,
+    })
+}
+
+/// Directory of the stack relative to the repository; empty for the root.
+pub fn directory_of(work: &StackWork) -> String {
+    if work.stack.as_str() == "." { String::new() } else { work.stack.to_string() }
+}
+
+/// A driver's failure, which is not terraform's own.
+pub fn driver_error(error: &TerraformError) -> AppError {
+    AppError::new(ErrorKind::Unavailable, Diagnostic::error("WL514", error.to_string()).help("check that the program can be run and the disk has room, then run the same command again"))
+}
+
+/// Names of the files that `fmt` would change.
+pub async fn format_check(service: &Service, cx: &StepContext, files: &[String]) -> AppResult<Vec<String>> {
+    let tool = service.tools.select(Tool::Any, &[]).map_err(|error| AppError::new(ErrorKind::Unavailable, error.diagnostic()))?;
+    let root = service.checkout.root.clone();
+    let stack = StackDirectory {
+        directory: root.clone(),
+        modules: Vec::new(),
+        data: service.directory.cache(),
+        tool: tool.clone(),
+        workspace: "default".into(),
+        var_files: Vec::new(),
+        variables: Default::default(),
+        backend_config: Default::default(),
+        env: Vec::new(),
+        grace: GRACE,
+        token: cx.token.clone(),
+        root: root.clone(),
+    };
+    let paths: Vec<PathBuf> = files.iter().map(|file| root.join(file)).collect();
+    let found = stack.format_check(&paths, &cx.cancel, &mut Recorder::new(cx)).await.map_err(|e| driver_error(&e))?;
+    // What it names are lines of text; only files that were asked about are answers.
+    Ok(found.into_iter().filter(|file| files.contains(file)).collect())
+}
+
+/// Applies a plan file.
+pub async fn apply(service: &Service, cx: &StepContext, work: &StackWork, plan: &Path) -> AppResult<StepResult> {
+    let stack = stack_directory(service, cx, work)?;
+    let mut recorder = Recorder::new(cx);
+    let applied = stack.apply(plan, &cx.cancel, &mut recorder).await.map_err(|e| driver_error(&e))?;
+    let unrecorded = recorder.failed.take();
+    keep_errored_state(service, cx, &stack.directory);
+    Ok(match (applied, unrecorded) {
+        (Applied::Done { .. }, None) => StepResult::Succeeded(serde_json::json!({ "applied": true })),
+        (Applied::Done { .. }, Some(why)) => StepResult::Failed(StepFailure { code: "WL622".into(), message: format!("applied, but not all of it could be recorded: {why}"), retryable: false }),
+        (Applied::Cancelled, _) => StepResult::Cancelled,
+        (Applied::Failed { diagnostics }, _) => {
+            let errors: Vec<&Diagnostic> = diagnostics.iter().filter(|d| d.severity == Severity::Error).collect();
+            let code = errors.first().map_or_else(|| "WL503".to_owned(), |d| d.code.clone());
+            let message = errors.iter().map(|d| d.summary.as_str()).collect::<Vec<_>>().join("; ");
+            StepResult::Failed(StepFailure { code, message: if message.is_empty() { "terraform failed".into() } else { message }, retryable: false })
+        }
+    })
+}
+
+/// `errored.tfstate` is the only copy of a state that could not be written: it is moved to where nothing overwrites it.
+fn keep_errored_state(service: &Service, cx: &StepContext, directory: &Path) {
+    let found = directory.join("errored.tfstate");
+    if found.exists() {
+        let kept = service.directory.kept(&cx.run);
+        let name = format!("{}.errored.tfstate", windlass_model::id::InstanceId::new(cx.step.as_str()).file_name());
+        // When it cannot be moved it stays where terraform left it, and says so itself.
+        let _ = std::fs::create_dir_all(&kept).and_then(|()| std::fs::rename(&found, kept.join(name)));
+    }
+}
