@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use windlass_engine::{Engine, EngineOptions, Progress};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{RunRecord, StepRecord, StepState};
+use windlass_model::run::{RunRecord, StepRecord};
 use windlass_store::{LogChunk, RunFilter, Settlement};
 
 /// Drives a run in this process until it has ended or waits for a person. The first interrupt of the terminal asks it to be
@@ -37,6 +37,11 @@ pub async fn run_drive(service: &Arc<Service>, run: &RunId, progress: mpsc::Unbo
         let _ = std::fs::remove_dir_all(service.directory.run(run));
     }
     Ok(record)
+}
+
+/// Newest first.
+pub async fn run_list(service: &Service, limit: u32) -> AppResult<Vec<RunRecord>> {
+    Ok(service.store.run_list(&RunFilter::default(), limit).await?)
 }
 
 /// A run by its id, a unique beginning of it, or `latest`.
@@ -128,9 +133,4 @@ pub async fn log_follow(service: &Service, record: &RunRecord, only: Option<&Ste
         }
     }
     Ok(chunks)
-}
-
-/// Whether a step's end is unknown.
-pub fn is_unknown(step: &StepRecord) -> bool {
-    step.state == StepState::Unknown
 }

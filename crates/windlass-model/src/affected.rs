@@ -44,6 +44,9 @@ pub fn is_configuration(name: &str) -> bool {
     suffixes.iter().any(|suffix| name.ends_with(suffix)) || name == ".terraform.lock.hcl"
 }
 
+/// Files that choose the version of terraform for everything below their directory.
+const TOOL_VERSIONS: [&str; 4] = [".terraform-version", ".opentofu-version", ".tool-versions", ".terraformrc"];
+
 /// Whether the stacks of the base have to be known: when a change can take a stack, an instance or an edge away. Then files that
 /// say what is a stack were deleted, moved or edited.
 pub fn base_needed(changes: &[PathChange]) -> bool {
@@ -120,6 +123,14 @@ fn changed_stacks(head: &Repository, changes: &[PathChange]) -> BTreeMap<usize, 
             };
             if is_configuration(name) {
                 hit(directories.get(directory));
+            }
+            if TOOL_VERSIONS.contains(&name) {
+                for (index, stack) in head.stacks.iter().enumerate() {
+                    let below = directory.is_empty() || stack.id.as_str() == directory || stack.id.as_str().strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
+                    if below {
+                        hit(Some(&vec![(index, &[])]));
+                    }
+                }
             }
             hit(files.get(path.as_str()));
             // A path that became a file or a link where a directory was read, and every tree above it.

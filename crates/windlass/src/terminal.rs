@@ -85,7 +85,7 @@ pub fn clean(text: &str) -> String {
 pub fn table(terminal: Terminal, head: &[&str], rows: Vec<Vec<String>>) -> String {
     use comfy_table::{ContentArrangement, Table, presets::NOTHING};
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(NOTHING);
     table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(head.iter().map(|h| h.to_uppercase()).collect::<Vec<_>>());
     for row in rows {

@@ -157,15 +157,6 @@ pub fn collect(modules: &Modules<'_>, root: &str, own: &[ModuleReads], var_files
             collector.path(&path, &[evidence], false);
         }
     }
-    // Tool versions are looked up from the stack's directory upwards.
-    let mut directory = Some(root);
-    while let Some(current) = directory {
-        for name in [".terraform-version", ".opentofu-version", ".tool-versions", ".terraformrc"] {
-            let path = join(current, name).unwrap_or_default();
-            collector.path(&path, &[Evidence { what: "tool version".into(), span: Span::file(path.as_str()) }], false);
-        }
-        directory = if current.is_empty() { None } else { Some(current.rsplit_once('/').map_or("", |(parent, _)| parent)) };
-    }
     let mut inputs = collector.inputs;
     inputs.files = collector.files.into_iter().map(|(path, chain)| InputPath { path: path.into(), chain }).collect();
     inputs.trees = collector.trees.into_iter().map(|(path, chain)| InputPath { path: path.into(), chain }).collect();

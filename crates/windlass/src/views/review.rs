@@ -3,7 +3,7 @@
 use super::{affected, count, diagnostic, short};
 use crate::terminal::{Terminal, clean};
 use windlass_model::diagnostic::Span;
-use windlass_model::effect::{Action, Effect, OutputAction, ResourceChange, Shown};
+use windlass_model::effect::{Action, Effect, EffectSummary, OutputAction, ResourceChange, Shown};
 use windlass_model::review::{Finding, Level, Outcome, Review, StackReview, Verdict};
 
 /// Attribute rows shown per resource before the rest is counted.
@@ -190,7 +190,7 @@ fn render_finding(terminal: Terminal, finding: &Finding) -> String {
 
 fn render_verdict(terminal: Terminal, review: &Review, missing_approvals: &[String]) -> String {
     let id = &review.run;
-    let totals = review.summary().to_string();
+    let totals = review.effects().map(Effect::summary).sum::<EffectSummary>().to_string();
     match review.verdict {
         Verdict::Nothing => format!("{}\n", terminal.green("Nothing to apply.")),
         Verdict::Denied => format!(

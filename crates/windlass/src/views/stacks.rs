@@ -85,7 +85,8 @@ pub fn render_stack(terminal: Terminal, repository: &Repository, stack: &Stack) 
         for variable in &stack.variables {
             let required = if variable.required { ", required" } else { "" };
             let text = variable.type_text.split_whitespace().collect::<Vec<_>>().join(" ");
-            out.push_str(&format!("  {}: {}{required}  {}\n", clean(&variable.name), clean(&text), terminal.dim(&clean(&variable.description))));
+            let line = format!("  {}: {}{required}  {}", clean(&variable.name), clean(&text), clean(&variable.description));
+            out.push_str(&format!("{}\n", line.trim_end()));
         }
     }
     out.push_str(&heading("Inputs"));
@@ -105,7 +106,7 @@ pub fn render_stack(terminal: Terminal, repository: &Repository, stack: &Stack) 
 fn render_input(terminal: Terminal, what: &str, input: &InputPath) -> String {
     let chain = input.chain.iter().map(|e| format!("{} ({})", clean(&e.what), e.span)).collect::<Vec<_>>().join(" → ");
     let path = if input.path.is_empty() { "." } else { &input.path };
-    format!("  {what} {}  {}\n", clean(path), terminal.dim(&chain)).replace("  \n", "\n")
+    if chain.is_empty() { format!("  {what} {}\n", clean(path)) } else { format!("  {what} {}  {}\n", clean(path), terminal.dim(&chain)) }
 }
 
 fn render_edge(terminal: Terminal, edge: &Edge, other: &str, own: &windlass_model::id::InstanceId) -> String {

@@ -1,0 +1,148 @@
+//! The catalogue of diagnostic codes. Each has a page in `docs/codes/`, shown by `windlass explain CODE`.
+
+macro_rules! pages {
+    ($($code:ident,)*) => {
+        &[$((stringify!($code), include_str!(concat!("../../../docs/codes/", stringify!($code), ".md")))),*]
+    };
+}
+
+static PAGES: &[(&str, &str)] = pages![
+    WL101,
+    WL102,
+    WL103,
+    WL104,
+    WL105,
+    WL106,
+    WL107,
+    WL108,
+    WL109,
+    WL110,
+    WL111,
+    WL201,
+    WL202,
+    WL203,
+    WL204,
+    WL205,
+    WL206,
+    WL207,
+    WL210,
+    WL211,
+    WL212,
+    WL213,
+    WL214,
+    WL215,
+    WL216,
+    WL217,
+    WL301,
+    WL302,
+    WL303,
+    WL304,
+    WL305,
+    WL306,
+    WL307,
+    WL401,
+    WL402,
+    WL403,
+    WL404,
+    WL405,
+    WL406,
+    WL407,
+    WL501,
+    WL502,
+    WL503,
+    WL504,
+    WL505,
+    WL506,
+    WL507,
+    WL508,
+    WL509,
+    WL510,
+    WL511,
+    WL512,
+    WL513,
+    WL514,
+    WL515,
+    WL516,
+    WL517,
+    WL601,
+    WL602,
+    WL603,
+    WL604,
+    WL605,
+    WL606,
+    WL607,
+    WL608,
+    WL609,
+    WL610,
+    WL611,
+    WL612,
+    WL613,
+    WL614,
+    WL615,
+    WL616,
+    WL617,
+    WL620,
+    WL621,
+    WL622,
+    WL623,
+    WL624,
+    WL625,
+    WL901,
+    WL902,
+    WL903,
+    WL904,
+    WL905,
+    WL999,
+];
+
+/// Every code with its page (Markdown), sorted.
+pub fn all() -> &'static [(&'static str, &'static str)] {
+    PAGES
+}
+
+/// The page of a code, e.g. `WL201`.
+pub fn explain(code: &str) -> Option<&'static str> {
+    PAGES.binary_search_by(|(known, _)| known.cmp(&code)).ok().map(|index| PAGES[index].1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    fn sources(directory: &Path, out: &mut Vec<String>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, out);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                out.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn every_page_is_listed_and_every_code_has_a_page() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let listed: BTreeSet<String> = all().iter().map(|(code, _)| (*code).to_owned()).collect();
+        let pages: BTreeSet<String> =
+            std::fs::read_dir(root.join("docs/codes")).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().trim_end_matches(".md").to_owned()).collect();
+        assert_eq!(listed, pages);
+        let mut texts = Vec::new();
+        for krate in std::fs::read_dir(root.join("crates")).unwrap() {
+            sources(&krate.unwrap().path().join("src"), &mut texts);
+        }
+        let used: BTreeSet<String> = texts
+            .iter()
+            .flat_map(|text| text.match_indices("\"WL").filter_map(|(at, _)| text.get(at + 1..at + 6)))
+            .filter(|code| code[2..].bytes().all(|b| b.is_ascii_digit()))
+            .map(str::to_owned)
+            .collect();
+        assert!(used.is_subset(&listed), "without a page: {:?}", used.difference(&listed).collect::<Vec<_>>());
+        for (code, page) in all() {
+            assert!(page.starts_with(&format!("# {code}: ")) && page.contains("**To mend it**: "), "{code}");
+        }
+        assert!(all().is_sorted());
+    }
+}

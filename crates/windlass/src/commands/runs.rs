@@ -1,0 +1,269 @@
+//! `review`, `approve`, `apply`, `runs`, `logs`, `cancel`, `resume`: everything that has a record.
+
+use crate::arguments::Command;
+use crate::views::progress::View;
+use crate::{Answer, Context, print, print_json, views};
+use std::io::{BufRead, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use windlass_app::error::{AppResult, internal};
+use windlass_app::review::Selection;
+use windlass_app::service::Service;
+use windlass_app::{apply, review, runs};
+use windlass_model::id::{RunId, StepId};
+use windlass_model::review::{Review, Verdict};
+use windlass_model::run::{RunRecord, RunState};
+
+pub fn dispatch(cx: &Context, command: Command) -> Answer {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
+    let result = runtime.block_on(async {
+        let service = Arc::new(Service::open(&cx.directory).await?);
+        let answer = run(cx, &service, command).await;
+        service.store.close().await;
+        answer
+    });
+    // A policy that does not end must not keep the program from ending.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
+    match command {
+        Command::Review { show: Some(name), .. } => {
+            let id = runs::review_find(service, Some(&name)).await?;
+            show_review(cx, service, &id).await
+        }
+        Command::Review { base, all, stack, .. } => {
+            let selection = match (all, stack.is_empty()) {
+                (true, _) => Selection::All,
+                (false, false) => Selection::Matching(stack),
+                (false, true) => Selection::Affected { base: base.base },
+            };
+            make_review(cx, service, &selection).await
+        }
+        Command::Approve { id, reason } => approve(cx, service, id.as_deref(), reason.as_deref()).await,
+        Command::Apply { review, yes } => apply_review(cx, service, review.as_deref(), yes).await,
+        Command::Runs { run: Some(name), .. } => show_run(cx, service, &runs::run_find(service, &name).await?).await,
+        Command::Runs { run: None, limit } => {
+            let list = runs::run_list(service, limit).await?;
+            if cx.json {
+                print_json(&list.iter().map(summary).collect::<Vec<_>>());
+            } else {
+                print(&views::runs::render_list(cx.out, &list));
+            }
+            Ok(true)
+        }
+        Command::Logs { target, follow } => logs(cx, service, &target, follow).await,
+        Command::Cancel { run, reason } => {
+            let record = runs::run_find(service, &run).await?;
+            let asked = service.store.run_cancel(&record.id, &service.actor.to_string(), reason.as_deref()).await?;
+            if cx.json {
+                print_json(&serde_json::json!({ "run": record.id, "cancel_requested": asked }));
+            } else if asked {
+                print(&format!("Run {} was asked to stop. `windlass runs {}` shows how it ends; if no process drives it, `windlass resume` ends it.\n", record.id, record.id));
+            } else {
+                print(&format!("Run {} had ended already: it is {}.\n", record.id, record.state.as_str()));
+            }
+            Ok(asked)
+        }
+        Command::Resume { run, settle } => {
+            let record = match run {
+                Some(name) => runs::run_find(service, &name).await?,
+                None => runs::run_unfinished(service).await?,
+            };
+            runs::run_resume(service, &record.id, &settle).await?;
+            if !cx.json {
+                eprintln!("Resuming {} {}: {}", record.plan.kind, record.id, record.plan.title);
+            }
+            let ended = drive(cx, service, &record.id).await?;
+            if ended.plan.kind == "review" && ended.state == RunState::Succeeded {
+                return show_review(cx, service, &ended.id).await;
+            }
+            conclude(cx, service, &ended).await
+        }
+        // The others are answered without a record.
+        _ => Err(internal("a command without an implementation")),
+    }
+}
+
+fn summary(run: &RunRecord) -> serde_json::Value {
+    serde_json::json!({
+        "run": run.id, "kind": run.plan.kind, "title": run.plan.title, "state": run.state, "actor": run.actor,
+        "created_at": run.created_at, "ended_at": run.ended_at, "reason": run.reason, "cancel_requested": run.cancel_requested,
+    })
+}
+
+/// Drives a run with progress on standard error.
+async fn drive(cx: &Context, service: &Arc<Service>, id: &RunId) -> AppResult<RunRecord> {
+    let steps = runs::run_steps(service, id).await?;
+    let done = steps.iter().filter(|s| s.state.is_final()).count();
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let mut view = View::new(cx.err, steps.len(), done);
+    let quiet = cx.json;
+    let watch = async {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                progress = receiver.recv() => match progress {
+                    Some(progress) if !quiet => view.update(&progress),
+                    Some(_) => {}
+                    None => break,
+                },
+                _ = tick.tick() => if !quiet { view.tick() },
+            }
+        }
+        view.clear();
+    };
+    let (record, ()) = tokio::join!(runs::run_drive(service, id, sender), watch);
+    record
+}
+
+async fn make_review(cx: &Context, service: &Arc<Service>, selection: &Selection) -> Answer {
+    let Some(id) = review::review_create(service, selection).await? else {
+        if cx.json {
+            print_json(&serde_json::json!({ "review": null, "affected": [] }));
+        } else {
+            print("Nothing to review: no stack is affected. `windlass review --all` reviews every stack.\n");
+        }
+        return Ok(true);
+    };
+    let record = drive(cx, service, &id).await?;
+    if record.state != RunState::Succeeded {
+        return conclude(cx, service, &record).await;
+    }
+    show_review(cx, service, &id).await
+}
+
+async fn show_review(cx: &Context, service: &Service, id: &RunId) -> Answer {
+    let Some(row) = service.store.review_get(id).await? else {
+        let record = service.store.run_get(id).await?;
+        return show_run(cx, service, &record).await;
+    };
+    let review = row.review;
+    let missing = match review.verdict {
+        Verdict::NeedsApproval => apply::review_missing(service, &review).await?,
+        _ => Vec::new(),
+    };
+    if cx.json {
+        print_json(&serde_json::json!({ "state": row.state.as_str(), "missing_approvals": missing, "review": review }));
+    } else {
+        print(&views::review::render(cx.out, &review, &missing));
+    }
+    Ok(is_positive(&review))
+}
+
+fn is_positive(review: &Review) -> bool {
+    !matches!(review.verdict, Verdict::Denied | Verdict::Failed)
+}
+
+async fn approve(cx: &Context, service: &Arc<Service>, id: Option<&str>, reason: Option<&str>) -> Answer {
+    let id = runs::approvable_find(service, id).await?;
+    let approved = apply::approve(service, &id, reason).await?;
+    if cx.json {
+        print_json(&serde_json::json!({ "approved": approved.id, "subjects": approved.subjects, "actor": service.actor, "missing": approved.missing }));
+    } else {
+        print(&format!("Approved {} as {}.\n", approved.id, crate::terminal::clean(&service.actor.to_string())));
+        if approved.missing.is_empty() {
+            let next = if approved.subjects == ["review"] { "apply" } else { "resume" };
+            print(&format!("Next: windlass {next} {}\n", approved.id));
+        } else {
+            print("It is not enough yet:\n");
+            approved.missing.iter().for_each(|sentence| print(&format!("  {}\n", crate::terminal::clean(sentence))));
+        }
+    }
+    Ok(approved.missing.is_empty())
+}
+
+async fn apply_review(cx: &Context, service: &Arc<Service>, review: Option<&str>, yes: bool) -> Answer {
+    let id = runs::review_find(service, review).await?;
+    if !yes && !cx.json && std::io::stdin().is_terminal() {
+        if let Some(row) = service.store.review_get(&id).await? {
+            let summary: windlass_model::effect::EffectSummary = row.review.effects().map(windlass_model::effect::Effect::summary).sum();
+            print(&format!("Apply {} ({summary})? Type yes to go on: ", crate::terminal::clean(&row.review.head.name)));
+            let _ = std::io::stdout().flush();
+            let mut line = String::new();
+            // An end of input is a no.
+            let _ = std::io::stdin().lock().read_line(&mut line);
+            if line.trim() != "yes" {
+                print("Nothing was applied.\n");
+                return Ok(false);
+            }
+        }
+    }
+    let Some(run) = apply::apply_create(service, &id).await? else {
+        if cx.json {
+            print_json(&serde_json::json!({ "run": null }));
+        } else {
+            print("Nothing to apply.\n");
+        }
+        return Ok(true);
+    };
+    if !cx.json {
+        eprintln!("Applying as run {run}");
+    }
+    let record = drive(cx, service, &run).await?;
+    conclude(cx, service, &record).await
+}
+
+/// How a run ended, or what it waits for.
+async fn conclude(cx: &Context, service: &Service, record: &RunRecord) -> Answer {
+    if cx.json {
+        let steps = runs::run_steps(service, &record.id).await?;
+        print_json(&serde_json::json!({ "run": summary(record), "steps": steps }));
+    } else if record.state == RunState::Succeeded {
+        let steps = runs::run_steps(service, &record.id).await?;
+        let applied = steps.iter().filter(|s| s.id.as_str().starts_with("apply:")).count();
+        let what = if record.plan.kind == "apply" { format!("Applied {}.", views::count(applied, "instance")) } else { "Done.".into() };
+        print(&format!("{}\n", cx.out.green(&what)));
+    } else {
+        show_run(cx, service, record).await?;
+        if matches!(record.state, RunState::Failed) && record.plan.kind == "apply" {
+            print(&format!("Next: windlass logs {} shows what happened; mend it, then `windlass apply` again or review anew.\n", record.id));
+        }
+    }
+    Ok(record.state == RunState::Succeeded)
+}
+
+async fn show_run(cx: &Context, service: &Service, record: &RunRecord) -> Answer {
+    let steps = runs::run_steps(service, &record.id).await?;
+    if cx.json {
+        print_json(&serde_json::json!({ "run": summary(record), "steps": steps }));
+    } else {
+        print(&views::runs::render_run(cx.out, record, &steps, service.store.now().await?));
+    }
+    Ok(true)
+}
+
+async fn logs(cx: &Context, service: &Service, target: &str, follow: bool) -> Answer {
+    let (name, step) = target.split_once('/').map_or((target, None), |(run, step)| (run, Some(StepId::new(step))));
+    let mut record = runs::run_find(service, name).await?;
+    if let Some(step) = &step {
+        service.store.step_get(&record.id, step).await?;
+    }
+    let mut offsets = std::collections::BTreeMap::new();
+    let mut last: Option<StepId> = None;
+    loop {
+        let ended = record.state.is_final();
+        for chunk in runs::log_follow(service, &record, step.as_ref(), &mut offsets).await? {
+            if cx.json {
+                let text = String::from_utf8_lossy(&chunk.bytes).into_owned();
+                match serde_json::to_string(&serde_json::json!({ "step": chunk.step, "attempt": chunk.attempt, "start": chunk.start, "at": chunk.at, "text": text })) {
+                    Ok(line) => print(&format!("{line}\n")),
+                    Err(error) => return Err(internal(error)),
+                }
+                continue;
+            }
+            if step.is_none() && last.as_ref() != Some(&chunk.step) {
+                print(&format!("{}\n", cx.out.bold(&format!("── {}", chunk.step))));
+                last = Some(chunk.step.clone());
+            }
+            print(&crate::terminal::clean(&String::from_utf8_lossy(&chunk.bytes)));
+        }
+        if ended || !follow {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        record = service.store.run_get(&record.id).await?;
+    }
+}
