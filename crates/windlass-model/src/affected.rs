@@ -72,9 +72,13 @@ pub fn affected(head: &Repository, base: Option<&Repository>, changes: &[PathCha
     for (index, reasons) in changed {
         let stack = &head.stacks[index];
         for instance in &stack.instances {
-            let reasons: BTreeSet<Reason> = reasons.iter().filter(|reason| concerns(stack, instance, &reason.cause)).cloned().collect();
+            let mut reasons: Vec<Reason> = reasons.iter().filter(|reason| concerns(stack, instance, &reason.cause)).cloned().collect();
+            reasons.sort();
+            // The stack's own file needs no chain beside it.
+            reasons.dedup_by(|later, earlier| later.cause == earlier.cause && earlier.chain.is_empty());
+            reasons.dedup();
             if !reasons.is_empty() {
-                let item = Affected { instance: instance.id.clone(), stack: stack.id.clone(), kind: AffectedKind::Changed, reasons: reasons.into_iter().collect() };
+                let item = Affected { instance: instance.id.clone(), stack: stack.id.clone(), kind: AffectedKind::Changed, reasons };
                 found.insert(instance.id.clone(), item);
             }
         }

@@ -33,6 +33,8 @@ pub struct StackDirectory {
     pub data: PathBuf,
     pub tool: ToolBinary,
     pub workspace: String,
+    /// Backend kind: only hosted ones have to know the workspace at init; the others refuse one that is yet to be made.
+    pub backend: String,
     pub var_files: Vec<String>,
     pub variables: BTreeMap<String, serde_json::Value>,
     pub backend_config: BTreeMap<String, String>,
@@ -101,7 +103,7 @@ pub enum Applied {
 }
 
 impl StackDirectory {
-    fn environment(&self) -> BTreeMap<OsString, OsString> {
+    fn environment(&self, command: &str) -> BTreeMap<OsString, OsString> {
         let mut environment: BTreeMap<OsString, OsString> = INHERITED
             .iter()
             .map(|name| (*name).to_owned())
@@ -118,7 +120,8 @@ impl StackDirectory {
         // Short-lived processes spend a fifth of their time collecting garbage; the limit keeps large states in bounds.
         set("GOGC", "400".into());
         set("GOMEMLIMIT", "1GiB".into());
-        if self.workspace != "default" {
+        let hosted = matches!(self.backend.as_str(), "remote" | "cloud");
+        if self.workspace != "default" && (command != "init" || hosted) {
             set("TF_WORKSPACE", self.workspace.clone().into());
         }
         for (name, value) in &self.variables {
@@ -138,7 +141,7 @@ impl StackDirectory {
 
     /// Runs one command. `json` tells whether standard output is the event stream.
     async fn invoke(&self, arguments: &[OsString], json: bool, cancel: &CancellationToken, sink: &mut impl Sink) -> Result<Invocation, TerraformError> {
-        let spec = Spec { program: self.tool.path.clone(), arguments: arguments.to_vec(), directory: self.directory.clone(), environment: self.environment(), grace: self.grace };
+        let spec = Spec { program: self.tool.path.clone(), arguments: arguments.to_vec(), directory: self.directory.clone(), environment: self.environment(&arguments[0].to_string_lossy()), grace: self.grace };
         let mut adapter = Adapter { stack: self, sink, json, lines: Lines::default(), out: Vec::new(), err: Vec::new(), diagnostics: Vec::new(), unknown_format: None };
         let ended = run(&spec, cancel, &mut adapter).await?;
         if let Some(rest) = std::mem::take(&mut adapter.lines).rest() {
@@ -179,13 +182,37 @@ impl StackDirectory {
             arguments.push("-lockfile=readonly".into());
         }
         arguments.extend(self.backend_config.iter().map(|(name, value)| OsString::from(format!("-backend-config={name}={value}"))));
-        let result = self.invoke(&arguments, false, cancel, sink).await?;
+        let result = match self.without_states() {
+            Some(hidden) => hidden.map_err(|source| TerraformError::Io { path: self.data.clone(), source })?.invoke(&arguments, false, cancel, sink).await?,
+            None => self.invoke(&arguments, false, cancel, sink).await?,
+        };
         if result.success {
             let listing = self.data_listing();
             let written = std::fs::write(self.data.join("windlass-files"), listing).and_then(|()| std::fs::write(&mark, self.init_fingerprint()));
             written.map_err(|source| TerraformError::Io { path: mark, source })?;
         }
         Ok(Some(result))
+    }
+
+    /// With a `local` backend, init takes states that lie in the directory for ones of before the backend was configured and
+    /// wants to migrate them. It is run beside them then: a copy of the directory that has everything but its states.
+    fn without_states(&self) -> Option<std::io::Result<Self>> {
+        let states = ["terraform.tfstate", "terraform.tfstate.d"];
+        if self.backend != "local" || !states.iter().any(|name| self.directory.join(name).exists()) {
+            return None;
+        }
+        let relative = self.directory.strip_prefix(&self.root).ok()?.to_string_lossy().into_owned();
+        let hide = || {
+            let directory = super::preview::prepare(&self.root, &self.data.join("init"), &[relative], &BTreeMap::new())?;
+            for name in states {
+                let link = directory.join(name);
+                if link.is_symlink() {
+                    std::fs::remove_file(link)?;
+                }
+            }
+            Ok(Self { directory, ..self.clone() })
+        };
+        Some(hide())
     }
 
     /// Everything init depends on: the tool, backend values, lock file, and the `terraform`, `module` and `provider` blocks.

@@ -213,7 +213,7 @@ impl Differ<'_, '_> {
             Value::Object(object) => object.iter().filter(|(_, v)| any_true(Some(v))).map(|(k, _)| k.clone()).collect::<BTreeSet<_>>(),
             _ => BTreeSet::new(),
         };
-        if !leaf && (is_object(&before) || nothing(&before)) && (is_object(&after) || nothing(&after)) && (is_object(&before) && is_object(&after) || path.is_empty()) {
+        if !leaf && (is_object(&before) || nothing(&before)) && (is_object(&after) || nothing(&after)) && (is_object(&before) || is_object(&after) || path.is_empty()) {
             for name in names(&before).into_iter().chain(names(&after)).chain(unknown_names).collect::<BTreeSet<_>>() {
                 let key = Key::Name(&name);
                 let child = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };

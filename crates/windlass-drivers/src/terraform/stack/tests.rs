@@ -52,6 +52,7 @@ fn stack(directory: &tempfile::TempDir, files: &[(&str, &str)]) -> StackDirector
         tool: tools.select(Tool::Any, &[]).unwrap().clone(),
         root,
         workspace: "default".into(),
+        backend: "local".into(),
         var_files: vec![],
         variables: BTreeMap::new(),
         backend_config: BTreeMap::new(),
@@ -108,7 +109,7 @@ async fn a_plan_is_made_rendered_and_applied_and_init_is_not_repeated() {
 async fn the_environment_of_this_process_does_not_leak() {
     let directory = tempfile::tempdir().unwrap();
     let stack = stack(&directory, &[("main.tf", "")]);
-    let environment = stack.environment();
+    let environment = stack.environment("plan");
     let names: Vec<String> = environment.keys().map(|k| k.to_string_lossy().into_owned()).collect();
     assert!(names.iter().all(|n| !n.starts_with("CARGO") && !n.starts_with("TF_VAR_")), "{names:?}");
     assert_eq!(environment[&OsString::from("WINDLASS_TOKEN")], OsString::from("r/s/1"));
@@ -154,4 +155,22 @@ async fn a_cancelled_apply_stops_gracefully_and_frees_its_lock() {
     assert!(sink.completed.contains(&"terraform_data.a".to_owned()) && !sink.completed.contains(&"terraform_data.z".to_owned()), "{:?}", sink.completed);
     let left = done(plan(&stack, &mut seen()).await);
     assert!(left.json["resource_changes"].as_array().unwrap().iter().any(|r| r["address"] == "terraform_data.z" && r["change"]["actions"][0] == "create"));
+}
+
+#[tokio::test]
+async fn init_beside_existing_states_of_a_local_backend_migrates_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stack = stack(&directory, &[("main.tf", "terraform {\n  backend \"local\" {}\n}\nresource \"terraform_data\" \"x\" {}\n")]);
+    stack.workspace = "osaka".into();
+    let made = done(plan(&stack, &mut seen()).await);
+    stack.apply(&made.file, &CancellationToken::new(), &mut seen()).await.unwrap();
+    let state = std::fs::read(stack.directory.join("terraform.tfstate.d/osaka/terraform.tfstate")).unwrap();
+    // Another instance of the same directory, and a fresh clone of the first.
+    for (workspace, data, action) in [("tokyo", "data2", "create"), ("osaka", "data3", "no-op")] {
+        stack.workspace = workspace.into();
+        stack.data = stack.root.join(data);
+        let made = done(plan(&stack, &mut seen()).await);
+        assert_eq!(made.json["resource_changes"][0]["change"]["actions"][0], action, "{workspace}");
+    }
+    assert_eq!(std::fs::read(stack.directory.join("terraform.tfstate.d/osaka/terraform.tfstate")).unwrap(), state);
 }
