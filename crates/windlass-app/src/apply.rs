@@ -42,7 +42,7 @@ async fn approve_review(service: &Service, row: ReviewRow, reason: Option<&str>)
     }
     match review.verdict {
         Verdict::Denied | Verdict::Failed => {
-            return refuse("WL607", format!("review {} was refused and cannot be approved", review.run), "mend what it shows, commit, and run `windlass review` again");
+            return refuse("WL607", format!("review {} {}: it cannot be approved", review.run, refusal(review.verdict)), "mend what it shows, commit, and run `windlass review` again");
         }
         Verdict::Nothing => return refuse("WL607", format!("review {} changes nothing", review.run), "there is nothing to approve"),
         Verdict::Ready | Verdict::NeedsApproval => {}
@@ -64,6 +64,10 @@ async fn approve_review(service: &Service, row: ReviewRow, reason: Option<&str>)
         service.store.review_set_state(&review.run, ReviewState::Open, ReviewState::Approved).await?;
     }
     Ok(Approved { id: review.run.clone(), subjects: vec!["review".into()], missing })
+}
+
+fn refusal(verdict: Verdict) -> &'static str {
+    if verdict == Verdict::Denied { "was denied by policy" } else { "could not be planned in full" }
 }
 
 /// What a review still needs before it can be applied, one sentence each.
@@ -172,7 +176,7 @@ pub async fn apply_create(service: &Service, id: &RunId) -> AppResult<Option<Run
     match review.verdict {
         Verdict::Nothing => return Ok(None),
         Verdict::Denied | Verdict::Failed => {
-            let diagnostic = Diagnostic::error("WL607", format!("review {id} was refused: it cannot be applied"))
+            let diagnostic = Diagnostic::error("WL607", format!("review {id} {}: it cannot be applied", refusal(review.verdict)))
                 .help(format!("see why with `windlass review --show {id}`; mend it, commit, and run `windlass review` again"));
             return Err(AppError::new(ErrorKind::Refused, diagnostic));
         }

@@ -60,7 +60,12 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
         Some(base) => git.authors(&base.commit, &head.commit).map_err(|e| git_error(&e))?,
         None => git.authors(&deciding, &head.commit).map_err(|e| git_error(&e))?,
     };
-    let (deleted, present): (Vec<_>, Vec<_>) = affected.into_iter().partition(|a| a.kind == AffectedKind::Deleted);
+    let (deleted, mut present): (Vec<_>, Vec<_>) = affected.into_iter().partition(|a| a.kind == AffectedKind::Deleted);
+    // In the order in which it will be applied. A circle is an error of its own, found before.
+    if let Ok(order) = windlass_model::graph::order(&project.repository) {
+        let position: std::collections::HashMap<&InstanceId, usize> = order.iter().enumerate().map(|(at, id)| (id, at)).collect();
+        present.sort_by_key(|item| position.get(&item.instance).copied());
+    }
     let files = configuration_files(service, &project, &present)?;
     let concerned = |d: &&Diagnostic| d.severity == Severity::Warning;
     let input = ReviewInput {

@@ -11,9 +11,9 @@ const ATTRIBUTES: usize = 12;
 
 pub fn render(terminal: Terminal, review: &Review, missing_approvals: &[String]) -> String {
     let mut out = String::new();
-    let base = review.base.as_ref().map_or("nothing".to_owned(), |b| format!("{} ({})", b.name, short(&b.commit)));
+    let base = review.base.as_ref().map_or_else(|| "of chosen stacks".to_owned(), |b| format!("against {} ({})", b.name, short(&b.commit)));
     out.push_str(&format!(
-        "{} {} ({}) against {base}\n",
+        "{} {} ({}) {base}\n",
         terminal.bold("Review"),
         clean(&review.head.name),
         short(&review.head.commit)
