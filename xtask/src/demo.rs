@@ -114,7 +114,7 @@ impl Demo {
         self.step(&["affected"], 0, &["aws/cassandra[tokyo]", "aws/cassandra/tokyo.tfvars"])?;
         self.step(&["review"], 1, &["would have 2 nodes, it needs at least 3", "aws/cassandra[tokyo]"])?;
         self.note("What is denied cannot be applied either.");
-        self.step(&["apply", "--yes"], 1, &["denied"])
+        self.step(&["apply", "--yes"], 1, &["cannot be applied"])
     }
 
     fn fix(&self) -> Result<()> {

@@ -35,20 +35,38 @@ pub async fn approve(service: &Service, id: &RunId, reason: Option<&str>) -> App
 
 async fn approve_review(service: &Service, row: ReviewRow, reason: Option<&str>) -> AppResult<Approved> {
     let review = row.review;
-    let refuse = |code: &str, summary: String, help: &str| Err(AppError::new(ErrorKind::Refused, Diagnostic::error(code, summary).help(help)));
+    let refuse = |code: &str, summary: String, help: &str| {
+        Err(AppError::new(ErrorKind::Refused, Diagnostic::error(code, summary).help(help)))
+    };
     match row.state {
         ReviewState::Open | ReviewState::Approved => {}
-        state => return refuse("WL606", format!("review {} is {}", review.run, state.as_str()), "run `windlass review` for a new one"),
+        state => {
+            return refuse(
+                "WL606",
+                format!("review {} is {}", review.run, state.as_str()),
+                "run `windlass review` for a new one",
+            );
+        }
     }
     match review.verdict {
         Verdict::Denied | Verdict::Failed => {
-            return refuse("WL607", format!("review {} {}: it cannot be approved", review.run, refusal(review.verdict)), "mend what it shows, commit, and run `windlass review` again");
+            return refuse(
+                "WL607",
+                format!("review {} {}: it cannot be approved", review.run, refusal(review.verdict)),
+                "mend what it shows, commit, and run `windlass review` again",
+            );
         }
-        Verdict::Nothing => return refuse("WL607", format!("review {} changes nothing", review.run), "there is nothing to approve"),
+        Verdict::Nothing => {
+            return refuse("WL607", format!("review {} changes nothing", review.run), "there is nothing to approve");
+        }
         Verdict::Ready | Verdict::NeedsApproval => {}
     }
     if !review.dirty.is_empty() {
-        return refuse("WL608", format!("review {} includes uncommitted changes", review.run), "commit them and run `windlass review` again: an approval is bound to a commit");
+        return refuse(
+            "WL608",
+            format!("review {} includes uncommitted changes", review.run),
+            "commit them and run `windlass review` again: an approval is bound to a commit",
+        );
     }
     let record = ApprovalRecord {
         actor: service.actor.clone(),
@@ -92,8 +110,12 @@ async fn approve_waiting(service: &Service, id: &RunId, reason: Option<&str>) ->
     let record = service.store.run_get(id).await?;
     let mut subjects = Vec::new();
     let mut missing = Vec::new();
-    let input: ApplyInput = ApplyInput::deserialize(&record.plan.input)
-        .map_err(|_| AppError::new(ErrorKind::Usage, Diagnostic::error("WL609", format!("run {id} is a {}; it takes no approval", record.plan.kind))))?;
+    let input: ApplyInput = ApplyInput::deserialize(&record.plan.input).map_err(|_| {
+        AppError::new(
+            ErrorKind::Usage,
+            Diagnostic::error("WL609", format!("run {id} is a {}; it takes no approval", record.plan.kind)),
+        )
+    })?;
     for step in record.plan.steps.iter().filter(|s| s.work.driver == driver::GATE) {
         if service.store.step_get(id, &step.id).await?.state != StepState::Waiting {
             continue;
@@ -116,7 +138,8 @@ async fn approve_waiting(service: &Service, id: &RunId, reason: Option<&str>) ->
         subjects.push(instance.to_string());
     }
     if subjects.is_empty() {
-        let diagnostic = Diagnostic::error("WL609", format!("nothing in run {id} waits for an approval")).help(format!("`windlass runs {id}` shows what it does"));
+        let diagnostic = Diagnostic::error("WL609", format!("nothing in run {id} waits for an approval"))
+            .help(format!("`windlass runs {id}` shows what it does"));
         return Err(AppError::new(ErrorKind::Conflict, diagnostic));
     }
     service.store.step_wake(id).await?;
@@ -125,11 +148,18 @@ async fn approve_waiting(service: &Service, id: &RunId, reason: Option<&str>) ->
 
 /// What the changed effect of one instance still needs. Where no environment asks for approvals, one by anybody is enough:
 /// what nobody has seen is never applied.
-pub async fn missing_approvals(service: &Service, run: &RunId, work: &ApplyWork, prepared: &Prepared) -> AppResult<Vec<String>> {
+pub async fn missing_approvals(
+    service: &Service,
+    run: &RunId,
+    work: &ApplyWork,
+    prepared: &Prepared,
+) -> AppResult<Vec<String>> {
     let record = service.store.run_get(run).await?;
     let input: ApplyInput = crate::steps::input(&record.plan.input)?;
     let deciding = service.deciding(input.deciding.as_deref()).await?;
-    let Some(row) = service.store.review_get(&input.review).await? else { return Err(crate::error::internal("an apply without its review")) };
+    let Some(row) = service.store.review_get(&input.review).await? else {
+        return Err(crate::error::internal("an apply without its review"));
+    };
     let approvals: Vec<ApprovalRecord> = service.store.approval_list(run).await?;
     let environments = crate::project::environments_of(&deciding.definitions, &work.work.instance.id);
     let rules: Vec<_> = deciding
@@ -147,7 +177,11 @@ pub async fn missing_approvals(service: &Service, run: &RunId, work: &ApplyWork,
     };
     if rules.is_empty() {
         let seen = approvals.iter().any(|a| a.effect_digest == change.effect_digest && a.commit == change.commit);
-        return Ok(if seen { Vec::new() } else { vec![format!("the changed effect has to be approved: windlass approve {run}")] });
+        return Ok(if seen {
+            Vec::new()
+        } else {
+            vec![format!("the changed effect has to be approved: windlass approve {run}")]
+        });
     }
     Ok(sentences(evaluate(&rules, &deciding.definitions.teams, &approvals, &change)))
 }
@@ -155,7 +189,8 @@ pub async fn missing_approvals(service: &Service, run: &RunId, work: &ApplyWork,
 /// Stores an apply run for an approved review; the engine has to drive it. `None` when there is nothing to apply.
 pub async fn apply_create(service: &Service, id: &RunId) -> AppResult<Option<RunId>> {
     let Some(row) = service.store.review_get(id).await? else {
-        let diagnostic = Diagnostic::error("WL610", format!("there is no review {id}")).help("`windlass runs` lists what there is");
+        let diagnostic =
+            Diagnostic::error("WL610", format!("there is no review {id}")).help("`windlass runs` lists what there is");
         return Err(AppError::new(ErrorKind::NotFound, diagnostic));
     };
     let review = row.review;
@@ -169,15 +204,19 @@ pub async fn apply_create(service: &Service, id: &RunId) -> AppResult<Option<Run
             return Err(AppError::new(ErrorKind::Conflict, diagnostic));
         }
         state => {
-            let diagnostic = Diagnostic::error("WL606", format!("review {id} is {}", state.as_str())).help("run `windlass review` for a new one");
+            let diagnostic = Diagnostic::error("WL606", format!("review {id} is {}", state.as_str()))
+                .help("run `windlass review` for a new one");
             return Err(AppError::new(ErrorKind::Refused, diagnostic));
         }
     }
     match review.verdict {
         Verdict::Nothing => return Ok(None),
         Verdict::Denied | Verdict::Failed => {
-            let diagnostic = Diagnostic::error("WL607", format!("review {id} {}: it cannot be applied", refusal(review.verdict)))
-                .help(format!("see why with `windlass review --show {id}`; mend it, commit, and run `windlass review` again"));
+            let diagnostic =
+                Diagnostic::error("WL607", format!("review {id} {}: it cannot be applied", refusal(review.verdict)))
+                    .help(format!(
+                        "see why with `windlass review --show {id}`; mend it, commit, and run `windlass review` again"
+                    ));
             return Err(AppError::new(ErrorKind::Refused, diagnostic));
         }
         Verdict::Ready | Verdict::NeedsApproval => {}
@@ -190,7 +229,9 @@ pub async fn apply_create(service: &Service, id: &RunId) -> AppResult<Option<Run
     checked_out(service, &review.head)?;
     let missing = review_missing(service, &review).await?;
     if !missing.is_empty() {
-        let diagnostic = Diagnostic::error("WL612", format!("review {id} is not approved")).detail(missing.join("\n")).help(format!("windlass approve {id}"));
+        let diagnostic = Diagnostic::error("WL612", format!("review {id} is not approved"))
+            .detail(missing.join("\n"))
+            .help(format!("windlass approve {id}"));
         return Err(AppError::new(ErrorKind::Refused, diagnostic));
     }
     let record = service.store.run_get(id).await?;
@@ -205,7 +246,8 @@ pub async fn apply_create(service: &Service, id: &RunId) -> AppResult<Option<Run
     let Some(plan) = stack_plan::apply(&review, &works, deciding, &service.costs().await?) else { return Ok(None) };
     let taken = service.store.review_set_state(id, row.state, ReviewState::Applying).await?;
     if !taken {
-        let diagnostic = Diagnostic::error("WL611", format!("review {id} was taken by another process just now")).help("follow it with `windlass runs`");
+        let diagnostic = Diagnostic::error("WL611", format!("review {id} was taken by another process just now"))
+            .help("follow it with `windlass runs`");
         return Err(AppError::new(ErrorKind::Conflict, diagnostic));
     }
     Ok(Some(service.store.run_create(&plan, &service.actor.to_string()).await?))
@@ -215,7 +257,10 @@ async fn running_apply(service: &Service, review: &RunId) -> AppResult<Option<Ru
     let runs = service.store.run_active().await?;
     Ok(runs
         .into_iter()
-        .find(|run| run.plan.kind == "apply" && ApplyInput::deserialize(&run.plan.input).is_ok_and(|input| input.review == *review))
+        .find(|run| {
+            run.plan.kind == "apply"
+                && ApplyInput::deserialize(&run.plan.input).is_ok_and(|input| input.review == *review)
+        })
         .map(|run| run.id))
 }
 
@@ -225,13 +270,18 @@ pub fn checked_out(service: &Service, head: &Revision) -> AppResult<()> {
     let now = git.resolve("HEAD").map_err(|e| git_error(&e))?;
     if now != head.commit {
         let short = |commit: &str| commit.get(..12).unwrap_or(commit).to_owned();
-        let diagnostic = Diagnostic::error("WL613", format!("the work tree is at {}, but {} was reviewed", short(&now), short(&head.commit)))
-            .help(format!("check out `{}` at that commit, or run `windlass review` for what is checked out", head.name));
+        let diagnostic = Diagnostic::error(
+            "WL613",
+            format!("the work tree is at {}, but {} was reviewed", short(&now), short(&head.commit)),
+        )
+        .help(format!("check out `{}` at that commit, or run `windlass review` for what is checked out", head.name));
         return Err(AppError::new(ErrorKind::Conflict, diagnostic));
     }
     let dirty = git.status_dirty().map_err(|e| git_error(&e))?;
     if !dirty.is_empty() {
-        let diagnostic = Diagnostic::error("WL614", "the work tree has uncommitted changes").detail(dirty.join("\n")).help("commit or put them aside; what is applied is what was reviewed");
+        let diagnostic = Diagnostic::error("WL614", "the work tree has uncommitted changes")
+            .detail(dirty.join("\n"))
+            .help("commit or put them aside; what is applied is what was reviewed");
         return Err(AppError::new(ErrorKind::Conflict, diagnostic));
     }
     Ok(())

@@ -17,7 +17,9 @@ pub fn check(checkout: &Checkout) -> AppResult<CheckAnswer> {
     diagnostics.extend(windlass_lang::discovery::check(&*tree, &project.definitions));
     diagnostics.extend(crate::policy::check(&*tree, &project.definitions));
     let place = |d: &Diagnostic| d.labels.first().map(|l| l.span.clone());
-    diagnostics.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.code.cmp(&b.code)).then_with(|| a.summary.cmp(&b.summary)));
+    diagnostics.sort_by(|a, b| {
+        place(a).cmp(&place(b)).then_with(|| a.code.cmp(&b.code)).then_with(|| a.summary.cmp(&b.summary))
+    });
     diagnostics.dedup();
     Ok(CheckAnswer { stacks: project.repository.stacks.len(), diagnostics })
 }

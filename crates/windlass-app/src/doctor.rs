@@ -29,8 +29,23 @@ pub fn doctor(directory: &Path) -> Vec<Fitness> {
         Ok(checkout) => match checkout.git() {
             Ok(git) => {
                 add("git repository", Ok(git.root().display().to_string()));
-                add("default branch", git.default_branch().ok_or_else(|| ("none of origin/HEAD, main, master".into(), Some("name what to compare with, `--base REV`".into()))));
-                add("history", if git.is_shallow() { Err(("shallow clone".into(), Some("git fetch --unshallow".into()))) } else { Ok("complete".into()) });
+                add(
+                    "default branch",
+                    git.default_branch().ok_or_else(|| {
+                        (
+                            "none of origin/HEAD, main, master".into(),
+                            Some("name what to compare with, `--base REV`".into()),
+                        )
+                    }),
+                );
+                add(
+                    "history",
+                    if git.is_shallow() {
+                        Err(("shallow clone".into(), Some("git fetch --unshallow".into())))
+                    } else {
+                        Ok("complete".into())
+                    },
+                );
             }
             Err(error) => add("git repository", Err(first(&error))),
         },
@@ -40,7 +55,15 @@ pub fn doctor(directory: &Path) -> Vec<Fitness> {
     let tools = ToolBox::discover(&std::env::var_os("PATH").unwrap_or_default(), &cache);
     // The cache was only for this call.
     let _ = std::fs::remove_file(cache);
-    let names: Vec<String> = tools.tools().iter().map(|t| format!("{} {} ({})", t.name, t.version, t.path.display())).collect();
-    add("terraform or tofu", if names.is_empty() { Err(("none on the PATH".into(), Some("install OpenTofu: https://opentofu.org/docs/intro/install".into()))) } else { Ok(names.join(", ")) });
+    let names: Vec<String> =
+        tools.tools().iter().map(|t| format!("{} {} ({})", t.name, t.version, t.path.display())).collect();
+    add(
+        "terraform or tofu",
+        if names.is_empty() {
+            Err(("none on the PATH".into(), Some("install OpenTofu: https://opentofu.org/docs/intro/install".into())))
+        } else {
+            Ok(names.join(", "))
+        },
+    );
     out
 }

@@ -54,6 +54,7 @@ impl AppError {
 pub fn internal(what: impl std::fmt::Display) -> AppError {
     AppError::new(
         ErrorKind::Internal,
-        Diagnostic::error("WL999", format!("internal error: {what}")).help("this is a bug in Windlass; please report it with the command you ran"),
+        Diagnostic::error("WL999", format!("internal error: {what}"))
+            .help("this is a bug in Windlass; please report it with the command you ran"),
     )
 }

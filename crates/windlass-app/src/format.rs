@@ -19,8 +19,9 @@ pub fn format(directory: &Path, files: &[PathBuf], write: bool) -> AppResult<Vec
     let mut mistakes = Vec::new();
     for path in paths {
         let shown = path.strip_prefix(&checkout.root).unwrap_or(&path).to_string_lossy().into_owned();
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| AppError::new(ErrorKind::Usage, Diagnostic::error("WL902", format!("cannot read {shown}: {error}"))))?;
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            AppError::new(ErrorKind::Usage, Diagnostic::error("WL902", format!("cannot read {shown}: {error}")))
+        })?;
         match windlass_lang::fmt::format(&shown, &text) {
             Ok(formatted) if formatted != text => {
                 if write {

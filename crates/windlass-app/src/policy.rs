@@ -34,7 +34,11 @@ impl Policies {
     /// What they say about the plan of `stack`, sorted. Something that broke is a finding of its own, never a pass.
     pub fn judge(&self, stack: &StackId, plan: &serde_json::Value) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for judge in self.judges.iter().filter(|j| j.matchers.is_empty() || j.matchers.iter().any(|m| m.is_match(stack.as_str()))) {
+        for judge in self
+            .judges
+            .iter()
+            .filter(|j| j.matchers.is_empty() || j.matchers.iter().any(|m| m.is_match(stack.as_str())))
+        {
             let evaluation = judge.set.evaluate(plan, &Limits::default());
             for mut finding in evaluation.findings {
                 finding.source = format!("policy {}", judge.name);
@@ -53,7 +57,9 @@ impl Policies {
                 policy: diagnostic.labels.first().map(|l| l.span.clone()),
             }));
         }
-        findings.sort_by(|a, b| (a.level, &a.address, &a.message, &a.rule).cmp(&(b.level, &b.address, &b.message, &b.rule)));
+        findings.sort_by(|a, b| {
+            (a.level, &a.address, &a.message, &a.rule).cmp(&(b.level, &b.address, &b.message, &b.rule))
+        });
         findings.dedup();
         findings
     }
@@ -92,7 +98,10 @@ fn load(tree: &dyn Tree, definitions: &Definitions) -> (Policies, Vec<Diagnostic
             }
             let content = tree.read(path).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok());
             let Some(content) = content else {
-                diagnostics.push(Diagnostic::error("WL401", format!("cannot read policy file {path} as UTF-8 text")).at(Span::file(path.clone())));
+                diagnostics.push(
+                    Diagnostic::error("WL401", format!("cannot read policy file {path} as UTF-8 text"))
+                        .at(Span::file(path.clone())),
+                );
                 continue;
             };
             if is_rego {
@@ -113,7 +122,9 @@ fn load(tree: &dyn Tree, definitions: &Definitions) -> (Policies, Vec<Diagnostic
                 diagnostics.push(
                     Diagnostic::error("WL402", format!("policy `{}` has no Rego file under {paths}", definition.name))
                         .at(definition.span.clone())
-                        .help("a policy that selects nothing would pass everything: correct `paths`, or remove the block"),
+                        .help(
+                            "a policy that selects nothing would pass everything: correct `paths`, or remove the block",
+                        ),
                 );
             }
             continue;
@@ -121,9 +132,20 @@ fn load(tree: &dyn Tree, definitions: &Definitions) -> (Policies, Vec<Diagnostic
         let options = LoadOptions { namespaces: definition.namespaces.clone(), ..LoadOptions::default() };
         match PolicySet::load(&files, &data, &options) {
             Ok(set) => {
-                hash.update(format!("{}\0{:?}\0{:?}\0{}\0", definition.name, definition.matches, definition.enforcement, set.digest()));
+                hash.update(format!(
+                    "{}\0{:?}\0{:?}\0{}\0",
+                    definition.name,
+                    definition.matches,
+                    definition.enforcement,
+                    set.digest()
+                ));
                 let matchers = definition.matches.iter().filter_map(|glob| windlass_lang::glob(glob).ok()).collect();
-                judges.push(Judge { name: definition.name.clone(), matchers, enforcement: definition.enforcement, set });
+                judges.push(Judge {
+                    name: definition.name.clone(),
+                    matchers,
+                    enforcement: definition.enforcement,
+                    set,
+                });
             }
             Err(found) => diagnostics.extend(found),
         }
@@ -133,7 +155,10 @@ fn load(tree: &dyn Tree, definitions: &Definitions) -> (Policies, Vec<Diagnostic
 
 fn lies_under(path: &str, wanted: &str) -> bool {
     let wanted = wanted.trim_start_matches("./").trim_end_matches('/');
-    wanted.is_empty() || wanted == "." || path == wanted || path.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('/'))
+    wanted.is_empty()
+        || wanted == "."
+        || path == wanted
+        || path.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Lower-case hexadecimal digits.

@@ -18,7 +18,10 @@ pub struct Checkout {
 impl Checkout {
     pub fn open(directory: &Path) -> AppResult<Self> {
         let directory = directory.canonicalize().map_err(|error| {
-            AppError::new(ErrorKind::Usage, Diagnostic::error("WL902", format!("cannot open directory {}: {error}", directory.display())))
+            AppError::new(
+                ErrorKind::Usage,
+                Diagnostic::error("WL902", format!("cannot open directory {}: {error}", directory.display())),
+            )
         })?;
         let git = GitRepository::open(&directory);
         let root = git.as_ref().map_or(directory, |git| git.root().to_owned());
@@ -40,7 +43,10 @@ impl Checkout {
             Ok(git) => Ok(Box::new(git.work_tree().map_err(|error| git_error(&error))?)),
             Err(_) => {
                 let tree = DirTree::open(&self.root).map_err(|error| {
-                    AppError::new(ErrorKind::Unavailable, Diagnostic::error("WL902", format!("cannot read {}: {error}", self.root.display())))
+                    AppError::new(
+                        ErrorKind::Unavailable,
+                        Diagnostic::error("WL902", format!("cannot read {}: {error}", self.root.display())),
+                    )
                 })?;
                 Ok(Box::new(tree))
             }
@@ -78,7 +84,11 @@ impl Project {
 
     /// Itself, unless a Windlass or Terraform file is wrong in a way that makes what follows a guess.
     pub fn sound(self) -> AppResult<Self> {
-        if has_errors(&self.diagnostics) { Err(AppError::many(ErrorKind::Definition, self.diagnostics)) } else { Ok(self) }
+        if has_errors(&self.diagnostics) {
+            Err(AppError::many(ErrorKind::Definition, self.diagnostics))
+        } else {
+            Ok(self)
+        }
     }
 
     /// The stack with this path; a trailing `/` and a leading `./` are forgiven, an instance stands for its stack.
@@ -91,7 +101,10 @@ impl Project {
                 Some(near) => format!("did you mean `{near}`? `windlass stacks` lists all of them"),
                 None => "`windlass stacks` lists all of them".to_owned(),
             };
-            AppError::new(ErrorKind::NotFound, Diagnostic::error("WL903", format!("there is no stack `{id}`")).help(help))
+            AppError::new(
+                ErrorKind::NotFound,
+                Diagnostic::error("WL903", format!("there is no stack `{id}`")).help(help),
+            )
         })
     }
 }

@@ -29,7 +29,8 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
     let head = head_revision(git)?;
     let (base, affected, project) = match selection {
         Selection::Affected { base } => {
-            let AffectedAnswer { base, affected, project, .. } = affected_find(&service.checkout, base.as_deref(), None)?;
+            let AffectedAnswer { base, affected, project, .. } =
+                affected_find(&service.checkout, base.as_deref(), None)?;
             (Some(base), affected, project.sound()?)
         }
         Selection::All => {
@@ -39,9 +40,12 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
         Selection::Matching(patterns) => {
             let project = service.checkout.project()?.sound()?;
             let matchers = patterns.iter().map(|p| pattern(p)).collect::<AppResult<Vec<_>>>()?;
-            let affected = chosen(&project, |id| matchers.iter().any(|m| m.is_match(id.as_str()) || m.is_match(id.stack().as_str())));
+            let affected = chosen(&project, |id| {
+                matchers.iter().any(|m| m.is_match(id.as_str()) || m.is_match(id.stack().as_str()))
+            });
             if affected.is_empty() {
-                let diagnostic = Diagnostic::error("WL903", format!("no instance matches {}", patterns.join(", "))).help("`windlass stacks` lists all of them");
+                let diagnostic = Diagnostic::error("WL903", format!("no instance matches {}", patterns.join(", ")))
+                    .help("`windlass stacks` lists all of them");
                 return Err(AppError::new(ErrorKind::NotFound, diagnostic));
             }
             (None, affected, project)
@@ -63,7 +67,8 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
     let (deleted, mut present): (Vec<_>, Vec<_>) = affected.into_iter().partition(|a| a.kind == AffectedKind::Deleted);
     // In the order in which it will be applied. A circle is an error of its own, found before.
     if let Ok(order) = windlass_model::graph::order(&project.repository) {
-        let position: std::collections::HashMap<&InstanceId, usize> = order.iter().enumerate().map(|(at, id)| (id, at)).collect();
+        let position: std::collections::HashMap<&InstanceId, usize> =
+            order.iter().enumerate().map(|(at, id)| (id, at)).collect();
         present.sort_by_key(|item| position.get(&item.instance).copied());
     }
     let files = configuration_files(service, &project, &present)?;
@@ -103,8 +108,13 @@ fn chosen(project: &Project, wanted: impl Fn(&InstanceId) -> bool) -> Vec<Affect
 fn pattern(text: &str) -> AppResult<globset::GlobMatcher> {
     // The brackets of an instance are meant as they stand, not as a character class.
     let literal = text.replace('[', "[[]");
-    windlass_lang::glob(&literal)
-        .map_err(|error| AppError::new(ErrorKind::Usage, Diagnostic::error("WL904", format!("bad pattern `{text}`: {error}")).help("for example 'aws/**' or 'aws/network[tokyo]'")))
+    windlass_lang::glob(&literal).map_err(|error| {
+        AppError::new(
+            ErrorKind::Usage,
+            Diagnostic::error("WL904", format!("bad pattern `{text}`: {error}"))
+                .help("for example 'aws/**' or 'aws/network[tokyo]'"),
+        )
+    })
 }
 
 /// The commit that is checked out, under the name of its branch.
@@ -127,14 +137,23 @@ fn configuration_files(service: &Service, project: &Project, affected: &[Affecte
         .paths()
         .iter()
         .filter(|path| path.ends_with(".tf") || path.ends_with(".tfvars") || path.ends_with(".tofu"))
-        .filter(|path| directories.contains(path.rsplit_once('/').map_or("", |(directory, _)| directory)) || (!path.contains('/') && directories.contains(".")))
+        .filter(|path| {
+            directories.contains(path.rsplit_once('/').map_or("", |(directory, _)| directory))
+                || (!path.contains('/') && directories.contains("."))
+        })
         .map(|path| path.to_string())
         .collect();
     Ok(files)
 }
 
 /// The document from the results of all steps.
-pub fn assemble(run: &RunId, input: ReviewInput, mut stacks: Vec<StackReview>, policy_digest: String, protected: bool) -> Review {
+pub fn assemble(
+    run: &RunId,
+    input: ReviewInput,
+    mut stacks: Vec<StackReview>,
+    policy_digest: String,
+    protected: bool,
+) -> Review {
     stacks.extend(input.deleted.iter().map(|item| StackReview {
         instance: item.instance.clone(),
         kind: item.kind.clone(),
@@ -193,7 +212,11 @@ pub fn rules<'a>(review: &Review, definitions: &'a Definitions) -> Vec<(&'a str,
 }
 
 /// Whether the approvals given so far are enough.
-pub async fn approval_status(service: &Service, review: &Review, definitions: &Definitions) -> AppResult<ApprovalStatus> {
+pub async fn approval_status(
+    service: &Service,
+    review: &Review,
+    definitions: &Definitions,
+) -> AppResult<ApprovalStatus> {
     let approvals = service.store.approval_list(&review.run).await?;
     let change = ChangeIdentity {
         commit: review.head.commit.clone(),

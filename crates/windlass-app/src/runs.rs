@@ -14,15 +14,23 @@ use windlass_store::{LogChunk, RunFilter, Settlement};
 
 /// Drives a run in this process until it has ended or waits for a person. The first interrupt of the terminal asks it to be
 /// cancelled; what runs is then given time to stop.
-pub async fn run_drive(service: &Arc<Service>, run: &RunId, progress: mpsc::UnboundedSender<Progress>) -> AppResult<RunRecord> {
-    let engine = Engine::start(service.store.clone(), executors(service), EngineOptions::default()).await?.with_progress(progress);
+pub async fn run_drive(
+    service: &Arc<Service>,
+    run: &RunId,
+    progress: mpsc::UnboundedSender<Progress>,
+) -> AppResult<RunRecord> {
+    let engine = Engine::start(service.store.clone(), executors(service), EngineOptions::default())
+        .await?
+        .with_progress(progress);
     let interrupted = async {
         loop {
             if tokio::signal::ctrl_c().await.is_err() {
                 std::future::pending::<()>().await;
             }
             // A second interrupt changes nothing: terraform must not get one.
-            if let Err(error) = service.store.run_cancel(run, &service.actor.to_string(), Some("interrupted at the terminal")).await {
+            if let Err(error) =
+                service.store.run_cancel(run, &service.actor.to_string(), Some("interrupted at the terminal")).await
+            {
                 return error;
             }
         }
@@ -48,14 +56,28 @@ pub async fn run_list(service: &Service, limit: u32) -> AppResult<Vec<RunRecord>
 pub async fn run_find(service: &Service, name: &str) -> AppResult<RunRecord> {
     let name = name.to_lowercase();
     let runs = service.store.run_list(&RunFilter::default(), 10_000).await?;
-    let matching: Vec<&RunRecord> = if name == "latest" { runs.iter().take(1).collect() } else { runs.iter().filter(|r| r.id.as_str().starts_with(&name)).collect() };
+    let matching: Vec<&RunRecord> = if name == "latest" {
+        runs.iter().take(1).collect()
+    } else {
+        runs.iter().filter(|r| r.id.as_str().starts_with(&name)).collect()
+    };
     match matching.as_slice() {
         [only] => Ok((*only).clone()),
-        [] if runs.is_empty() => Err(AppError::new(ErrorKind::NotFound, Diagnostic::error("WL623", "there are no runs yet").help("start one with `windlass review`"))),
-        [] => Err(AppError::new(ErrorKind::NotFound, Diagnostic::error("WL623", format!("there is no run `{name}`")).help("`windlass runs` lists what there is"))),
+        [] if runs.is_empty() => Err(AppError::new(
+            ErrorKind::NotFound,
+            Diagnostic::error("WL623", "there are no runs yet").help("start one with `windlass review`"),
+        )),
+        [] => Err(AppError::new(
+            ErrorKind::NotFound,
+            Diagnostic::error("WL623", format!("there is no run `{name}`")).help("`windlass runs` lists what there is"),
+        )),
         several => {
             let ids = several.iter().take(5).map(|r| r.id.as_str()).collect::<Vec<_>>().join(", ");
-            Err(AppError::new(ErrorKind::Usage, Diagnostic::error("WL623", format!("`{name}` is the beginning of several runs: {ids}")).help("give more of it")))
+            Err(AppError::new(
+                ErrorKind::Usage,
+                Diagnostic::error("WL623", format!("`{name}` is the beginning of several runs: {ids}"))
+                    .help("give more of it"),
+            ))
         }
     }
 }
@@ -64,18 +86,24 @@ pub async fn run_find(service: &Service, name: &str) -> AppResult<RunRecord> {
 pub async fn review_find(service: &Service, name: Option<&str>) -> AppResult<RunId> {
     match name {
         Some(name) if name != "latest" => Ok(run_find(service, name).await?.id),
-        _ => service
-            .store
-            .review_latest()
-            .await?
-            .ok_or_else(|| AppError::new(ErrorKind::NotFound, Diagnostic::error("WL610", "there is no review yet").help("make one with `windlass review`"))),
+        _ => service.store.review_latest().await?.ok_or_else(|| {
+            AppError::new(
+                ErrorKind::NotFound,
+                Diagnostic::error("WL610", "there is no review yet").help("make one with `windlass review`"),
+            )
+        }),
     }
 }
 
 /// What `windlass approve` without an id means: the newest apply that waits, else the newest review.
 pub async fn approvable_find(service: &Service, name: Option<&str>) -> AppResult<RunId> {
     if name.is_none() {
-        let waiting = service.store.run_active().await?.into_iter().find(|run| run.plan.kind == "apply" && run.state == windlass_model::run::RunState::Waiting);
+        let waiting = service
+            .store
+            .run_active()
+            .await?
+            .into_iter()
+            .find(|run| run.plan.kind == "apply" && run.state == windlass_model::run::RunState::Waiting);
         if let Some(run) = waiting {
             return Ok(run.id);
         }
@@ -86,14 +114,21 @@ pub async fn approvable_find(service: &Service, name: Option<&str>) -> AppResult
 /// The newest run that has not ended.
 pub async fn run_unfinished(service: &Service) -> AppResult<RunRecord> {
     let runs = service.store.run_active().await?;
-    runs.into_iter().next().ok_or_else(|| AppError::new(ErrorKind::NotFound, Diagnostic::error("WL623", "every run has ended: there is nothing to resume").help("`windlass runs` lists them")))
+    runs.into_iter().next().ok_or_else(|| {
+        AppError::new(
+            ErrorKind::NotFound,
+            Diagnostic::error("WL623", "every run has ended: there is nothing to resume")
+                .help("`windlass runs` lists them"),
+        )
+    })
 }
 
 /// Lets a run go on: waiting steps look again; steps whose end is unknown are settled as said (`STEP=done|failed|repeat`).
 pub async fn run_resume(service: &Service, run: &RunId, settle: &[String]) -> AppResult<()> {
     let record = service.store.run_get(run).await?;
     if record.state.is_final() {
-        let diagnostic = Diagnostic::error("WL617", format!("run {run} has ended: it is {}", record.state.as_str())).help("start again with `windlass apply` or `windlass review`");
+        let diagnostic = Diagnostic::error("WL617", format!("run {run} has ended: it is {}", record.state.as_str()))
+            .help("start again with `windlass apply` or `windlass review`");
         return Err(AppError::new(ErrorKind::Conflict, diagnostic));
     }
     for answer in settle {
@@ -107,7 +142,11 @@ pub async fn run_resume(service: &Service, run: &RunId, settle: &[String]) -> Ap
             Some((StepId::new(step), settlement))
         });
         let Some((step, settlement)) = parsed else {
-            return Err(AppError::new(ErrorKind::Usage, Diagnostic::error("WL904", format!("`{answer}` is no settlement")).help("write STEP=done, STEP=failed or STEP=repeat")));
+            return Err(AppError::new(
+                ErrorKind::Usage,
+                Diagnostic::error("WL904", format!("`{answer}` is no settlement"))
+                    .help("write STEP=done, STEP=failed or STEP=repeat"),
+            ));
         };
         service.store.step_settle(run, &step, settlement, &service.actor.to_string()).await?;
     }
@@ -121,7 +160,12 @@ pub async fn run_steps(service: &Service, run: &RunId) -> AppResult<Vec<StepReco
 }
 
 /// Log of a run from where each step was read up to (`offsets`), which moves on. Steps are read in order of their plan.
-pub async fn log_follow(service: &Service, record: &RunRecord, only: Option<&StepId>, offsets: &mut std::collections::BTreeMap<StepId, i64>) -> AppResult<Vec<LogChunk>> {
+pub async fn log_follow(
+    service: &Service,
+    record: &RunRecord,
+    only: Option<&StepId>,
+    offsets: &mut std::collections::BTreeMap<StepId, i64>,
+) -> AppResult<Vec<LogChunk>> {
     let mut chunks = Vec::new();
     for step in record.plan.steps.iter().filter(|s| only.is_none_or(|only| s.id == *only)) {
         loop {

@@ -92,7 +92,10 @@ impl Service {
     /// What each instance cost the last time.
     pub async fn costs(&self) -> AppResult<Costs> {
         let rows = self.store.kv_list("cost").await?;
-        Ok(rows.into_iter().filter_map(|(instance, text)| Some((InstanceId::new(instance), serde_json::from_str::<Cost>(&text).ok()?))).collect())
+        Ok(rows
+            .into_iter()
+            .filter_map(|(instance, text)| Some((InstanceId::new(instance), serde_json::from_str::<Cost>(&text).ok()?)))
+            .collect())
     }
 }
 

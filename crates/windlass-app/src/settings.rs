@@ -55,7 +55,8 @@ impl StateDirectory {
             let mut key = vec![0; 32];
             std::fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
             let draft = self.path.join(format!("key.{}", std::process::id()));
-            let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+            let mut file =
+                std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
             file.write_all(&key)?;
             file.sync_all()?;
             // A link, not a rename: of two processes that make it at once, one wins and both use its key.

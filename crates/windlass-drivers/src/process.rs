@@ -191,7 +191,8 @@ mod tests {
 
     #[tokio::test]
     async fn streams_are_apart_and_the_environment_is_declared() {
-        let (ended, seen) = shell("echo out $ONLY; echo err >&2; env | grep -c HOME; exit 3", None, Duration::from_secs(5)).await;
+        let (ended, seen) =
+            shell("echo out $ONLY; echo err >&2; env | grep -c HOME; exit 3", None, Duration::from_secs(5)).await;
         assert_eq!((ended.status.code(), ended.cancelled), (Some(3), false));
         assert_eq!((seen.out.as_str(), seen.err.as_str()), ("out this\n0\n", "err\n"));
     }
@@ -206,7 +207,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_stop_is_killed_with_its_whole_group() {
-        let (ended, seen) = shell("trap '' INT; sleep 600 & echo $!; wait; sleep 600", Some("\n"), Duration::from_millis(100)).await;
+        let (ended, seen) =
+            shell("trap '' INT; sleep 600 & echo $!; wait; sleep 600", Some("\n"), Duration::from_millis(100)).await;
         assert!(ended.cancelled && ended.killed && ended.status.code().is_none());
         assert!(!lives(&seen.out));
     }

@@ -28,7 +28,10 @@ pub enum StepResult {
     Succeeded(Value),
     Failed(StepFailure),
     /// Nothing can be done until somebody wakes it, or until a time.
-    Wait { reason: String, until: Option<Micros> },
+    Wait {
+        reason: String,
+        until: Option<Micros>,
+    },
     Cancelled,
     /// It may or may not have happened.
     Unknown(String),
@@ -76,7 +79,15 @@ pub struct StepContext {
 const BUFFER: usize = 16 * 1024;
 
 impl StepContext {
-    pub(crate) fn new(store: Store, claim: Claim, input: Value, run_input: Value, upstream: BTreeMap<StepId, Value>, upstream_states: BTreeMap<StepId, StepState>, cancel: CancellationToken) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        claim: Claim,
+        input: Value,
+        run_input: Value,
+        upstream: BTreeMap<StepId, Value>,
+        upstream_states: BTreeMap<StepId, StepState>,
+        cancel: CancellationToken,
+    ) -> Self {
         Self {
             run: claim.run.clone(),
             step: claim.step.clone(),
@@ -113,7 +124,9 @@ impl StepContext {
             return;
         }
         // A log that cannot be written now is kept for the next try, within bounds; it must not fail the work.
-        if self.store.log_append(&self.run, &self.step, self.attempt, buffer).await.is_ok() || buffer.len() > 64 * BUFFER {
+        if self.store.log_append(&self.run, &self.step, self.attempt, buffer).await.is_ok()
+            || buffer.len() > 64 * BUFFER
+        {
             buffer.clear();
         }
     }

@@ -7,8 +7,10 @@ use windlass_store::{EngineIdentity, ProcessRow};
 
 /// Name and boot id of this machine.
 pub fn machine() -> (String, String) {
-    let host = nix::unistd::gethostname().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned());
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(|_| String::new(), |id| id.trim().to_owned());
+    let host =
+        nix::unistd::gethostname().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned());
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_or_else(|_| String::new(), |id| id.trim().to_owned());
     (host, boot)
 }
 
@@ -39,7 +41,8 @@ pub fn start_ticks(pid: u32) -> Option<i64> {
 /// Whether an engine's process is certainly gone. On another host nobody here can tell.
 pub fn is_gone(engine: &EngineIdentity) -> bool {
     let (host, boot) = machine();
-    engine.host == host && (engine.boot != boot || u32::try_from(engine.pid).ok().and_then(start_ticks) != Some(engine.ticks))
+    engine.host == host
+        && (engine.boot != boot || u32::try_from(engine.pid).ok().and_then(start_ticks) != Some(engine.ticks))
 }
 
 /// Ends the process group of a child that outlived its engine: one interrupt, some time, then a kill. Returns when it is gone.

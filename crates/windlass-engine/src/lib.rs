@@ -35,16 +35,27 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
-        Self { budget: Cost { cpu_milli: cores * 1000, memory_mib: 4096 }, lease: Duration::from_secs(30), grace: Duration::from_secs(90) }
+        Self {
+            budget: Cost { cpu_milli: cores * 1000, memory_mib: 4096 },
+            lease: Duration::from_secs(30),
+            grace: Duration::from_secs(90),
+        }
     }
 }
 
 /// What can be watched while a run is driven.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
-    Step { id: StepId, state: StepState, reason: Option<String> },
+    Step {
+        id: StepId,
+        state: StepState,
+        reason: Option<String>,
+    },
     /// Ready, but held back; the sentence says by what.
-    Held { id: StepId, why: String },
+    Held {
+        id: StepId,
+        why: String,
+    },
 }
 
 pub struct Engine {
@@ -65,7 +76,11 @@ impl Engine {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn start(store: Store, executors: HashMap<String, Arc<dyn Executor>>, options: EngineOptions) -> Result<Self, StoreError> {
+    pub async fn start(
+        store: Store,
+        executors: HashMap<String, Arc<dyn Executor>>,
+        options: EngineOptions,
+    ) -> Result<Self, StoreError> {
         let identity = host::identity();
         store.engine_register(&identity).await?;
         Ok(Self { store, executors, options, identity, progress: None })
@@ -101,7 +116,12 @@ impl Engine {
         result
     }
 
-    async fn drive(&self, run: &RunId, tasks: &mut JoinSet<Finished>, running: &mut HashMap<StepId, Running>) -> Result<RunRecord, StoreError> {
+    async fn drive(
+        &self,
+        run: &RunId,
+        tasks: &mut JoinSet<Finished>,
+        running: &mut HashMap<StepId, Running>,
+    ) -> Result<RunRecord, StoreError> {
         let mut record = self.store.run_get(run).await?;
         let specs: HashMap<StepId, StepSpec> = record.plan.steps.iter().map(|s| (s.id.clone(), s.clone())).collect();
         let mut steps: Steps = BTreeMap::new();
@@ -155,7 +175,9 @@ impl Engine {
                         }
                     }
                     Decision::Skip(id, reason) => close.push((id, StepState::Skipped, reason)),
-                    Decision::Cancel(id) => close.push((id, StepState::Cancelled, "cancelled before it began".to_owned())),
+                    Decision::Cancel(id) => {
+                        close.push((id, StepState::Cancelled, "cancelled before it began".to_owned()))
+                    }
                     Decision::Become(to, reason) => state = (to, reason),
                     Decision::Sleep(_) => {}
                 }
@@ -203,15 +225,25 @@ impl Engine {
         }
     }
 
-    async fn begin(&self, record: &RunRecord, spec: &StepSpec, steps: &Steps, tasks: &mut JoinSet<Finished>, running: &mut HashMap<StepId, Running>) -> Result<Begun, StoreError> {
+    async fn begin(
+        &self,
+        record: &RunRecord,
+        spec: &StepSpec,
+        steps: &Steps,
+        tasks: &mut JoinSet<Finished>,
+        running: &mut HashMap<StepId, Running>,
+    ) -> Result<Begun, StoreError> {
         if steps.get(&spec.id).is_some_and(|s| s.state == StepState::Waiting) {
             // Its time has come.
             self.store.step_wake(&record.id).await?;
         }
-        let claim = match self.store.step_claim(&self.identity.id, &record.id, spec, micros(self.options.lease)).await? {
+        let claim = match self.store.step_claim(&self.identity.id, &record.id, spec, micros(self.options.lease)).await?
+        {
             ClaimResult::Claimed(claim) => claim,
             ClaimResult::Gone => return Ok(Begun::Gone),
-            ClaimResult::Locked { name, by } => return Ok(Begun::Held(format!("waits for {name}, held by run {} ({})", by.run, by.step))),
+            ClaimResult::Locked { name, by } => {
+                return Ok(Begun::Held(format!("waits for {name}, held by run {} ({})", by.run, by.step)));
+            }
         };
         let Some(executor) = self.executors.get(&spec.work.driver).cloned() else {
             let reason = format!("this release has no executor `{}`", spec.work.driver);
@@ -222,7 +254,8 @@ impl Engine {
         let cx = self.context(record, spec, steps, claim.clone(), cancel.clone());
         running.insert(spec.id.clone(), Running { cost: spec.cost, cancel: cancel.clone() });
         self.tell(Progress::Step { id: spec.id.clone(), state: StepState::Running, reason: None });
-        let (timeout, grace) = (spec.timeout.and_then(|t| u64::try_from(t).ok()).map(Duration::from_micros), self.options.grace);
+        let (timeout, grace) =
+            (spec.timeout.and_then(|t| u64::try_from(t).ok()).map(Duration::from_micros), self.options.grace);
         tasks.spawn(async move {
             let result = attempt(&cx, executor, timeout, grace).await;
             cx.flush().await;
@@ -231,14 +264,35 @@ impl Engine {
         Ok(Begun::Yes)
     }
 
-    fn context(&self, record: &RunRecord, spec: &StepSpec, steps: &Steps, claim: Claim, cancel: CancellationToken) -> StepContext {
+    fn context(
+        &self,
+        record: &RunRecord,
+        spec: &StepSpec,
+        steps: &Steps,
+        claim: Claim,
+        cancel: CancellationToken,
+    ) -> StepContext {
         let upstream = spec.after.iter().filter_map(|id| Some((id.clone(), steps.get(id)?.output.clone()?))).collect();
         let states = spec.after.iter().filter_map(|id| Some((id.clone(), steps.get(id)?.state))).collect();
-        StepContext::new(self.store.clone(), claim, spec.work.input.clone(), record.plan.input.clone(), upstream, states, cancel)
+        StepContext::new(
+            self.store.clone(),
+            claim,
+            spec.work.input.clone(),
+            record.plan.input.clone(),
+            upstream,
+            states,
+            cancel,
+        )
     }
 
     /// Records how an attempt ended; a lost claim means that another engine decides.
-    async fn finished(&self, finished: Result<Finished, tokio::task::JoinError>, steps: &mut Steps, running: &mut HashMap<StepId, Running>, run: &RunId) -> Result<(), StoreError> {
+    async fn finished(
+        &self,
+        finished: Result<Finished, tokio::task::JoinError>,
+        steps: &mut Steps,
+        running: &mut HashMap<StepId, Running>,
+        run: &RunId,
+    ) -> Result<(), StoreError> {
         let Finished { claim, result } = match finished {
             Ok(finished) => finished,
             // Panics are caught inside; what is left is a runtime that is going down.
@@ -302,7 +356,12 @@ async fn store_firmly(store: &Store, claim: &Claim, outcome: &StepOutcome) -> Re
 }
 
 /// One attempt, with its time limit, its cancel and its panics.
-async fn attempt(cx: &StepContext, executor: Arc<dyn Executor>, timeout: Option<Duration>, grace: Duration) -> StepResult {
+async fn attempt(
+    cx: &StepContext,
+    executor: Arc<dyn Executor>,
+    timeout: Option<Duration>,
+    grace: Duration,
+) -> StepResult {
     let inner = cx.clone();
     let mut task = tokio::spawn(async move { executor.execute(&inner).await });
     let limit = async {
@@ -321,7 +380,11 @@ async fn attempt(cx: &StepContext, executor: Arc<dyn Executor>, timeout: Option<
         Ok(ended) if timed_out => match unpanicked(ended) {
             // It was done before it noticed.
             done @ StepResult::Succeeded(_) => done,
-            _ => StepResult::Failed(StepFailure { code: "WL616".into(), message: "it took longer than its time limit".into(), retryable: true }),
+            _ => StepResult::Failed(StepFailure {
+                code: "WL616".into(),
+                message: "it took longer than its time limit".into(),
+                retryable: true,
+            }),
         },
         Ok(ended) => unpanicked(ended),
         Err(_) => {
@@ -333,7 +396,11 @@ async fn attempt(cx: &StepContext, executor: Arc<dyn Executor>, timeout: Option<
 
 fn unpanicked(ended: Result<StepResult, tokio::task::JoinError>) -> StepResult {
     ended.unwrap_or_else(|error| {
-        StepResult::Failed(StepFailure { code: "WL999".into(), message: format!("internal error: the executor panicked: {error}"), retryable: false })
+        StepResult::Failed(StepFailure {
+            code: "WL999".into(),
+            message: format!("internal error: the executor panicked: {error}"),
+            retryable: false,
+        })
     })
 }
 
@@ -346,7 +413,9 @@ fn has_room(budget: &Cost, running: impl Iterator<Item = Cost>, wanted: Cost) ->
         used.cpu_milli += cost.cpu_milli;
         used.memory_mib += cost.memory_mib;
     }
-    !any || wanted == Cost::NONE || (used.cpu_milli + wanted.cpu_milli <= budget.cpu_milli && used.memory_mib + wanted.memory_mib <= budget.memory_mib)
+    !any || wanted == Cost::NONE
+        || (used.cpu_milli + wanted.cpu_milli <= budget.cpu_milli
+            && used.memory_mib + wanted.memory_mib <= budget.memory_mib)
 }
 
 fn micros(duration: Duration) -> windlass_model::Micros {

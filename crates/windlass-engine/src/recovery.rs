@@ -12,12 +12,21 @@ use windlass_store::{Claim, EngineIdentity, Lost, StepOutcome, Store, StoreError
 const POISON: u32 = 3;
 
 /// Recovers every attempt whose engine is gone. The processes of the old attempt are dead before anything else happens.
-pub(crate) async fn recover(store: &Store, own: &EngineIdentity, executors: &HashMap<String, Arc<dyn Executor>>, options: &EngineOptions) -> Result<(), StoreError> {
+pub(crate) async fn recover(
+    store: &Store,
+    own: &EngineIdentity,
+    executors: &HashMap<String, Arc<dyn Executor>>,
+    options: &EngineOptions,
+) -> Result<(), StoreError> {
     for lost in store.step_running().await? {
         if !is_lost(&lost, own) {
             continue;
         }
-        let Some(claim) = store.step_take_over(&own.id, &lost.claim, micros(options.lease.max(options.grace) * 2)).await? else { continue };
+        let Some(claim) =
+            store.step_take_over(&own.id, &lost.claim, micros(options.lease.max(options.grace) * 2)).await?
+        else {
+            continue;
+        };
         for process in store.process_list(&claim.run, &claim.step).await? {
             host::end_group(&process, options.grace).await;
         }
@@ -39,7 +48,11 @@ fn is_lost(lost: &Lost, own: &EngineIdentity) -> bool {
     }
 }
 
-async fn settle(store: &Store, executors: &HashMap<String, Arc<dyn Executor>>, claim: &Claim) -> Result<StepOutcome, StoreError> {
+async fn settle(
+    store: &Store,
+    executors: &HashMap<String, Arc<dyn Executor>>,
+    claim: &Claim,
+) -> Result<StepOutcome, StoreError> {
     let record = store.run_get(&claim.run).await?;
     let Some(spec) = record.plan.steps.iter().find(|s| s.id == claim.step) else {
         return Ok(StepOutcome::Failed { code: "WL999".into(), reason: "the plan has no such step".into() });
@@ -55,16 +68,29 @@ async fn settle(store: &Store, executors: &HashMap<String, Arc<dyn Executor>>, c
     let again = StepOutcome::Again { reason: "its engine died; it is done again".into(), at: now };
     Ok(match spec.repeat {
         Repeat::Idempotent => again,
-        Repeat::Once => StepOutcome::Unknown { reason: "its engine died while it was under way, and it must not be done twice".into() },
+        Repeat::Once => StepOutcome::Unknown {
+            reason: "its engine died while it was under way, and it must not be done twice".into(),
+        },
         Repeat::Checkable => {
             let Some(executor) = executors.get(&spec.work.driver) else {
-                return Ok(StepOutcome::Unknown { reason: format!("this release has no executor `{}`", spec.work.driver) });
+                return Ok(StepOutcome::Unknown {
+                    reason: format!("this release has no executor `{}`", spec.work.driver),
+                });
             };
             let steps = store.step_list(&claim.run).await?;
             let of = |id| steps.iter().find(|s| s.id == id);
-            let upstream = spec.after.iter().filter_map(|id| Some((id.clone(), of(id.clone())?.output.clone()?))).collect();
+            let upstream =
+                spec.after.iter().filter_map(|id| Some((id.clone(), of(id.clone())?.output.clone()?))).collect();
             let states = spec.after.iter().filter_map(|id| Some((id.clone(), of(id.clone())?.state))).collect();
-            let cx = StepContext::new(store.clone(), claim.clone(), spec.work.input.clone(), record.plan.input.clone(), upstream, states, CancellationToken::new());
+            let cx = StepContext::new(
+                store.clone(),
+                claim.clone(),
+                spec.work.input.clone(),
+                record.plan.input.clone(),
+                upstream,
+                states,
+                CancellationToken::new(),
+            );
             let probe = executor.probe(&cx).await;
             cx.flush().await;
             match probe {

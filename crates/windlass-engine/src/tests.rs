@@ -20,7 +20,12 @@ struct Script {
 #[async_trait]
 impl Executor for Script {
     async fn execute(&self, cx: &StepContext) -> StepResult {
-        self.executed.lock().unwrap().push(cx.token.rsplit_once('/').map(|(rest, _)| format!("{}#{}", rest.split_once('/').unwrap().1, cx.attempt)).unwrap());
+        self.executed.lock().unwrap().push(
+            cx.token
+                .rsplit_once('/')
+                .map(|(rest, _)| format!("{}#{}", rest.split_once('/').unwrap().1, cx.attempt))
+                .unwrap(),
+        );
         {
             let mut together = self.together.lock().unwrap();
             together.0 += 1;
@@ -78,11 +83,18 @@ impl Bench {
     async fn engine(&self) -> Engine {
         let mut executors: HashMap<String, Arc<dyn Executor>> = HashMap::new();
         executors.insert("script".into(), self.script.clone());
-        let options = EngineOptions { budget: Cost { cpu_milli: 2000, memory_mib: 100 }, grace: Duration::from_secs(2), ..EngineOptions::default() };
+        let options = EngineOptions {
+            budget: Cost { cpu_milli: 2000, memory_mib: 100 },
+            grace: Duration::from_secs(2),
+            ..EngineOptions::default()
+        };
         Engine::start(self.store.clone(), executors, options).await.unwrap()
     }
     async fn run(&self, steps: Vec<StepSpec>) -> RunId {
-        self.store.run_create(&RunPlan { kind: "t".into(), title: "t".into(), input: Value::Null, steps }, "me").await.unwrap()
+        self.store
+            .run_create(&RunPlan { kind: "t".into(), title: "t".into(), input: Value::Null, steps }, "me")
+            .await
+            .unwrap()
     }
     fn script(&self, step: &str, results: Vec<StepResult>) {
         self.script.results.lock().unwrap().insert(step.into(), results);
@@ -91,7 +103,14 @@ impl Bench {
         self.script.executed.lock().unwrap().clone()
     }
     async fn states(&self, run: &RunId) -> String {
-        self.store.step_list(run).await.unwrap().iter().map(|s| format!("{} {}", s.id, s.state.as_str())).collect::<Vec<_>>().join(", ")
+        self.store
+            .step_list(run)
+            .await
+            .unwrap()
+            .iter()
+            .map(|s| format!("{} {}", s.id, s.state.as_str()))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
     /// An engine of a process that does not exist any more claims a step and is never heard of again.
     async fn die_during(&self, run: &RunId, spec: &StepSpec) {
@@ -99,7 +118,10 @@ impl Bench {
         identity.id = format!("dead-{}", identity.id);
         identity.ticks += 1;
         self.store.engine_register(&identity).await.unwrap();
-        assert!(matches!(self.store.step_claim(&identity.id, run, spec, 3_600_000_000).await.unwrap(), ClaimResult::Claimed(_)));
+        assert!(matches!(
+            self.store.step_claim(&identity.id, run, spec, 3_600_000_000).await.unwrap(),
+            ClaimResult::Claimed(_)
+        ));
     }
 }
 
@@ -125,11 +147,16 @@ async fn a_failure_stops_what_follows_it_and_nothing_else() {
     bench.script("a", vec![failure(false)]);
     let mut last = step("last", &["b", "d"]);
     last.when = When::Always;
-    let run = bench.run(vec![step("a", &[]), step("b", &["a"]), step("c", &[]), step("d", &["c"]), last, step("panics", &[])]).await;
+    let run = bench
+        .run(vec![step("a", &[]), step("b", &["a"]), step("c", &[]), step("d", &["c"]), last, step("panics", &[])])
+        .await;
     let record = bench.engine().await.run_until_settled(&run).await.unwrap();
     assert_eq!(record.state, RunState::Failed);
     assert!(record.reason.unwrap().contains("a failed: it broke"));
-    assert_eq!(bench.states(&run).await, "a failed, b skipped, c succeeded, d succeeded, last succeeded, panics failed");
+    assert_eq!(
+        bench.states(&run).await,
+        "a failed, b skipped, c succeeded, d succeeded, last succeeded, panics failed"
+    );
     assert_eq!(bench.store.step_get(&run, &"b".into()).await.unwrap().reason.unwrap(), "a failed");
 }
 
@@ -266,13 +293,22 @@ async fn recovery_ends_the_orphans_of_a_dead_engine_first() {
     // A child in its own group that ignores interrupts, with a grandchild.
     let mut command = std::process::Command::new("sh");
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    let mut child = command.args(["-c", "trap '' INT; sleep 600 & echo ready; wait"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .args(["-c", "trap '' INT; sleep 600 & echo ready; wait"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
     assert_eq!(line, "ready\n");
     let (host, boot) = host::machine();
     let lost = bench.store.step_running().await.unwrap().remove(0);
-    let process = windlass_store::ProcessRow { pid: i64::from(child.id()), ticks: host::start_ticks(child.id()).unwrap(), host, boot };
+    let process = windlass_store::ProcessRow {
+        pid: i64::from(child.id()),
+        ticks: host::start_ticks(child.id()).unwrap(),
+        host,
+        boot,
+    };
     bench.store.process_add(&lost.claim, &process).await.unwrap();
     let record = bench.engine().await.run_until_settled(&run).await.unwrap();
     assert_eq!(record.state, RunState::Succeeded);
@@ -287,7 +323,11 @@ async fn locks_are_waited_for_and_the_reason_is_told() {
     spec.locks = vec!["stack:a".into()];
     let (first, second) = (bench.run(vec![spec.clone()]).await, bench.run(vec![spec.clone()]).await);
     let holder = bench.engine().await;
-    let ClaimResult::Claimed(claim) = bench.store.step_claim(&holder.identity.id, &first, &spec, 60_000_000).await.unwrap() else { panic!("free") };
+    let ClaimResult::Claimed(claim) =
+        bench.store.step_claim(&holder.identity.id, &first, &spec, 60_000_000).await.unwrap()
+    else {
+        panic!("free")
+    };
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let engine = bench.engine().await.with_progress(sender);
     let (record, ()) = tokio::join!(engine.run_until_settled(&second), async {

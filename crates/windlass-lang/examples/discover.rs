@@ -5,11 +5,21 @@ fn main() -> std::io::Result<()> {
     let tree = windlass_lang::tree::DirTree::open(std::path::Path::new(&directory))?;
     let listed = start.elapsed();
     let found = windlass_lang::discovery::discover(&tree, &windlass_model::definition::Definitions::default());
-    println!("{} stacks, {} edges, {} diagnostics; listing {listed:?}, all {:?}", found.repository.stacks.len(), found.repository.edges.len(), found.diagnostics.len(), start.elapsed());
+    println!(
+        "{} stacks, {} edges, {} diagnostics; listing {listed:?}, all {:?}",
+        found.repository.stacks.len(),
+        found.repository.edges.len(),
+        found.diagnostics.len(),
+        start.elapsed()
+    );
     if found.repository.stacks.len() < 50 {
         print!("{}", windlass_model::graph::to_tree(&found.repository));
-        for d in &found.diagnostics { println!("{:?} {} {} {:?}", d.severity, d.code, d.summary, d.labels.first().map(|l| l.span.to_string())); }
-        for e in &found.repository.edges { println!("{} -> {} {:?}", e.from, e.to, e.kind); }
+        for d in &found.diagnostics {
+            println!("{:?} {} {} {:?}", d.severity, d.code, d.summary, d.labels.first().map(|l| l.span.to_string()));
+        }
+        for e in &found.repository.edges {
+            println!("{} -> {} {:?}", e.from, e.to, e.kind);
+        }
     }
     Ok(())
 }

@@ -14,7 +14,9 @@ pub fn format(path: &str, text: &str) -> Result<String, Box<Diagnostic>> {
         let at = error.at as usize;
         let what = error.message.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or("not valid HCL").to_owned();
         let span = Span::of(&Arc::from(path), text, at, at + 1);
-        return Err(Box::new(Diagnostic::error("WL101", format!("syntax error: {what}")).at_source(span, text, "here")));
+        return Err(Box::new(
+            Diagnostic::error("WL101", format!("syntax error: {what}")).at_source(span, text, "here"),
+        ));
     }
     Ok(align(&indent(text)))
 }
@@ -146,7 +148,9 @@ fn align(text: &str) -> String {
     let mut heredoc: Option<String> = None;
     let flush = |run: &mut Vec<(usize, &str, &str)>, out: &mut Vec<String>| {
         let width = run.iter().map(|(_, name, _)| name.chars().count()).max().unwrap_or(0);
-        out.extend(run.drain(..).map(|(depth, name, value)| format!("{}{name}{} = {value}", " ".repeat(depth), " ".repeat(width - name.chars().count()))));
+        out.extend(run.drain(..).map(|(depth, name, value)| {
+            format!("{}{name}{} = {value}", " ".repeat(depth), " ".repeat(width - name.chars().count()))
+        }));
     };
     for line in text.lines() {
         if let Some(marker) = &heredoc {
@@ -200,7 +204,10 @@ mod tests {
             "project \"x\" {\n\n\n environment \"p\" {\nmatch=[\n\"a\", # one\n\"b\"]\n   approvals {\ncount = 1\n  author_may_approve   =    false   \n}\n\n }\n}\n\n\n\nteam \"a\" { members = [\"user:a\"] }\n\n",
             "project \"x\" {\n  environment \"p\" {\n    match = [\n      \"a\", # one\n      \"b\"]\n    approvals {\n      count              = 1\n      author_may_approve = false\n    }\n  }\n}\n\nteam \"a\" { members = [\"user:a\"] }\n",
         );
-        check("locals {\n  t = <<-EOT\n     keep  =  this\n  EOT\n a = \"}\"\n}\n", "locals {\n  t = <<-EOT\n     keep  =  this\n  EOT\n  a = \"}\"\n}\n");
+        check(
+            "locals {\n  t = <<-EOT\n     keep  =  this\n  EOT\n a = \"}\"\n}\n",
+            "locals {\n  t = <<-EOT\n     keep  =  this\n  EOT\n  a = \"}\"\n}\n",
+        );
         check("", "");
     }
 

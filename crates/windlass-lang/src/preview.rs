@@ -24,14 +24,21 @@ pub const FILE: &str = "windlass_preview.tf";
 ///
 /// # Errors
 /// A file cannot be parsed.
-pub fn rewrite(files: &[(String, String)], replaced: &BTreeMap<String, Outputs>) -> Result<Vec<(String, String)>, PreviewError> {
+pub fn rewrite(
+    files: &[(String, String)],
+    replaced: &BTreeMap<String, Outputs>,
+) -> Result<Vec<(String, String)>, PreviewError> {
     let mut out = Vec::new();
     let mut locals: BTreeMap<String, String> = BTreeMap::new();
     for (name, text) in files {
         if !text.contains("terraform_remote_state") {
             continue;
         }
-        let changed = if name.ends_with(".json") { json(name, text, replaced, &mut locals)? } else { native(name, text, replaced, &mut locals)? };
+        let changed = if name.ends_with(".json") {
+            json(name, text, replaced, &mut locals)?
+        } else {
+            native(name, text, replaced, &mut locals)?
+        };
         if changed != *text {
             out.push((name.clone(), changed));
         }
@@ -48,7 +55,12 @@ pub fn rewrite(files: &[(String, String)], replaced: &BTreeMap<String, Outputs>)
 /// Cuts to be made in a text: from, to, replacement.
 type Cuts = Vec<(usize, usize, String)>;
 
-fn native(name: &str, text: &str, replaced: &BTreeMap<String, Outputs>, locals: &mut BTreeMap<String, String>) -> Result<String, PreviewError> {
+fn native(
+    name: &str,
+    text: &str,
+    replaced: &BTreeMap<String, Outputs>,
+    locals: &mut BTreeMap<String, String>,
+) -> Result<String, PreviewError> {
     let error = |message: String| PreviewError::Syntax { file: name.to_owned(), message };
     let body = parse_native(text, 0).map_err(|e| error(e.message))?;
     let mut cuts: Cuts = Vec::new();
@@ -61,7 +73,14 @@ fn native(name: &str, text: &str, replaced: &BTreeMap<String, Outputs>, locals: 
         cuts.retain(|(from, ..)| !(start..end).contains(from));
         let moved = |expr: &Expr| {
             let (from, to) = (expr.range.start as usize, expr.range.end as usize);
-            apply(text.get(from..to).unwrap_or_default(), inner.iter().filter(|(a, b, _)| *a >= from && *b <= to).map(|(a, b, r)| (a - from, b - from, r.clone())).collect())
+            apply(
+                text.get(from..to).unwrap_or_default(),
+                inner
+                    .iter()
+                    .filter(|(a, b, _)| *a >= from && *b <= to)
+                    .map(|(a, b, r)| (a - from, b - from, r.clone()))
+                    .collect(),
+            )
         };
         let state = format!("{{ outputs = {} }}", object(outputs));
         let count = block.body.value("count").map(moved);
@@ -83,7 +102,9 @@ fn local(state: &str, count: Option<String>, each: Option<String>) -> String {
 
 fn replaced_block<'a>(block: &Block, replaced: &'a BTreeMap<String, Outputs>) -> Option<(&'a str, &'a Outputs)> {
     match (block.kind.as_str(), block.labels.as_slice()) {
-        ("data", [kind, name]) if kind == "terraform_remote_state" => replaced.get_key_value(name).map(|(name, outputs)| (name.as_str(), outputs)),
+        ("data", [kind, name]) if kind == "terraform_remote_state" => {
+            replaced.get_key_value(name).map(|(name, outputs)| (name.as_str(), outputs))
+        }
         _ => None,
     }
 }
@@ -91,15 +112,27 @@ fn replaced_block<'a>(block: &Block, replaced: &'a BTreeMap<String, Outputs>) ->
 fn references_in(body: &Body, text: &str, replaced: &BTreeMap<String, Outputs>, cuts: &mut Cuts) {
     for attribute in &body.attributes {
         if let (true, ExprKind::List(items)) = (attribute.name == "depends_on", &attribute.value.kind) {
-            let kept: Vec<&str> = items.iter().filter(|item| named(item, replaced).is_none()).map(|item| slice(text, item.range)).collect();
+            let kept: Vec<&str> = items
+                .iter()
+                .filter(|item| named(item, replaced).is_none())
+                .map(|item| slice(text, item.range))
+                .collect();
             if kept.len() != items.len() {
-                cuts.push((attribute.value.range.start as usize, attribute.value.range.end as usize, format!("[{}]", kept.join(", "))));
+                cuts.push((
+                    attribute.value.range.start as usize,
+                    attribute.value.range.end as usize,
+                    format!("[{}]", kept.join(", ")),
+                ));
             }
             continue;
         }
         attribute.value.walk(&mut |expr| match named(expr, replaced) {
             Some(name) => {
-                cuts.push((expr.range.start as usize, expr.range.end as usize, format!("local.windlass_preview_{name}")));
+                cuts.push((
+                    expr.range.start as usize,
+                    expr.range.end as usize,
+                    format!("local.windlass_preview_{name}"),
+                ));
                 false
             }
             None => true,
@@ -138,13 +171,21 @@ fn apply(text: &str, mut cuts: Cuts) -> String {
     out
 }
 
-fn json(name: &str, text: &str, replaced: &BTreeMap<String, Outputs>, locals: &mut BTreeMap<String, String>) -> Result<String, PreviewError> {
-    let mut value: Value = serde_json::from_str(text).map_err(|e| PreviewError::Syntax { file: name.to_owned(), message: e.to_string() })?;
+fn json(
+    name: &str,
+    text: &str,
+    replaced: &BTreeMap<String, Outputs>,
+    locals: &mut BTreeMap<String, String>,
+) -> Result<String, PreviewError> {
+    let mut value: Value = serde_json::from_str(text)
+        .map_err(|e| PreviewError::Syntax { file: name.to_owned(), message: e.to_string() })?;
     if let Some(states) = value.pointer_mut("/data/terraform_remote_state").and_then(Value::as_object_mut) {
         for (name, outputs) in replaced {
             let Some(block) = states.remove(name) else { continue };
             let argument = |key: &str| match block.get(key) {
-                Some(Value::String(text)) => Some(in_strings(text, replaced).trim_start_matches("${").trim_end_matches('}').to_owned()),
+                Some(Value::String(text)) => {
+                    Some(in_strings(text, replaced).trim_start_matches("${").trim_end_matches('}').to_owned())
+                }
                 Some(other) => Some(format!("jsondecode({})", quoted(&other.to_string()))),
                 None => None,
             };
@@ -160,7 +201,9 @@ fn walk_strings(value: &mut Value, replaced: &BTreeMap<String, Outputs>) {
     match value {
         Value::String(text) => *text = in_strings(text, replaced),
         Value::Array(items) => {
-            let exact = |item: &Value| replaced.keys().any(|name| item.as_str() == Some(&format!("data.terraform_remote_state.{name}")));
+            let exact = |item: &Value| {
+                replaced.keys().any(|name| item.as_str() == Some(&format!("data.terraform_remote_state.{name}")))
+            };
             items.retain(|item| !exact(item));
             items.iter_mut().for_each(|v| walk_strings(v, replaced));
         }
@@ -207,11 +250,18 @@ fn expression(value: &Value, unknown: &Value) -> String {
         (_, Value::Bool(true)) => "jsondecode(uuid())".into(),
         (Value::Object(items), Value::Object(masks)) if !masks.is_empty() => {
             let names: std::collections::BTreeSet<&String> = items.keys().chain(masks.keys()).collect();
-            let of = |name: &String| expression(items.get(name).unwrap_or(&Value::Null), masks.get(name).unwrap_or(&Value::Bool(false)));
-            format!("{{ {} }}", names.into_iter().map(|name| format!("{} = {}", quoted(name), of(name))).collect::<Vec<_>>().join(", "))
+            let of = |name: &String| {
+                expression(items.get(name).unwrap_or(&Value::Null), masks.get(name).unwrap_or(&Value::Bool(false)))
+            };
+            format!(
+                "{{ {} }}",
+                names.into_iter().map(|name| format!("{} = {}", quoted(name), of(name))).collect::<Vec<_>>().join(", ")
+            )
         }
         (Value::Array(items), Value::Array(masks)) if !masks.is_empty() => {
-            let of = |index: usize| expression(items.get(index).unwrap_or(&Value::Null), masks.get(index).unwrap_or(&Value::Bool(false)));
+            let of = |index: usize| {
+                expression(items.get(index).unwrap_or(&Value::Null), masks.get(index).unwrap_or(&Value::Bool(false)))
+            };
             format!("[{}]", (0..items.len().max(masks.len())).map(of).collect::<Vec<_>>().join(", "))
         }
         // Nothing planned and nothing masked as known: the whole of it comes later.
@@ -265,15 +315,25 @@ mod tests {
 
     #[test]
     fn parts_that_are_unknown_stay_unknown_and_text_is_escaped() {
-        assert_eq!(expression(&json!({"a": "${x}", "b": null}), &json!({"b": true})), "{ \"a\" = jsondecode(\"\\\"$${x}\\\"\"), \"b\" = jsondecode(uuid()) }");
+        assert_eq!(
+            expression(&json!({"a": "${x}", "b": null}), &json!({"b": true})),
+            "{ \"a\" = jsondecode(\"\\\"$${x}\\\"\"), \"b\" = jsondecode(uuid()) }"
+        );
         assert_eq!(expression(&json!([1, null]), &json!([false, true])), "[jsondecode(\"1\"), jsondecode(uuid())]");
     }
 
     #[test]
     fn json_configuration_is_rewritten_too() {
         let text = r#"{"data":{"terraform_remote_state":{"net":{"backend":"local","count":"${var.n}"}}},"output":{"o":{"value":"${data.terraform_remote_state.net[0].outputs.id}"}}}"#;
-        let files = rewrite(&[("a.tf.json".into(), text.into())], &BTreeMap::from([("net".to_owned(), outputs(json!(1), json!(false), false))])).unwrap();
-        assert_eq!(files[0].1, r#"{"data":{"terraform_remote_state":{}},"output":{"o":{"value":"${local.windlass_preview_net[0].outputs.id}"}}}"#);
+        let files = rewrite(
+            &[("a.tf.json".into(), text.into())],
+            &BTreeMap::from([("net".to_owned(), outputs(json!(1), json!(false), false))]),
+        )
+        .unwrap();
+        assert_eq!(
+            files[0].1,
+            r#"{"data":{"terraform_remote_state":{}},"output":{"o":{"value":"${local.windlass_preview_net[0].outputs.id}"}}}"#
+        );
         assert!(files[1].1.contains("range(var.n)"));
     }
 }

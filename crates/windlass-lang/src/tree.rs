@@ -35,7 +35,8 @@ pub struct MemoryTree {
 
 impl MemoryTree {
     pub fn new<P: Into<String>, C: Into<Vec<u8>>>(files: impl IntoIterator<Item = (P, C)>) -> Self {
-        let files: BTreeMap<String, Vec<u8>> = files.into_iter().map(|(path, content)| (path.into(), content.into())).collect();
+        let files: BTreeMap<String, Vec<u8>> =
+            files.into_iter().map(|(path, content)| (path.into(), content.into())).collect();
         let mut tree = Self { paths: Vec::new(), files, links: BTreeMap::new() };
         tree.index();
         tree
@@ -131,7 +132,14 @@ impl Tree for DirTree {
 pub fn read_file(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
     match std::fs::read(path) {
         Ok(content) => Ok(Some(content)),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory) => Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -188,7 +196,9 @@ mod tests {
 
     #[test]
     fn paths_join() {
-        let check = |base, relative, want: Option<&str>| assert_eq!(join(base, relative).as_deref(), want, "{base} + {relative}");
+        let check = |base, relative, want: Option<&str>| {
+            assert_eq!(join(base, relative).as_deref(), want, "{base} + {relative}")
+        };
         check("aws/network", "../modules/x", Some("aws/modules/x"));
         check("aws", "./x/", Some("aws/x"));
         check("aws", "../../x", None);

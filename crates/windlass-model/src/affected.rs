@@ -72,13 +72,19 @@ pub fn affected(head: &Repository, base: Option<&Repository>, changes: &[PathCha
     for (index, reasons) in changed {
         let stack = &head.stacks[index];
         for instance in &stack.instances {
-            let mut reasons: Vec<Reason> = reasons.iter().filter(|reason| concerns(stack, instance, &reason.cause)).cloned().collect();
+            let mut reasons: Vec<Reason> =
+                reasons.iter().filter(|reason| concerns(stack, instance, &reason.cause)).cloned().collect();
             reasons.sort();
             // The stack's own file needs no chain beside it.
             reasons.dedup_by(|later, earlier| later.cause == earlier.cause && earlier.chain.is_empty());
             reasons.dedup();
             if !reasons.is_empty() {
-                let item = Affected { instance: instance.id.clone(), stack: stack.id.clone(), kind: AffectedKind::Changed, reasons };
+                let item = Affected {
+                    instance: instance.id.clone(),
+                    stack: stack.id.clone(),
+                    kind: AffectedKind::Changed,
+                    reasons,
+                };
                 found.insert(instance.id.clone(), item);
             }
         }
@@ -108,7 +114,11 @@ fn changed_stacks(head: &Repository, changes: &[PathChange]) -> BTreeMap<usize, 
     let mut files: HashMap<&str, Vec<(usize, &[Evidence])>> = HashMap::new();
     let mut trees: HashMap<&str, Vec<(usize, &[Evidence])>> = HashMap::new();
     for (index, stack) in head.stacks.iter().enumerate() {
-        for (map, list) in [(&mut directories, &stack.inputs.directories), (&mut files, &stack.inputs.files), (&mut trees, &stack.inputs.trees)] {
+        for (map, list) in [
+            (&mut directories, &stack.inputs.directories),
+            (&mut files, &stack.inputs.files),
+            (&mut trees, &stack.inputs.trees),
+        ] {
             for input in list {
                 map.entry(&input.path).or_default().push((index, &input.chain));
             }
@@ -122,7 +132,11 @@ fn changed_stacks(head: &Repository, changes: &[PathChange]) -> BTreeMap<usize, 
                 for (index, chain) in list.into_iter().flatten() {
                     let chain = chain.iter().map(|e| format!("{} ({})", e.what, e.span)).collect();
                     let kind = if *path == change.path { change.kind } else { ChangeKind::Deleted };
-                    reasons.entry(*index).or_default().push(Reason { cause: path.clone(), change: kind.as_str().into(), chain });
+                    reasons.entry(*index).or_default().push(Reason {
+                        cause: path.clone(),
+                        change: kind.as_str().into(),
+                        chain,
+                    });
                 }
             };
             if is_configuration(name) {
@@ -130,7 +144,9 @@ fn changed_stacks(head: &Repository, changes: &[PathChange]) -> BTreeMap<usize, 
             }
             if TOOL_VERSIONS.contains(&name) {
                 for (index, stack) in head.stacks.iter().enumerate() {
-                    let below = directory.is_empty() || stack.id.as_str() == directory || stack.id.as_str().strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
+                    let below = directory.is_empty()
+                        || stack.id.as_str() == directory
+                        || stack.id.as_str().strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
                     if below {
                         hit(Some(&vec![(index, &[])]));
                     }
@@ -156,8 +172,11 @@ fn changed_stacks(head: &Repository, changes: &[PathChange]) -> BTreeMap<usize, 
 fn compare(head: &Repository, base: &Repository, found: &mut BTreeMap<InstanceId, Affected>) {
     let before: HashMap<&InstanceId, (&Stack, &Instance)> = base.instances().map(|(s, i)| (&i.id, (s, i))).collect();
     let now: HashMap<&InstanceId, (&Stack, &Instance)> = head.instances().map(|(s, i)| (&i.id, (s, i))).collect();
-    let gone_by_state: HashMap<&str, &InstanceId> =
-        base.instances().filter(|(_, i)| !now.contains_key(&i.id)).filter_map(|(_, i)| Some((i.state.as_deref()?, &i.id))).collect();
+    let gone_by_state: HashMap<&str, &InstanceId> = base
+        .instances()
+        .filter(|(_, i)| !now.contains_key(&i.id))
+        .filter_map(|(_, i)| Some((i.state.as_deref()?, &i.id)))
+        .collect();
     let mut moved = BTreeSet::new();
     for (stack, instance) in head.instances() {
         let add = |found: &mut BTreeMap<InstanceId, Affected>, kind: AffectedKind, reason: Reason| {
@@ -178,10 +197,18 @@ fn compare(head: &Repository, base: &Repository, found: &mut BTreeMap<InstanceId
                 match from {
                     Some(from) => {
                         moved.insert((*from).clone());
-                        let reason = Reason { cause: from.to_string(), change: "renamed".into(), chain: vec!["it keeps its state".into()] };
+                        let reason = Reason {
+                            cause: from.to_string(),
+                            change: "renamed".into(),
+                            chain: vec!["it keeps its state".into()],
+                        };
                         add(found, AffectedKind::Renamed { from: from.stack() }, reason);
                     }
-                    None => add(found, AffectedKind::New, Reason { cause: instance.id.to_string(), change: "added".into(), chain: Vec::new() }),
+                    None => add(
+                        found,
+                        AffectedKind::New,
+                        Reason { cause: instance.id.to_string(), change: "added".into(), chain: Vec::new() },
+                    ),
                 }
             }
             Some((_, old)) => {
@@ -191,7 +218,11 @@ fn compare(head: &Repository, base: &Repository, found: &mut BTreeMap<InstanceId
                     && old.backend_config == instance.backend_config
                     && old.state == instance.state;
                 if !same {
-                    let reason = Reason { cause: "its definition".into(), change: "modified".into(), chain: vec!["instance variables, workspace or state".into()] };
+                    let reason = Reason {
+                        cause: "its definition".into(),
+                        change: "modified".into(),
+                        chain: vec!["instance variables, workspace or state".into()],
+                    };
                     add(found, AffectedKind::Changed, reason);
                 }
             }
@@ -202,7 +233,12 @@ fn compare(head: &Repository, base: &Repository, found: &mut BTreeMap<InstanceId
             continue;
         }
         let reason = Reason { cause: instance.id.to_string(), change: "deleted".into(), chain: Vec::new() };
-        let item = Affected { instance: instance.id.clone(), stack: stack.id.clone(), kind: AffectedKind::Deleted, reasons: vec![reason] };
+        let item = Affected {
+            instance: instance.id.clone(),
+            stack: stack.id.clone(),
+            kind: AffectedKind::Deleted,
+            reasons: vec![reason],
+        };
         found.insert(instance.id.clone(), item);
     }
 }
@@ -220,7 +256,8 @@ fn dependants(head: &Repository, base: Option<&Repository>, found: &mut BTreeMap
     }
     while let Some(from) = queue.pop_front() {
         let edges = index.dependants(&from).iter().map(|e| (&e.to, format!("reads it ({})", e.evidence)));
-        let edges: Vec<_> = edges.chain(gone.get(&from).into_iter().flatten().map(|(to, how)| (*to, how.clone()))).collect();
+        let edges: Vec<_> =
+            edges.chain(gone.get(&from).into_iter().flatten().map(|(to, how)| (*to, how.clone()))).collect();
         for (to, how) in edges {
             let Some(stack) = present.get(to) else { continue };
             let reason = Reason { cause: from.to_string(), change: "upstream".into(), chain: vec![how] };
@@ -231,7 +268,12 @@ fn dependants(head: &Repository, base: Option<&Repository>, found: &mut BTreeMap
                     }
                 }
                 None => {
-                    let item = Affected { instance: to.clone(), stack: stack.id.clone(), kind: AffectedKind::Dependant, reasons: vec![reason] };
+                    let item = Affected {
+                        instance: to.clone(),
+                        stack: stack.id.clone(),
+                        kind: AffectedKind::Dependant,
+                        reasons: vec![reason],
+                    };
                     found.insert(to.clone(), item);
                     queue.push_back(to.clone());
                 }

@@ -62,12 +62,24 @@ pub struct MissingApproval {
 }
 
 /// Whether `approvals` satisfy every rule (environment name, rule).
-pub fn evaluate(rules: &[(&str, &ApprovalRule)], teams: &[Team], approvals: &[ApprovalRecord], change: &ChangeIdentity) -> ApprovalStatus {
-    let missing: Vec<MissingApproval> = rules.iter().filter_map(|(environment, rule)| missing(environment, rule, teams, approvals, change)).collect();
+pub fn evaluate(
+    rules: &[(&str, &ApprovalRule)],
+    teams: &[Team],
+    approvals: &[ApprovalRecord],
+    change: &ChangeIdentity,
+) -> ApprovalStatus {
+    let missing: Vec<MissingApproval> =
+        rules.iter().filter_map(|(environment, rule)| missing(environment, rule, teams, approvals, change)).collect();
     if missing.is_empty() { ApprovalStatus::Satisfied } else { ApprovalStatus::Missing(missing) }
 }
 
-fn missing(environment: &str, rule: &ApprovalRule, teams: &[Team], approvals: &[ApprovalRecord], change: &ChangeIdentity) -> Option<MissingApproval> {
+fn missing(
+    environment: &str,
+    rule: &ApprovalRule,
+    teams: &[Team],
+    approvals: &[ApprovalRecord],
+    change: &ChangeIdentity,
+) -> Option<MissingApproval> {
     let mut counted: BTreeSet<&str> = BTreeSet::new();
     let mut rejected = Vec::new();
     for approval in approvals {
@@ -101,9 +113,16 @@ fn why_not(rule: &ApprovalRule, teams: &[Team], approval: &ApprovalRecord, chang
     }
     let actor = &approval.actor;
     if !actor.verified && !rule.unverified {
-        return Some("nobody checked who it is, and this environment does not take that (`unverified = true` would)".into());
+        return Some(
+            "nobody checked who it is, and this environment does not take that (`unverified = true` would)".into(),
+        );
     }
-    if !rule.from.is_empty() && !teams.iter().filter(|t| rule.from.contains(&t.name)).any(|t| t.members.iter().any(|m| actor.identities.contains(m))) {
+    if !rule.from.is_empty()
+        && !teams
+            .iter()
+            .filter(|t| rule.from.contains(&t.name))
+            .any(|t| t.members.iter().any(|m| actor.identities.contains(m)))
+    {
         return Some(format!("not a member of team {}", rule.from.join(" or ")));
     }
     if !rule.author_may_approve && change.authors.iter().any(|author| is_author(actor, author)) {
@@ -124,14 +143,34 @@ mod tests {
     use crate::diagnostic::Span;
 
     fn actor(name: &str, verified: bool) -> Actor {
-        Actor { name: name.into(), identities: vec![format!("user:{name}"), format!("email:{name}@example.com")], verified }
+        Actor {
+            name: name.into(),
+            identities: vec![format!("user:{name}"), format!("email:{name}@example.com")],
+            verified,
+        }
     }
     fn approval(actor: Actor, effect: &str) -> ApprovalRecord {
-        ApprovalRecord { actor, commit: "c".into(), effect_digest: effect.into(), policy_digest: "p".into(), at: 0, reason: None }
+        ApprovalRecord {
+            actor,
+            commit: "c".into(),
+            effect_digest: effect.into(),
+            policy_digest: "p".into(),
+            at: 0,
+            reason: None,
+        }
     }
     fn check(rule: &ApprovalRule, approvals: &[ApprovalRecord], want: &[&str]) {
-        let teams = [Team { name: "sre".into(), members: vec!["user:ops".into(), "email:lead@example.com".into()], span: Span::file("w") }];
-        let change = ChangeIdentity { commit: "c".into(), effect_digest: "e".into(), policy_digest: "p".into(), authors: vec!["Dev <dev@example.com>".into()] };
+        let teams = [Team {
+            name: "sre".into(),
+            members: vec!["user:ops".into(), "email:lead@example.com".into()],
+            span: Span::file("w"),
+        }];
+        let change = ChangeIdentity {
+            commit: "c".into(),
+            effect_digest: "e".into(),
+            policy_digest: "p".into(),
+            authors: vec!["Dev <dev@example.com>".into()],
+        };
         let found = match evaluate(&[("prod", rule)], &teams, approvals, &change) {
             ApprovalStatus::Satisfied => Vec::new(),
             ApprovalStatus::Missing(missing) => missing.into_iter().flat_map(|m| m.sentences).collect(),
@@ -152,9 +191,17 @@ mod tests {
         check(&rule, &[approval(actor("someone", true), "e")], &["has 0", "not a member of team sre"]);
         check(&rule, &[approval(actor("ops", true), "other")], &["has 0", "it was given for effect other"]);
         let open = ApprovalRule { count: 2, from: vec![], author_may_approve: false, unverified: true };
-        check(&open, &[approval(actor("a", false), "e"), approval(actor("a", false), "e")], &["asks for 2 approvals, has 1"]);
+        check(
+            &open,
+            &[approval(actor("a", false), "e"), approval(actor("a", false), "e")],
+            &["asks for 2 approvals, has 1"],
+        );
         check(&open, &[approval(actor("a", false), "e"), approval(actor("b", false), "e")], &[]);
-        check(&open, &[approval(actor("dev", false), "e"), approval(actor("b", false), "e")], &["has 1", "author of the change"]);
+        check(
+            &open,
+            &[approval(actor("dev", false), "e"), approval(actor("b", false), "e")],
+            &["has 1", "author of the change"],
+        );
         let own = ApprovalRule { author_may_approve: true, count: 1, ..open };
         check(&own, &[approval(actor("dev", false), "e")], &[]);
     }

@@ -148,7 +148,8 @@ impl std::fmt::Display for EffectSummary {
             (self.import, "to import"),
             (self.forget, "to forget"),
         ];
-        let mut parts: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        let mut parts: Vec<String> =
+            counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
         match self.outputs {
             0 => {}
             1 => parts.push("1 output changes".into()),
@@ -205,7 +206,9 @@ pub fn digest_all<'a>(effects: impl Iterator<Item = &'a Effect>) -> String {
     let mut parts: Vec<String> = effects
         .filter(|effect| !effect.is_empty())
         // Plain data with text keys: serialising it cannot fail.
-        .map(|e| serde_json::to_string(&sorted(serde_json::json!([e.instance, e.changes, e.outputs]))).unwrap_or_default())
+        .map(|e| {
+            serde_json::to_string(&sorted(serde_json::json!([e.instance, e.changes, e.outputs]))).unwrap_or_default()
+        })
         .collect();
     parts.sort();
     let mut hash = Sha256::new();
@@ -220,7 +223,8 @@ pub fn digest_all<'a>(effects: impl Iterator<Item = &'a Effect>) -> String {
 fn sorted(value: serde_json::Value) -> serde_json::Value {
     match value {
         serde_json::Value::Object(object) => {
-            let ordered: BTreeMap<String, serde_json::Value> = object.into_iter().map(|(k, v)| (k, sorted(v))).collect();
+            let ordered: BTreeMap<String, serde_json::Value> =
+                object.into_iter().map(|(k, v)| (k, sorted(v))).collect();
             serde_json::Value::Object(ordered.into_iter().collect())
         }
         serde_json::Value::Array(items) => items.into_iter().map(sorted).collect(),

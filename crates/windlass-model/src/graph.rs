@@ -45,7 +45,8 @@ impl<'a> GraphIndex<'a> {
     /// # Errors
     /// The shortest cycle found.
     pub fn order(&self) -> Result<Vec<InstanceId>, Cycle> {
-        let mut waiting: Vec<usize> = self.into.iter().map(|edges| edges.iter().map(|e| &e.from).collect::<BTreeSet<_>>().len()).collect();
+        let mut waiting: Vec<usize> =
+            self.into.iter().map(|edges| edges.iter().map(|e| &e.from).collect::<BTreeSet<_>>().len()).collect();
         let mut ready: BTreeSet<usize> = (0..self.nodes.len()).filter(|i| waiting[*i] == 0).collect();
         let mut order = Vec::with_capacity(self.nodes.len());
         while let Some(next) = ready.pop_first() {
@@ -107,8 +108,9 @@ impl Cycle {
     pub fn diagnostic(&self) -> Diagnostic {
         let mut names: Vec<&str> = self.edges.iter().map(|e| e.from.as_str()).collect();
         names.extend(self.edges.first().map(|e| e.from.as_str()));
-        let mut diagnostic = Diagnostic::error("WL217", format!("stacks depend on each other in a circle: {}", names.join(" → ")))
-            .help("move what both need into a stack of its own, or pass one of the values in another way");
+        let mut diagnostic =
+            Diagnostic::error("WL217", format!("stacks depend on each other in a circle: {}", names.join(" → ")))
+                .help("move what both need into a stack of its own, or pass one of the values in another way");
         for edge in &self.edges {
             diagnostic.labels.push(crate::diagnostic::Label {
                 span: edge.evidence.clone(),
@@ -151,8 +153,10 @@ pub fn to_dot(repository: &Repository) -> String {
 
 /// Mermaid flowchart with the same meaning as [`to_dot`].
 pub fn to_mermaid(repository: &Repository) -> String {
-    let names: BTreeMap<&InstanceId, usize> = repository.instances().enumerate().map(|(n, (_, i))| (&i.id, n)).collect();
-    let quote = |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;");
+    let names: BTreeMap<&InstanceId, usize> =
+        repository.instances().enumerate().map(|(n, (_, i))| (&i.id, n)).collect();
+    let quote =
+        |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;");
     let mut out = String::from("flowchart LR\n");
     for (id, number) in &names {
         out.push_str(&format!("  n{number}[\"{}\"]\n", quote(id.as_str())));
@@ -161,7 +165,11 @@ pub fn to_mermaid(repository: &Repository) -> String {
         let (Some(from), Some(to)) = (names.get(&edge.from), names.get(&edge.to)) else { continue };
         let arrow = match &edge.gate {
             None => "-->".to_owned(),
-            Some(gate) => format!("-. \"{}{}\" .->", quote(&one_line(&gate.condition)), if gate.state == GateState::Closed { " (closed)" } else { "" }),
+            Some(gate) => format!(
+                "-. \"{}{}\" .->",
+                quote(&one_line(&gate.condition)),
+                if gate.state == GateState::Closed { " (closed)" } else { "" }
+            ),
         };
         out.push_str(&format!("  n{from} {arrow} n{to}\n"));
     }
@@ -190,8 +198,10 @@ pub fn to_tree(repository: &Repository) -> String {
     }
     let mut out = String::new();
     let mut shown = BTreeSet::new();
-    let roots: Vec<&InstanceId> = repository.instances().map(|(_, i)| &i.id).filter(|id| !has_upstream.contains(id)).collect();
-    let rest: Vec<&InstanceId> = repository.instances().map(|(_, i)| &i.id).filter(|id| has_upstream.contains(id)).collect();
+    let roots: Vec<&InstanceId> =
+        repository.instances().map(|(_, i)| &i.id).filter(|id| !has_upstream.contains(id)).collect();
+    let rest: Vec<&InstanceId> =
+        repository.instances().map(|(_, i)| &i.id).filter(|id| has_upstream.contains(id)).collect();
     for root in roots {
         out.push_str(&format!("{root}\n"));
         branch(root, &below, &mut shown, "", &mut out);
@@ -219,7 +229,11 @@ fn branch<'a>(
         let last = position + 1 == children.len();
         let note = note.as_ref().map(|n| format!("  [{n}]")).unwrap_or_default();
         let again = shown.contains(*child) && below.contains_key(*child);
-        out.push_str(&format!("{prefix}{} {child}{note}{}\n", if last { "└─" } else { "├─" }, if again { " ↑" } else { "" }));
+        out.push_str(&format!(
+            "{prefix}{} {child}{note}{}\n",
+            if last { "└─" } else { "├─" },
+            if again { " ↑" } else { "" }
+        ));
         if again {
             continue;
         }

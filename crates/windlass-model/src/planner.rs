@@ -19,7 +19,9 @@ pub fn next(plan: &RunPlan, steps: &Steps, cancel_requested: bool, now: Micros) 
         match record.state {
             StepState::Succeeded | StepState::Skipped => continue,
             StepState::Failed => {
-                failed.get_or_insert_with(|| format!("{} failed: {}", spec.id, record.reason.as_deref().unwrap_or("no reason was given")));
+                failed.get_or_insert_with(|| {
+                    format!("{} failed: {}", spec.id, record.reason.as_deref().unwrap_or("no reason was given"))
+                });
                 continue;
             }
             StepState::Cancelled => {
@@ -40,7 +42,13 @@ pub fn next(plan: &RunPlan, steps: &Steps, cancel_requested: bool, now: Micros) 
             }
             StepState::Unknown => {
                 open += 1;
-                wait_reason.get_or_insert_with(|| format!("it is not known whether {} happened: {}", spec.id, record.reason.as_deref().unwrap_or("its engine died")));
+                wait_reason.get_or_insert_with(|| {
+                    format!(
+                        "it is not known whether {} happened: {}",
+                        spec.id,
+                        record.reason.as_deref().unwrap_or("its engine died")
+                    )
+                });
                 continue;
             }
             StepState::Waiting => {
@@ -50,7 +58,8 @@ pub fn next(plan: &RunPlan, steps: &Steps, cancel_requested: bool, now: Micros) 
                     Some(at) => wake = Some(wake.map_or(at, |w| w.min(at))),
                     None => {}
                 }
-                wait_reason.get_or_insert_with(|| record.reason.clone().unwrap_or_else(|| format!("{} waits", spec.id)));
+                wait_reason
+                    .get_or_insert_with(|| record.reason.clone().unwrap_or_else(|| format!("{} waits", spec.id)));
                 continue;
             }
             StepState::Pending => {}
@@ -83,7 +92,11 @@ pub fn next(plan: &RunPlan, steps: &Steps, cancel_requested: bool, now: Micros) 
         };
         return vec![Decision::Become(state, reason)];
     }
-    let state = if moving > 0 || decisions.iter().any(|d| matches!(d, Decision::Start(_))) { (RunState::Running, None) } else { (RunState::Waiting, wait_reason) };
+    let state = if moving > 0 || decisions.iter().any(|d| matches!(d, Decision::Start(_))) {
+        (RunState::Running, None)
+    } else {
+        (RunState::Waiting, wait_reason)
+    };
     decisions.push(Decision::Become(state.0, state.1));
     decisions.extend(wake.map(Decision::Sleep));
     decisions
@@ -120,7 +133,18 @@ mod tests {
     }
 
     fn record(id: &str, state: StepState) -> StepRecord {
-        StepRecord { id: id.into(), state, attempt: 0, epoch: 0, not_before: None, started_at: None, ended_at: None, output: None, reason: None, code: None }
+        StepRecord {
+            id: id.into(),
+            state,
+            attempt: 0,
+            epoch: 0,
+            not_before: None,
+            started_at: None,
+            ended_at: None,
+            output: None,
+            reason: None,
+            code: None,
+        }
     }
 
     fn plan(steps: Vec<StepSpec>) -> RunPlan {
@@ -128,8 +152,13 @@ mod tests {
     }
 
     fn check(states: [StepState; 3], cancel: bool, want: &str) {
-        let plan = plan(vec![spec("a", &[], When::Succeeded), spec("b", &["a"], When::Succeeded), spec("c", &["a", "b"], When::Always)]);
-        let steps: Steps = ["a", "b", "c"].iter().zip(states).map(|(id, state)| ((*id).into(), record(id, state))).collect();
+        let plan = plan(vec![
+            spec("a", &[], When::Succeeded),
+            spec("b", &["a"], When::Succeeded),
+            spec("c", &["a", "b"], When::Always),
+        ]);
+        let steps: Steps =
+            ["a", "b", "c"].iter().zip(states).map(|(id, state)| ((*id).into(), record(id, state))).collect();
         let text: Vec<String> = next(&plan, &steps, cancel, 0)
             .into_iter()
             .map(|d| match d {

@@ -116,17 +116,9 @@ impl RunState {
         }
     }
     pub fn parse(text: &str) -> Option<Self> {
-        [
-            Self::Queued,
-            Self::Running,
-            Self::Waiting,
-            Self::Succeeded,
-            Self::Failed,
-            Self::Cancelled,
-            Self::Abandoned,
-        ]
-        .into_iter()
-        .find(|s| s.as_str() == text)
+        [Self::Queued, Self::Running, Self::Waiting, Self::Succeeded, Self::Failed, Self::Cancelled, Self::Abandoned]
+            .into_iter()
+            .find(|s| s.as_str() == text)
     }
 }
 

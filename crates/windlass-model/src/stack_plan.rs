@@ -92,7 +92,13 @@ pub const UNMEASURED: Cost = Cost { cpu_milli: 1000, memory_mib: 400 };
 const HOUR: Micros = 3_600_000_000;
 
 /// Steps of a review: format once, a plan per instance along the active edges, then the document.
-pub fn review(repository: &Repository, affected: &[Affected], files: &[String], input: &ReviewInput, costs: &Costs) -> RunPlan {
+pub fn review(
+    repository: &Repository,
+    affected: &[Affected],
+    files: &[String],
+    input: &ReviewInput,
+    costs: &Costs,
+) -> RunPlan {
     let works = stack_works(repository, affected);
     let mut steps = Vec::with_capacity(works.len() + 2);
     let mut ends = Vec::new();
@@ -146,7 +152,12 @@ pub fn review(repository: &Repository, affected: &[Affected], files: &[String], 
 
 /// Steps of an apply: for each instance that changes or was only previewed, plan → gate → apply, after the applies of its
 /// upstreams; then one that records the end. `None` when nothing is to be done.
-pub fn apply(review: &Review, works: &BTreeMap<InstanceId, StackWork>, deciding: Option<String>, costs: &Costs) -> Option<RunPlan> {
+pub fn apply(
+    review: &Review,
+    works: &BTreeMap<InstanceId, StackWork>,
+    deciding: Option<String>,
+    costs: &Costs,
+) -> Option<RunPlan> {
     let chosen: Vec<(&InstanceId, &Effect, bool)> = review
         .stacks
         .iter()
@@ -220,11 +231,20 @@ pub fn apply(review: &Review, works: &BTreeMap<InstanceId, StackWork>, deciding:
         cost: Cost::NONE,
     });
     let input = to_value(&ApplyInput { review: review.run.clone(), head: review.head.clone(), deciding });
-    Some(RunPlan { kind: "apply".into(), title: format!("{} of review {}", review.head.name, review.run), input, steps })
+    Some(RunPlan {
+        kind: "apply".into(),
+        title: format!("{} of review {}", review.head.name, review.run),
+        input,
+        steps,
+    })
 }
 
 /// The nearest chosen ancestors: an upstream without changes is passed through to what it waits for itself.
-fn nearest(after: &[InstanceId], works: &BTreeMap<InstanceId, StackWork>, chosen: &BTreeSet<&InstanceId>) -> BTreeSet<InstanceId> {
+fn nearest(
+    after: &[InstanceId],
+    works: &BTreeMap<InstanceId, StackWork>,
+    chosen: &BTreeSet<&InstanceId>,
+) -> BTreeSet<InstanceId> {
     let mut found = BTreeSet::new();
     let mut seen = BTreeSet::new();
     let mut queue: Vec<&InstanceId> = after.iter().collect();
@@ -246,7 +266,8 @@ pub fn stack_works(repository: &Repository, affected: &[Affected]) -> Vec<StackW
     let in_run: BTreeSet<&InstanceId> =
         affected.iter().filter(|a| a.kind != AffectedKind::Deleted).map(|a| &a.instance).collect();
     let mut edges: BTreeMap<&InstanceId, Vec<_>> = BTreeMap::new();
-    for edge in repository.edges.iter().filter(|e| e.is_active() && in_run.contains(&e.from) && in_run.contains(&e.to)) {
+    for edge in repository.edges.iter().filter(|e| e.is_active() && in_run.contains(&e.from) && in_run.contains(&e.to))
+    {
         edges.entry(&edge.to).or_default().push(edge);
     }
     let mut works = Vec::new();

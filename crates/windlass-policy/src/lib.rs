@@ -52,7 +52,11 @@ impl PolicySet {
     ///
     /// # Errors
     /// Everything that is wrong: syntax, constructs that are refused, namespaces that select nothing.
-    pub fn load(files: &[(Arc<str>, String)], data: &[(Arc<str>, serde_json::Value)], options: &LoadOptions) -> Result<Self, Vec<Diagnostic>> {
+    pub fn load(
+        files: &[(Arc<str>, String)],
+        data: &[(Arc<str>, serde_json::Value)],
+        options: &LoadOptions,
+    ) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
         let mut engine = Engine::new();
         // A builtin that fails breaks the gate instead of quietly dropping a denial.
@@ -76,29 +80,51 @@ impl PolicySet {
         for (path, value) in data {
             hash.update(format!("{path}\0{value}\0"));
             if let Err(error) = engine.add_data(Value::from(value.clone())) {
-                diagnostics.push(Diagnostic::error("WL401", format!("policy data {path} cannot be used: {error}")).at(Span::file(path.clone())));
+                diagnostics.push(
+                    Diagnostic::error("WL401", format!("policy data {path} cannot be used: {error}"))
+                        .at(Span::file(path.clone())),
+                );
             }
         }
         for namespace in &options.namespaces {
             if !found.iter().any(|rule| rule.package == *namespace) {
                 let packages: BTreeSet<&str> = found.iter().map(|rule| rule.package.as_str()).collect();
-                let known = if packages.is_empty() { "none".to_owned() } else { packages.into_iter().collect::<Vec<_>>().join(", ") };
+                let known = if packages.is_empty() {
+                    "none".to_owned()
+                } else {
+                    packages.into_iter().collect::<Vec<_>>().join(", ")
+                };
                 diagnostics.push(
-                    Diagnostic::error("WL403", format!("namespace `{namespace}` has no deny, violation or warn rule: it would pass everything"))
-                        .at(files.first().map_or_else(|| Span::file("policy"), |(path, _)| Span::file(path.clone())))
-                        .help(format!("packages with rules: {known}")),
+                    Diagnostic::error(
+                        "WL403",
+                        format!(
+                            "namespace `{namespace}` has no deny, violation or warn rule: it would pass everything"
+                        ),
+                    )
+                    .at(files.first().map_or_else(|| Span::file("policy"), |(path, _)| Span::file(path.clone())))
+                    .help(format!("packages with rules: {known}")),
                 );
             }
         }
         if !diagnostics.is_empty() {
             return Err(diagnostics);
         }
-        let mut rules: Vec<Rule> = found.into_iter().filter(|rule| options.namespaces.is_empty() || options.namespaces.contains(&rule.package)).collect();
+        let mut rules: Vec<Rule> = found
+            .into_iter()
+            .filter(|rule| options.namespaces.is_empty() || options.namespaces.contains(&rule.package))
+            .collect();
         rules.sort();
         rules.dedup_by(|a, b| a.package == b.package && a.name == b.name);
         if rules.iter().all(|rule| rule.kind == Kind::Exception) {
             let place = files.first().map_or_else(|| Span::file("policy"), |(path, _)| Span::file(path.clone()));
-            return Err(vec![Diagnostic::error("WL403", "these policies have no deny, violation or warn rule: they would pass everything").at(place).help("name a rule `deny`, `violation` or `warn` (a suffix such as `deny_public` is fine)")]);
+            return Err(vec![
+                Diagnostic::error(
+                    "WL403",
+                    "these policies have no deny, violation or warn rule: they would pass everything",
+                )
+                .at(place)
+                .help("name a rule `deny`, `violation` or `warn` (a suffix such as `deny_public` is fine)"),
+            ]);
         }
         Ok(Self { engine, rules, digest: hash.finalize().iter().map(|b| format!("{b:02x}")).collect() })
     }
@@ -119,7 +145,10 @@ impl PolicySet {
             // The receiver may have given up.
             let _ = sender.send(result);
         });
-        let broke = |why: String| Evaluation { findings: Vec::new(), broken: vec![Diagnostic::error("WL406", why).help("the gate broke, which is not a pass: mend the policy")] };
+        let broke = |why: String| Evaluation {
+            findings: Vec::new(),
+            broken: vec![Diagnostic::error("WL406", why).help("the gate broke, which is not a pass: mend the policy")],
+        };
         if let Err(error) = spawned {
             return broke(format!("cannot evaluate policies: {error}"));
         }
@@ -165,9 +194,12 @@ impl PolicySet {
                 Value::Array(items) => items.iter().cloned().collect(),
                 _ => {
                     out.broken.push(
-                        Diagnostic::error("WL405", format!("rule {} is neither a set nor an array: its result would be ignored", rule.path()))
-                            .at(rule.span.clone())
-                            .help(format!("write `{} contains msg if {{ … }}`", rule.name)),
+                        Diagnostic::error(
+                            "WL405",
+                            format!("rule {} is neither a set nor an array: its result would be ignored", rule.path()),
+                        )
+                        .at(rule.span.clone())
+                        .help(format!("write `{} contains msg if {{ … }}`", rule.name)),
                     );
                     continue;
                 }
@@ -189,7 +221,9 @@ fn add(engine: &mut Engine, path: &Arc<str>, text: &str) -> Result<(), Diagnosti
     let mut attempt = |v0: bool| {
         let mut trial = engine.clone();
         trial.set_rego_v0(v0);
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| trial.add_policy(path.to_string(), text.to_owned())));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            trial.add_policy(path.to_string(), text.to_owned())
+        }));
         match result {
             Ok(Ok(_)) => {
                 trial.set_rego_v0(false);
@@ -203,8 +237,16 @@ fn add(engine: &mut Engine, path: &Arc<str>, text: &str) -> Result<(), Diagnosti
     let Err(first) = attempt(false) else { return Ok(()) };
     let Err(_) = attempt(true) else { return Ok(()) };
     // The engine's message holds `--> path:line:column` and an excerpt.
-    let line = first.split(&**path).nth(1).and_then(|rest| rest.trim_start_matches(':').split(':').next()?.trim().parse::<u32>().ok()).unwrap_or(1);
-    let message = first.lines().map(str::trim).rfind(|l| l.starts_with("error:")).map_or(first.as_str(), |l| l.trim_start_matches("error:").trim());
+    let line = first
+        .split(&**path)
+        .nth(1)
+        .and_then(|rest| rest.trim_start_matches(':').split(':').next()?.trim().parse::<u32>().ok())
+        .unwrap_or(1);
+    let message = first
+        .lines()
+        .map(str::trim)
+        .rfind(|l| l.starts_with("error:"))
+        .map_or(first.as_str(), |l| l.trim_start_matches("error:").trim());
     let span = Span { line, end_line: line, ..Span::file(path.clone()) };
     Err(Diagnostic::error("WL407", format!("policy cannot be parsed: {message}")).at_source(span, text, "here"))
 }
@@ -216,7 +258,11 @@ fn broken(rule: &Rule, why: &str) -> Diagnostic {
 
 fn exceptions(value: &Value) -> Vec<String> {
     let Ok(serde_json::Value::Array(lists)) = serde_json::to_value(value) else { return Vec::new() };
-    lists.iter().flat_map(|list| list.as_array().into_iter().flatten()).filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    lists
+        .iter()
+        .flat_map(|list| list.as_array().into_iter().flatten())
+        .filter_map(|name| name.as_str().map(str::to_owned))
+        .collect()
 }
 
 fn finding(rule: &Rule, level: Level, item: &Value) -> Result<Finding, String> {
@@ -232,7 +278,15 @@ fn finding(rule: &Rule, level: Level, item: &Value) -> Result<Finding, String> {
         let line = loc.get("line").and_then(serde_json::Value::as_u64).unwrap_or(1) as u32;
         Some(Span { line, end_line: line, ..Span::file(file) })
     });
-    Ok(Finding { level, source: "policy".into(), rule: Some(rule.path()), message, address: text("address").or_else(|| text("resource")), code, policy: Some(rule.span.clone()) })
+    Ok(Finding {
+        level,
+        source: "policy".into(),
+        rule: Some(rule.path()),
+        message,
+        address: text("address").or_else(|| text("resource")),
+        code,
+        policy: Some(rule.span.clone()),
+    })
 }
 
 #[cfg(test)]

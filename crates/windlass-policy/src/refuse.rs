@@ -11,7 +11,15 @@ const DEEPEST: usize = 12;
 
 /// Builtins that the engine lacks and plans use; without them a rule would not even load, but the message would not say why.
 const MISSING: [&str; 9] = [
-    "rego.metadata.", "net.cidr_intersects", "net.cidr_merge", "net.cidr_contains_matches", "crypto.sha256", "crypto.md5", "crypto.sha1", "array.flatten", "regex.globs_match",
+    "rego.metadata.",
+    "net.cidr_intersects",
+    "net.cidr_merge",
+    "net.cidr_contains_matches",
+    "crypto.sha256",
+    "crypto.md5",
+    "crypto.sha1",
+    "array.flatten",
+    "regex.globs_match",
 ];
 
 pub fn check(path: &Arc<str>, text: &str, rule_names: &BTreeSet<String>) -> Vec<Diagnostic> {
@@ -25,7 +33,11 @@ pub fn check(path: &Arc<str>, text: &str, rule_names: &BTreeSet<String>) -> Vec<
         let before = plain[..at].trim_end();
         let word = before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.');
         if !word && before.ends_with('=') && !before.ends_with("==") {
-            add(at, "`… = walk(x)` yields nothing in the embedded engine".into(), "write `walk(x, [path, value])`, which means the same");
+            add(
+                at,
+                "`… = walk(x)` yields nothing in the embedded engine".into(),
+                "write `walk(x, [path, value])`, which means the same",
+            );
         }
     }
     for (at, _) in plain.match_indices("some ") {
@@ -36,23 +48,39 @@ pub fn check(path: &Arc<str>, text: &str, rule_names: &BTreeSet<String>) -> Vec<
         let names: Vec<&str> = declared.split(" in ").next().unwrap_or_default().split(',').map(str::trim).collect();
         if let Some(name) = names.iter().find(|name| boundary && rule_names.contains(**name)) {
             let what = if uses_in { "fails" } else { "yields nothing" };
-            add(at, format!("`some {name}` {what} in the embedded engine, because a rule is called `{name}` as well"), "give the variable another name");
+            add(
+                at,
+                format!("`some {name}` {what} in the embedded engine, because a rule is called `{name}` as well"),
+                "give the variable another name",
+            );
         }
     }
     for (at, _) in plain.match_indices("sprintf(") {
         if let Some((verbs, arguments)) = sprintf(&plain[at + "sprintf(".len()..]) {
             if verbs != arguments {
-                add(at, format!("sprintf has {verbs} verbs and {arguments} values: the denial would be lost"), "give one value per verb");
+                add(
+                    at,
+                    format!("sprintf has {verbs} verbs and {arguments} values: the denial would be lost"),
+                    "give one value per verb",
+                );
             }
         }
     }
     for name in MISSING {
         for (at, _) in plain.match_indices(name) {
-            add(at, format!("builtin `{}` is not available in the embedded engine", name.trim_end_matches('.')), "express it with other builtins, or compute it into data");
+            add(
+                at,
+                format!("builtin `{}` is not available in the embedded engine", name.trim_end_matches('.')),
+                "express it with other builtins, or compute it into data",
+            );
         }
     }
     for (at, _) in plain.match_indices("$\"") {
-        add(at, "string interpolation `$\"…\"` is not available in the embedded engine".into(), "write sprintf(\"…\", […])");
+        add(
+            at,
+            "string interpolation `$\"…\"` is not available in the embedded engine".into(),
+            "write sprintf(\"…\", […])",
+        );
     }
     let mut depth = 0usize;
     let mut quoted = false;
@@ -63,7 +91,11 @@ pub fn check(path: &Arc<str>, text: &str, rule_names: &BTreeSet<String>) -> Vec<
             '[' | '{' if !quoted => {
                 depth += 1;
                 if depth == DEEPEST + 1 {
-                    add(at, format!("literals nested deeper than {DEEPEST} take the parser exponential time"), "move the constant into a JSON data file beside the policy");
+                    add(
+                        at,
+                        format!("literals nested deeper than {DEEPEST} take the parser exponential time"),
+                        "move the constant into a JSON data file beside the policy",
+                    );
                 }
             }
             ']' | '}' if !quoted => depth = depth.saturating_sub(1),

@@ -77,7 +77,8 @@ pub fn names(text: &str) -> Vec<String> {
 /// The rules that Conftest knows by name, each at its first head.
 pub fn find(path: &Arc<str>, text: &str) -> Vec<Rule> {
     let plain = without_comments(text);
-    let package = plain.lines().find_map(|line| line.trim().strip_prefix("package ")).unwrap_or_default().trim().to_owned();
+    let package =
+        plain.lines().find_map(|line| line.trim().strip_prefix("package ")).unwrap_or_default().trim().to_owned();
     let mut rules: Vec<Rule> = Vec::new();
     for (index, line) in plain.lines().enumerate() {
         let Some(name) = head(line) else { continue };

@@ -15,7 +15,10 @@ const V1: &str = "package main\nimport rego.v1\n\ndeny contains msg if {\n  some
 
 #[test]
 fn conftests_rule_kinds_judge() {
-    assert_eq!(judge(V1, json!({"resources": [{"name": "b", "public": true}, {"name": "a", "public": true}, {"name": "c"}]})), ["Deny data.main.deny a is public", "Deny data.main.deny b is public"]);
+    assert_eq!(
+        judge(V1, json!({"resources": [{"name": "b", "public": true}, {"name": "a", "public": true}, {"name": "c"}]})),
+        ["Deny data.main.deny a is public", "Deny data.main.deny b is public"]
+    );
     let v0 = "package main\n\nviolation_x[{\"msg\": msg, \"address\": \"t.a\"}] {\n  input.x\n  msg = \"old\"\n}\nwarn[msg] {\n  msg = \"careful\"\n}\n";
     assert_eq!(judge(v0, json!({"x": true})), ["Deny data.main.violation_x old", "Warn data.main.warn careful"]);
     let excused = format!("{V1}\nexception contains rules if {{\n  input.excused\n  rules := [\"\"]\n}}\n");
@@ -24,7 +27,8 @@ fn conftests_rule_kinds_judge() {
 
 #[test]
 fn findings_say_where_the_rule_stands() {
-    let evaluation = load(V1).unwrap().evaluate(&json!({"resources": [{"name": "b", "public": true}]}), &Limits::default());
+    let evaluation =
+        load(V1).unwrap().evaluate(&json!({"resources": [{"name": "b", "public": true}]}), &Limits::default());
     assert_eq!(evaluation.findings[0].policy.as_ref().unwrap().to_string(), "policy/a.rego:4");
 }
 
@@ -53,7 +57,10 @@ fn a_gate_that_breaks_is_no_pass() {
     assert_eq!(not_a_set[0].code, "WL405");
     let number = broken("package main\nimport rego.v1\ndeny contains 1 if input.a\n", json!({"a": true}));
     assert_eq!(number[0].code, "WL406");
-    let failing = broken("package main\nimport rego.v1\ndeny contains \"x\" if to_number(input.a) > 1\n", json!({"a": "no number"}));
+    let failing = broken(
+        "package main\nimport rego.v1\ndeny contains \"x\" if to_number(input.a) > 1\n",
+        json!({"a": "no number"}),
+    );
     assert_eq!(failing[0].code, "WL406");
     let slow = "package main\nimport rego.v1\ndeny contains \"x\" if {\n  count([1 | some a in numbers.range(1, 3000); some b in numbers.range(1, 3000); a == b]) == 0\n}\n";
     let evaluation = load(slow).unwrap().evaluate(&json!({}), &Limits { time: Duration::from_millis(50) });

@@ -39,7 +39,12 @@ pub(crate) struct NewEvent<'a> {
 }
 
 impl Store {
-    pub(crate) async fn event_in(&self, connection: &mut SqliteConnection, now: Micros, event: NewEvent<'_>) -> Result<()> {
+    pub(crate) async fn event_in(
+        &self,
+        connection: &mut SqliteConnection,
+        now: Micros,
+        event: NewEvent<'_>,
+    ) -> Result<()> {
         sqlx::query("INSERT INTO events (run, step, kind, data, actor, at) VALUES ($1, $2, $3, $4, $5, $6)")
             .bind(event.run)
             .bind(event.step)
@@ -61,7 +66,12 @@ impl Store {
         let mut tx = self.begin().await?;
         let now = self.now_in(&mut tx).await?;
         for (kind, data) in events {
-            self.event_in(&mut tx, now, NewEvent { run: Some(run.as_str()), step: Some(step.as_str()), kind, data: data.clone(), actor: None }).await?;
+            self.event_in(
+                &mut tx,
+                now,
+                NewEvent { run: Some(run.as_str()), step: Some(step.as_str()), kind, data: data.clone(), actor: None },
+            )
+            .await?;
         }
         tx.commit().await.map_err(|e| self.error(e))
     }
@@ -79,7 +89,15 @@ impl Store {
             .fetch_all(&self.reader)
             .await
             .map_err(|e| self.error(e))?;
-        let event = |(id, run, step, kind, data, actor, at): Row| Event { id, run, step, kind, data: serde_json::from_str(&data).unwrap_or_default(), actor, at };
+        let event = |(id, run, step, kind, data, actor, at): Row| Event {
+            id,
+            run,
+            step,
+            kind,
+            data: serde_json::from_str(&data).unwrap_or_default(),
+            actor,
+            at,
+        };
         Ok(rows.into_iter().map(event).collect())
     }
 
@@ -90,12 +108,13 @@ impl Store {
     pub async fn log_append(&self, run: &RunId, step: &StepId, attempt: u32, bytes: &[u8]) -> Result<i64> {
         let mut tx = self.begin().await?;
         let now = self.now_in(&mut tx).await?;
-        let start: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(start + LENGTH(bytes)), 0) FROM logs WHERE run = $1 AND step = $2")
-            .bind(run.as_str())
-            .bind(step.as_str())
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(|e| self.error(e))?;
+        let start: i64 =
+            sqlx::query_scalar("SELECT COALESCE(MAX(start + LENGTH(bytes)), 0) FROM logs WHERE run = $1 AND step = $2")
+                .bind(run.as_str())
+                .bind(step.as_str())
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(|e| self.error(e))?;
         sqlx::query("INSERT INTO logs (run, step, start, attempt, bytes, at) VALUES ($1, $2, $3, $4, $5, $6)")
             .bind(run.as_str())
             .bind(step.as_str())
@@ -126,7 +145,13 @@ impl Store {
                 .map_err(|e| self.error(e))?;
         let chunk = |(start, attempt, bytes, at): (i64, i64, Vec<u8>, i64)| {
             let skip = usize::try_from(from - start).unwrap_or(0);
-            LogChunk { step: step.clone(), attempt: attempt as u32, start: start + skip as i64, bytes: bytes[skip..].to_vec(), at }
+            LogChunk {
+                step: step.clone(),
+                attempt: attempt as u32,
+                start: start + skip as i64,
+                bytes: bytes[skip..].to_vec(),
+                at,
+            }
         };
         Ok(rows.into_iter().map(chunk).collect())
     }

@@ -57,7 +57,11 @@ impl Store {
     /// As [`Store::open`].
     pub async fn open_with(path: &Path, clock: Option<Arc<AtomicI64>>) -> Result<Self> {
         if let Some(directory) = path.parent() {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| StoreError::Disk { path: path.to_owned(), message: error.to_string() })?;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
+                .map_err(|error| StoreError::Disk { path: path.to_owned(), message: error.to_string() })?;
         }
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -67,7 +71,11 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(30));
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(|e| StoreError::of(path, e))?;
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await
+            .map_err(|e| StoreError::of(path, e))?;
         let reader = SqlitePoolOptions::new().max_connections(2).connect_lazy_with(options);
         let store = Self { path: path.to_owned(), reader, writer, clock };
         store.migrate().await?;
@@ -89,11 +97,19 @@ impl Store {
             return Err(StoreError::Newer { path: self.path.clone(), found: version, known: newest });
         }
         if version > 0 && application != APPLICATION {
-            return Err(StoreError::Corrupt { path: self.path.clone(), message: "it is a database of another program".into() });
+            return Err(StoreError::Corrupt {
+                path: self.path.clone(),
+                message: "it is a database of another program".into(),
+            });
         }
         for (number, text) in MIGRATIONS.iter().filter(|(number, _)| *number > version) {
             sqlx::raw_sql(*text).execute(&mut *tx).await.map_err(of)?;
-            sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {number}; PRAGMA application_id = {APPLICATION}"))).execute(&mut *tx).await.map_err(of)?;
+            sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+                "PRAGMA user_version = {number}; PRAGMA application_id = {APPLICATION}"
+            )))
+            .execute(&mut *tx)
+            .await
+            .map_err(of)?;
         }
         tx.commit().await.map_err(of)
     }
@@ -109,7 +125,10 @@ impl Store {
     async fn now_in(&self, connection: &mut SqliteConnection) -> Result<Micros> {
         match &self.clock {
             Some(clock) => Ok(clock.load(Ordering::SeqCst)),
-            None => sqlx::query_scalar("SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)").fetch_one(connection).await.map_err(|e| self.error(e)),
+            None => sqlx::query_scalar("SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)")
+                .fetch_one(connection)
+                .await
+                .map_err(|e| self.error(e)),
         }
     }
 
@@ -130,7 +149,11 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn kv_list(&self, scope: &str) -> Result<Vec<(String, String)>> {
-        sqlx::query_as("SELECT name, value FROM kv WHERE scope = $1 ORDER BY name").bind(scope).fetch_all(&self.reader).await.map_err(|e| self.error(e))
+        sqlx::query_as("SELECT name, value FROM kv WHERE scope = $1 ORDER BY name")
+            .bind(scope)
+            .fetch_all(&self.reader)
+            .await
+            .map_err(|e| self.error(e))
     }
 
     /// Sets a value.
@@ -138,7 +161,9 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn kv_set(&self, scope: &str, name: &str, value: &str) -> Result<()> {
-        let query = sqlx::query("INSERT INTO kv (scope, name, value) VALUES ($1, $2, $3) ON CONFLICT (scope, name) DO UPDATE SET value = excluded.value");
+        let query = sqlx::query(
+            "INSERT INTO kv (scope, name, value) VALUES ($1, $2, $3) ON CONFLICT (scope, name) DO UPDATE SET value = excluded.value",
+        );
         query.bind(scope).bind(name).bind(value).execute(&self.writer).await.map_err(|e| self.error(e))?;
         Ok(())
     }

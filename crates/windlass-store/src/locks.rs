@@ -29,7 +29,14 @@ pub struct LockRow {
 
 impl Store {
     /// Queues for a lock; `None` when it is ours.
-    pub(crate) async fn lock_in(&self, connection: &mut SqliteConnection, now: Micros, name: &str, run: &RunId, step: &StepId) -> Result<Option<Holder>> {
+    pub(crate) async fn lock_in(
+        &self,
+        connection: &mut SqliteConnection,
+        now: Micros,
+        name: &str,
+        run: &RunId,
+        step: &StepId,
+    ) -> Result<Option<Holder>> {
         sqlx::query("INSERT INTO locks (name, run, step, since, seen) VALUES ($1, $2, $3, $4, $4) ON CONFLICT (name, run, step) DO UPDATE SET seen = excluded.seen")
             .bind(name)
             .bind(run.as_str())
@@ -62,6 +69,15 @@ impl Store {
         .fetch_all(&self.reader)
         .await
         .map_err(|e| self.error(e))?;
-        Ok(rows.into_iter().map(|(name, run, step, since, held)| LockRow { name, run: RunId::new(run), step: StepId::new(step), since, held }).collect())
+        Ok(rows
+            .into_iter()
+            .map(|(name, run, step, since, held)| LockRow {
+                name,
+                run: RunId::new(run),
+                step: StepId::new(step),
+                since,
+                held,
+            })
+            .collect())
     }
 }

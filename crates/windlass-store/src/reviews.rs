@@ -69,7 +69,12 @@ impl Store {
                 .await
                 .map_err(|e| self.error(e))?;
             let data = serde_json::json!({ "verdict": review.verdict, "effect": review.effect_digest });
-            self.event_in(&mut tx, now, NewEvent { run: Some(review.run.as_str()), step: None, kind: "review.created", data, actor: None }).await?;
+            self.event_in(
+                &mut tx,
+                now,
+                NewEvent { run: Some(review.run.as_str()), step: None, kind: "review.created", data, actor: None },
+            )
+            .await?;
         }
         tx.commit().await.map_err(|e| self.error(e))
     }
@@ -77,10 +82,14 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn review_get(&self, run: &RunId) -> Result<Option<ReviewRow>> {
-        let row: Option<(String, String)> =
-            sqlx::query_as("SELECT state, document FROM reviews WHERE run = $1").bind(run.as_str()).fetch_optional(&self.reader).await.map_err(|e| self.error(e))?;
+        let row: Option<(String, String)> = sqlx::query_as("SELECT state, document FROM reviews WHERE run = $1")
+            .bind(run.as_str())
+            .fetch_optional(&self.reader)
+            .await
+            .map_err(|e| self.error(e))?;
         row.map(|(state, document)| {
-            let review = serde_json::from_str(&document).map_err(|e| StoreError::Decode { what: "review", message: e.to_string() })?;
+            let review = serde_json::from_str(&document)
+                .map_err(|e| StoreError::Decode { what: "review", message: e.to_string() })?;
             Ok(ReviewRow { review, state: ReviewState::parse(&state)? })
         })
         .transpose()
@@ -91,7 +100,10 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn review_latest(&self) -> Result<Option<RunId>> {
-        let id: Option<String> = sqlx::query_scalar("SELECT run FROM reviews ORDER BY run DESC LIMIT 1").fetch_optional(&self.reader).await.map_err(|e| self.error(e))?;
+        let id: Option<String> = sqlx::query_scalar("SELECT run FROM reviews ORDER BY run DESC LIMIT 1")
+            .fetch_optional(&self.reader)
+            .await
+            .map_err(|e| self.error(e))?;
         Ok(id.map(RunId::new))
     }
 
@@ -112,7 +124,18 @@ impl Store {
             .rows_affected();
         if done == 1 {
             let kind = format!("review.{}", to.as_str());
-            self.event_in(&mut tx, now, NewEvent { run: Some(run.as_str()), step: None, kind: &kind, data: serde_json::Value::Null, actor: None }).await?;
+            self.event_in(
+                &mut tx,
+                now,
+                NewEvent {
+                    run: Some(run.as_str()),
+                    step: None,
+                    kind: &kind,
+                    data: serde_json::Value::Null,
+                    actor: None,
+                },
+            )
+            .await?;
         }
         tx.commit().await.map_err(|e| self.error(e))?;
         Ok(done == 1)
@@ -126,10 +149,22 @@ impl Store {
         let text = encode("approval", record)?;
         let mut tx = self.begin().await?;
         let now = self.now_in(&mut tx).await?;
-        sqlx::query("INSERT INTO approvals (subject, record, at) VALUES ($1, $2, $3)").bind(subject.as_str()).bind(&text).bind(now).execute(&mut *tx).await.map_err(|e| self.error(e))?;
-        let data = serde_json::json!({ "effect": record.effect_digest, "commit": record.commit, "reason": record.reason });
+        sqlx::query("INSERT INTO approvals (subject, record, at) VALUES ($1, $2, $3)")
+            .bind(subject.as_str())
+            .bind(&text)
+            .bind(now)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| self.error(e))?;
+        let data =
+            serde_json::json!({ "effect": record.effect_digest, "commit": record.commit, "reason": record.reason });
         let actor = record.actor.to_string();
-        self.event_in(&mut tx, now, NewEvent { run: Some(subject.as_str()), step: None, kind: "approval.given", data, actor: Some(&actor) }).await?;
+        self.event_in(
+            &mut tx,
+            now,
+            NewEvent { run: Some(subject.as_str()), step: None, kind: "approval.given", data, actor: Some(&actor) },
+        )
+        .await?;
         tx.commit().await.map_err(|e| self.error(e))
     }
 
@@ -138,9 +173,16 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn approval_list(&self, subject: &RunId) -> Result<Vec<ApprovalRecord>> {
-        let rows: Vec<String> =
-            sqlx::query_scalar("SELECT record FROM approvals WHERE subject = $1 ORDER BY id").bind(subject.as_str()).fetch_all(&self.reader).await.map_err(|e| self.error(e))?;
-        rows.iter().map(|text| serde_json::from_str(text).map_err(|e| StoreError::Decode { what: "approval", message: e.to_string() })).collect()
+        let rows: Vec<String> = sqlx::query_scalar("SELECT record FROM approvals WHERE subject = $1 ORDER BY id")
+            .bind(subject.as_str())
+            .fetch_all(&self.reader)
+            .await
+            .map_err(|e| self.error(e))?;
+        rows.iter()
+            .map(|text| {
+                serde_json::from_str(text).map_err(|e| StoreError::Decode { what: "approval", message: e.to_string() })
+            })
+            .collect()
     }
 
     /// Marks a plan file as used; `false` when it was used before.
@@ -150,15 +192,17 @@ impl Store {
     pub async fn plan_mark_used(&self, sha256: &str, run: &RunId, step: &StepId) -> Result<bool> {
         let mut tx = self.begin().await?;
         let now = self.now_in(&mut tx).await?;
-        let done = sqlx::query("INSERT INTO used_plans (sha256, run, step, at) VALUES ($1, $2, $3, $4) ON CONFLICT (sha256) DO NOTHING")
-            .bind(sha256)
-            .bind(run.as_str())
-            .bind(step.as_str())
-            .bind(now)
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| self.error(e))?
-            .rows_affected();
+        let done = sqlx::query(
+            "INSERT INTO used_plans (sha256, run, step, at) VALUES ($1, $2, $3, $4) ON CONFLICT (sha256) DO NOTHING",
+        )
+        .bind(sha256)
+        .bind(run.as_str())
+        .bind(step.as_str())
+        .bind(now)
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| self.error(e))?
+        .rows_affected();
         tx.commit().await.map_err(|e| self.error(e))?;
         Ok(done == 1)
     }

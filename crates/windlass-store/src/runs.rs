@@ -49,15 +49,17 @@ impl Store {
         let text = encode("run plan", plan)?;
         let mut tx = self.begin().await?;
         let now = self.now_in(&mut tx).await?;
-        sqlx::query("INSERT INTO runs (id, kind, plan, state, actor, created_at) VALUES ($1, $2, $3, 'queued', $4, $5)")
-            .bind(id.as_str())
-            .bind(&plan.kind)
-            .bind(&text)
-            .bind(actor)
-            .bind(now)
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| self.error(e))?;
+        sqlx::query(
+            "INSERT INTO runs (id, kind, plan, state, actor, created_at) VALUES ($1, $2, $3, 'queued', $4, $5)",
+        )
+        .bind(id.as_str())
+        .bind(&plan.kind)
+        .bind(&text)
+        .bind(actor)
+        .bind(now)
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| self.error(e))?;
         for (position, step) in plan.steps.iter().enumerate() {
             sqlx::query("INSERT INTO steps (run, id, position, state) VALUES ($1, $2, $3, 'pending')")
                 .bind(id.as_str())
@@ -68,7 +70,12 @@ impl Store {
                 .map_err(|e| self.error(e))?;
         }
         let data = serde_json::json!({ "kind": plan.kind, "title": plan.title, "steps": plan.steps.len() });
-        self.event_in(&mut tx, now, NewEvent { run: Some(id.as_str()), step: None, kind: "run.created", data, actor: Some(actor) }).await?;
+        self.event_in(
+            &mut tx,
+            now,
+            NewEvent { run: Some(id.as_str()), step: None, kind: "run.created", data, actor: Some(actor) },
+        )
+        .await?;
         tx.commit().await.map_err(|e| self.error(e))?;
         Ok(id)
     }
@@ -76,7 +83,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`].
     pub async fn run_get(&self, id: &RunId) -> Result<RunRecord> {
-        let row = sqlx::query(sqlx::AssertSqlSafe(format!("{COLUMNS} WHERE id = $1"))).bind(id.as_str()).fetch_optional(&self.reader).await.map_err(|e| self.error(e))?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!("{COLUMNS} WHERE id = $1")))
+            .bind(id.as_str())
+            .fetch_optional(&self.reader)
+            .await
+            .map_err(|e| self.error(e))?;
         record(&row.ok_or_else(|| StoreError::NotFound { what: "run", id: id.to_string() })?)
     }
 
@@ -85,8 +96,16 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn run_list(&self, filter: &RunFilter, limit: u32) -> Result<Vec<RunRecord>> {
-        let text = format!("{COLUMNS} WHERE ($1 IS NULL OR kind = $1) AND ($2 = FALSE OR ended_at IS NULL) ORDER BY id DESC LIMIT $3");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(&filter.kind).bind(filter.active).bind(limit).fetch_all(&self.reader).await.map_err(|e| self.error(e))?;
+        let text = format!(
+            "{COLUMNS} WHERE ($1 IS NULL OR kind = $1) AND ($2 = FALSE OR ended_at IS NULL) ORDER BY id DESC LIMIT $3"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(&filter.kind)
+            .bind(filter.active)
+            .bind(limit)
+            .fetch_all(&self.reader)
+            .await
+            .map_err(|e| self.error(e))?;
         rows.iter().map(record).collect()
     }
 
@@ -103,7 +122,11 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn run_cancel_requested(&self, id: &RunId) -> Result<bool> {
-        sqlx::query_scalar("SELECT cancel_requested FROM runs WHERE id = $1").bind(id.as_str()).fetch_one(&self.reader).await.map_err(|e| self.error(e))
+        sqlx::query_scalar("SELECT cancel_requested FROM runs WHERE id = $1")
+            .bind(id.as_str())
+            .fetch_one(&self.reader)
+            .await
+            .map_err(|e| self.error(e))
     }
 
     /// Moves a run from one state to another; `false` when it is not in the first.
@@ -126,7 +149,12 @@ impl Store {
         if done == 1 {
             let kind = format!("run.{}", to.as_str());
             let data = serde_json::json!({ "reason": reason });
-            self.event_in(&mut tx, now, NewEvent { run: Some(id.as_str()), step: None, kind: &kind, data, actor: None }).await?;
+            self.event_in(
+                &mut tx,
+                now,
+                NewEvent { run: Some(id.as_str()), step: None, kind: &kind, data, actor: None },
+            )
+            .await?;
         }
         tx.commit().await.map_err(|e| self.error(e))?;
         Ok(done == 1)
@@ -148,7 +176,12 @@ impl Store {
             .rows_affected();
         if done == 1 {
             let data = serde_json::json!({ "reason": reason });
-            self.event_in(&mut tx, now, NewEvent { run: Some(id.as_str()), step: None, kind: "run.cancel_requested", data, actor: Some(actor) }).await?;
+            self.event_in(
+                &mut tx,
+                now,
+                NewEvent { run: Some(id.as_str()), step: None, kind: "run.cancel_requested", data, actor: Some(actor) },
+            )
+            .await?;
         }
         tx.commit().await.map_err(|e| self.error(e))?;
         Ok(done == 1)

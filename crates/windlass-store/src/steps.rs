@@ -36,21 +36,35 @@ pub enum ClaimResult {
     /// It was started, ended or cancelled meanwhile.
     Gone,
     /// A lock is held, or others wait for it longer.
-    Locked { name: String, by: Holder },
+    Locked {
+        name: String,
+        by: Holder,
+    },
 }
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StepOutcome {
     Succeeded(serde_json::Value),
-    Failed { code: String, reason: String },
+    Failed {
+        code: String,
+        reason: String,
+    },
     /// It will be started again when woken, or at a time.
-    Waiting { reason: String, until: Option<Micros> },
+    Waiting {
+        reason: String,
+        until: Option<Micros>,
+    },
     /// It will be tried again at a time.
-    Again { reason: String, at: Micros },
+    Again {
+        reason: String,
+        at: Micros,
+    },
     Cancelled,
     /// Nobody knows whether it happened.
-    Unknown { reason: String },
+    Unknown {
+        reason: String,
+    },
 }
 
 /// A running step whose lease ended or whose engine is gone.
@@ -89,13 +103,17 @@ fn record(row: &SqliteRow) -> Result<StepRecord> {
         not_before: row.get("not_before"),
         started_at: row.get("started_at"),
         ended_at: row.get("ended_at"),
-        output: output.map(|text| serde_json::from_str(&text)).transpose().map_err(|e| StoreError::Decode { what: "step output", message: e.to_string() })?,
+        output: output
+            .map(|text| serde_json::from_str(&text))
+            .transpose()
+            .map_err(|e| StoreError::Decode { what: "step output", message: e.to_string() })?,
         reason: row.get("reason"),
         code: row.get("code"),
     })
 }
 
-const COLUMNS: &str = "SELECT id, state, attempt, epoch, not_before, started_at, ended_at, output, reason, code FROM steps";
+const COLUMNS: &str =
+    "SELECT id, state, attempt, epoch, not_before, started_at, ended_at, output, reason, code FROM steps";
 
 impl Store {
     /// # Errors
@@ -115,7 +133,11 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn step_list(&self, run: &RunId) -> Result<Vec<StepRecord>> {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!("{COLUMNS} WHERE run = $1 ORDER BY position"))).bind(run.as_str()).fetch_all(&self.reader).await.map_err(|e| self.error(e))?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!("{COLUMNS} WHERE run = $1 ORDER BY position")))
+            .bind(run.as_str())
+            .fetch_all(&self.reader)
+            .await
+            .map_err(|e| self.error(e))?;
         rows.iter().map(record).collect()
     }
 
@@ -183,7 +205,12 @@ impl Store {
         .await
         .map_err(|e| self.error(e))?;
         let data = serde_json::json!({ "attempt": row.0 });
-        self.event_in(&mut tx, now, NewEvent { run: Some(run.as_str()), step: Some(step.id.as_str()), kind: "step.started", data, actor: None }).await?;
+        self.event_in(
+            &mut tx,
+            now,
+            NewEvent { run: Some(run.as_str()), step: Some(step.id.as_str()), kind: "step.started", data, actor: None },
+        )
+        .await?;
         tx.commit().await.map_err(|e| self.error(e))?;
         Ok(ClaimResult::Claimed(Claim { run: run.clone(), step: step.id.clone(), attempt: row.0 as u32, epoch: row.1 }))
     }
@@ -195,7 +222,12 @@ impl Store {
     pub async fn engine_heartbeat(&self, engine: &str, lease: Micros) -> Result<()> {
         let mut tx = self.begin().await?;
         let now = self.now_in(&mut tx).await?;
-        sqlx::query("UPDATE steps SET lease_until = $1 WHERE engine = $2 AND state = 'running'").bind(now + lease).bind(engine).execute(&mut *tx).await.map_err(|e| self.error(e))?;
+        sqlx::query("UPDATE steps SET lease_until = $1 WHERE engine = $2 AND state = 'running'")
+            .bind(now + lease)
+            .bind(engine)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| self.error(e))?;
         tx.commit().await.map_err(|e| self.error(e))
     }
 
@@ -208,7 +240,9 @@ impl Store {
         let now = self.now_in(&mut tx).await?;
         let (state, output, reason, code, not_before) = match outcome {
             StepOutcome::Succeeded(output) => (StepState::Succeeded, Some(output.to_string()), None, None, None),
-            StepOutcome::Failed { code, reason } => (StepState::Failed, None, Some(reason.as_str()), Some(code.as_str()), None),
+            StepOutcome::Failed { code, reason } => {
+                (StepState::Failed, None, Some(reason.as_str()), Some(code.as_str()), None)
+            }
             StepOutcome::Waiting { reason, until } => (StepState::Waiting, None, Some(reason.as_str()), None, *until),
             StepOutcome::Again { reason, at } => (StepState::Pending, None, Some(reason.as_str()), None, Some(*at)),
             StepOutcome::Cancelled => (StepState::Cancelled, None, Some("cancelled while it ran"), None, None),
@@ -239,14 +273,26 @@ impl Store {
             _ => format!("step.{}", state.as_str()),
         };
         let data = serde_json::json!({ "attempt": claim.attempt, "reason": reason, "code": code });
-        self.event_in(&mut tx, now, NewEvent { run: Some(claim.run.as_str()), step: Some(claim.step.as_str()), kind: &kind, data, actor: None }).await?;
+        self.event_in(
+            &mut tx,
+            now,
+            NewEvent { run: Some(claim.run.as_str()), step: Some(claim.step.as_str()), kind: &kind, data, actor: None },
+        )
+        .await?;
         tx.commit().await.map_err(|e| self.error(e))
     }
 
     /// Gives up the locks and forgets the processes of a step.
     async fn leave(&self, connection: &mut SqliteConnection, run: &RunId, step: &StepId) -> Result<()> {
-        for text in ["DELETE FROM locks WHERE run = $1 AND step = $2", "DELETE FROM processes WHERE run = $1 AND step = $2"] {
-            sqlx::query(text).bind(run.as_str()).bind(step.as_str()).execute(&mut *connection).await.map_err(|e| self.error(e))?;
+        for text in
+            ["DELETE FROM locks WHERE run = $1 AND step = $2", "DELETE FROM processes WHERE run = $1 AND step = $2"]
+        {
+            sqlx::query(text)
+                .bind(run.as_str())
+                .bind(step.as_str())
+                .execute(&mut *connection)
+                .await
+                .map_err(|e| self.error(e))?;
         }
         Ok(())
     }
@@ -273,7 +319,12 @@ impl Store {
                 self.leave(&mut tx, run, step).await?;
                 let kind = format!("step.{}", state.as_str());
                 let data = serde_json::json!({ "reason": reason });
-                self.event_in(&mut tx, now, NewEvent { run: Some(run.as_str()), step: Some(step.as_str()), kind: &kind, data, actor: None }).await?;
+                self.event_in(
+                    &mut tx,
+                    now,
+                    NewEvent { run: Some(run.as_str()), step: Some(step.as_str()), kind: &kind, data, actor: None },
+                )
+                .await?;
             }
         }
         tx.commit().await.map_err(|e| self.error(e))
@@ -286,8 +337,23 @@ impl Store {
     pub async fn step_wake(&self, run: &RunId) -> Result<()> {
         let mut tx = self.begin().await?;
         let now = self.now_in(&mut tx).await?;
-        sqlx::query("UPDATE steps SET state = 'pending', not_before = NULL WHERE run = $1 AND state = 'waiting'").bind(run.as_str()).execute(&mut *tx).await.map_err(|e| self.error(e))?;
-        self.event_in(&mut tx, now, NewEvent { run: Some(run.as_str()), step: None, kind: "run.woken", data: serde_json::Value::Null, actor: None }).await?;
+        sqlx::query("UPDATE steps SET state = 'pending', not_before = NULL WHERE run = $1 AND state = 'waiting'")
+            .bind(run.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| self.error(e))?;
+        self.event_in(
+            &mut tx,
+            now,
+            NewEvent {
+                run: Some(run.as_str()),
+                step: None,
+                kind: "run.woken",
+                data: serde_json::Value::Null,
+                actor: None,
+            },
+        )
+        .await?;
         tx.commit().await.map_err(|e| self.error(e))
     }
 
@@ -304,21 +370,36 @@ impl Store {
             Settlement::Repeat => ("pending", "repeat"),
         };
         let ended = (settlement != Settlement::Repeat).then_some(now);
-        let done = sqlx::query("UPDATE steps SET state = $1, reason = $2, ended_at = $3 WHERE run = $4 AND id = $5 AND state = 'unknown'")
-            .bind(state)
-            .bind(format!("settled as {word} by {actor}"))
-            .bind(ended)
-            .bind(run.as_str())
-            .bind(step.as_str())
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| self.error(e))?
-            .rows_affected();
+        let done = sqlx::query(
+            "UPDATE steps SET state = $1, reason = $2, ended_at = $3 WHERE run = $4 AND id = $5 AND state = 'unknown'",
+        )
+        .bind(state)
+        .bind(format!("settled as {word} by {actor}"))
+        .bind(ended)
+        .bind(run.as_str())
+        .bind(step.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| self.error(e))?
+        .rows_affected();
         if done == 0 {
-            return Err(StoreError::Conflict(format!("step {step} of run {run} is not unknown: there is nothing to settle")));
+            return Err(StoreError::Conflict(format!(
+                "step {step} of run {run} is not unknown: there is nothing to settle"
+            )));
         }
         let data = serde_json::json!({ "as": word });
-        self.event_in(&mut tx, now, NewEvent { run: Some(run.as_str()), step: Some(step.as_str()), kind: "step.settled", data, actor: Some(actor) }).await?;
+        self.event_in(
+            &mut tx,
+            now,
+            NewEvent {
+                run: Some(run.as_str()),
+                step: Some(step.as_str()),
+                kind: "step.settled",
+                data,
+                actor: Some(actor),
+            },
+        )
+        .await?;
         tx.commit().await.map_err(|e| self.error(e))
     }
 
@@ -371,7 +452,18 @@ impl Store {
             .map_err(|e| self.error(e))?;
         if epoch.is_some() {
             let data = serde_json::json!({ "attempt": lost.attempt });
-            self.event_in(&mut tx, now, NewEvent { run: Some(lost.run.as_str()), step: Some(lost.step.as_str()), kind: "step.lost", data, actor: None }).await?;
+            self.event_in(
+                &mut tx,
+                now,
+                NewEvent {
+                    run: Some(lost.run.as_str()),
+                    step: Some(lost.step.as_str()),
+                    kind: "step.lost",
+                    data,
+                    actor: None,
+                },
+            )
+            .await?;
         }
         tx.commit().await.map_err(|e| self.error(e))?;
         Ok(epoch.map(|epoch| Claim { epoch, ..lost.clone() }))
@@ -401,12 +493,13 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn process_list(&self, run: &RunId, step: &StepId) -> Result<Vec<ProcessRow>> {
-        let rows: Vec<(i64, i64, String, String)> = sqlx::query_as("SELECT pid, ticks, host, boot FROM processes WHERE run = $1 AND step = $2")
-            .bind(run.as_str())
-            .bind(step.as_str())
-            .fetch_all(&self.reader)
-            .await
-            .map_err(|e| self.error(e))?;
+        let rows: Vec<(i64, i64, String, String)> =
+            sqlx::query_as("SELECT pid, ticks, host, boot FROM processes WHERE run = $1 AND step = $2")
+                .bind(run.as_str())
+                .bind(step.as_str())
+                .fetch_all(&self.reader)
+                .await
+                .map_err(|e| self.error(e))?;
         Ok(rows.into_iter().map(|(pid, ticks, host, boot)| ProcessRow { pid, ticks, host, boot }).collect())
     }
 }

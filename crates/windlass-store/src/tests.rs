@@ -76,7 +76,9 @@ async fn locks_are_queues_that_forget_the_dead() {
     assert!(matches!(store.step_claim("e", &runs[2], &s, 10).await.unwrap(), ClaimResult::Locked { .. }));
     store.step_finish(&first, &StepOutcome::Succeeded(1.into())).await.unwrap();
     // The second came first.
-    assert!(matches!(store.step_claim("e", &runs[2], &s, 10).await.unwrap(), ClaimResult::Locked { by, .. } if by.run == runs[1]));
+    assert!(
+        matches!(store.step_claim("e", &runs[2], &s, 10).await.unwrap(), ClaimResult::Locked { by, .. } if by.run == runs[1])
+    );
     // It does not ask any more.
     clock.fetch_add(20_000_000, Ordering::SeqCst);
     claimed(store.step_claim("e", &runs[2], &s, 10).await.unwrap());
@@ -91,7 +93,15 @@ async fn logs_have_offsets_without_gaps() {
     let id = StepId::new("a");
     assert_eq!(store.log_append(&run, &id, 1, b"hello ").await.unwrap(), 0);
     assert_eq!(store.log_append(&run, &id, 1, b"world").await.unwrap(), 6);
-    let read = async |from| store.log_read(&run, &id, from, 10).await.unwrap().into_iter().map(|c| (c.start, String::from_utf8(c.bytes).unwrap())).collect::<Vec<_>>();
+    let read = async |from| {
+        store
+            .log_read(&run, &id, from, 10)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|c| (c.start, String::from_utf8(c.bytes).unwrap()))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(read(0).await, [(0, "hello ".to_owned()), (6, "world".to_owned())]);
     assert_eq!(read(8).await, [(8, "rld".to_owned())]);
     assert_eq!(read(11).await, []);
@@ -148,7 +158,10 @@ async fn a_full_disk_is_told_and_loses_nothing_that_was_acknowledged() {
     let store = &fixture.store;
     let run = store.run_create(&plan(vec![step("a", &[])]), "me").await.unwrap();
     let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.writer).await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {}", pages + 2))).execute(&store.writer).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {}", pages + 2)))
+        .execute(&store.writer)
+        .await
+        .unwrap();
     let mut acknowledged = 0i64;
     let error = loop {
         match store.log_append(&run, &"a".into(), 1, &[b'x'; 4096]).await {

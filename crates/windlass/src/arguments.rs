@@ -7,7 +7,12 @@ use std::path::PathBuf;
 /// Reviews and applies the Terraform/OpenTofu stacks of a git repository: finds them, orders them, says what a change
 /// affects and would do, asks for approval where it matters, and applies exactly what was reviewed.
 #[derive(Debug, Parser)]
-#[command(name = "windlass", version, propagate_version = true, max_term_width = 100, after_help = "\
+#[command(
+    name = "windlass",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "\
 Examples:
   windlass stacks                     what is here
   windlass graph                      how it depends on each other
@@ -16,7 +21,8 @@ Examples:
   windlass approve && windlass apply  carry it out in order
 
 Exit codes: 0 done, 1 a negative answer (denied, failed, differences found), 2 usage or definition error,
-3 something outside was unavailable, 70 a bug.")]
+3 something outside was unavailable, 70 a bug."
+)]
 pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
@@ -102,7 +108,9 @@ Examples:
         show: Option<String>,
     },
     /// Approve a review, or the changed effect that an apply waits with.
-    #[command(after_help = "Examples:\n  windlass approve                    the last review\n  windlass approve 01k9… --reason 'checked with the team'")]
+    #[command(
+        after_help = "Examples:\n  windlass approve                    the last review\n  windlass approve 01k9… --reason 'checked with the team'"
+    )]
     Approve {
         /// A review or a waiting apply; the last one when left out.
         id: Option<String>,
@@ -157,7 +165,9 @@ Examples:
     /// Say what of the outside world is here and fit: git, terraform, the database.
     Doctor,
     /// Print a completion script.
-    #[command(after_help = "Example:\n  windlass completions bash > ~/.local/share/bash-completion/completions/windlass")]
+    #[command(
+        after_help = "Example:\n  windlass completions bash > ~/.local/share/bash-completion/completions/windlass"
+    )]
     Completions { shell: clap_complete::Shell },
 }
 

@@ -36,7 +36,9 @@ fn main() -> ExitCode {
     };
     std::panic::set_hook(Box::new(|panic| {
         // The one place a bug in Windlass may speak for itself.
-        eprintln!("error[WL999]: internal error: {panic}\n  help: this is a bug in Windlass; please report it with the command you ran");
+        eprintln!(
+            "error[WL999]: internal error: {panic}\n  help: this is a bug in Windlass; please report it with the command you ran"
+        );
     }));
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&cx, arguments.command)));
     match result {
@@ -67,7 +69,9 @@ fn run(cx: &Context, command: Command) -> Answer {
 
 fn fail(cx: &Context, error: &AppError) {
     if cx.json {
-        print_json(&serde_json::json!({ "error": { "kind": format!("{:?}", error.kind).to_lowercase(), "diagnostics": error.diagnostics } }));
+        print_json(
+            &serde_json::json!({ "error": { "kind": format!("{:?}", error.kind).to_lowercase(), "diagnostics": error.diagnostics } }),
+        );
     }
     eprint!("{}", views::diagnostic::render_all(cx.err, &error.diagnostics));
 }

@@ -75,7 +75,9 @@ pub fn clean(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\t' => c,
-            c if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c) => '\u{fffd}',
+            c if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c) => {
+                '\u{fffd}'
+            }
             c => c,
         })
         .collect()
@@ -114,7 +116,11 @@ mod tests {
 
     #[test]
     fn tables_align_and_leave_no_trailing_space() {
-        let text = table(Terminal::plain(), &["stack", "why"], vec![vec!["aws/network".into(), "x".into()], vec!["b".into(), "".into()]]);
+        let text = table(
+            Terminal::plain(),
+            &["stack", "why"],
+            vec![vec!["aws/network".into(), "x".into()], vec!["b".into(), "".into()]],
+        );
         assert_eq!(text, "STACK        WHY\naws/network  x\nb\n");
     }
 }

@@ -63,7 +63,10 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
     if !denied.is_empty() {
         let diagnostics = denied
             .iter()
-            .map(|f| Diagnostic::error("WL602", format!("policy denies {}: {}", work.instance.id, f.message)).help("mend it, commit, and run `windlass review` again"))
+            .map(|f| {
+                Diagnostic::error("WL602", format!("policy denies {}: {}", work.instance.id, f.message))
+                    .help("mend it, commit, and run `windlass review` again")
+            })
             .collect();
         return Err(AppError::many(ErrorKind::Refused, diagnostics));
     }
@@ -72,7 +75,12 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
         Ok(()) => Vec::new(),
         // Nothing left to do, or a part of what was approved after an attempt that ended early: less than what was allowed.
         Err(_) if effect.is_empty() => Vec::new(),
-        Err(_) if (compare == Compare::Remainder || was_attempted(service, &run, &work.instance.id).await?) && remaining_of(&reviewed, &effect).is_ok() => Vec::new(),
+        Err(_)
+            if (compare == Compare::Remainder || was_attempted(service, &run, &work.instance.id).await?)
+                && remaining_of(&reviewed, &effect).is_ok() =>
+        {
+            Vec::new()
+        }
         Err(differences) => differences.into_iter().map(|d| d.to_string()).collect(),
     };
     let effect_digest = effect.digest();
@@ -90,8 +98,16 @@ fn checked_out(service: &Service, run: &ApplyInput) -> AppResult<()> {
 }
 
 /// An earlier apply of the same review got as far as applying this instance.
-async fn was_attempted(service: &Service, run: &ApplyInput, instance: &windlass_model::id::InstanceId) -> AppResult<bool> {
-    for earlier in service.store.run_list(&windlass_store::RunFilter { kind: Some("apply".into()), ..Default::default() }, 1000).await? {
+async fn was_attempted(
+    service: &Service,
+    run: &ApplyInput,
+    instance: &windlass_model::id::InstanceId,
+) -> AppResult<bool> {
+    for earlier in service
+        .store
+        .run_list(&windlass_store::RunFilter { kind: Some("apply".into()), ..Default::default() }, 1000)
+        .await?
+    {
         let same = ApplyInput::deserialize(&earlier.plan.input).is_ok_and(|other| other.review == run.review);
         if same && service.store.step_get(&earlier.id, &apply_step(instance)).await.is_ok_and(|step| step.attempt > 0) {
             return Ok(true);
@@ -124,13 +140,21 @@ impl Gate {
         if missing.is_empty() {
             return Ok(StepResult::Succeeded(serde_json::json!({ "approval": "of the changed effect" })));
         }
-        let reason = format!("{} is not what was reviewed ({}); {}", work.work.instance.id, prepared.differences.join("; "), missing.join("; "));
+        let reason = format!(
+            "{} is not what was reviewed ({}); {}",
+            work.work.instance.id,
+            prepared.differences.join("; "),
+            missing.join("; ")
+        );
         Ok(StepResult::Wait { reason, until: None })
     }
 }
 
 fn prepared(cx: &StepContext, work: &ApplyWork) -> AppResult<Prepared> {
-    let value = cx.upstream.get(&plan_step(&work.work.instance.id)).ok_or_else(|| crate::error::internal("an apply without its plan"))?;
+    let value = cx
+        .upstream
+        .get(&plan_step(&work.work.instance.id))
+        .ok_or_else(|| crate::error::internal("an apply without its plan"))?;
     input(value)
 }
 
@@ -149,9 +173,14 @@ impl Executor for Apply {
     /// Asks the world: what would a plan still do?
     async fn probe(&self, cx: &StepContext) -> Probe {
         match prepare(&self.0, cx, Compare::Remainder).await {
-            Ok(Some(left)) if left.effect.is_empty() => Probe::Done(serde_json::json!({ "applied": true, "found": "already in place" })),
+            Ok(Some(left)) if left.effect.is_empty() => {
+                Probe::Done(serde_json::json!({ "applied": true, "found": "already in place" }))
+            }
             Ok(Some(left)) if left.differences.is_empty() => Probe::Repeat,
-            Ok(Some(left)) => Probe::Unsettled(format!("what is left is not part of what was approved: {}", left.differences.join("; "))),
+            Ok(Some(left)) => Probe::Unsettled(format!(
+                "what is left is not part of what was approved: {}",
+                left.differences.join("; ")
+            )),
             Ok(None) => Probe::Unsettled("cancelled while asking terraform what is left to do".into()),
             Err(error) => Probe::Unsettled(format!("could not ask terraform what is left to do: {error}")),
         }
@@ -169,8 +198,16 @@ impl Apply {
                 None => return Ok(StepResult::Cancelled),
                 Some(left) if left.differences.is_empty() => left,
                 Some(left) => {
-                    let summary = format!("what is left of {} is not part of what was approved: {}", work.work.instance.id, left.differences.join("; "));
-                    return Err(AppError::new(ErrorKind::Refused, Diagnostic::error("WL603", summary).help("run `windlass review` again to see it, and approve that")));
+                    let summary = format!(
+                        "what is left of {} is not part of what was approved: {}",
+                        work.work.instance.id,
+                        left.differences.join("; ")
+                    );
+                    return Err(AppError::new(
+                        ErrorKind::Refused,
+                        Diagnostic::error("WL603", summary)
+                            .help("run `windlass review` again to see it, and approve that"),
+                    ));
                 }
             }
         } else {
@@ -182,13 +219,19 @@ impl Apply {
         windlass_drivers::terraform::plan_file::verify(&prepared.plan, &prepared.sha256).map_err(|error| {
             AppError::new(
                 ErrorKind::Refused,
-                Diagnostic::error("WL604", format!("the plan file of {} is not the one that was compared: {error}", work.work.instance.id))
-                    .help("nothing was applied; run `windlass apply` again, which plans anew"),
+                Diagnostic::error(
+                    "WL604",
+                    format!("the plan file of {} is not the one that was compared: {error}", work.work.instance.id),
+                )
+                .help("nothing was applied; run `windlass apply` again, which plans anew"),
             )
         })?;
         if !service.store.plan_mark_used(&prepared.sha256, &cx.run, &cx.step).await? {
             let summary = format!("the plan of {} was applied before; a plan is used once", work.work.instance.id);
-            return Err(AppError::new(ErrorKind::Conflict, Diagnostic::error("WL605", summary).help("run `windlass apply` again, which plans anew")));
+            return Err(AppError::new(
+                ErrorKind::Conflict,
+                Diagnostic::error("WL605", summary).help("run `windlass apply` again, which plans anew"),
+            ));
         }
         super::terraform::apply(service, cx, &work.work, &prepared.plan).await
     }
@@ -212,7 +255,8 @@ impl Finish {
         let run: ApplyInput = input(&cx.run_input)?;
         let record = self.0.store.run_get(&cx.run).await?;
         let applies: Vec<_> = record.plan.steps.iter().filter(|s| s.work.driver == driver::APPLY).collect();
-        let done = applies.iter().all(|s| cx.upstream_states.get(&s.id) == Some(&windlass_model::run::StepState::Succeeded));
+        let done =
+            applies.iter().all(|s| cx.upstream_states.get(&s.id) == Some(&windlass_model::run::StepState::Succeeded));
         let state = if done { windlass_store::ReviewState::Applied } else { windlass_store::ReviewState::Open };
         self.0.store.review_set_state(&run.review, windlass_store::ReviewState::Applying, state).await?;
         remove_files(&self.0, &cx.run);

@@ -34,7 +34,13 @@ pub enum Planned {
 }
 
 /// Plans, reads the effect, judges it. `None` when it was cancelled.
-pub async fn plan_instance(service: &Service, cx: &StepContext, work: &StackWork, kind: &PlanKind, policies: &Policies) -> AppResult<Option<Planned>> {
+pub async fn plan_instance(
+    service: &Service,
+    cx: &StepContext,
+    work: &StackWork,
+    kind: &PlanKind,
+    policies: &Policies,
+) -> AppResult<Option<Planned>> {
     let mut stack = stack_directory(service, cx, work)?;
     let files = service.directory.run(&cx.run);
     let file = files.join("plans").join(format!("{}.{}.tfplan", work.instance.id.file_name(), cx.attempt));
@@ -53,8 +59,12 @@ pub async fn plan_instance(service: &Service, cx: &StepContext, work: &StackWork
         PlanResult::Done(plan) => *plan,
     };
     let Plan { file, sha256, json, .. } = plan;
-    let effect = Effect::from_plan_json(work.instance.id.clone(), &json, &service.key)
-        .map_err(|error| AppError::new(ErrorKind::Internal, Diagnostic::error("WL515", format!("the plan of {} cannot be read: {error}", work.instance.id))))?;
+    let effect = Effect::from_plan_json(work.instance.id.clone(), &json, &service.key).map_err(|error| {
+        AppError::new(
+            ErrorKind::Internal,
+            Diagnostic::error("WL515", format!("the plan of {} cannot be read: {error}", work.instance.id)),
+        )
+    })?;
     let outputs = planned_outputs(&json);
     let changed_outputs = outputs.iter().filter(|(_, output)| output.changed).map(|(name, _)| name.clone()).collect();
     service.outputs_put(&cx.run, &work.instance.id, outputs);
@@ -81,7 +91,13 @@ fn locate(service: &Service, work: &StackWork, findings: &mut [Finding]) -> AppR
 }
 
 /// A scratch copy in which the remote states of `reads` are locals; `stack` is pointed at it.
-async fn prepare_preview(service: &Service, cx: &StepContext, work: &StackWork, reads: &[Read], stack: &mut StackDirectory) -> AppResult<()> {
+async fn prepare_preview(
+    service: &Service,
+    cx: &StepContext,
+    work: &StackWork,
+    reads: &[Read],
+    stack: &mut StackDirectory,
+) -> AppResult<()> {
     let mut by_module: BTreeMap<Arc<str>, BTreeMap<String, PlannedOutputs>> = BTreeMap::new();
     for read in reads {
         let outputs = upstream_outputs(service, cx, &read.from).await?;
@@ -102,9 +118,13 @@ async fn prepare_preview(service: &Service, cx: &StepContext, work: &StackWork, 
             }
         }
         let prefix = if module.is_empty() { String::new() } else { format!("{module}/") };
-        for (name, content) in windlass_lang::preview::rewrite(&files, replaced)
-            .map_err(|error| AppError::new(ErrorKind::Definition, Diagnostic::error("WL516", error.to_string()).help("apply the upstream stack first; this one is then planned for real")))?
-        {
+        for (name, content) in windlass_lang::preview::rewrite(&files, replaced).map_err(|error| {
+            AppError::new(
+                ErrorKind::Definition,
+                Diagnostic::error("WL516", error.to_string())
+                    .help("apply the upstream stack first; this one is then planned for real"),
+            )
+        })? {
             rewritten.insert(format!("{prefix}{name}"), content);
         }
         if !directories.iter().any(|d| **d == **module) {
@@ -112,7 +132,8 @@ async fn prepare_preview(service: &Service, cx: &StepContext, work: &StackWork, 
         }
     }
     let scratch = scratch(service, cx, work);
-    stack.directory = preview::prepare(root, &scratch, &directories, &rewritten).map_err(|error| io(&scratch, &error))?;
+    stack.directory =
+        preview::prepare(root, &scratch, &directories, &rewritten).map_err(|error| io(&scratch, &error))?;
     stack.root = scratch.clone();
     stack.modules = work.directories.iter().map(|directory| scratch.join(&**directory)).collect();
     stack.data = service.directory.run(&cx.run).join("data").join(work.instance.id.file_name());
@@ -134,7 +155,11 @@ fn in_the_repository(diagnostic: &mut Diagnostic, service: &Service, cx: &StepCo
 }
 
 /// What an upstream of the same run will output. When this process did not plan it itself, its plan file is rendered again.
-async fn upstream_outputs(service: &Service, cx: &StepContext, upstream: &InstanceId) -> AppResult<Arc<PlannedOutputs>> {
+async fn upstream_outputs(
+    service: &Service,
+    cx: &StepContext,
+    upstream: &InstanceId,
+) -> AppResult<Arc<PlannedOutputs>> {
     if let Some(outputs) = service.outputs_get(&cx.run, upstream) {
         return Ok(outputs);
     }
@@ -151,15 +176,28 @@ async fn upstream_outputs(service: &Service, cx: &StepContext, upstream: &Instan
         })
         .collect();
     let Some((_, file)) = attempts.into_iter().next_back() else {
-        let diagnostic = Diagnostic::error("WL517", format!("the plan of {upstream} is gone, and this one needs what it outputs")).help("run `windlass review` again");
+        let diagnostic =
+            Diagnostic::error("WL517", format!("the plan of {upstream} is gone, and this one needs what it outputs"))
+                .help("run `windlass review` again");
         return Err(AppError::new(ErrorKind::Conflict, diagnostic));
     };
     let record = service.store.run_get(&cx.run).await?;
     let step = windlass_model::stack_plan::plan_step(upstream);
-    let spec = record.plan.steps.iter().find(|s| s.id == step).ok_or_else(|| crate::error::internal("an upstream without its step"))?;
+    let spec = record
+        .plan
+        .steps
+        .iter()
+        .find(|s| s.id == step)
+        .ok_or_else(|| crate::error::internal("an upstream without its step"))?;
     let stack = stack_directory(service, cx, &super::input(&spec.work.input)?)?;
     let json = stack.show(&file, &cx.cancel, &mut Recorder::new(cx)).await.map_err(|e| driver_error(&e))?;
-    let json = json.ok_or_else(|| AppError::new(ErrorKind::Unavailable, Diagnostic::error("WL517", format!("the plan of {upstream} cannot be rendered again")).help("run `windlass review` again")))?;
+    let json = json.ok_or_else(|| {
+        AppError::new(
+            ErrorKind::Unavailable,
+            Diagnostic::error("WL517", format!("the plan of {upstream} cannot be rendered again"))
+                .help("run `windlass review` again"),
+        )
+    })?;
     let outputs = planned_outputs(&json);
     service.outputs_put(&cx.run, upstream, outputs);
     service.outputs_get(&cx.run, upstream).ok_or_else(|| crate::error::internal("outputs were not kept"))

@@ -67,18 +67,28 @@ impl Plan {
         let upstream = match upstream_results(cx, &work)? {
             Ok(upstream) => upstream,
             Err(because) => {
-                return Ok(Some(PlanOutput { outcome: Outcome::Skipped { because }, findings: Vec::new(), changed_outputs: Vec::new() }));
+                return Ok(Some(PlanOutput {
+                    outcome: Outcome::Skipped { because },
+                    findings: Vec::new(),
+                    changed_outputs: Vec::new(),
+                }));
             }
         };
         // Data sources whose upstream will output something else than its state says now.
         let stale: Vec<_> = work
             .reads
             .iter()
-            .filter(|read| upstream.get(&read.from).is_some_and(|u| u.changed_outputs.iter().any(|name| read.consumes(name))))
+            .filter(|read| {
+                upstream.get(&read.from).is_some_and(|u| u.changed_outputs.iter().any(|name| read.consumes(name)))
+            })
             .cloned()
             .collect();
         if work.kind == AffectedKind::Dependant && stale.is_empty() {
-            return Ok(Some(PlanOutput { outcome: Outcome::Unaffected, findings: Vec::new(), changed_outputs: Vec::new() }));
+            return Ok(Some(PlanOutput {
+                outcome: Outcome::Unaffected,
+                findings: Vec::new(),
+                changed_outputs: Vec::new(),
+            }));
         }
         let deciding = service.deciding(run.deciding.as_deref()).await?;
         let kind = if stale.is_empty() { PlanKind::Real } else { PlanKind::Preview(stale) };
@@ -89,9 +99,11 @@ impl Plan {
         because.dedup();
         Ok(match plan_instance(service, cx, &work, &kind, &deciding.policies).await? {
             None => None,
-            Some(Planned::Failed { stage, diagnostics }) => {
-                Some(PlanOutput { outcome: Outcome::Failed { stage, diagnostics }, findings: Vec::new(), changed_outputs: Vec::new() })
-            }
+            Some(Planned::Failed { stage, diagnostics }) => Some(PlanOutput {
+                outcome: Outcome::Failed { stage, diagnostics },
+                findings: Vec::new(),
+                changed_outputs: Vec::new(),
+            }),
             Some(Planned::Done { effect, findings, changed_outputs, .. }) => {
                 let outcome =
                     if because.is_empty() { Outcome::Planned { effect } } else { Outcome::Preview { effect, because } };
@@ -102,11 +114,16 @@ impl Plan {
 }
 
 /// Results of the upstreams in this run; or the upstream without which this instance cannot be planned.
-fn upstream_results(cx: &StepContext, work: &StackWork) -> AppResult<Result<BTreeMap<InstanceId, PlanOutput>, InstanceId>> {
+fn upstream_results(
+    cx: &StepContext,
+    work: &StackWork,
+) -> AppResult<Result<BTreeMap<InstanceId, PlanOutput>, InstanceId>> {
     let mut results = BTreeMap::new();
     for upstream in &work.after {
         let step = plan_step(upstream);
-        let Some(value) = cx.upstream.get(&step).filter(|_| cx.upstream_states.get(&step) == Some(&StepState::Succeeded)) else {
+        let Some(value) =
+            cx.upstream.get(&step).filter(|_| cx.upstream_states.get(&step) == Some(&StepState::Succeeded))
+        else {
             return Ok(Err(upstream.clone()));
         };
         let output: PlanOutput = input(value)?;
@@ -155,11 +172,19 @@ impl Assemble {
             let output = match cx.upstream.get(&step.id) {
                 Some(value) => input(value)?,
                 None => {
-                    let reason = service.store.step_get(&cx.run, &step.id).await?.reason.unwrap_or_else(|| "it did not end".into());
+                    let reason = service
+                        .store
+                        .step_get(&cx.run, &step.id)
+                        .await?
+                        .reason
+                        .unwrap_or_else(|| "it did not end".into());
                     PlanOutput {
                         outcome: Outcome::Failed {
                             stage: windlass_model::review::Stage::Plan,
-                            diagnostics: vec![windlass_model::diagnostic::Diagnostic::error("WL601", format!("the plan of {} failed: {reason}", work.instance.id))],
+                            diagnostics: vec![windlass_model::diagnostic::Diagnostic::error(
+                                "WL601",
+                                format!("the plan of {} failed: {reason}", work.instance.id),
+                            )],
                         },
                         findings: Vec::new(),
                         changed_outputs: Vec::new(),
@@ -167,15 +192,20 @@ impl Assemble {
                 }
             };
             let mut findings = output.findings;
-            findings.extend(unformatted.iter().filter(|file| work.directories.iter().any(|directory| lies_in(file, directory))).map(|file| Finding {
-                level: Level::Warn,
-                source: "terraform fmt".into(),
-                rule: None,
-                message: format!("{file} is not formatted: run `terraform fmt {file}`"),
-                address: None,
-                code: Some(Span::file(file.as_str())),
-                policy: None,
-            }));
+            findings.extend(
+                unformatted
+                    .iter()
+                    .filter(|file| work.directories.iter().any(|directory| lies_in(file, directory)))
+                    .map(|file| Finding {
+                        level: Level::Warn,
+                        source: "terraform fmt".into(),
+                        rule: None,
+                        message: format!("{file} is not formatted: run `terraform fmt {file}`"),
+                        address: None,
+                        code: Some(Span::file(file.as_str())),
+                        policy: None,
+                    }),
+            );
             stacks.push(StackReview {
                 environments: crate::project::environments_of(&deciding.definitions, &work.instance.id),
                 instance: work.instance.id,
@@ -189,7 +219,10 @@ impl Assemble {
         }
         let protected = !deciding.definitions.environments.is_empty();
         let mut review = crate::review::assemble(&cx.run, run, stacks, deciding.policies.digest.clone(), false);
-        if protected && review.verdict == windlass_model::review::Verdict::Ready && !crate::review::rules(&review, &deciding.definitions).is_empty() {
+        if protected
+            && review.verdict == windlass_model::review::Verdict::Ready
+            && !crate::review::rules(&review, &deciding.definitions).is_empty()
+        {
             review.verdict = windlass_model::review::Verdict::NeedsApproval;
         }
         service.store.review_put(&review).await?;

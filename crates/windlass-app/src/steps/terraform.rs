@@ -38,13 +38,18 @@ impl Sink for Recorder<'_> {
 
     async fn event(&mut self, event: &Event) {
         let (kind, data) = match event {
-            Event::ApplyStart { address, action, id_key, id_value } => {
-                ("resource.apply_started", serde_json::json!({ "address": address, "action": action, "id_key": id_key, "id_value": id_value }))
-            }
-            Event::ApplyComplete { address, action, id_key, id_value, seconds } => {
-                ("resource.applied", serde_json::json!({ "address": address, "action": action, "id_key": id_key, "id_value": id_value, "seconds": seconds }))
-            }
-            Event::ApplyErrored { address, action, seconds } => ("resource.apply_failed", serde_json::json!({ "address": address, "action": action, "seconds": seconds })),
+            Event::ApplyStart { address, action, id_key, id_value } => (
+                "resource.apply_started",
+                serde_json::json!({ "address": address, "action": action, "id_key": id_key, "id_value": id_value }),
+            ),
+            Event::ApplyComplete { address, action, id_key, id_value, seconds } => (
+                "resource.applied",
+                serde_json::json!({ "address": address, "action": action, "id_key": id_key, "id_value": id_value, "seconds": seconds }),
+            ),
+            Event::ApplyErrored { address, action, seconds } => (
+                "resource.apply_failed",
+                serde_json::json!({ "address": address, "action": action, "seconds": seconds }),
+            ),
             _ => return,
         };
         self.cx.flush().await;
@@ -57,7 +62,10 @@ impl Sink for Recorder<'_> {
 /// The commands of one instance, in its own directory of the work tree.
 pub fn stack_directory(service: &Service, cx: &StepContext, work: &StackWork) -> AppResult<StackDirectory> {
     let root = service.checkout.root.clone();
-    let tool = service.tools.select(work.tool, &work.required_version).map_err(|error| AppError::new(ErrorKind::Unavailable, error.diagnostic()))?;
+    let tool = service
+        .tools
+        .select(work.tool, &work.required_version)
+        .map_err(|error| AppError::new(ErrorKind::Unavailable, error.diagnostic()))?;
     let instance = &work.instance;
     Ok(StackDirectory {
         directory: root.join(directory_of(work)),
@@ -83,12 +91,19 @@ pub fn directory_of(work: &StackWork) -> String {
 
 /// A driver's failure, which is not terraform's own.
 pub fn driver_error(error: &TerraformError) -> AppError {
-    AppError::new(ErrorKind::Unavailable, Diagnostic::error("WL514", error.to_string()).help("check that the program can be run and the disk has room, then run the same command again"))
+    AppError::new(
+        ErrorKind::Unavailable,
+        Diagnostic::error("WL514", error.to_string())
+            .help("check that the program can be run and the disk has room, then run the same command again"),
+    )
 }
 
 /// Names of the files that `fmt` would change.
 pub async fn format_check(service: &Service, cx: &StepContext, files: &[String]) -> AppResult<Vec<String>> {
-    let tool = service.tools.select(Tool::Any, &[]).map_err(|error| AppError::new(ErrorKind::Unavailable, error.diagnostic()))?;
+    let tool = service
+        .tools
+        .select(Tool::Any, &[])
+        .map_err(|error| AppError::new(ErrorKind::Unavailable, error.diagnostic()))?;
     let root = service.checkout.root.clone();
     let stack = StackDirectory {
         directory: root.clone(),
@@ -120,13 +135,21 @@ pub async fn apply(service: &Service, cx: &StepContext, work: &StackWork, plan: 
     keep_errored_state(service, cx, &stack.directory);
     Ok(match (applied, unrecorded) {
         (Applied::Done { .. }, None) => StepResult::Succeeded(serde_json::json!({ "applied": true })),
-        (Applied::Done { .. }, Some(why)) => StepResult::Failed(StepFailure { code: "WL622".into(), message: format!("applied, but not all of it could be recorded: {why}"), retryable: false }),
+        (Applied::Done { .. }, Some(why)) => StepResult::Failed(StepFailure {
+            code: "WL622".into(),
+            message: format!("applied, but not all of it could be recorded: {why}"),
+            retryable: false,
+        }),
         (Applied::Cancelled, _) => StepResult::Cancelled,
         (Applied::Failed { diagnostics }, _) => {
             let errors: Vec<&Diagnostic> = diagnostics.iter().filter(|d| d.severity == Severity::Error).collect();
             let code = errors.first().map_or_else(|| "WL503".to_owned(), |d| d.code.clone());
             let message = errors.iter().map(|d| d.summary.as_str()).collect::<Vec<_>>().join("; ");
-            StepResult::Failed(StepFailure { code, message: if message.is_empty() { "terraform failed".into() } else { message }, retryable: false })
+            StepResult::Failed(StepFailure {
+                code,
+                message: if message.is_empty() { "terraform failed".into() } else { message },
+                retryable: false,
+            })
         }
     })
 }

@@ -32,17 +32,33 @@ pub enum GitError {
 impl GitError {
     /// The request was wrong, as opposed to git or the machine.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::NotARepository(_) | Self::Bare(_) | Self::UnknownRevision(_) | Self::NoMergeBase(..) | Self::Shallow(..))
+        matches!(
+            self,
+            Self::NotARepository(_)
+                | Self::Bare(_)
+                | Self::UnknownRevision(_)
+                | Self::NoMergeBase(..)
+                | Self::Shallow(..)
+        )
     }
 
     pub fn diagnostic(&self) -> Diagnostic {
         let (code, help) = match self {
             Self::Missing => ("WL302", "install git, e.g. `apt-get install git`"),
-            Self::NotARepository(_) => ("WL303", "run this inside a repository, or make one with `git init` and a first commit"),
+            Self::NotARepository(_) => {
+                ("WL303", "run this inside a repository, or make one with `git init` and a first commit")
+            }
             Self::Bare(_) => ("WL303", "run this in a clone with a work tree"),
-            Self::UnknownRevision(_) => ("WL304", "fetch it first, or name another branch, tag or commit; a new repository needs a first commit"),
-            Self::Shallow(..) => ("WL305", "fetch the history: `git fetch --unshallow` (in CI, set the checkout's fetch depth to 0)"),
-            Self::NoMergeBase(..) => ("WL306", "name a base that shares history with this branch, e.g. `--base HEAD~1`"),
+            Self::UnknownRevision(_) => (
+                "WL304",
+                "fetch it first, or name another branch, tag or commit; a new repository needs a first commit",
+            ),
+            Self::Shallow(..) => {
+                ("WL305", "fetch the history: `git fetch --unshallow` (in CI, set the checkout's fetch depth to 0)")
+            }
+            Self::NoMergeBase(..) => {
+                ("WL306", "name a base that shares history with this branch, e.g. `--base HEAD~1`")
+            }
             Self::Failed { .. } | Self::Io(_) => ("WL307", "run the same git command by hand to see more"),
         };
         Diagnostic::error(code, self.to_string()).help(help)
@@ -69,7 +85,17 @@ pub(crate) fn command(directory: &Path) -> Command {
     command.arg("-C").arg(directory).args(["-c", "core.quotepath=off", "-c", "core.fsmonitor=false"]);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("GIT_") && !matches!(&*text, "GIT_AUTHOR_NAME" | "GIT_AUTHOR_EMAIL" | "GIT_COMMITTER_NAME" | "GIT_COMMITTER_EMAIL" | "GIT_CONFIG_GLOBAL" | "GIT_CONFIG_SYSTEM") {
+        if text.starts_with("GIT_")
+            && !matches!(
+                &*text,
+                "GIT_AUTHOR_NAME"
+                    | "GIT_AUTHOR_EMAIL"
+                    | "GIT_COMMITTER_NAME"
+                    | "GIT_COMMITTER_EMAIL"
+                    | "GIT_CONFIG_GLOBAL"
+                    | "GIT_CONFIG_SYSTEM"
+            )
+        {
             command.env_remove(name);
         }
     }
@@ -101,8 +127,12 @@ impl GitRepository {
     pub fn open(directory: &Path) -> Result<Self, GitError> {
         match run(directory, &["rev-parse", "--show-toplevel"]) {
             Ok(root) => Ok(Self { root: PathBuf::from(text(root)) }),
-            Err(GitError::Failed { message, .. }) if message.contains("must be run in a work tree") => Err(GitError::Bare(directory.to_owned())),
-            Err(GitError::Failed { message, .. }) if message.contains("not a git repository") => Err(GitError::NotARepository(directory.to_owned())),
+            Err(GitError::Failed { message, .. }) if message.contains("must be run in a work tree") => {
+                Err(GitError::Bare(directory.to_owned()))
+            }
+            Err(GitError::Failed { message, .. }) if message.contains("not a git repository") => {
+                Err(GitError::NotARepository(directory.to_owned()))
+            }
             Err(error) => Err(error),
         }
     }
@@ -161,7 +191,10 @@ impl GitRepository {
                 return Some(name);
             }
         }
-        ["main", "master"].into_iter().find(|name| self.resolve(&format!("refs/heads/{name}")).is_ok()).map(str::to_owned)
+        ["main", "master"]
+            .into_iter()
+            .find(|name| self.resolve(&format!("refs/heads/{name}")).is_ok())
+            .map(str::to_owned)
     }
 
     /// Paths that differ from HEAD or are untracked (and not ignored), sorted.
@@ -170,7 +203,11 @@ impl GitRepository {
     /// git failed.
     pub fn status_dirty(&self) -> Result<Vec<String>, GitError> {
         let output = self.git(&["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames"])?;
-        let mut paths: Vec<String> = output.split(|b| *b == 0).filter(|entry| entry.len() > 3).map(|entry| String::from_utf8_lossy(&entry[3..]).into_owned()).collect();
+        let mut paths: Vec<String> = output
+            .split(|b| *b == 0)
+            .filter(|entry| entry.len() > 3)
+            .map(|entry| String::from_utf8_lossy(&entry[3..]).into_owned())
+            .collect();
         paths.sort();
         Ok(paths)
     }
@@ -199,7 +236,16 @@ impl GitRepository {
     /// # Errors
     /// git failed.
     pub fn changes(&self, base: &str, target: &Target) -> Result<Vec<PathChange>, GitError> {
-        let options = ["diff", "--raw", "-z", "--find-renames", "--no-ext-diff", "--no-textconv", "--ignore-submodules=none", base];
+        let options = [
+            "diff",
+            "--raw",
+            "-z",
+            "--find-renames",
+            "--no-ext-diff",
+            "--no-textconv",
+            "--ignore-submodules=none",
+            base,
+        ];
         let mut arguments = options.to_vec();
         if let Target::Commit(commit) = target {
             arguments.push(commit);
@@ -215,7 +261,11 @@ impl GitRepository {
             changes.push(match status {
                 b'R' | b'C' => {
                     let old_path = Some(first).filter(|_| status == b'R');
-                    PathChange { path: path(), kind: if old_path.is_some() { ChangeKind::Renamed } else { ChangeKind::Added }, old_path }
+                    PathChange {
+                        path: path(),
+                        kind: if old_path.is_some() { ChangeKind::Renamed } else { ChangeKind::Added },
+                        old_path,
+                    }
                 }
                 b'A' => PathChange { path: first, old_path: None, kind: ChangeKind::Added },
                 b'D' => PathChange { path: first, old_path: None, kind: ChangeKind::Deleted },
@@ -226,7 +276,11 @@ impl GitRepository {
         if *target == Target::WorkTree {
             let untracked = self.git(&["ls-files", "-z", "--others", "--exclude-standard"])?;
             for path in untracked.split(|b| *b == 0).filter(|p| !p.is_empty()) {
-                changes.push(PathChange { path: String::from_utf8_lossy(path).into_owned(), old_path: None, kind: ChangeKind::Added });
+                changes.push(PathChange {
+                    path: String::from_utf8_lossy(path).into_owned(),
+                    old_path: None,
+                    kind: ChangeKind::Added,
+                });
             }
         }
         changes.sort_by(|a, b| a.path.cmp(&b.path));

@@ -13,7 +13,16 @@ struct Repo {
 
 fn sh(directory: &Path, arguments: &[&str]) -> String {
     let output = command(directory)
-        .args(["-c", "user.name=Dev", "-c", "user.email=dev@example.com", "-c", "commit.gpgsign=false", "-c", "protocol.file.allow=always"])
+        .args([
+            "-c",
+            "user.name=Dev",
+            "-c",
+            "user.email=dev@example.com",
+            "-c",
+            "commit.gpgsign=false",
+            "-c",
+            "protocol.file.allow=always",
+        ])
         .args(arguments)
         .output()
         .unwrap();
@@ -50,7 +59,9 @@ impl Repo {
     fn affected(&self) -> Vec<Affected> {
         let head = self.git.resolve("HEAD").unwrap();
         let changes = self.git.changes(&head, &Target::WorkTree).unwrap();
-        let discover = |tree: &dyn Tree| windlass_lang::discovery::discover(tree, &windlass_lang::definitions::load(tree).0).repository;
+        let discover = |tree: &dyn Tree| {
+            windlass_lang::discovery::discover(tree, &windlass_lang::definitions::load(tree).0).repository
+        };
         let base = base_needed(&changes).then(|| discover(&self.git.tree(&head).unwrap()));
         affected(&discover(&self.git.work_tree().unwrap()), base.as_ref(), &changes)
     }
@@ -66,7 +77,9 @@ fn calls(source: &str) -> String {
 }
 
 fn reads(path: &str) -> String {
-    format!("{STACK}data \"terraform_remote_state\" \"up\" {{\n  backend = \"local\"\n  config = {{\n    path = \"{path}\"\n  }}\n}}\noutput \"o\" {{\n  value = data.terraform_remote_state.up.outputs.a\n}}\n")
+    format!(
+        "{STACK}data \"terraform_remote_state\" \"up\" {{\n  backend = \"local\"\n  config = {{\n    path = \"{path}\"\n  }}\n}}\noutput \"o\" {{\n  value = data.terraform_remote_state.up.outputs.a\n}}\n"
+    )
 }
 
 #[test]
@@ -95,7 +108,14 @@ fn a_prefix_is_not_a_parent() {
 #[test]
 fn templates_scripts_and_filesets_count() {
     let module = "resource \"terraform_data\" \"t\" {\n  input = templatefile(\"${path.module}/tpl/x.tpl\", {})\n  provisioner \"local-exec\" {\n    command = \"./run.sh now\"\n  }\n}\nlocals {\n  all = fileset(\"${path.module}/files\", \"**\")\n}\n";
-    let repo = Repo::new(&[("a/main.tf", &calls("../m")), ("a/run.sh", ""), ("m/main.tf", module), ("m/tpl/x.tpl", "1"), ("m/files/deep/f", "1"), ("other/main.tf", STACK)]);
+    let repo = Repo::new(&[
+        ("a/main.tf", &calls("../m")),
+        ("a/run.sh", ""),
+        ("m/main.tf", module),
+        ("m/tpl/x.tpl", "1"),
+        ("m/files/deep/f", "1"),
+        ("other/main.tf", STACK),
+    ]);
     for path in ["m/tpl/x.tpl", "m/files/deep/f", "a/run.sh"] {
         repo.write(&[(path, "changed")]);
         assert_eq!(repo.names(), ["a"], "{path}");
@@ -138,11 +158,18 @@ fn variable_files_json_and_overrides_count_for_their_instance() {
 
 #[test]
 fn a_deleted_stack_is_named_with_those_that_still_read_it() {
-    let repo = Repo::new(&[("net/main.tf", &format!("{STACK}output \"a\" {{\n  value = 1\n}}\n")), ("db/main.tf", &reads("../net/terraform.tfstate")), ("app/main.tf", &reads("../db/terraform.tfstate"))]);
+    let repo = Repo::new(&[
+        ("net/main.tf", &format!("{STACK}output \"a\" {{\n  value = 1\n}}\n")),
+        ("db/main.tf", &reads("../net/terraform.tfstate")),
+        ("app/main.tf", &reads("../db/terraform.tfstate")),
+    ]);
     repo.remove("net/main.tf");
     let found = repo.affected();
     let kinds: Vec<_> = found.iter().map(|a| (a.instance.as_str(), a.kind.clone())).collect();
-    assert_eq!(kinds, [("app", AffectedKind::Dependant), ("db", AffectedKind::Dependant), ("net", AffectedKind::Deleted)]);
+    assert_eq!(
+        kinds,
+        [("app", AffectedKind::Dependant), ("db", AffectedKind::Dependant), ("net", AffectedKind::Deleted)]
+    );
 }
 
 #[test]
@@ -151,8 +178,17 @@ fn a_renamed_stack_with_the_same_state_is_no_destruction() {
     let repo = Repo::new(&[("old/main.tf", stack), ("old/more.tf", "locals {\n  a = 1\n}\n")]);
     std::fs::rename(repo.directory.path().join("old"), repo.directory.path().join("new")).unwrap();
     repo.commit();
-    let changes = repo.git.changes(&repo.git.resolve("HEAD~1").unwrap(), &Target::Commit(repo.git.resolve("HEAD").unwrap())).unwrap();
-    let load = |rev: &str| windlass_lang::discovery::discover(&repo.git.tree(&repo.git.resolve(rev).unwrap()).unwrap(), &Definitions::default()).repository;
+    let changes = repo
+        .git
+        .changes(&repo.git.resolve("HEAD~1").unwrap(), &Target::Commit(repo.git.resolve("HEAD").unwrap()))
+        .unwrap();
+    let load = |rev: &str| {
+        windlass_lang::discovery::discover(
+            &repo.git.tree(&repo.git.resolve(rev).unwrap()).unwrap(),
+            &Definitions::default(),
+        )
+        .repository
+    };
     let found = affected(&load("HEAD"), Some(&load("HEAD~1")), &changes);
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].instance.as_str(), &found[0].kind), ("new", &AffectedKind::Renamed { from: "old".into() }));
@@ -161,7 +197,12 @@ fn a_renamed_stack_with_the_same_state_is_no_destruction() {
 #[test]
 fn two_stacks_on_one_state_and_circles_are_errors() {
     let same = "terraform {\n  backend \"s3\" {\n    bucket = \"b\"\n    key    = \"k\"\n  }\n}\n";
-    let repo = Repo::new(&[("a/main.tf", same), ("b/main.tf", same), ("c/main.tf", &reads("../d/terraform.tfstate")), ("d/main.tf", &reads("../c/terraform.tfstate"))]);
+    let repo = Repo::new(&[
+        ("a/main.tf", same),
+        ("b/main.tf", same),
+        ("c/main.tf", &reads("../d/terraform.tfstate")),
+        ("d/main.tf", &reads("../c/terraform.tfstate")),
+    ]);
     let found = windlass_lang::discovery::discover(&repo.git.work_tree().unwrap(), &Definitions::default());
     let codes: Vec<&str> = found.diagnostics.iter().map(|d| d.code.as_str()).collect();
     assert!(codes.contains(&"WL212") && codes.contains(&"WL217"), "{:?}", found.diagnostics);
@@ -172,7 +213,10 @@ fn two_stacks_on_one_state_and_circles_are_errors() {
 #[test]
 fn unusual_names_are_read_as_they_are() {
     let repo = Repo::new(&[("köln stack/main.tf", STACK), ("line\nfeed/main.tf", STACK)]);
-    repo.write(&[("köln stack/main.tf", &format!("{STACK}# more\n")), ("line\nfeed/main.tf", &format!("{STACK}# more\n"))]);
+    repo.write(&[
+        ("köln stack/main.tf", &format!("{STACK}# more\n")),
+        ("line\nfeed/main.tf", &format!("{STACK}# more\n")),
+    ]);
     assert_eq!(repo.names(), ["köln stack", "line\nfeed"]);
 }
 
@@ -182,7 +226,11 @@ fn submodules_are_read_and_their_change_counts() {
     let repo = Repo::new(&[("a/main.tf", &calls("../vendored"))]);
     sh(repo.directory.path(), &["submodule", "--quiet", "add", inner.directory.path().to_str().unwrap(), "vendored"]);
     repo.commit();
-    assert!(windlass_lang::discovery::discover(&repo.git.work_tree().unwrap(), &Definitions::default()).diagnostics.is_empty());
+    assert!(
+        windlass_lang::discovery::discover(&repo.git.work_tree().unwrap(), &Definitions::default())
+            .diagnostics
+            .is_empty()
+    );
     repo.write(&[("vendored/x.tf", "locals {\n  a = 2\n}\n")]);
     assert_eq!(repo.names(), ["a"]);
 }

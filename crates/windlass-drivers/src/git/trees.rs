@@ -28,7 +28,10 @@ impl GitTree {
         for entry in listing.split(|b| *b == 0).filter(|e| !e.is_empty()) {
             // `<mode> <type> <object>\t<path>`; a path that is not UTF-8 cannot be named by configuration.
             let Some(tab) = entry.iter().position(|b| *b == b'\t') else { continue };
-            let (Ok(head), Ok(path)) = (std::str::from_utf8(&entry[..tab]), std::str::from_utf8(&entry[tab + 1..])) else { continue };
+            let (Ok(head), Ok(path)) = (std::str::from_utf8(&entry[..tab]), std::str::from_utf8(&entry[tab + 1..]))
+            else {
+                continue;
+            };
             let mut head = head.split(' ');
             let (mode, object) = (head.next().unwrap_or_default().as_bytes(), head.nth(1).unwrap_or_default());
             if mode == SUBMODULE || is_internal(path) {
@@ -77,7 +80,12 @@ struct ObjectReader {
 
 impl ObjectReader {
     fn start(root: &Path) -> Result<Self, GitError> {
-        let mut child = command(root).args(["cat-file", "--batch"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut child = command(root)
+            .args(["cat-file", "--batch"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(GitError::Failed { command: "cat-file".into(), message: "its pipes are missing".into() });
         };
@@ -151,12 +159,16 @@ impl WorkTree {
                 continue;
             }
             let path = format!("{prefix}{name}");
-            let is_link = std::fs::symlink_metadata(self.root.join(&path)).is_ok_and(|meta| meta.file_type().is_symlink());
+            let is_link =
+                std::fs::symlink_metadata(self.root.join(&path)).is_ok_and(|meta| meta.file_type().is_symlink());
             if is_link { self.add_link(path) } else { self.paths.push(path.into()) }
         }
         let deleted = run(directory, &["ls-files", "-z", "--deleted"])?;
-        let deleted: std::collections::HashSet<String> =
-            deleted.split(|b| *b == 0).filter(|e| !e.is_empty()).map(|name| format!("{prefix}{}", String::from_utf8_lossy(name))).collect();
+        let deleted: std::collections::HashSet<String> = deleted
+            .split(|b| *b == 0)
+            .filter(|e| !e.is_empty())
+            .map(|name| format!("{prefix}{}", String::from_utf8_lossy(name)))
+            .collect();
         if !deleted.is_empty() {
             self.paths.retain(|path| !deleted.contains(&**path));
             self.links.retain(|path, _| !deleted.contains(path));

@@ -9,14 +9,29 @@ pub fn from_json(value: &Value, root: &Path, directory: &Path) -> Diagnostic {
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (summary, detail) = (text("summary"), text("detail"));
     let (code, help) = classify(&format!("{summary}\n{detail}"));
-    let severity = if value.get("severity").and_then(Value::as_str) == Some("warning") { Severity::Warning } else { Severity::Error };
+    let severity = if value.get("severity").and_then(Value::as_str) == Some("warning") {
+        Severity::Warning
+    } else {
+        Severity::Error
+    };
     let mut diagnostic = Diagnostic::new(severity, code, summary).detail(detail);
     if let Some(range) = value.get("range") {
         let number = |pointer: &str| range.pointer(pointer).and_then(Value::as_u64).unwrap_or(1) as u32;
         let file = directory.join(range.get("filename").and_then(Value::as_str).unwrap_or_default());
         let file = file.strip_prefix(root).unwrap_or(&file).to_string_lossy().into_owned();
-        let span = Span { file: file.into(), line: number("/start/line"), column: number("/start/column"), end_line: number("/end/line"), end_column: number("/end/column") };
-        let excerpt = value.pointer("/snippet/code").and_then(Value::as_str).and_then(|code| code.lines().next()).unwrap_or_default().to_owned();
+        let span = Span {
+            file: file.into(),
+            line: number("/start/line"),
+            column: number("/start/column"),
+            end_line: number("/end/line"),
+            end_column: number("/end/column"),
+        };
+        let excerpt = value
+            .pointer("/snippet/code")
+            .and_then(Value::as_str)
+            .and_then(|code| code.lines().next())
+            .unwrap_or_default()
+            .to_owned();
         diagnostic.labels.push(Label { span, excerpt, message: String::new() });
     }
     match help {
@@ -27,9 +42,14 @@ pub fn from_json(value: &Value, root: &Path, directory: &Path) -> Diagnostic {
 
 /// From what a command without `-json` printed on standard error.
 pub fn from_text(text: &str) -> Diagnostic {
-    let plain: Vec<&str> = text.lines().map(|line| line.trim_start_matches(['│', '╷', '╵', ' '])).filter(|line| !line.is_empty()).collect();
+    let plain: Vec<&str> = text
+        .lines()
+        .map(|line| line.trim_start_matches(['│', '╷', '╵', ' ']))
+        .filter(|line| !line.is_empty())
+        .collect();
     let start = plain.iter().position(|line| line.starts_with("Error:")).unwrap_or(0);
-    let summary = plain.get(start).map_or("it failed without a message", |line| line.trim_start_matches("Error:").trim());
+    let summary =
+        plain.get(start).map_or("it failed without a message", |line| line.trim_start_matches("Error:").trim());
     let detail = plain.get(start + 1..).unwrap_or_default().join("\n");
     let (code, help) = classify(text);
     let diagnostic = Diagnostic::error(code, summary).detail(detail);
@@ -45,16 +65,46 @@ fn classify(text: &str) -> (&'static str, Option<&'static str>) {
     if has(&["Error acquiring the state lock", "state blob is already locked"]) {
         ("WL504", Some("somebody else works on this state: wait for it to end; the lock's own message says who"))
     } else if has(&["Unable to find remote state", "No stored state was found"]) {
-        ("WL505", Some("the stack it reads from was never applied: review and apply that one first (`windlass graph` shows the order)"))
-    } else if has(&["Failed to query available provider packages", "Could not retrieve the list of available versions", "Failed to install provider", "Required plugins are not installed", "Inconsistent dependency lock file"]) {
-        ("WL506", Some("check the network, the provider's name and the lock file (`terraform init -upgrade` renews it)"))
-    } else if has(&["Failed to get existing workspaces", "Error loading state", "Failed to read remote state", "Backend initialization required", "connection refused", "no such host", "i/o timeout"]) {
-        ("WL507", Some("check the backend's address and the credentials that are passed on with `env` in the stack's block"))
+        (
+            "WL505",
+            Some(
+                "the stack it reads from was never applied: review and apply that one first (`windlass graph` shows the order)",
+            ),
+        )
+    } else if has(&[
+        "Failed to query available provider packages",
+        "Could not retrieve the list of available versions",
+        "Failed to install provider",
+        "Required plugins are not installed",
+        "Inconsistent dependency lock file",
+    ]) {
+        (
+            "WL506",
+            Some("check the network, the provider's name and the lock file (`terraform init -upgrade` renews it)"),
+        )
+    } else if has(&[
+        "Failed to get existing workspaces",
+        "Error loading state",
+        "Failed to read remote state",
+        "Backend initialization required",
+        "connection refused",
+        "no such host",
+        "i/o timeout",
+    ]) {
+        (
+            "WL507",
+            Some("check the backend's address and the credentials that are passed on with `env` in the stack's block"),
+        )
     } else if has(&["Saved plan is stale"]) {
         ("WL508", Some("the state moved after the plan was made: run `windlass apply` again, which plans anew"))
     } else if has(&["No value for required variable", "No value for variable"]) {
         ("WL509", Some("give it a value: in `*.auto.tfvars`, or with `variables` or `var_files` in a stack block"))
-    } else if has(&["Module not installed", "Failed to download module", "Unreadable module directory", "Could not download module"]) {
+    } else if has(&[
+        "Module not installed",
+        "Failed to download module",
+        "Unreadable module directory",
+        "Could not download module",
+    ]) {
         ("WL510", Some("check the module's source and that it can be reached from here"))
     } else if has(&["panic:", "TERRAFORM CRASH", "OPENTOFU CRASH"]) {
         ("WL511", Some("terraform or a provider crashed; the step's log has all of it"))
@@ -81,7 +131,8 @@ mod tests {
 
     #[test]
     fn plain_text_keeps_its_first_error() {
-        let diagnostic = from_text("\n│ Error: Unreadable module directory\n│ \n│ Unable to evaluate directory symlink\n╵\n");
+        let diagnostic =
+            from_text("\n│ Error: Unreadable module directory\n│ \n│ Unable to evaluate directory symlink\n╵\n");
         assert_eq!((diagnostic.code.as_str(), diagnostic.summary.as_str()), ("WL510", "Unreadable module directory"));
     }
 }

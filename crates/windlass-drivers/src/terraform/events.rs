@@ -8,10 +8,29 @@ pub enum Event {
     /// Major version of the stream's format, e.g. 1.
     Version(u64),
     Diagnostic(Value),
-    ApplyStart { address: String, action: String, id_key: Option<String>, id_value: Option<String> },
-    ApplyProgress { address: String, action: String, seconds: u64 },
-    ApplyComplete { address: String, action: String, id_key: Option<String>, id_value: Option<String>, seconds: u64 },
-    ApplyErrored { address: String, action: String, seconds: u64 },
+    ApplyStart {
+        address: String,
+        action: String,
+        id_key: Option<String>,
+        id_value: Option<String>,
+    },
+    ApplyProgress {
+        address: String,
+        action: String,
+        seconds: u64,
+    },
+    ApplyComplete {
+        address: String,
+        action: String,
+        id_key: Option<String>,
+        id_value: Option<String>,
+        seconds: u64,
+    },
+    ApplyErrored {
+        address: String,
+        action: String,
+        seconds: u64,
+    },
     /// Text of anything else that has one.
     Message(String),
 }
@@ -26,12 +45,25 @@ pub fn parse(line: &[u8]) -> Option<Event> {
     Some(match value.get("type")?.as_str()? {
         "version" => Event::Version(text("/ui")?.split('.').next()?.parse().ok()?),
         "diagnostic" => Event::Diagnostic(value.get("diagnostic")?.clone()),
-        "apply_start" => Event::ApplyStart { address: address(), action: action(), id_key: text("/hook/id_key"), id_value: text("/hook/id_value") },
-        "apply_progress" => Event::ApplyProgress { address: address(), action: action(), seconds: number("/hook/elapsed_seconds") },
-        "apply_complete" => {
-            Event::ApplyComplete { address: address(), action: action(), id_key: text("/hook/id_key"), id_value: text("/hook/id_value"), seconds: number("/hook/elapsed_seconds") }
+        "apply_start" => Event::ApplyStart {
+            address: address(),
+            action: action(),
+            id_key: text("/hook/id_key"),
+            id_value: text("/hook/id_value"),
+        },
+        "apply_progress" => {
+            Event::ApplyProgress { address: address(), action: action(), seconds: number("/hook/elapsed_seconds") }
         }
-        "apply_errored" => Event::ApplyErrored { address: address(), action: action(), seconds: number("/hook/elapsed_seconds") },
+        "apply_complete" => Event::ApplyComplete {
+            address: address(),
+            action: action(),
+            id_key: text("/hook/id_key"),
+            id_value: text("/hook/id_value"),
+            seconds: number("/hook/elapsed_seconds"),
+        },
+        "apply_errored" => {
+            Event::ApplyErrored { address: address(), action: action(), seconds: number("/hook/elapsed_seconds") }
+        }
         _ => Event::Message(text("/@message")?),
     })
 }
@@ -67,14 +99,28 @@ mod tests {
     #[test]
     fn recorded_lines() {
         let check = |line: &str, want: Option<Event>| assert_eq!(parse(line.as_bytes()), want, "{line}");
-        check(r#"{"@level":"info","@message":"Terraform 1.11.4","@module":"terraform.ui","terraform":"1.11.4","type":"version","ui":"1.2"}"#, Some(Event::Version(1)));
+        check(
+            r#"{"@level":"info","@message":"Terraform 1.11.4","@module":"terraform.ui","terraform":"1.11.4","type":"version","ui":"1.2"}"#,
+            Some(Event::Version(1)),
+        );
         check(
             r#"{"@level":"info","@message":"terraform_data.a: Creating...","hook":{"resource":{"addr":"terraform_data.a"},"action":"create"},"type":"apply_start"}"#,
-            Some(Event::ApplyStart { address: "terraform_data.a".into(), action: "create".into(), id_key: None, id_value: None }),
+            Some(Event::ApplyStart {
+                address: "terraform_data.a".into(),
+                action: "create".into(),
+                id_key: None,
+                id_value: None,
+            }),
         );
         check(
             r#"{"@message":"done","hook":{"resource":{"addr":"terraform_data.a"},"action":"create","id_key":"id","id_value":"7","elapsed_seconds":2},"type":"apply_complete"}"#,
-            Some(Event::ApplyComplete { address: "terraform_data.a".into(), action: "create".into(), id_key: Some("id".into()), id_value: Some("7".into()), seconds: 2 }),
+            Some(Event::ApplyComplete {
+                address: "terraform_data.a".into(),
+                action: "create".into(),
+                id_key: Some("id".into()),
+                id_value: Some("7".into()),
+                seconds: 2,
+            }),
         );
         check(r#"{"@message":"new thing","type":"from_the_future"}"#, Some(Event::Message("new thing".into())));
         check("panic: runtime error", None);

@@ -10,7 +10,12 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// The copy cannot be written.
-pub fn prepare(root: &Path, scratch: &Path, directories: &[String], rewritten: &BTreeMap<String, String>) -> std::io::Result<PathBuf> {
+pub fn prepare(
+    root: &Path,
+    scratch: &Path,
+    directories: &[String],
+    rewritten: &BTreeMap<String, String>,
+) -> std::io::Result<PathBuf> {
     if scratch.exists() {
         std::fs::remove_dir_all(scratch)?;
     }
@@ -37,7 +42,9 @@ pub fn prepare(root: &Path, scratch: &Path, directories: &[String], rewritten: &
             match rewritten.get(relative.as_ref()) {
                 Some(content) => std::fs::write(scratch.join(&path), content)?,
                 // The lock file may be renewed by init, which must not reach the repository.
-                None if entry.file_name() == ".terraform.lock.hcl" => drop(std::fs::copy(entry.path(), scratch.join(&path))?),
+                None if entry.file_name() == ".terraform.lock.hcl" => {
+                    drop(std::fs::copy(entry.path(), scratch.join(&path))?)
+                }
                 None => std::os::unix::fs::symlink(entry.path(), scratch.join(&path))?,
             }
         }
@@ -59,12 +66,21 @@ mod tests {
     fn neighbours_are_linked_and_files_rewritten() {
         let temp = tempfile::tempdir().unwrap();
         let (root, scratch) = (temp.path().join("r"), temp.path().join("s"));
-        for (path, content) in [("aws/db/main.tf", "old"), ("aws/db/terraform.tfstate", "state"), ("aws/network/x", "n"), ("modules/m/a.tf", "m"), (".git/HEAD", "h")] {
+        for (path, content) in [
+            ("aws/db/main.tf", "old"),
+            ("aws/db/terraform.tfstate", "state"),
+            ("aws/network/x", "n"),
+            ("modules/m/a.tf", "m"),
+            (".git/HEAD", "h"),
+        ] {
             let path = root.join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, content).unwrap();
         }
-        let rewritten = BTreeMap::from([("aws/db/main.tf".to_owned(), "new".to_owned()), ("aws/db/windlass_preview.tf".to_owned(), "extra".to_owned())]);
+        let rewritten = BTreeMap::from([
+            ("aws/db/main.tf".to_owned(), "new".to_owned()),
+            ("aws/db/windlass_preview.tf".to_owned(), "extra".to_owned()),
+        ]);
         let directory = prepare(&root, &scratch, &["aws/db".into()], &rewritten).unwrap();
         let read = |path: &str| std::fs::read_to_string(directory.join(path)).unwrap();
         assert_eq!(read("main.tf"), "new");

@@ -17,7 +17,21 @@ use windlass_model::review::Stage;
 
 /// Variables that children get from this process: what finding programs, homes, certificates and proxies needs.
 const INHERITED: [&str; 15] = [
-    "PATH", "HOME", "USER", "TMPDIR", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSH_AUTH_SOCK", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "https_proxy", "no_proxy",
+    "PATH",
+    "HOME",
+    "USER",
+    "TMPDIR",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "SSH_AUTH_SOCK",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "https_proxy",
+    "no_proxy",
 ];
 
 /// What every command of one instance has in common.
@@ -135,21 +149,52 @@ impl StackDirectory {
     /// otherwise, because terraform warns about a file that is missing.
     fn configuration(&self) -> PathBuf {
         let home = std::env::var_os("HOME").map(PathBuf::from);
-        let candidates = [std::env::var_os("TF_CLI_CONFIG_FILE").map(PathBuf::from), home.as_ref().map(|h| h.join(".terraformrc")), home.as_ref().map(|h| h.join(".tofurc"))];
+        let candidates = [
+            std::env::var_os("TF_CLI_CONFIG_FILE").map(PathBuf::from),
+            home.as_ref().map(|h| h.join(".terraformrc")),
+            home.as_ref().map(|h| h.join(".tofurc")),
+        ];
         candidates.into_iter().flatten().find(|path| path.is_file()).unwrap_or_else(|| "/dev/null".into())
     }
 
     /// Runs one command. `json` tells whether standard output is the event stream.
-    async fn invoke(&self, arguments: &[OsString], json: bool, cancel: &CancellationToken, sink: &mut impl Sink) -> Result<Invocation, TerraformError> {
-        let spec = Spec { program: self.tool.path.clone(), arguments: arguments.to_vec(), directory: self.directory.clone(), environment: self.environment(&arguments[0].to_string_lossy()), grace: self.grace };
-        let mut adapter = Adapter { stack: self, sink, json, lines: Lines::default(), out: Vec::new(), err: Vec::new(), diagnostics: Vec::new(), unknown_format: None };
+    async fn invoke(
+        &self,
+        arguments: &[OsString],
+        json: bool,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Invocation, TerraformError> {
+        let spec = Spec {
+            program: self.tool.path.clone(),
+            arguments: arguments.to_vec(),
+            directory: self.directory.clone(),
+            environment: self.environment(&arguments[0].to_string_lossy()),
+            grace: self.grace,
+        };
+        let mut adapter = Adapter {
+            stack: self,
+            sink,
+            json,
+            lines: Lines::default(),
+            out: Vec::new(),
+            err: Vec::new(),
+            diagnostics: Vec::new(),
+            unknown_format: None,
+        };
         let ended = run(&spec, cancel, &mut adapter).await?;
         if let Some(rest) = std::mem::take(&mut adapter.lines).rest() {
             adapter.line(&rest).await;
         }
         let Adapter { out, err, mut diagnostics, unknown_format, .. } = adapter;
         if let Some(version) = unknown_format {
-            let diagnostic = Diagnostic::error("WL512", format!("{} speaks version {version} of its JSON stream, which this release does not know", self.tool.name));
+            let diagnostic = Diagnostic::error(
+                "WL512",
+                format!(
+                    "{} speaks version {version} of its JSON stream, which this release does not know",
+                    self.tool.name
+                ),
+            );
             diagnostics.push(diagnostic.help("use a newer release of Windlass, or an older one of the tool"));
         }
         let err = String::from_utf8_lossy(&err).into_owned();
@@ -158,7 +203,9 @@ impl StackDirectory {
             let text = if err.trim().is_empty() { String::from_utf8_lossy(&out).into_owned() } else { err.clone() };
             let mut diagnostic = from_text(&text);
             if ended.status.code().is_none() && !ended.cancelled {
-                diagnostic = Diagnostic::error("WL513", format!("{} was killed from outside", self.tool.name)).detail(diagnostic.summary).help("look whether the machine ran out of memory; run the same command again");
+                diagnostic = Diagnostic::error("WL513", format!("{} was killed from outside", self.tool.name))
+                    .detail(diagnostic.summary)
+                    .help("look whether the machine ran out of memory; run the same command again");
             }
             diagnostics.push(diagnostic);
         }
@@ -169,7 +216,11 @@ impl StackDirectory {
     ///
     /// # Errors
     /// The command could not be run. What terraform itself says is in the result: no diagnostics with errors means success.
-    pub async fn init(&self, cancel: &CancellationToken, sink: &mut impl Sink) -> Result<Option<Invocation>, TerraformError> {
+    pub async fn init(
+        &self,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Option<Invocation>, TerraformError> {
         let mark = self.data.join("windlass-init");
         let wanted = self.init_fingerprint();
         if std::fs::read_to_string(&mark).is_ok_and(|found| found == wanted) && self.data_is_whole() {
@@ -177,18 +228,27 @@ impl StackDirectory {
         }
         std::fs::create_dir_all(&self.data).map_err(|source| TerraformError::Io { path: self.data.clone(), source })?;
         let _ = std::fs::remove_file(&mark);
-        let mut arguments: Vec<OsString> = ["init", "-input=false", "-no-color", "-reconfigure"].map(OsString::from).to_vec();
+        let mut arguments: Vec<OsString> =
+            ["init", "-input=false", "-no-color", "-reconfigure"].map(OsString::from).to_vec();
         if self.directory.join(".terraform.lock.hcl").exists() {
             arguments.push("-lockfile=readonly".into());
         }
-        arguments.extend(self.backend_config.iter().map(|(name, value)| OsString::from(format!("-backend-config={name}={value}"))));
+        arguments.extend(
+            self.backend_config.iter().map(|(name, value)| OsString::from(format!("-backend-config={name}={value}"))),
+        );
         let result = match self.without_states() {
-            Some(hidden) => hidden.map_err(|source| TerraformError::Io { path: self.data.clone(), source })?.invoke(&arguments, false, cancel, sink).await?,
+            Some(hidden) => {
+                hidden
+                    .map_err(|source| TerraformError::Io { path: self.data.clone(), source })?
+                    .invoke(&arguments, false, cancel, sink)
+                    .await?
+            }
             None => self.invoke(&arguments, false, cancel, sink).await?,
         };
         if result.success {
             let listing = self.data_listing();
-            let written = std::fs::write(self.data.join("windlass-files"), listing).and_then(|()| std::fs::write(&mark, self.init_fingerprint()));
+            let written = std::fs::write(self.data.join("windlass-files"), listing)
+                .and_then(|()| std::fs::write(&mark, self.init_fingerprint()));
             written.map_err(|source| TerraformError::Io { path: mark, source })?;
         }
         Ok(Some(result))
@@ -203,7 +263,8 @@ impl StackDirectory {
         }
         let relative = self.directory.strip_prefix(&self.root).ok()?.to_string_lossy().into_owned();
         let hide = || {
-            let directory = super::preview::prepare(&self.root, &self.data.join("init"), &[relative], &BTreeMap::new())?;
+            let directory =
+                super::preview::prepare(&self.root, &self.data.join("init"), &[relative], &BTreeMap::new())?;
             for name in states {
                 let link = directory.join(name);
                 if link.is_symlink() {
@@ -218,7 +279,13 @@ impl StackDirectory {
     /// Everything init depends on: the tool, backend values, lock file, and the `terraform`, `module` and `provider` blocks.
     fn init_fingerprint(&self) -> String {
         let mut hash = Sha256::new();
-        hash.update(format!("{}\0{}\0{:?}\0{}\0", self.tool.path.display(), self.tool.version, self.backend_config, self.workspace));
+        hash.update(format!(
+            "{}\0{}\0{:?}\0{}\0",
+            self.tool.path.display(),
+            self.tool.version,
+            self.backend_config,
+            self.workspace
+        ));
         hash.update(std::fs::read(self.directory.join(".terraform.lock.hcl")).unwrap_or_default());
         for directory in &self.modules {
             let mut names: Vec<String> = std::fs::read_dir(directory)
@@ -238,7 +305,10 @@ impl StackDirectory {
                             let item = &text[start..end];
                             if ["terraform", "module", "provider"].iter().any(|kind| item.starts_with(kind)) {
                                 hash.update(item);
-                            } else if item.starts_with("resource") || item.starts_with("data") || item.starts_with("ephemeral") {
+                            } else if item.starts_with("resource")
+                                || item.starts_with("data")
+                                || item.starts_with("ephemeral")
+                            {
                                 // A new type can mean a new provider that no block names.
                                 hash.update(item.split('"').nth(1).unwrap_or_default());
                             }
@@ -257,14 +327,21 @@ impl StackDirectory {
     }
 
     fn data_is_whole(&self) -> bool {
-        std::fs::read_to_string(self.data.join("windlass-files")).is_ok_and(|names| names.lines().all(|name| self.data.join(name).exists()))
+        std::fs::read_to_string(self.data.join("windlass-files"))
+            .is_ok_and(|names| names.lines().all(|name| self.data.join(name).exists()))
     }
 
     /// `plan` into `file`, then `show -json` of it, once.
     ///
     /// # Errors
     /// A command could not be run.
-    pub async fn plan(&self, file: &Path, lock: bool, cancel: &CancellationToken, sink: &mut impl Sink) -> Result<PlanResult, TerraformError> {
+    pub async fn plan(
+        &self,
+        file: &Path,
+        lock: bool,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<PlanResult, TerraformError> {
         if let Some(init) = self.init(cancel, sink).await? {
             if init.cancelled {
                 return Ok(PlanResult::Cancelled);
@@ -276,7 +353,8 @@ impl StackDirectory {
         if let Some(parent) = file.parent() {
             std::fs::create_dir_all(parent).map_err(|source| TerraformError::Io { path: parent.to_owned(), source })?;
         }
-        let mut arguments: Vec<OsString> = ["plan", "-json", "-input=false", "-no-color", "-detailed-exitcode"].map(OsString::from).to_vec();
+        let mut arguments: Vec<OsString> =
+            ["plan", "-json", "-input=false", "-no-color", "-detailed-exitcode"].map(OsString::from).to_vec();
         arguments.push(if lock { "-lock-timeout=60s".into() } else { "-lock=false".into() });
         arguments.extend(self.var_files.iter().map(|file| OsString::from(format!("-var-file={file}"))));
         let mut out = OsString::from("-out=");
@@ -289,14 +367,18 @@ impl StackDirectory {
         if !matches!(plan.code, Some(0 | 2)) || plan.diagnostics.iter().any(|d| d.severity == Severity::Error) {
             // What a new module or provider needs may have changed behind the fingerprint: the next attempt inits again.
             let _ = std::fs::remove_file(self.data.join("windlass-init"));
-            let stage = if plan.diagnostics.iter().any(|d| !d.labels.is_empty()) { Stage::Validate } else { Stage::Plan };
+            let stage =
+                if plan.diagnostics.iter().any(|d| !d.labels.is_empty()) { Stage::Validate } else { Stage::Plan };
             return Ok(PlanResult::Failed { stage, diagnostics: plan.diagnostics });
         }
         let Some(json) = self.show(file, cancel, sink).await? else {
             if cancel.is_cancelled() {
                 return Ok(PlanResult::Cancelled);
             }
-            return Ok(PlanResult::Failed { stage: Stage::Show, diagnostics: vec![Diagnostic::error("WL503", "the plan could not be rendered as JSON")] });
+            return Ok(PlanResult::Failed {
+                stage: Stage::Show,
+                diagnostics: vec![Diagnostic::error("WL503", "the plan could not be rendered as JSON")],
+            });
         };
         let sha256 = plan_file::seal(file).map_err(|error| TerraformError::Recorded(error.to_string()))?;
         Ok(PlanResult::Done(Box::new(Plan { file: file.to_owned(), sha256, json, diagnostics: plan.diagnostics })))
@@ -306,8 +388,15 @@ impl StackDirectory {
     ///
     /// # Errors
     /// The command could not be run.
-    pub async fn show(&self, file: &Path, cancel: &CancellationToken, sink: &mut impl Sink) -> Result<Option<serde_json::Value>, TerraformError> {
-        let show = self.invoke(&["show".into(), "-json".into(), "-no-color".into(), file.into()], false, cancel, &mut Quiet(sink)).await?;
+    pub async fn show(
+        &self,
+        file: &Path,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Option<serde_json::Value>, TerraformError> {
+        let show = self
+            .invoke(&["show".into(), "-json".into(), "-no-color".into(), file.into()], false, cancel, &mut Quiet(sink))
+            .await?;
         Ok(if show.success { serde_json::from_slice(&show.out).ok() } else { None })
     }
 
@@ -315,8 +404,20 @@ impl StackDirectory {
     ///
     /// # Errors
     /// The command could not be run.
-    pub async fn apply(&self, file: &Path, cancel: &CancellationToken, sink: &mut impl Sink) -> Result<Applied, TerraformError> {
-        let arguments: [OsString; 6] = ["apply".into(), "-json".into(), "-input=false".into(), "-no-color".into(), "-lock-timeout=60s".into(), file.into()];
+    pub async fn apply(
+        &self,
+        file: &Path,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Applied, TerraformError> {
+        let arguments: [OsString; 6] = [
+            "apply".into(),
+            "-json".into(),
+            "-input=false".into(),
+            "-no-color".into(),
+            "-lock-timeout=60s".into(),
+            file.into(),
+        ];
         let apply = self.invoke(&arguments, true, cancel, sink).await?;
         if apply.success && !apply.cancelled {
             return Ok(Applied::Done { outputs: None });
@@ -331,14 +432,21 @@ impl StackDirectory {
     ///
     /// # Errors
     /// The command could not be run.
-    pub async fn format_check(&self, files: &[PathBuf], cancel: &CancellationToken, sink: &mut impl Sink) -> Result<Vec<String>, TerraformError> {
+    pub async fn format_check(
+        &self,
+        files: &[PathBuf],
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Vec<String>, TerraformError> {
         let mut unformatted = Vec::new();
         // Far below any limit on the length of a command line.
         for chunk in files.chunks(500) {
-            let mut arguments: Vec<OsString> = ["fmt", "-check", "-list=true", "-write=false", "-no-color"].map(OsString::from).to_vec();
+            let mut arguments: Vec<OsString> =
+                ["fmt", "-check", "-list=true", "-write=false", "-no-color"].map(OsString::from).to_vec();
             arguments.extend(chunk.iter().map(|file| file.strip_prefix(&self.directory).unwrap_or(file).into()));
             let result = self.invoke(&arguments, false, cancel, sink).await?;
-            unformatted.extend(String::from_utf8_lossy(&result.out).lines().filter(|l| !l.is_empty()).map(str::to_owned));
+            unformatted
+                .extend(String::from_utf8_lossy(&result.out).lines().filter(|l| !l.is_empty()).map(str::to_owned));
         }
         Ok(unformatted)
     }
@@ -374,14 +482,27 @@ impl<S: Sink> Adapter<'_, S> {
             Event::Version(other) => self.unknown_format = Some(*other),
             Event::Diagnostic(value) => {
                 let diagnostic = from_json(value, &self.stack.root, &self.stack.directory);
-                self.sink.log(format!("{:?}: {}\n{}\n", diagnostic.severity, diagnostic.summary, diagnostic.detail).as_bytes()).await;
+                self.sink
+                    .log(
+                        format!("{:?}: {}\n{}\n", diagnostic.severity, diagnostic.summary, diagnostic.detail)
+                            .as_bytes(),
+                    )
+                    .await;
                 self.diagnostics.push(diagnostic);
             }
             Event::Message(text) => self.sink.log(format!("{text}\n").as_bytes()).await,
-            Event::ApplyStart { address, action, .. } => self.sink.log(format!("{address}: {action} started\n").as_bytes()).await,
-            Event::ApplyProgress { address, action, seconds } => self.sink.log(format!("{address}: {action} goes on, {seconds}s\n").as_bytes()).await,
-            Event::ApplyComplete { address, action, seconds, .. } => self.sink.log(format!("{address}: {action} done after {seconds}s\n").as_bytes()).await,
-            Event::ApplyErrored { address, action, .. } => self.sink.log(format!("{address}: {action} failed\n").as_bytes()).await,
+            Event::ApplyStart { address, action, .. } => {
+                self.sink.log(format!("{address}: {action} started\n").as_bytes()).await
+            }
+            Event::ApplyProgress { address, action, seconds } => {
+                self.sink.log(format!("{address}: {action} goes on, {seconds}s\n").as_bytes()).await
+            }
+            Event::ApplyComplete { address, action, seconds, .. } => {
+                self.sink.log(format!("{address}: {action} done after {seconds}s\n").as_bytes()).await
+            }
+            Event::ApplyErrored { address, action, .. } => {
+                self.sink.log(format!("{address}: {action} failed\n").as_bytes()).await
+            }
         }
         self.sink.event(&event).await;
     }

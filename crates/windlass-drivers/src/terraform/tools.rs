@@ -30,10 +30,18 @@ pub enum ToolError {
 impl ToolError {
     pub fn diagnostic(&self) -> Diagnostic {
         let (code, help) = match self {
-            Self::Missing => ("WL501", "install OpenTofu (https://opentofu.org/docs/intro/install) or Terraform, and put it on the PATH"),
-            Self::MissingOne("tofu") => ("WL501", "install OpenTofu (https://opentofu.org/docs/intro/install), or set `tool = \"terraform\"` in the stack's block"),
+            Self::Missing => (
+                "WL501",
+                "install OpenTofu (https://opentofu.org/docs/intro/install) or Terraform, and put it on the PATH",
+            ),
+            Self::MissingOne("tofu") => (
+                "WL501",
+                "install OpenTofu (https://opentofu.org/docs/intro/install), or set `tool = \"terraform\"` in the stack's block",
+            ),
             Self::MissingOne(_) => ("WL501", "install it and put it on the PATH, or set `tool` in the stack's block"),
-            Self::Version { .. } => ("WL502", "install a version that satisfies the constraint, or widen `required_version`"),
+            Self::Version { .. } => {
+                ("WL502", "install a version that satisfies the constraint, or widen `required_version`")
+            }
             Self::Constraint(_) => ("WL502", "write for example `required_version = \">= 1.5, < 2.0\"`"),
         };
         Diagnostic::error(code, self.to_string()).help(help)
@@ -53,13 +61,22 @@ struct Cache(BTreeMap<String, String>);
 impl ToolBox {
     /// Looks for `terraform` and `tofu` on `path`. `cache` is a file that remembers their versions.
     pub fn discover(path: &OsStr, cache: &Path) -> Self {
-        let mut known: Cache = std::fs::read(cache).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let mut known: Cache =
+            std::fs::read(cache).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let mut tools = Vec::new();
         let mut fresh = false;
         for name in ["terraform", "tofu"] {
-            let Some(path) = std::env::split_paths(path).map(|directory| directory.join(name)).find(|path| is_executable(path)) else { continue };
+            let Some(path) =
+                std::env::split_paths(path).map(|directory| directory.join(name)).find(|path| is_executable(path))
+            else {
+                continue;
+            };
             let Ok(meta) = std::fs::metadata(&path) else { continue };
-            let modified = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |d| d.as_nanos());
+            let modified = meta
+                .modified()
+                .ok()
+                .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok())
+                .map_or(0, |d| d.as_nanos());
             let key = format!("{}:{}:{modified}", path.display(), meta.len());
             let version = match known.0.get(&key) {
                 Some(version) => version.clone(),
@@ -94,7 +111,8 @@ impl ToolBox {
             Tool::Terraform => Some("terraform"),
             Tool::Tofu => Some("tofu"),
         };
-        let candidates: Vec<&ToolBinary> = self.tools.iter().filter(|t| name.is_none_or(|name| t.name == name)).collect();
+        let candidates: Vec<&ToolBinary> =
+            self.tools.iter().filter(|t| name.is_none_or(|name| t.name == name)).collect();
         let Some(first) = candidates.first() else {
             return Err(name.map_or(ToolError::Missing, ToolError::MissingOne));
         };
@@ -180,7 +198,8 @@ mod tests {
 
     #[test]
     fn constraints() {
-        let check = |constraint: &str, want: bool| assert_eq!(satisfies("1.11.4", constraint), Ok(want), "{constraint}");
+        let check =
+            |constraint: &str, want: bool| assert_eq!(satisfies("1.11.4", constraint), Ok(want), "{constraint}");
         check(">= 1.0", true);
         check(">= 1.5, < 2.0.0", true);
         check("~> 1.0", true);
@@ -201,7 +220,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let none = ToolBox::discover(directory.path().as_os_str(), &directory.path().join("cache"));
         assert_eq!(none.select(Tool::Any, &[]), Err(ToolError::Missing));
-        let some = ToolBox { tools: vec![ToolBinary { path: "/t".into(), name: "terraform".into(), version: "1.11.4".into() }] };
+        let some = ToolBox {
+            tools: vec![ToolBinary { path: "/t".into(), name: "terraform".into(), version: "1.11.4".into() }],
+        };
         assert_eq!(some.select(Tool::Tofu, &[]), Err(ToolError::MissingOne("tofu")));
         assert!(matches!(some.select(Tool::Any, &[">= 2".into()]), Err(ToolError::Version { .. })));
         assert!(some.select(Tool::Any, &["~> 1.0".into()]).is_ok());

@@ -19,12 +19,19 @@ pub fn is_windlass_file(path: &str) -> bool {
     path == "windlass.hcl" || path.ends_with(".windlass.hcl")
 }
 
-const TOP: Schema = Schema { block: "a Windlass file", attributes: &[], blocks: &["project", "team", "stack", "policy", "locals"] };
+const TOP: Schema =
+    Schema { block: "a Windlass file", attributes: &[], blocks: &["project", "team", "stack", "policy", "locals"] };
 const PROJECT: Schema = Schema { block: "project", attributes: &[], blocks: &["environment"] };
-const ENVIRONMENT: Schema = Schema { block: "environment", attributes: &[("match", Kind::Texts, true)], blocks: &["approvals"] };
+const ENVIRONMENT: Schema =
+    Schema { block: "environment", attributes: &[("match", Kind::Texts, true)], blocks: &["approvals"] };
 const APPROVALS: Schema = Schema {
     block: "approvals",
-    attributes: &[("count", Kind::Count, false), ("from", Kind::Texts, false), ("author_may_approve", Kind::Bool, false), ("unverified", Kind::Bool, false)],
+    attributes: &[
+        ("count", Kind::Count, false),
+        ("from", Kind::Texts, false),
+        ("author_may_approve", Kind::Bool, false),
+        ("unverified", Kind::Bool, false),
+    ],
     blocks: &[],
 };
 const TEAM: Schema = Schema { block: "team", attributes: &[("members", Kind::Texts, true)], blocks: &[] };
@@ -45,12 +52,22 @@ const STACK: Schema = Schema {
 };
 const INSTANCE: Schema = Schema {
     block: "instance",
-    attributes: &[("workspace", Kind::Text, false), ("var_files", Kind::Texts, false), ("variables", Kind::Map, false), ("backend_config", Kind::Map, false)],
+    attributes: &[
+        ("workspace", Kind::Text, false),
+        ("var_files", Kind::Texts, false),
+        ("variables", Kind::Map, false),
+        ("backend_config", Kind::Map, false),
+    ],
     blocks: &[],
 };
 const POLICY: Schema = Schema {
     block: "policy",
-    attributes: &[("paths", Kind::Texts, true), ("match", Kind::Texts, false), ("namespaces", Kind::Texts, false), ("enforcement", Kind::Text, false)],
+    attributes: &[
+        ("paths", Kind::Texts, true),
+        ("match", Kind::Texts, false),
+        ("namespaces", Kind::Texts, false),
+        ("enforcement", Kind::Text, false),
+    ],
     blocks: &[],
 };
 
@@ -62,10 +79,15 @@ pub fn load(tree: &dyn Tree) -> (Definitions, Vec<Diagnostic>) {
         match tree.read(path) {
             Ok(Some(bytes)) => match String::from_utf8(bytes) {
                 Ok(text) => files.push((path.clone(), text)),
-                Err(_) => diagnostics.push(Diagnostic::error("WL202", format!("{path} is not UTF-8 text")).at(Span::file(path.clone())).help("save the file as UTF-8")),
+                Err(_) => diagnostics.push(
+                    Diagnostic::error("WL202", format!("{path} is not UTF-8 text"))
+                        .at(Span::file(path.clone()))
+                        .help("save the file as UTF-8"),
+                ),
             },
             Ok(None) => {}
-            Err(error) => diagnostics.push(Diagnostic::error("WL203", format!("cannot read {path}: {error}")).at(Span::file(path.clone()))),
+            Err(error) => diagnostics
+                .push(Diagnostic::error("WL203", format!("cannot read {path}: {error}")).at(Span::file(path.clone()))),
         }
     }
     let (definitions, found) = load_files(&files);
@@ -81,21 +103,34 @@ pub fn load_files(files: &[(Arc<str>, String)]) -> (Definitions, Vec<Diagnostic>
         match parse_native(text, 0) {
             Ok(body) => {
                 for attribute in &body.attributes {
-                    let span = Span::of(path, text, attribute.name_range.start as usize, attribute.name_range.end as usize);
-                    let diagnostic = Diagnostic::error("WL102", format!("unknown attribute `{}` at the top of a Windlass file", attribute.name));
-                    diagnostics.push(diagnostic.at_source(span, text, "only blocks are expected here").help("put it into a `project`, `team`, `stack`, `policy` or `locals` block"));
+                    let span =
+                        Span::of(path, text, attribute.name_range.start as usize, attribute.name_range.end as usize);
+                    let diagnostic = Diagnostic::error(
+                        "WL102",
+                        format!("unknown attribute `{}` at the top of a Windlass file", attribute.name),
+                    );
+                    diagnostics.push(
+                        diagnostic
+                            .at_source(span, text, "only blocks are expected here")
+                            .help("put it into a `project`, `team`, `stack`, `policy` or `locals` block"),
+                    );
                 }
                 blocks.extend(body.blocks.into_iter().map(|block| (index, block)));
             }
             Err(error) => {
                 let at = error.at as usize;
                 let what = error.message.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or("not valid HCL");
-                diagnostics.push(Diagnostic::error("WL101", format!("syntax error: {what}")).at_source(Span::of(path, text, at, at + 1), text, "here"));
+                diagnostics.push(Diagnostic::error("WL101", format!("syntax error: {what}")).at_source(
+                    Span::of(path, text, at, at + 1),
+                    text,
+                    "here",
+                ));
             }
         }
     }
     let names = Names::new(&blocks);
-    let mut loader = Loader { files, names: &names, diagnostics, definitions: Definitions::default(), seen: HashMap::new() };
+    let mut loader =
+        Loader { files, names: &names, diagnostics, definitions: Definitions::default(), seen: HashMap::new() };
     for (file, block) in &blocks {
         loader.top(*file, block);
     }
@@ -129,7 +164,9 @@ impl Scope for Names {
                     Some(None) => return Some(Value::unknown(format!("local `{name}` refers to itself"))),
                     None => {}
                 }
-                let Some(expr) = self.locals.get(name) else { return Some(Value::unknown(format!("there is no local `{name}`"))) };
+                let Some(expr) = self.locals.get(name) else {
+                    return Some(Value::unknown(format!("there is no local `{name}`")));
+                };
                 self.known.borrow_mut().insert(name.to_owned(), None);
                 let value = evaluate(expr, self);
                 self.known.borrow_mut().insert(name.to_owned(), Some(value.clone()));
@@ -164,14 +201,19 @@ impl<'a> Loader<'a> {
         let span = Span::of(path, text, block.range.start as usize, block.range.end as usize);
         let [name] = block.labels.as_slice() else {
             let diagnostic = Diagnostic::error("WL103", format!("a `{}` block needs exactly one name", block.kind));
-            self.diagnostics.push(diagnostic.at_source(span, text, "here").help(format!("write `{} \"name\" {{ … }}`", block.kind)));
+            self.diagnostics.push(
+                diagnostic.at_source(span, text, "here").help(format!("write `{} \"name\" {{ … }}`", block.kind)),
+            );
             return None;
         };
         let key = (format!("{within}{}", block.kind), name.clone());
         if let Some(first) = self.seen.get(&key) {
             let first_text = &self.files.iter().find(|(path, _)| *path == first.file).map_or("", |(_, text)| text);
-            let diagnostic = Diagnostic::error("WL104", format!("{} \"{name}\" is defined twice", block.kind)).at_source(span, text, "again here");
-            self.diagnostics.push(diagnostic.at_source(first.clone(), first_text, "first here").help("merge or rename one of them"));
+            let diagnostic = Diagnostic::error("WL104", format!("{} \"{name}\" is defined twice", block.kind))
+                .at_source(span, text, "again here");
+            self.diagnostics.push(
+                diagnostic.at_source(first.clone(), first_text, "first here").help("merge or rename one of them"),
+            );
             return None;
         }
         self.seen.insert(key, span.clone());
@@ -189,8 +231,16 @@ impl<'a> Loader<'a> {
                     let value = evaluate(&attribute.value, self.names);
                     if let Some(why) = value.why_unknown() {
                         let (path, text) = &self.files[file];
-                        let span = Span::of(path, text, attribute.value.range.start as usize, attribute.value.range.end as usize);
-                        self.diagnostics.push(Diagnostic::error("WL105", format!("local `{}` has no value: {why}", attribute.name)).at_source(span, text, "here"));
+                        let span = Span::of(
+                            path,
+                            text,
+                            attribute.value.range.start as usize,
+                            attribute.value.range.end as usize,
+                        );
+                        self.diagnostics.push(
+                            Diagnostic::error("WL105", format!("local `{}` has no value: {why}", attribute.name))
+                                .at_source(span, text, "here"),
+                        );
                     }
                 }
             }
@@ -205,7 +255,12 @@ impl<'a> Loader<'a> {
         let Some((name, span)) = self.name(file, block, "") else { return };
         if let Some(((_, _), first)) = self.seen.iter().find(|((kind, other), _)| kind == "project" && *other != name) {
             let text = &self.files[file].1;
-            self.diagnostics.push(Diagnostic::error("WL104", "there are two `project` blocks").at_source(span, text, "again here").at(first.clone()).help("a repository is one project"));
+            self.diagnostics.push(
+                Diagnostic::error("WL104", "there are two `project` blocks")
+                    .at_source(span, text, "again here")
+                    .at(first.clone())
+                    .help("a repository is one project"),
+            );
             return;
         }
         self.definitions.project = Some(name);
@@ -241,7 +296,12 @@ impl<'a> Loader<'a> {
         for member in &members {
             let known = ["github:", "gitlab:", "oidc-group:", "user:", "email:"];
             if !known.iter().any(|prefix| member.starts_with(prefix)) {
-                reader.mistake("members", "WL106", &format!("member `{member}` does not say what it is"), "write e.g. \"user:NAME\", \"email:a@b.example\", \"github:org/team\" or \"oidc-group:NAME\"");
+                reader.mistake(
+                    "members",
+                    "WL106",
+                    &format!("member `{member}` does not say what it is"),
+                    "write e.g. \"user:NAME\", \"email:a@b.example\", \"github:org/team\" or \"oidc-group:NAME\"",
+                );
             }
         }
         reader.finish();
@@ -253,7 +313,12 @@ impl<'a> Loader<'a> {
         let mut reader = self.reader(file, block, &STACK);
         let tool = reader.text("tool");
         if tool.as_deref().is_some_and(|tool| !matches!(tool, "terraform" | "tofu")) {
-            reader.mistake("tool", "WL106", "`tool` is \"terraform\" or \"tofu\"", "leave it out to take what the stack requires");
+            reader.mistake(
+                "tool",
+                "WL106",
+                "`tool` is \"terraform\" or \"tofu\"",
+                "leave it out to take what the stack requires",
+            );
         }
         let mut definition = StackDefinition {
             id: name.trim_end_matches('/').trim_start_matches("./").into(),
@@ -271,7 +336,12 @@ impl<'a> Loader<'a> {
         };
         let both = !definition.regions.is_empty() && block.body.blocks.iter().any(|b| b.kind == "instance");
         if both {
-            reader.mistake("regions", "WL107", "`regions` and `instance` blocks exclude each other", "keep the `instance` blocks when the regions differ in more than their name");
+            reader.mistake(
+                "regions",
+                "WL107",
+                "`regions` and `instance` blocks exclude each other",
+                "keep the `instance` blocks when the regions differ in more than their name",
+            );
         }
         reader.finish();
         for inner in block.body.blocks.iter().filter(|b| b.kind == "instance") {
@@ -297,11 +367,23 @@ impl<'a> Loader<'a> {
             None | Some("deny") => Enforcement::Deny,
             Some("warn") => Enforcement::Warn,
             Some(_) => {
-                reader.mistake("enforcement", "WL106", "`enforcement` is \"deny\" or \"warn\"", "\"deny\" is the default");
+                reader.mistake(
+                    "enforcement",
+                    "WL106",
+                    "`enforcement` is \"deny\" or \"warn\"",
+                    "\"deny\" is the default",
+                );
                 Enforcement::Deny
             }
         };
-        let policy = PolicyDefinition { name, paths: reader.texts("paths"), matches: reader.globs("match"), namespaces: reader.texts("namespaces"), enforcement, span };
+        let policy = PolicyDefinition {
+            name,
+            paths: reader.texts("paths"),
+            matches: reader.globs("match"),
+            namespaces: reader.texts("namespaces"),
+            enforcement,
+            span,
+        };
         reader.finish();
         self.definitions.policies.push(policy);
     }
@@ -312,7 +394,8 @@ impl<'a> Loader<'a> {
         let mut report = |file: usize, expr: &Expr, name: &str| {
             let (path, text) = &self.files[file];
             let span = Span::of(path, text, expr.range.start as usize, expr.range.end as usize);
-            let diagnostic = Diagnostic::error("WL108", format!("there is no team \"{name}\"")).at_source(span, text, "named here");
+            let diagnostic =
+                Diagnostic::error("WL108", format!("there is no team \"{name}\"")).at_source(span, text, "named here");
             self.diagnostics.push(match crate::suggest(name, teams.iter().map(String::as_str)) {
                 Some(near) => diagnostic.help(format!("did you mean \"{near}\"?")),
                 None => diagnostic.help(format!("define it: team \"{name}\" {{ members = [ … ] }}")),
@@ -335,7 +418,12 @@ impl<'a> Loader<'a> {
                 "stack" => check(&block.body, "owner"),
                 "project" => {
                     for environment in block.body.blocks.iter().filter(|b| b.kind == "environment") {
-                        environment.body.blocks.iter().filter(|b| b.kind == "approvals").for_each(|approvals| check(&approvals.body, "from"));
+                        environment
+                            .body
+                            .blocks
+                            .iter()
+                            .filter(|b| b.kind == "approvals")
+                            .for_each(|approvals| check(&approvals.body, "from"));
                     }
                 }
                 _ => {}

@@ -36,7 +36,15 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(path: &'a Arc<str>, text: &'a str, body: &'a Body, head: Range, schema: &'static Schema, names: &'a Names, diagnostics: &'a mut Vec<Diagnostic>) -> Self {
+    pub fn new(
+        path: &'a Arc<str>,
+        text: &'a str,
+        body: &'a Body,
+        head: Range,
+        schema: &'static Schema,
+        names: &'a Names,
+        diagnostics: &'a mut Vec<Diagnostic>,
+    ) -> Self {
         Self { path, text, body, head, schema, names, diagnostics }
     }
 
@@ -51,8 +59,9 @@ impl<'a> Reader<'a> {
             if names.contains(&attribute.name.as_str()) {
                 continue;
             }
-            let diagnostic = Diagnostic::error("WL102", format!("unknown attribute `{}` in {}", attribute.name, self.schema.block))
-                .at_source(self.span(attribute.name_range), self.text, "not expected here");
+            let diagnostic =
+                Diagnostic::error("WL102", format!("unknown attribute `{}` in {}", attribute.name, self.schema.block))
+                    .at_source(self.span(attribute.name_range), self.text, "not expected here");
             self.diagnostics.push(match crate::suggest(&attribute.name, names.iter().copied()) {
                 Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
                 None if names.is_empty() => diagnostic.help(format!("{} takes no attributes", self.schema.block)),
@@ -67,7 +76,11 @@ impl<'a> Reader<'a> {
         for (name, kind, required) in self.schema.attributes {
             if *required && self.body.value(name).is_none() {
                 let diagnostic = Diagnostic::error("WL109", format!("{} needs `{name}`", self.schema.block));
-                self.diagnostics.push(diagnostic.at_source(self.span(self.head), self.text, "in this block").help(format!("add `{name} = …`, {}", expected(*kind))));
+                self.diagnostics.push(
+                    diagnostic
+                        .at_source(self.span(self.head), self.text, "in this block")
+                        .help(format!("add `{name} = …`, {}", expected(*kind))),
+                );
             }
         }
     }
@@ -83,7 +96,12 @@ impl<'a> Reader<'a> {
         let expr = self.body.value(name)?;
         let value = self.reference(expr).unwrap_or_else(|| evaluate(expr, self.names));
         if let Some(why) = value.why_unknown() {
-            self.mistake(name, "WL105", &format!("`{name}` has no value: {why}"), "Windlass files know `local.x`, `team.x`, `stack.path` and pure functions");
+            self.mistake(
+                name,
+                "WL105",
+                &format!("`{name}` has no value: {why}"),
+                "Windlass files know `local.x`, `team.x`, `stack.path` and pure functions",
+            );
             return None;
         }
         Some((expr, value))
@@ -92,7 +110,9 @@ impl<'a> Reader<'a> {
     /// `stack.aws/network` is a division to the grammar; as a reference it is its own text. Lists are looked into.
     fn reference(&self, expr: &Expr) -> Option<Value> {
         if let ExprKind::List(items) = &expr.kind {
-            return Some(Value::List(items.iter().map(|item| self.reference(item).unwrap_or_else(|| evaluate(item, self.names))).collect()));
+            return Some(Value::List(
+                items.iter().map(|item| self.reference(item).unwrap_or_else(|| evaluate(item, self.names))).collect(),
+            ));
         }
         if let ExprKind::Index(base, index) = &expr.kind {
             if matches!(&base.kind, ExprKind::Variable(root) if root == "stack" || root == "team") {
@@ -122,7 +142,10 @@ impl<'a> Reader<'a> {
     pub fn texts(&mut self, name: &str) -> Vec<String> {
         let Some((_, value)) = self.value(name) else { return Vec::new() };
         let items = match value {
-            Value::List(items) => items.iter().map(|v| if let Value::String(text) = v { Some(text.to_string()) } else { None }).collect::<Option<Vec<_>>>(),
+            Value::List(items) => items
+                .iter()
+                .map(|v| if let Value::String(text) = v { Some(text.to_string()) } else { None })
+                .collect::<Option<Vec<_>>>(),
             _ => None,
         };
         items.unwrap_or_else(|| {
@@ -135,7 +158,12 @@ impl<'a> Reader<'a> {
         let globs = self.texts(name);
         for glob in &globs {
             if let Err(error) = crate::glob(&glob.replace('[', "[[]")) {
-                self.mistake(name, "WL106", &format!("pattern `{glob}` is not valid: {error}"), "`*` stands for anything within a segment, `**` for any number of segments");
+                self.mistake(
+                    name,
+                    "WL106",
+                    &format!("pattern `{glob}` is not valid: {error}"),
+                    "`*` stands for anything within a segment, `**` for any number of segments",
+                );
             }
         }
         globs
@@ -185,7 +213,8 @@ fn expected(kind: Kind) -> &'static str {
 
 pub fn unknown_block(path: &Arc<str>, text: &str, block: &Block, schema: &Schema) -> Diagnostic {
     let span = Span::of(path, text, block.range.start as usize, block.range.end as usize);
-    let diagnostic = Diagnostic::error("WL111", format!("unknown block `{}` in {}", block.kind, schema.block)).at_source(span, text, "not expected here");
+    let diagnostic = Diagnostic::error("WL111", format!("unknown block `{}` in {}", block.kind, schema.block))
+        .at_source(span, text, "not expected here");
     match crate::suggest(&block.kind, schema.blocks.iter().copied()) {
         Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
         None if schema.blocks.is_empty() => diagnostic.help(format!("{} takes no blocks", schema.block)),

@@ -84,7 +84,10 @@ policy "p" {
 
 #[test]
 fn syntax_errors_have_a_line_and_other_files_count() {
-    let (definitions, diagnostics) = load_files(&[("windlass.hcl".into(), "team \"a\" {\n  members = [\n".into()), ("b.windlass.hcl".into(), "team \"b\" { members = [] }\n".into())]);
+    let (definitions, diagnostics) = load_files(&[
+        ("windlass.hcl".into(), "team \"a\" {\n  members = [\n".into()),
+        ("b.windlass.hcl".into(), "team \"b\" { members = [] }\n".into()),
+    ]);
     assert_eq!(definitions.teams.len(), 1);
     assert_eq!(diagnostics.len(), 1);
     assert_eq!(diagnostics[0].code, "WL101");

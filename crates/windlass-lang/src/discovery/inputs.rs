@@ -26,8 +26,19 @@ pub struct ModuleReads {
     named: Vec<Named>,
 }
 
-const FILE_FUNCTIONS: [&str; 11] =
-    ["file", "filebase64", "filebase64sha256", "filebase64sha512", "fileexists", "filemd5", "filesha1", "filesha256", "filesha512", "templatefile", "fileset"];
+const FILE_FUNCTIONS: [&str; 11] = [
+    "file",
+    "filebase64",
+    "filebase64sha256",
+    "filebase64sha512",
+    "fileexists",
+    "filemd5",
+    "filesha1",
+    "filesha256",
+    "filesha512",
+    "templatefile",
+    "fileset",
+];
 
 /// Walks all expressions of the module.
 pub fn module_reads(scope: &ModuleScope<'_>) -> ModuleReads {
@@ -46,7 +57,12 @@ pub fn module_reads(scope: &ModuleScope<'_>) -> ModuleReads {
 
 /// All blocks whose expressions can read something.
 fn bodies(module: &Module) -> impl Iterator<Item = (usize, &Body)> {
-    let named = module.variables.values().chain(module.outputs.values()).chain(module.calls.values()).chain(module.remote_states.values());
+    let named = module
+        .variables
+        .values()
+        .chain(module.outputs.values())
+        .chain(module.calls.values())
+        .chain(module.remote_states.values());
     named.chain(&module.providers).chain(&module.others).map(|item: &Item| (item.file, &item.block.body))
 }
 
@@ -76,8 +92,16 @@ fn provisioner(scope: &ModuleScope<'_>, file: usize, body: &Body, out: &mut Vec<
     }
     if let Some(command) = body.value("command") {
         if let Some(text) = scope.eval(command).as_text() {
-            for word in text.split(|c: char| c.is_whitespace() || "\"';|&<>()".contains(c)).filter(|w| w.starts_with("./") || w.starts_with("../")) {
-                out.push(Named { path: word.to_owned(), what: "provisioner command".into(), span: scope.module.span(file, command.range), tree: false });
+            for word in text
+                .split(|c: char| c.is_whitespace() || "\"';|&<>()".contains(c))
+                .filter(|w| w.starts_with("./") || w.starts_with("../"))
+            {
+                out.push(Named {
+                    path: word.to_owned(),
+                    what: "provisioner command".into(),
+                    span: scope.module.span(file, command.range),
+                    tree: false,
+                });
             }
         }
     }
@@ -98,7 +122,10 @@ fn visit(scope: &ModuleScope<'_>, file: usize, expr: &Expr, out: &mut Vec<Named>
                 add(scope, file, inner, "path", true, out);
                 true
             }
-            ExprKind::Call(name, arguments, _) if matches!(name.as_str(), "join" | "format" | "abspath" | "pathexpand") && arguments.iter().any(mentions_path) => {
+            ExprKind::Call(name, arguments, _)
+                if matches!(name.as_str(), "join" | "format" | "abspath" | "pathexpand")
+                    && arguments.iter().any(mentions_path) =>
+            {
                 add(scope, file, inner, name, true, out);
                 false
             }
@@ -133,7 +160,9 @@ fn add(scope: &ModuleScope<'_>, file: usize, expr: &Expr, what: &str, tree: bool
             let mut prefix = String::new();
             for part in parts {
                 match evaluate(part, scope as &dyn Scope) {
-                    value @ (Value::String(_) | Value::Number(_)) => prefix.push_str(&value.as_text().unwrap_or_default()),
+                    value @ (Value::String(_) | Value::Number(_)) => {
+                        prefix.push_str(&value.as_text().unwrap_or_default())
+                    }
                     _ => break,
                 }
             }
@@ -146,7 +175,14 @@ fn add(scope: &ModuleScope<'_>, file: usize, expr: &Expr, what: &str, tree: bool
 
 /// Collects the inputs of the stack in `root`, whose own reads (with its instances' variables) are `own`.
 pub fn collect(modules: &Modules<'_>, root: &str, own: &[ModuleReads], var_files: &[String]) -> Inputs {
-    let mut collector = Collector { modules, root, inputs: Inputs::default(), seen: BTreeSet::new(), files: BTreeMap::new(), trees: BTreeMap::new() };
+    let mut collector = Collector {
+        modules,
+        root,
+        inputs: Inputs::default(),
+        seen: BTreeSet::new(),
+        files: BTreeMap::new(),
+        trees: BTreeMap::new(),
+    };
     collector.directory(root, Vec::new());
     for reads in own {
         collector.named(root, &reads.named, &[]);
@@ -190,8 +226,18 @@ impl Collector<'_, '_> {
             for source in &module.files {
                 if let Some((_, links)) = resolve(self.modules.tree, &source.path) {
                     self.links(&links, &chain);
-                    if let Some((target, _)) = resolve(self.modules.tree, &source.path).filter(|(target, _)| **target != *source.path) {
-                        self.path(&target, &[chain.as_slice(), &[Evidence { what: "symbolic link".into(), span: Span::file(source.path.clone()) }]].concat(), false);
+                    if let Some((target, _)) =
+                        resolve(self.modules.tree, &source.path).filter(|(target, _)| **target != *source.path)
+                    {
+                        self.path(
+                            &target,
+                            &[
+                                chain.as_slice(),
+                                &[Evidence { what: "symbolic link".into(), span: Span::file(source.path.clone()) }],
+                            ]
+                            .concat(),
+                            false,
+                        );
                     }
                 }
             }
@@ -202,7 +248,8 @@ impl Collector<'_, '_> {
         }
         for (name, call) in &module.calls {
             let Some(source) = call.block.body.value("source") else { continue };
-            let evidence = Evidence { what: format!("module \"{name}\""), span: module.span(call.file, call.block.range) };
+            let evidence =
+                Evidence { what: format!("module \"{name}\""), span: module.span(call.file, call.block.range) };
             let text = match source.literal() {
                 Some(text) => text,
                 // OpenTofu allows expressions: anything local could be meant.
@@ -217,7 +264,12 @@ impl Collector<'_, '_> {
                 }
             } else {
                 let reference = reference(text, call.block.body.value("version").and_then(Expr::literal));
-                let module = RemoteModule { source: text.to_owned(), moving: is_moving(text, reference.as_deref()), reference, span: evidence.span };
+                let module = RemoteModule {
+                    source: text.to_owned(),
+                    moving: is_moving(text, reference.as_deref()),
+                    reference,
+                    span: evidence.span,
+                };
                 if !self.inputs.remote_modules.contains(&module) {
                     self.inputs.remote_modules.push(module);
                 }
@@ -266,12 +318,20 @@ fn reference(source: &str, version: Option<&str>) -> Option<String> {
 
 /// Whether what a reference names can change: a branch, nothing at all, an open constraint. A tag is taken to stay.
 fn is_moving(source: &str, reference: Option<&str>) -> bool {
-    let git = source.starts_with("git::") || source.starts_with("git@") || source.starts_with("github.com/") || source.starts_with("bitbucket.org/") || source.contains(".git");
+    let git = source.starts_with("git::")
+        || source.starts_with("git@")
+        || source.starts_with("github.com/")
+        || source.starts_with("bitbucket.org/")
+        || source.contains(".git");
     match reference {
         None => git || !source.contains("://"),
         Some(reference) if git => {
             let commit = reference.len() >= 7 && reference.bytes().all(|b| b.is_ascii_hexdigit());
-            let tag = reference.trim_start_matches(|c: char| !c.is_ascii_digit()).split(['.', '-']).next().is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+            let tag = reference
+                .trim_start_matches(|c: char| !c.is_ascii_digit())
+                .split(['.', '-'])
+                .next()
+                .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
             !commit && !(tag && reference.contains('.'))
         }
         Some(version) => !version.trim_start_matches('=').trim().bytes().all(|b| b.is_ascii_digit() || b == b'.'),

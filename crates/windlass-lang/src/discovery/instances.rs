@@ -34,11 +34,18 @@ pub fn instances(
         for region in &definition.regions {
             let files = var_file(modules, module, region).into_iter().collect::<Vec<_>>();
             let mut variables = BTreeMap::new();
-            let set = files.iter().any(|file| read_var_file(modules, module, file, &mut Vec::new()).contains_key("region"));
+            let set =
+                files.iter().any(|file| read_var_file(modules, module, file, &mut Vec::new()).contains_key("region"));
             if module.variables.contains_key("region") && !set {
                 variables.insert("region".to_owned(), serde_json::Value::from(region.as_str()));
             }
-            drafts.push(Draft { key: Some(region.clone()), workspace: region.clone(), files, variables, backend: BTreeMap::new() });
+            drafts.push(Draft {
+                key: Some(region.clone()),
+                workspace: region.clone(),
+                files,
+                variables,
+                backend: BTreeMap::new(),
+            });
         }
         for instance in &definition.instances {
             drafts.push(Draft {
@@ -53,11 +60,23 @@ pub fn instances(
     if drafts.is_empty() && module.mentions_workspace {
         for name in workspace_names(modules, module) {
             let files = var_file(modules, module, &name).into_iter().collect();
-            drafts.push(Draft { key: Some(name.clone()), workspace: name, files, variables: BTreeMap::new(), backend: BTreeMap::new() });
+            drafts.push(Draft {
+                key: Some(name.clone()),
+                workspace: name,
+                files,
+                variables: BTreeMap::new(),
+                backend: BTreeMap::new(),
+            });
         }
     }
     if drafts.is_empty() {
-        drafts.push(Draft { key: None, workspace: "default".into(), files: Vec::new(), variables: BTreeMap::new(), backend: BTreeMap::new() });
+        drafts.push(Draft {
+            key: None,
+            workspace: "default".into(),
+            files: Vec::new(),
+            variables: BTreeMap::new(),
+            backend: BTreeMap::new(),
+        });
     }
     let base = automatic_variables(modules, module, diagnostics);
     let mut instances = Vec::new();
@@ -67,15 +86,22 @@ pub fn instances(
         let mut variables = base.clone();
         for file in &var_files {
             let found = read_var_file(modules, module, file, diagnostics);
-            if found.is_empty() && join(&module.directory, file).is_none_or(|path| modules.tree.read(&path).ok().flatten().is_none()) {
+            if found.is_empty()
+                && join(&module.directory, file).is_none_or(|path| modules.tree.read(&path).ok().flatten().is_none())
+            {
                 let span = definition.map_or_else(|| Span::file(&*module.directory), |d| d.span.clone());
-                diagnostics.push(Diagnostic::error("WL211", format!("variable file {file} of {id} does not exist")).at(span).help("paths of variable files are relative to the stack's directory"));
+                diagnostics.push(
+                    Diagnostic::error("WL211", format!("variable file {file} of {id} does not exist"))
+                        .at(span)
+                        .help("paths of variable files are relative to the stack's directory"),
+                );
             }
             variables.extend(found);
         }
         let given: BTreeMap<String, serde_json::Value> = common.clone().into_iter().chain(draft.variables).collect();
         variables.extend(given.iter().map(|(name, value)| (name.clone(), Value::from_json(value))));
-        let backend_config: BTreeMap<String, String> = common_backend.clone().into_iter().chain(draft.backend).collect();
+        let backend_config: BTreeMap<String, String> =
+            common_backend.clone().into_iter().chain(draft.backend).collect();
         let (backend, state) = own_state(modules, module, &variables, &draft.workspace, &backend_config);
         let instance = InstanceId::of(id, draft.key.as_deref());
         instances.push(Instance {
@@ -120,7 +146,8 @@ fn var_file(modules: &Modules<'_>, module: &Module, name: &str) -> Option<String
         [format!("{prefix}{name}.tfvars"), format!("{prefix}{name}.tfvars.json")]
     });
     candidates.into_iter().find(|file| {
-        join(&module.directory, file).is_some_and(|path| modules.tree.paths().binary_search_by(|p| p.as_ref().cmp(&path)).is_ok())
+        join(&module.directory, file)
+            .is_some_and(|path| modules.tree.paths().binary_search_by(|p| p.as_ref().cmp(&path)).is_ok())
     })
 }
 
@@ -136,9 +163,15 @@ fn workspace_names(modules: &Modules<'_>, module: &Module) -> Vec<String> {
         };
         for path in under(modules, &prefix) {
             let Some(name) = path.strip_prefix(prefix.as_str()).filter(|name| !name.contains('/')) else { continue };
-            let Some(stem) = name.strip_suffix(".tfvars").or_else(|| name.strip_suffix(".tfvars.json")) else { continue };
+            let Some(stem) = name.strip_suffix(".tfvars").or_else(|| name.strip_suffix(".tfvars.json")) else {
+                continue;
+            };
             let automatic = stem == "terraform" || stem.ends_with(".auto");
-            if !automatic && !stem.starts_with("example") && !stem.starts_with("sample") && !names.iter().any(|n| n == stem) {
+            if !automatic
+                && !stem.starts_with("example")
+                && !stem.starts_with("sample")
+                && !names.iter().any(|n| n == stem)
+            {
                 names.push(stem.to_owned());
             }
         }
@@ -182,20 +215,25 @@ fn automatic_variables(modules: &Modules<'_>, module: &Module, diagnostics: &mut
 
 /// Values of one variable file, relative to the stack's directory; none when there is no such file.
 fn read_var_file(modules: &Modules<'_>, module: &Module, file: &str, diagnostics: &mut Vec<Diagnostic>) -> Variables {
-    let path = join(&module.directory, file).and_then(|path| crate::tree::resolve(modules.tree, &path)).map(|(path, _)| path);
+    let path =
+        join(&module.directory, file).and_then(|path| crate::tree::resolve(modules.tree, &path)).map(|(path, _)| path);
     let Some(path) = path else { return Variables::new() };
     // Most stacks have none: asking the sorted list is cheaper than the file system.
     if modules.tree.paths().binary_search_by(|p| p.as_ref().cmp(&path)).is_err() {
         return Variables::new();
     }
-    let Some(text) = modules.tree.read(&path).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok()) else { return Variables::new() };
+    let Some(text) = modules.tree.read(&path).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok()) else {
+        return Variables::new();
+    };
     if path.ends_with(".json") {
         return match serde_json::from_str::<serde_json::Value>(&text).map(|value| Value::from_json(&value)) {
             Ok(Value::Object(object)) => object,
             _ => {
                 let at = parse_json(&text).err().map_or(0, |e| e.at) as usize;
                 let span = Span::of(&path.as_str().into(), &text, at, at + 1);
-                diagnostics.push(Diagnostic::error("WL201", format!("{path} is not a JSON object")).at_source(span, &text, "here"));
+                diagnostics.push(
+                    Diagnostic::error("WL201", format!("{path} is not a JSON object")).at_source(span, &text, "here"),
+                );
                 Variables::new()
             }
         };
@@ -204,8 +242,10 @@ fn read_var_file(modules: &Modules<'_>, module: &Module, file: &str, diagnostics
         Ok(body) => body.attributes.iter().map(|a| (a.name.clone(), evaluate(&a.value, &Nothing))).collect(),
         Err(error) => {
             let span = Span::of(&path.as_str().into(), &text, error.at as usize, error.at as usize + 1);
-            let what = error.message.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or("not valid HCL").to_owned();
-            diagnostics.push(Diagnostic::error("WL201", format!("syntax error: {what}")).at_source(span, &text, "here"));
+            let what =
+                error.message.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or("not valid HCL").to_owned();
+            diagnostics
+                .push(Diagnostic::error("WL201", format!("syntax error: {what}")).at_source(span, &text, "here"));
             Variables::new()
         }
     }

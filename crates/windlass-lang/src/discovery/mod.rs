@@ -53,11 +53,19 @@ impl<'a> Modules<'a> {
                 .chunks(chunk)
                 .map(|chunk| {
                     scope.spawn(move || {
-                        chunk.iter().map(|(directory, names)| (directory.to_string(), Module::load(tree, directory, names, depth))).collect::<Vec<_>>()
+                        chunk
+                            .iter()
+                            .map(|(directory, names)| {
+                                (directory.to_string(), Module::load(tree, directory, names, depth))
+                            })
+                            .collect::<Vec<_>>()
                     })
                 })
                 .collect();
-            workers.into_iter().flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+            workers
+                .into_iter()
+                .flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
         });
         let reads = modules.iter().map(|(directory, _)| (directory.clone(), OnceLock::new())).collect();
         Self { tree, by_directory: modules.into_iter().collect(), reads }
@@ -104,7 +112,9 @@ pub fn discover(tree: &dyn Tree, definitions: &Definitions) -> Discovery {
         let directory = if definition.id.as_str() == "." { "" } else { definition.id.as_str() };
         if modules.get(directory).is_none() {
             let near = crate::suggest(definition.id.as_str(), stacks.iter().map(|s: &Stack| s.id.as_str()));
-            let diagnostic = Diagnostic::error("WL210", format!("stack \"{}\" has no directory with configuration", definition.id)).at(definition.span.clone());
+            let diagnostic =
+                Diagnostic::error("WL210", format!("stack \"{}\" has no directory with configuration", definition.id))
+                    .at(definition.span.clone());
             diagnostics.push(match near {
                 Some(near) => diagnostic.help(format!("did you mean \"{near}\"?")),
                 None => diagnostic.help("name the directory relative to the repository's root"),
@@ -120,9 +130,12 @@ pub fn discover(tree: &dyn Tree, definitions: &Definitions) -> Discovery {
         for module in stack.inputs.remote_modules.iter().filter(|m| m.moving) {
             let what = module.reference.as_ref().map_or("no reference".to_owned(), |r| format!("`{r}`"));
             diagnostics.push(
-                Diagnostic::warning("WL206", format!("module source {} can move under {}: it is pinned to {what}", module.source, stack.id))
-                    .at(module.span.clone())
-                    .help("pin it to a version tag or a commit, so that a plan means the same tomorrow"),
+                Diagnostic::warning(
+                    "WL206",
+                    format!("module source {} can move under {}: it is pinned to {what}", module.source, stack.id),
+                )
+                .at(module.span.clone())
+                .help("pin it to a version tag or a commit, so that a plan means the same tomorrow"),
             );
         }
     }
@@ -155,16 +168,24 @@ fn undeclared(module: &Module, diagnostics: &mut Vec<Diagnostic>) {
         expr.walk(&mut |inner| {
             if let ExprKind::Attribute(base, name) = &inner.kind {
                 let (what, known, names): (&str, bool, Vec<&String>) = match &base.kind {
-                    ExprKind::Variable(root) if root == "var" => ("variable", module.variables.contains_key(name), module.variables.keys().collect()),
-                    ExprKind::Variable(root) if root == "local" => ("local", module.locals.contains_key(name), module.locals.keys().collect()),
+                    ExprKind::Variable(root) if root == "var" => {
+                        ("variable", module.variables.contains_key(name), module.variables.keys().collect())
+                    }
+                    ExprKind::Variable(root) if root == "local" => {
+                        ("local", module.locals.contains_key(name), module.locals.keys().collect())
+                    }
                     _ => return true,
                 };
                 if !known {
-                    let diagnostic = Diagnostic::error("WL205", format!("{what} `{name}` is not declared in this module"));
+                    let diagnostic =
+                        Diagnostic::error("WL205", format!("{what} `{name}` is not declared in this module"));
                     let diagnostic = module.diagnostic(diagnostic, file, inner.range, "used here");
                     diagnostics.push(match crate::suggest(name, names.iter().map(|n| n.as_str())) {
                         Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-                        None => diagnostic.help(format!("declare it with a `{}` block", if what == "local" { "locals" } else { "variable" })),
+                        None => diagnostic.help(format!(
+                            "declare it with a `{}` block",
+                            if what == "local" { "locals" } else { "variable" }
+                        )),
                     });
                 }
             }
@@ -174,7 +195,13 @@ fn undeclared(module: &Module, diagnostics: &mut Vec<Diagnostic>) {
     for (file, expr) in module.locals.values() {
         visit(*file, expr);
     }
-    let items = module.outputs.values().chain(module.calls.values()).chain(module.remote_states.values()).chain(&module.providers).chain(&module.others);
+    let items = module
+        .outputs
+        .values()
+        .chain(module.calls.values())
+        .chain(module.remote_states.values())
+        .chain(&module.providers)
+        .chain(&module.others);
     for item in items {
         item.block.body.visit(&mut |expr| visit(item.file, expr));
     }
@@ -193,13 +220,22 @@ fn called_directories(modules: &Modules<'_>, diagnostics: &mut Vec<Diagnostic>) 
         for (name, call) in &module.calls {
             let Some(source) = call.block.body.attribute("source") else { continue };
             let Some(text) = source.value.literal().filter(|text| is_local(text)) else { continue };
-            let target = join(&module.directory, text).and_then(|path| resolve(modules.tree, &path)).map(|(path, _)| path);
+            let target =
+                join(&module.directory, text).and_then(|path| resolve(modules.tree, &path)).map(|(path, _)| path);
             match target {
                 Some(target) if modules.get(&target).is_some() => drop(called.insert(target)),
                 target => {
                     let shown = target.unwrap_or_else(|| text.to_owned());
-                    let diagnostic = Diagnostic::error("WL207", format!("module \"{name}\" calls {text}, where there is no configuration"));
-                    let diagnostic = module.diagnostic(diagnostic, call.file, source.value.range, &format!("{shown} has no .tf file"));
+                    let diagnostic = Diagnostic::error(
+                        "WL207",
+                        format!("module \"{name}\" calls {text}, where there is no configuration"),
+                    );
+                    let diagnostic = module.diagnostic(
+                        diagnostic,
+                        call.file,
+                        source.value.range,
+                        &format!("{shown} has no .tf file"),
+                    );
                     diagnostics.push(match crate::suggest(&shown, modules.by_directory.keys().map(String::as_str)) {
                         Some(near) => diagnostic.help(format!("did you mean the directory {near}?")),
                         None => diagnostic.help("add the module, or correct the source"),
@@ -228,7 +264,8 @@ fn why_stack(module: &Module, called: bool) -> Option<String> {
     if !module.remote_states.is_empty() {
         return Some("reads a remote state".into());
     }
-    let library = module.directory.split('/').any(|segment| matches!(segment, "modules" | "examples" | "tests" | "fixtures"));
+    let library =
+        module.directory.split('/').any(|segment| matches!(segment, "modules" | "examples" | "tests" | "fixtures"));
     let content = module.has_resources || !module.calls.is_empty() || !module.outputs.is_empty();
     let broken = !module.diagnostics.is_empty();
     (!library && (content || broken)).then(|| "has configuration that no module calls".into())
@@ -257,7 +294,8 @@ fn stack(
     var_files.dedup();
     let inputs = inputs::collect(modules, &module.directory, &reads, &var_files);
     let text = |expr: Option<&Expr>| expr.and_then(Expr::literal).unwrap_or_default().to_owned();
-    let flag = |expr: Option<&Expr>| matches!(expr.map(|e| &e.kind), Some(crate::terraform::syntax::ExprKind::Bool(true)));
+    let flag =
+        |expr: Option<&Expr>| matches!(expr.map(|e| &e.kind), Some(crate::terraform::syntax::ExprKind::Bool(true)));
     let variables = module
         .variables
         .iter()
@@ -266,7 +304,9 @@ fn stack(
             let source = &module.files[item.file].text;
             Variable {
                 name: name.clone(),
-                type_text: body.value("type").map_or("any".to_owned(), |e| source.get(e.range.start as usize..e.range.end as usize).unwrap_or("any").trim().to_owned()),
+                type_text: body.value("type").map_or("any".to_owned(), |e| {
+                    source.get(e.range.start as usize..e.range.end as usize).unwrap_or("any").trim().to_owned()
+                }),
                 required: body.value("default").is_none(),
                 sensitive: flag(body.value("sensitive")),
                 description: text(body.value("description")),
@@ -326,7 +366,10 @@ pub fn resource_span(tree: &dyn Tree, stack: &StackId, address: &str) -> Option<
             let here = module.span(call.file, call.block.range);
             let source = call.block.body.value("source").and_then(Expr::literal).filter(|s| is_local(s));
             // Behind a remote module the call is the place that can be changed here.
-            let Some((target, _)) = source.and_then(|s| join(&directory, s)).and_then(|path| resolve(tree, &path)) else { return Some(here) };
+            let Some((target, _)) = source.and_then(|s| join(&directory, s)).and_then(|path| resolve(tree, &path))
+            else {
+                return Some(here);
+            };
             directory = target;
             continue;
         }

@@ -97,13 +97,23 @@ impl Finder<'_, '_> {
         // Against module calls that go in circles.
         self.reads.insert(directory.to_owned(), false);
         let Some(module) = self.modules.get(directory) else { return false };
-        let found = !module.remote_states.is_empty() || children(self.modules, module).into_iter().any(|(_, _, child)| self.reads_any(&child));
+        let found = !module.remote_states.is_empty()
+            || children(self.modules, module).into_iter().any(|(_, _, child)| self.reads_any(&child));
         self.reads.insert(directory.to_owned(), found);
         found
     }
 
     #[allow(clippy::too_many_arguments, reason = "the state of one walk down the module calls")]
-    fn module(&mut self, to: &InstanceId, module: &Module, variables: &Variables, workspace: &Value, root: &str, gates: &[Gate], depth: usize) {
+    fn module(
+        &mut self,
+        to: &InstanceId,
+        module: &Module,
+        variables: &Variables,
+        workspace: &Value,
+        root: &str,
+        gates: &[Gate],
+        depth: usize,
+    ) {
         if depth > 32 {
             return;
         }
@@ -164,12 +174,24 @@ impl Finder<'_, '_> {
             Ok(state) => state,
             // Behind a closed gate the variables it needs are usually not given either.
             Err(_) if closed => return,
-            Err(why) if each => return self.unknown(to, name, module, item, &format!("it has one address per `for_each` element ({why})")),
+            Err(why) if each => {
+                return self.unknown(
+                    to,
+                    name,
+                    module,
+                    item,
+                    &format!("it has one address per `for_each` element ({why})"),
+                );
+            }
             Err(why) => return self.unknown(to, name, module, item, &why),
         };
         let directory = module.directory.to_string();
         let modules = self.modules;
-        let outputs = self.consumed.entry((directory.clone(), name.to_owned())).or_insert_with(|| uses::consumed(modules, &directory, name)).clone();
+        let outputs = self
+            .consumed
+            .entry((directory.clone(), name.to_owned()))
+            .or_insert_with(|| uses::consumed(modules, &directory, name))
+            .clone();
         let Some(writers) = self.by_state.get(&state) else {
             return self.dangling(to, name, module, item, &backend, &state);
         };
@@ -177,7 +199,12 @@ impl Finder<'_, '_> {
             self.edges.push(Edge {
                 from: from.clone(),
                 to: to.clone(),
-                kind: EdgeKind::RemoteState { name: name.to_owned(), backend: backend.clone(), module: module.directory.clone(), outputs: outputs.clone() },
+                kind: EdgeKind::RemoteState {
+                    name: name.to_owned(),
+                    backend: backend.clone(),
+                    module: module.directory.clone(),
+                    outputs: outputs.clone(),
+                },
                 gate: gate.clone(),
                 evidence: span.clone(),
             });
@@ -185,9 +212,14 @@ impl Finder<'_, '_> {
     }
 
     fn unknown(&mut self, to: &InstanceId, name: &str, module: &Module, item: &Item, why: &str) {
-        let diagnostic = Diagnostic::warning("WL213", format!("which state `{name}` of {to} reads is not known: {why}"));
+        let diagnostic =
+            Diagnostic::warning("WL213", format!("which state `{name}` of {to} reads is not known: {why}"));
         let diagnostic = module.diagnostic(diagnostic, item.file, item.block.range, "read here");
-        self.diagnostics.push(diagnostic.help("give the value in a variable file or default, or declare the order with `after` in a stack block"));
+        self.diagnostics.push(
+            diagnostic.help(
+                "give the value in a variable file or default, or declare the order with `after` in a stack block",
+            ),
+        );
     }
 
     fn dangling(&mut self, to: &InstanceId, name: &str, module: &Module, item: &Item, backend: &str, state: &str) {
@@ -195,7 +227,10 @@ impl Finder<'_, '_> {
         if backend == "local" {
             let path = state.trim_start_matches("local:");
             let directory = path.split("/terraform.tfstate").next().unwrap_or(path);
-            let diagnostic = place(Diagnostic::warning("WL214", format!("`{name}` of {to} reads {path}, which no stack here writes")));
+            let diagnostic = place(Diagnostic::warning(
+                "WL214",
+                format!("`{name}` of {to} reads {path}, which no stack here writes"),
+            ));
             self.diagnostics.push(match crate::suggest(directory, self.ids.iter().copied()) {
                 Some(near) => diagnostic.help(format!("did you mean the state of {near}?")),
                 None => diagnostic.help("the stack may have been removed, or its workspace is another one"),
@@ -205,7 +240,8 @@ impl Finder<'_, '_> {
         let bucket = |state: &str| state.split('/').next().unwrap_or_default().to_owned();
         let own = bucket(state);
         if self.by_state.keys().any(|other| bucket(other) == own) {
-            let diagnostic = Diagnostic::notice("WL215", format!("`{name}` of {to} reads {state}, which no stack here writes"));
+            let diagnostic =
+                Diagnostic::notice("WL215", format!("`{name}` of {to} reads {state}, which no stack here writes"));
             self.diagnostics.push(place(diagnostic).help("it is taken to be written by another repository"));
         }
     }
@@ -217,7 +253,11 @@ impl Finder<'_, '_> {
             let Some(to) = by_id.get(definition.id.as_str()) else { continue };
             for after in &definition.after {
                 let Some(from) = by_id.get(after.as_str()) else {
-                    let diagnostic = Diagnostic::error("WL216", format!("`after` of stack \"{}\" names \"{after}\", which is no stack", definition.id)).at(definition.span.clone());
+                    let diagnostic = Diagnostic::error(
+                        "WL216",
+                        format!("`after` of stack \"{}\" names \"{after}\", which is no stack", definition.id),
+                    )
+                    .at(definition.span.clone());
                     self.diagnostics.push(match crate::suggest(after.as_str(), self.ids.iter().copied()) {
                         Some(near) => diagnostic.help(format!("did you mean \"{near}\"?")),
                         None => diagnostic.help("`windlass stacks` lists all stacks"),
@@ -228,7 +268,13 @@ impl Finder<'_, '_> {
                     for b in &to.instances {
                         let related = a.id.key() == b.id.key() || a.id.key().is_none() || b.id.key().is_none();
                         if related {
-                            self.edges.push(Edge { from: a.id.clone(), to: b.id.clone(), kind: EdgeKind::After, gate: None, evidence: definition.span.clone() });
+                            self.edges.push(Edge {
+                                from: a.id.clone(),
+                                to: b.id.clone(),
+                                kind: EdgeKind::After,
+                                gate: None,
+                                evidence: definition.span.clone(),
+                            });
                         }
                     }
                 }
@@ -241,7 +287,9 @@ impl Finder<'_, '_> {
 fn children<'m>(modules: &Modules<'_>, module: &'m Module) -> Vec<(&'m str, &'m Item, String)> {
     let mut out = Vec::new();
     for (name, call) in &module.calls {
-        let Some(source) = call.block.body.value("source").and_then(Expr::literal).filter(|s| is_local(s)) else { continue };
+        let Some(source) = call.block.body.value("source").and_then(Expr::literal).filter(|s| is_local(s)) else {
+            continue;
+        };
         if let Some((target, _)) = join(&module.directory, source).and_then(|path| resolve(modules.tree, &path)) {
             out.push((name.as_str(), call, target));
         }

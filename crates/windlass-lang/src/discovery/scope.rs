@@ -26,7 +26,13 @@ pub struct ModuleScope<'a> {
 }
 
 impl<'a> ModuleScope<'a> {
-    pub fn new(tree: &'a dyn Tree, module: &'a Module, variables: &'a Variables, workspace: Value, root: &'a str) -> Self {
+    pub fn new(
+        tree: &'a dyn Tree,
+        module: &'a Module,
+        variables: &'a Variables,
+        workspace: Value,
+        root: &'a str,
+    ) -> Self {
         Self { tree, module, variables, workspace, root, locals: RefCell::default() }
     }
 
@@ -41,7 +47,8 @@ impl<'a> ModuleScope<'a> {
 
     /// Attributes and single nested blocks as one object; the marks in texts become real relative paths.
     pub fn config(&self, body: &Body) -> BTreeMap<String, Value> {
-        let mut out: BTreeMap<String, Value> = body.attributes.iter().map(|a| (a.name.clone(), self.plain(self.eval(&a.value)))).collect();
+        let mut out: BTreeMap<String, Value> =
+            body.attributes.iter().map(|a| (a.name.clone(), self.plain(self.eval(&a.value)))).collect();
         for block in &body.blocks {
             out.insert(block.kind.clone(), Value::Object(self.config(&block.body)));
         }
@@ -53,7 +60,11 @@ impl<'a> ModuleScope<'a> {
         match value {
             Value::String(text) if text.contains('\u{1}') => {
                 let up = "../".repeat(self.root.split('/').filter(|s| !s.is_empty()).count());
-                let module = if *self.module.directory == *self.root { ".".to_owned() } else { format!("{up}{}", self.module.directory) };
+                let module = if *self.module.directory == *self.root {
+                    ".".to_owned()
+                } else {
+                    format!("{up}{}", self.module.directory)
+                };
                 Value::string(text.replace(MODULE_MARK, &module).replace(ROOT_MARK, "."))
             }
             Value::List(items) => Value::List(items.into_iter().map(|v| self.plain(v)).collect()),
@@ -74,7 +85,12 @@ pub fn repository_path(path: &str, module: &str, root: &str) -> Option<String> {
 impl Scope for ModuleScope<'_> {
     fn lookup(&self, root: &str, name: Option<&str>) -> Option<Value> {
         match (root, name?) {
-            ("var", name) => Some(self.variables.get(name).cloned().unwrap_or_else(|| Value::unknown(format!("variable `{name}` has no value here")))),
+            ("var", name) => Some(
+                self.variables
+                    .get(name)
+                    .cloned()
+                    .unwrap_or_else(|| Value::unknown(format!("variable `{name}` has no value here"))),
+            ),
             ("local", name) => {
                 match self.locals.borrow().get(name) {
                     Some(Some(value)) => return Some(value.clone()),

@@ -21,9 +21,13 @@ pub fn address(backend: &str, config: &Config, workspace: &Value, root: &str) ->
     };
     let default = &*workspace == "default";
     let required = |name: &str| match config.get(name) {
-        None | Some(Value::Null) => Err(Arc::from(format!("`{name}` of backend \"{backend}\" is not given in the configuration"))),
+        None | Some(Value::Null) => {
+            Err(Arc::from(format!("`{name}` of backend \"{backend}\" is not given in the configuration")))
+        }
         Some(Value::Unknown(why)) => Err(why.clone()),
-        Some(value) => value.as_text().ok_or_else(|| Arc::from(format!("`{name}` of backend \"{backend}\" is no text"))),
+        Some(value) => {
+            value.as_text().ok_or_else(|| Arc::from(format!("`{name}` of backend \"{backend}\" is no text")))
+        }
     };
     let optional = |name: &str, default: &str| match config.get(name) {
         None | Some(Value::Null) => Ok(Arc::from(default)),
@@ -46,7 +50,11 @@ pub fn address(backend: &str, config: &Config, workspace: &Value, root: &str) ->
         }
         "s3" => {
             let (bucket, key) = (required("bucket")?, trim(&required("key")?));
-            if default { format!("s3:{bucket}/{key}") } else { format!("s3:{bucket}/{}/{workspace}/{key}", optional("workspace_key_prefix", "env:")?) }
+            if default {
+                format!("s3:{bucket}/{key}")
+            } else {
+                format!("s3:{bucket}/{}/{workspace}/{key}", optional("workspace_key_prefix", "env:")?)
+            }
         }
         "gcs" => {
             let prefix = trim(&optional("prefix", "")?);
@@ -55,15 +63,28 @@ pub fn address(backend: &str, config: &Config, workspace: &Value, root: &str) ->
         }
         "azurerm" => {
             let suffix = if default { String::new() } else { format!("env:{workspace}") };
-            format!("azurerm:{}/{}/{}{suffix}", required("storage_account_name")?, required("container_name")?, required("key")?)
+            format!(
+                "azurerm:{}/{}/{}{suffix}",
+                required("storage_account_name")?,
+                required("container_name")?,
+                required("key")?
+            )
         }
         "http" => format!("http:{}", required("address")?),
-        "pg" => format!("pg:{}/{}/{workspace}", optional("conn_str", "")?, optional("schema_name", "terraform_remote_state")?),
+        "pg" => format!(
+            "pg:{}/{}/{workspace}",
+            optional("conn_str", "")?,
+            optional("schema_name", "terraform_remote_state")?
+        ),
         "consul" => {
             let suffix = if default { String::new() } else { format!("-env:{workspace}") };
             format!("consul:{}/{}{suffix}", optional("address", "")?, trim(&required("path")?))
         }
-        "kubernetes" => format!("kubernetes:{}/tfstate-{workspace}-{}", optional("namespace", "default")?, required("secret_suffix")?),
+        "kubernetes" => format!(
+            "kubernetes:{}/tfstate-{workspace}-{}",
+            optional("namespace", "default")?,
+            required("secret_suffix")?
+        ),
         "cos" => {
             let prefix = trim(&optional("prefix", "")?);
             let key = optional("key", "terraform.tfstate")?;
@@ -96,7 +117,9 @@ pub fn address(backend: &str, config: &Config, workspace: &Value, root: &str) ->
                 (Some(name), _) => name.to_string(),
                 (None, Some(prefix)) => format!("{prefix}{workspace}"),
                 (None, None) if !default => workspace.to_string(),
-                (None, None) => return Err("the workspace of backend \"remote\" is chosen outside the configuration".into()),
+                (None, None) => {
+                    return Err("the workspace of backend \"remote\" is chosen outside the configuration".into());
+                }
             };
             format!("remote:{}/{}/{name}", optional("hostname", "app.terraform.io")?, required("organization")?)
         }
@@ -124,20 +147,45 @@ mod tests {
         check("local", json!({}), "default", Ok("local:aws/network/terraform.tfstate"));
         check("local", json!({"path": "../db/terraform.tfstate"}), "default", Ok("local:aws/db/terraform.tfstate"));
         check("local", json!({}), "tokyo", Ok("local:aws/network/terraform.tfstate.d/tokyo/terraform.tfstate"));
-        check("local", json!({"workspace_dir": "../db/states"}), "tokyo", Ok("local:aws/db/states/tokyo/terraform.tfstate"));
+        check(
+            "local",
+            json!({"workspace_dir": "../db/states"}),
+            "tokyo",
+            Ok("local:aws/db/states/tokyo/terraform.tfstate"),
+        );
         check("s3", json!({"bucket": "b", "key": "/k"}), "default", Ok("s3:b/k"));
         check("s3", json!({"bucket": "b", "key": "k"}), "prod", Ok("s3:b/env:/prod/k"));
         check("s3", json!({"bucket": "b"}), "default", Err("`key` of backend \"s3\" is not given"));
         check("gcs", json!({"bucket": "b", "prefix": "p/"}), "default", Ok("gcs:b/p/default.tfstate"));
-        check("azurerm", json!({"storage_account_name": "a", "container_name": "c", "key": "k"}), "x", Ok("azurerm:a/c/kenv:x"));
+        check(
+            "azurerm",
+            json!({"storage_account_name": "a", "container_name": "c", "key": "k"}),
+            "x",
+            Ok("azurerm:a/c/kenv:x"),
+        );
         check("http", json!({"address": "https://e/s"}), "default", Ok("http:https://e/s"));
-        check("pg", json!({"conn_str": "postgres://h/d"}), "default", Ok("pg:postgres://h/d/terraform_remote_state/default"));
+        check(
+            "pg",
+            json!({"conn_str": "postgres://h/d"}),
+            "default",
+            Ok("pg:postgres://h/d/terraform_remote_state/default"),
+        );
         check("consul", json!({"path": "p"}), "w", Ok("consul:/p-env:w"));
         check("kubernetes", json!({"secret_suffix": "s"}), "default", Ok("kubernetes:default/tfstate-default-s"));
         check("cos", json!({"bucket": "b", "prefix": "p"}), "default", Ok("cos:b/p/terraform.tfstate"));
         check("oss", json!({"bucket": "b"}), "w", Ok("oss:b/env:/w/terraform.tfstate"));
-        check("remote", json!({"organization": "o", "workspaces": {"prefix": "net-"}}), "prod", Ok("remote:app.terraform.io/o/net-prod"));
-        check("cloud", json!({"organization": "o", "workspaces": {"name": "n"}}), "default", Ok("remote:app.terraform.io/o/n"));
+        check(
+            "remote",
+            json!({"organization": "o", "workspaces": {"prefix": "net-"}}),
+            "prod",
+            Ok("remote:app.terraform.io/o/net-prod"),
+        );
+        check(
+            "cloud",
+            json!({"organization": "o", "workspaces": {"name": "n"}}),
+            "default",
+            Ok("remote:app.terraform.io/o/n"),
+        );
         check("swift", json!({}), "default", Err("is not known"));
     }
 }

@@ -62,7 +62,8 @@ enum Use {
 }
 
 fn used(alias: &Alias, steps: &[Step]) -> Use {
-    let matches = steps.len() >= alias.prefix.len() && alias.prefix.iter().zip(steps).all(|(want, step)| matches!(step, Step::Name(name) if name == want));
+    let matches = steps.len() >= alias.prefix.len()
+        && alias.prefix.iter().zip(steps).all(|(want, step)| matches!(step, Step::Name(name) if name == want));
     if !matches {
         return Use::None;
     }
@@ -91,7 +92,11 @@ fn used(alias: &Alias, steps: &[Step]) -> Use {
 
 /// Follows `data.terraform_remote_state.NAME` of the module in `directory`.
 pub fn consumed(modules: &Modules<'_>, directory: &str, name: &str) -> ConsumedOutputs {
-    let first = Alias { module: directory.to_owned(), prefix: vec!["data".into(), "terraform_remote_state".into(), name.into()], at_outputs: false };
+    let first = Alias {
+        module: directory.to_owned(),
+        prefix: vec!["data".into(), "terraform_remote_state".into(), name.into()],
+        at_outputs: false,
+    };
     let mut queue = vec![first.clone()];
     let mut seen = BTreeSet::from([first]);
     let mut named: BTreeMap<String, Vec<Span>> = BTreeMap::new();
@@ -117,10 +122,21 @@ pub fn consumed(modules: &Modules<'_>, directory: &str, name: &str) -> ConsumedO
                     }
                     Use::Any => all = true,
                     Use::Whole(at_outputs) => match (&site.place, std::ptr::eq(expr, site.expr)) {
-                        (Place::Local(local), true) => push(Alias { module: alias.module.clone(), prefix: vec!["local".into(), local.to_string()], at_outputs }),
-                        (Place::Argument(source, argument), true) => match source.and_then(|s| join(&alias.module, s)).and_then(|path| resolve(modules.tree, &path)) {
+                        (Place::Local(local), true) => push(Alias {
+                            module: alias.module.clone(),
+                            prefix: vec!["local".into(), local.to_string()],
+                            at_outputs,
+                        }),
+                        (Place::Argument(source, argument), true) => match source
+                            .and_then(|s| join(&alias.module, s))
+                            .and_then(|path| resolve(modules.tree, &path))
+                        {
                             Some((child, _)) if modules.get(&child).is_some() => {
-                                push(Alias { module: child, prefix: vec!["var".into(), argument.to_string()], at_outputs });
+                                push(Alias {
+                                    module: child,
+                                    prefix: vec!["var".into(), argument.to_string()],
+                                    at_outputs,
+                                });
                             }
                             _ => all = true,
                         },
@@ -155,16 +171,24 @@ struct Site<'a> {
 
 /// Every expression of the module with the place it stands in.
 fn sites(module: &Module) -> Vec<Site<'_>> {
-    let mut sites: Vec<Site<'_>> =
-        module.locals.iter().map(|(name, (file, expr))| Site { file: *file, expr, place: Place::Local(name) }).collect();
+    let mut sites: Vec<Site<'_>> = module
+        .locals
+        .iter()
+        .map(|(name, (file, expr))| Site { file: *file, expr, place: Place::Local(name) })
+        .collect();
     for call in module.calls.values() {
         let source = call.block.body.value("source").and_then(Expr::literal).filter(|s| super::inputs::is_local(s));
         for attribute in &call.block.body.attributes {
-            let place = if attribute.name == "depends_on" { Place::DependsOn } else { Place::Argument(source, &attribute.name) };
+            let place = if attribute.name == "depends_on" {
+                Place::DependsOn
+            } else {
+                Place::Argument(source, &attribute.name)
+            };
             sites.push(Site { file: call.file, expr: &attribute.value, place });
         }
     }
-    let others = module.outputs.values().chain(module.remote_states.values()).chain(&module.providers).chain(&module.others);
+    let others =
+        module.outputs.values().chain(module.remote_states.values()).chain(&module.providers).chain(&module.others);
     for item in others {
         let depends: Option<&Expr> = item.block.body.value("depends_on");
         item.block.body.visit(&mut |expr| {

@@ -23,7 +23,9 @@ pub(super) fn call(name: &str, arguments: &[Value], scope: &dyn Scope) -> Value 
         ("concat", lists) => return flatten_once(lists),
         ("length", [Value::List(items)]) => return Value::Number(items.len() as f64),
         ("length", [Value::Object(object)]) => return Value::Number(object.len() as f64),
-        ("keys", [Value::Object(object)]) => return Value::List(object.keys().map(|k| Value::string(k.as_str())).collect()),
+        ("keys", [Value::Object(object)]) => {
+            return Value::List(object.keys().map(|k| Value::string(k.as_str())).collect());
+        }
         ("values", [Value::Object(object)]) => return Value::List(object.values().cloned().collect()),
         ("element", [Value::List(items), index]) if !items.is_empty() => {
             return match index {
@@ -34,7 +36,9 @@ pub(super) fn call(name: &str, arguments: &[Value], scope: &dyn Scope) -> Value 
                 },
             };
         }
-        ("contains", [Value::List(items), wanted]) if items.contains(wanted) && wanted.why_unknown().is_none() => return Value::Bool(true),
+        ("contains", [Value::List(items), wanted]) if items.contains(wanted) && wanted.why_unknown().is_none() => {
+            return Value::Bool(true);
+        }
         ("one", [Value::List(items)]) => {
             return match items.as_slice() {
                 [] => Value::Null,
@@ -48,7 +52,8 @@ pub(super) fn call(name: &str, arguments: &[Value], scope: &dyn Scope) -> Value 
     if let Some(why) = arguments.iter().find_map(Value::why_unknown) {
         return Value::Unknown(why);
     }
-    known(name, arguments, scope).unwrap_or_else(|| Value::unknown(format!("function {name}() is not evaluated here with such arguments")))
+    known(name, arguments, scope)
+        .unwrap_or_else(|| Value::unknown(format!("function {name}() is not evaluated here with such arguments")))
 }
 
 fn known(name: &str, arguments: &[Value], scope: &dyn Scope) -> Option<Value> {
@@ -63,7 +68,10 @@ fn known(name: &str, arguments: &[Value], scope: &dyn Scope) -> Option<Value> {
         "format" => format(&text(0)?, arguments.get(1..)?).map(Value::string),
         "formatlist" => {
             let pattern = text(0)?;
-            let length = arguments[1..].iter().filter_map(|a| if let Value::List(items) = a { Some(items.len()) } else { None }).max()?;
+            let length = arguments[1..]
+                .iter()
+                .filter_map(|a| if let Value::List(items) = a { Some(items.len()) } else { None })
+                .max()?;
             let rows = (0..length).map(|row| {
                 let row: Option<Vec<Value>> = arguments[1..]
                     .iter()
@@ -134,7 +142,11 @@ fn known(name: &str, arguments: &[Value], scope: &dyn Scope) -> Option<Value> {
         "substr" => {
             let chars: Vec<char> = text(0)?.chars().collect();
             let offset = number(1)?;
-            let start = if offset < 0.0 { chars.len().saturating_sub((-offset) as usize) } else { (offset as usize).min(chars.len()) };
+            let start = if offset < 0.0 {
+                chars.len().saturating_sub((-offset) as usize)
+            } else {
+                (offset as usize).min(chars.len())
+            };
             let length = number(2)?;
             let end = if length < 0.0 { chars.len() } else { (start + length as usize).min(chars.len()) };
             string(chars[start..end].iter().collect())
@@ -163,9 +175,13 @@ fn known(name: &str, arguments: &[Value], scope: &dyn Scope) -> Option<Value> {
             Some(Value::List(texts.into_iter().map(Value::String).collect()))
         }
         "reverse" => Some(Value::List(list(0)?.iter().rev().cloned().collect())),
-        "compact" => {
-            Some(Value::List(list(0)?.iter().filter(|v| !matches!(v, Value::Null) && v.as_text().is_none_or(|t| !t.is_empty())).cloned().collect()))
-        }
+        "compact" => Some(Value::List(
+            list(0)?
+                .iter()
+                .filter(|v| !matches!(v, Value::Null) && v.as_text().is_none_or(|t| !t.is_empty()))
+                .cloned()
+                .collect(),
+        )),
         "flatten" => {
             fn flatten(items: &[Value], out: &mut Vec<Value>) {
                 for item in items {
@@ -216,8 +232,16 @@ fn known(name: &str, arguments: &[Value], scope: &dyn Scope) -> Option<Value> {
         "ceil" => Some(Value::Number(number(0)?.ceil())),
         "floor" => Some(Value::Number(number(0)?.floor())),
         "length" => Some(Value::Number(text(0)?.chars().count() as f64)),
-        "alltrue" => list(0)?.iter().map(Value::as_bool).collect::<Option<Vec<_>>>().map(|all| Value::Bool(all.into_iter().all(|b| b))),
-        "anytrue" => list(0)?.iter().map(Value::as_bool).collect::<Option<Vec<_>>>().map(|all| Value::Bool(all.into_iter().any(|b| b))),
+        "alltrue" => list(0)?
+            .iter()
+            .map(Value::as_bool)
+            .collect::<Option<Vec<_>>>()
+            .map(|all| Value::Bool(all.into_iter().all(|b| b))),
+        "anytrue" => list(0)?
+            .iter()
+            .map(Value::as_bool)
+            .collect::<Option<Vec<_>>>()
+            .map(|all| Value::Bool(all.into_iter().any(|b| b))),
         "jsondecode" => serde_json::from_str(&text(0)?).ok().map(|value| Value::from_json(&value)),
         "jsonencode" => string(arguments.first()?.to_json()?.to_string()),
         "basename" => string(text(0)?.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()),
@@ -253,7 +277,9 @@ fn lookup(object: &Value, key: &Value, default: Option<&Value>) -> Value {
         (Value::Object(object), Some(key)) => {
             object.get(&*key).or(default).cloned().unwrap_or_else(|| Value::unknown(MISSING))
         }
-        _ => key.why_unknown().map_or_else(|| Value::unknown("lookup() in something that is no object"), Value::Unknown),
+        _ => {
+            key.why_unknown().map_or_else(|| Value::unknown("lookup() in something that is no object"), Value::Unknown)
+        }
     }
 }
 

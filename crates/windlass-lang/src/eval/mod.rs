@@ -34,7 +34,9 @@ impl Value {
             serde_json::Value::Number(value) => Self::Number(value.as_f64().unwrap_or(f64::NAN)),
             serde_json::Value::String(text) => Self::string(text.as_str()),
             serde_json::Value::Array(items) => Self::List(items.iter().map(Self::from_json).collect()),
-            serde_json::Value::Object(object) => Self::Object(object.iter().map(|(k, v)| (k.clone(), Self::from_json(v))).collect()),
+            serde_json::Value::Object(object) => {
+                Self::Object(object.iter().map(|(k, v)| (k.clone(), Self::from_json(v))).collect())
+            }
         }
     }
     /// `None` when any part is unknown.
@@ -47,9 +49,12 @@ impl Value {
             Self::Number(number) => (*number).into(),
             Self::String(text) => text.as_ref().into(),
             Self::List(items) => items.iter().map(Self::to_json).collect::<Option<Vec<_>>>()?.into(),
-            Self::Object(object) => {
-                serde_json::Value::Object(object.iter().map(|(k, v)| Some((k.clone(), v.to_json()?))).collect::<Option<serde_json::Map<_, _>>>()?)
-            }
+            Self::Object(object) => serde_json::Value::Object(
+                object
+                    .iter()
+                    .map(|(k, v)| Some((k.clone(), v.to_json()?)))
+                    .collect::<Option<serde_json::Map<_, _>>>()?,
+            ),
         })
     }
     /// The first unknown part's reason.
@@ -133,7 +138,9 @@ impl Evaluator<'_> {
                 }
                 Value::Object(object)
             }
-            ExprKind::Variable(name) => self.name(name, None).unwrap_or_else(|| Value::unknown(format!("`{name}` is not known before a plan"))),
+            ExprKind::Variable(name) => {
+                self.name(name, None).unwrap_or_else(|| Value::unknown(format!("`{name}` is not known before a plan")))
+            }
             ExprKind::Attribute(base, name) => {
                 if let ExprKind::Variable(root) = &base.kind {
                     if !self.is_bound(root) {
@@ -164,11 +171,15 @@ impl Evaluator<'_> {
             ExprKind::Call(name, arguments, expand) => self.call(name, arguments, *expand),
             ExprKind::Not(inner) => match self.eval(inner) {
                 Value::Unknown(why) => Value::Unknown(why),
-                value => value.as_bool().map_or_else(|| Value::unknown("`!` of something that is no bool"), |b| Value::Bool(!b)),
+                value => value
+                    .as_bool()
+                    .map_or_else(|| Value::unknown("`!` of something that is no bool"), |b| Value::Bool(!b)),
             },
             ExprKind::Negative(inner) => match self.eval(inner) {
                 Value::Unknown(why) => Value::Unknown(why),
-                value => value.as_number().map_or_else(|| Value::unknown("`-` of something that is no number"), |n| Value::Number(-n)),
+                value => value
+                    .as_number()
+                    .map_or_else(|| Value::unknown("`-` of something that is no number"), |n| Value::Number(-n)),
             },
             ExprKind::Binary(left, operator, right) => {
                 let (left, right) = (self.eval(left), self.eval(right));
@@ -239,7 +250,14 @@ impl Evaluator<'_> {
                     match value {
                         // An error and something not known yet look the same from here.
                         Value::Unknown(why) => last = Value::Unknown(why),
-                        value => return if matches!(last, Value::Unknown(ref w) if &**w != MISSING && !w.starts_with("no argument")) { last } else { value },
+                        value => {
+                            return if matches!(last, Value::Unknown(ref w) if &**w != MISSING && !w.starts_with("no argument"))
+                            {
+                                last
+                            } else {
+                                value
+                            };
+                        }
                     }
                 }
                 return last;
@@ -336,7 +354,9 @@ fn element(base: &Value, index: &Value) -> Value {
     match (base, index) {
         (Value::Unknown(why), _) | (_, Value::Unknown(why)) => Value::Unknown(why.clone()),
         (Value::List(items), index) => match index.as_number() {
-            Some(index) if index >= 0.0 => items.get(index as usize).cloned().unwrap_or_else(|| Value::unknown(MISSING)),
+            Some(index) if index >= 0.0 => {
+                items.get(index as usize).cloned().unwrap_or_else(|| Value::unknown(MISSING))
+            }
             _ => Value::unknown(MISSING),
         },
         (base, index) => match index.as_text() {

@@ -72,7 +72,10 @@ fn stem(name: &str) -> &str {
 /// file shadows the `.tf` file of the same name.
 fn in_order<'a>(names: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
     let shadowed = |name: &str| {
-        let other = name.strip_suffix(".tf").map(|s| format!("{s}.tofu")).or_else(|| name.strip_suffix(".tf.json").map(|s| format!("{s}.tofu.json")));
+        let other = name
+            .strip_suffix(".tf")
+            .map(|s| format!("{s}.tofu"))
+            .or_else(|| name.strip_suffix(".tf.json").map(|s| format!("{s}.tofu.json")));
         other.is_some_and(|other| names.contains(&other.as_str()))
     };
     let mut kept: Vec<&str> = names.iter().copied().filter(|name| !shadowed(name)).collect();
@@ -114,11 +117,13 @@ impl Module {
         let bytes = match resolved.map(|resolved| tree.read(&resolved)) {
             Some(Ok(Some(bytes))) => bytes,
             Some(Err(error)) => {
-                self.diagnostics.push(Diagnostic::error("WL203", format!("cannot read {path}: {error}")).at(Span::file(path)));
+                self.diagnostics
+                    .push(Diagnostic::error("WL203", format!("cannot read {path}: {error}")).at(Span::file(path)));
                 return Vec::new();
             }
             _ => {
-                let diagnostic = Diagnostic::error("WL203", format!("{path} is a symbolic link that leads nowhere")).at(Span::file(path));
+                let diagnostic = Diagnostic::error("WL203", format!("{path} is a symbolic link that leads nowhere"))
+                    .at(Span::file(path));
                 self.diagnostics.push(diagnostic.help("correct or remove the link"));
                 return Vec::new();
             }
@@ -129,7 +134,11 @@ impl Module {
                 let valid = error.utf8_error().valid_up_to();
                 let line = error.as_bytes()[..valid].iter().filter(|b| **b == b'\n').count() as u32 + 1;
                 let span = Span { line, end_line: line, ..Span::file(path.clone()) };
-                self.diagnostics.push(Diagnostic::error("WL202", format!("{path} is not UTF-8 text")).at(span).help("save the file as UTF-8"));
+                self.diagnostics.push(
+                    Diagnostic::error("WL202", format!("{path} is not UTF-8 text"))
+                        .at(span)
+                        .help("save the file as UTF-8"),
+                );
                 return Vec::new();
             }
         };
@@ -142,7 +151,9 @@ impl Module {
             Err(error) => {
                 let range = Range { start: error.at, end: error.at + 1 };
                 let diagnostic = Diagnostic::error("WL201", format!("syntax error: {}", first_line(&error.message)));
-                let diagnostic = self.diagnostic(diagnostic, file, range, "here").help("`terraform fmt` and `terraform validate` show it too");
+                let diagnostic = self
+                    .diagnostic(diagnostic, file, range, "here")
+                    .help("`terraform fmt` and `terraform validate` show it too");
                 self.diagnostics.push(diagnostic);
                 Vec::new()
             }
@@ -164,7 +175,8 @@ impl Module {
         let mut blocks = Vec::with_capacity(items.len());
         for (start, end) in items {
             let slice = &text[start..end];
-            let resource = slice.starts_with("resource") || (slice.starts_with("data") && !slice.contains("terraform_remote_state"));
+            let resource = slice.starts_with("resource")
+                || (slice.starts_with("data") && !slice.contains("terraform_remote_state"));
             self.has_resources |= resource || slice.starts_with("data");
             if resource && !NEEDLES.iter().any(|needle| slice.contains(needle)) {
                 continue;
@@ -252,7 +264,9 @@ impl Module {
                 return;
             }
             ("terraform", _) => return self.settings(item),
-            (kind, labels) => self.others.iter_mut().find(|other| other.block.kind == kind && other.block.labels == labels),
+            (kind, labels) => {
+                self.others.iter_mut().find(|other| other.block.kind == kind && other.block.labels == labels)
+            }
         };
         match target {
             Some(target) => merge(&mut target.block.body, item.block.body),
@@ -290,9 +304,18 @@ mod tests {
     #[test]
     fn files_merge_in_terraforms_order() {
         let module = load(&[
-            ("a.tf", "terraform {\n  backend \"s3\" {}\n}\nlocals {\n  x = 1\n}\nmodule \"m\" {\n  source = \"./a\"\n}\n"),
-            ("b.tf.json", r#"{"variable": {"v": {"default": "${local.x}"}}, "terraform": {"required_version": ">= 1.0"}}"#),
-            ("z_override.tf", "terraform {\n  backend \"local\" {}\n}\nmodule \"m\" {\n  source = \"./b\"\n}\nlocals {\n  x = 2\n}\n"),
+            (
+                "a.tf",
+                "terraform {\n  backend \"s3\" {}\n}\nlocals {\n  x = 1\n}\nmodule \"m\" {\n  source = \"./a\"\n}\n",
+            ),
+            (
+                "b.tf.json",
+                r#"{"variable": {"v": {"default": "${local.x}"}}, "terraform": {"required_version": ">= 1.0"}}"#,
+            ),
+            (
+                "z_override.tf",
+                "terraform {\n  backend \"local\" {}\n}\nmodule \"m\" {\n  source = \"./b\"\n}\nlocals {\n  x = 2\n}\n",
+            ),
             ("c.tf", "ignored = broken ["),
             ("c.tofu", "output \"o\" {\n  value = 1\n}\n"),
             (".hidden.tf", "{"),
@@ -311,7 +334,10 @@ mod tests {
         assert!(module.variables.contains_key("ok"));
         assert_eq!(module.diagnostics.len(), 1);
         let diagnostic = &module.diagnostics[0];
-        assert_eq!((diagnostic.code.as_str(), diagnostic.labels[0].span.file.as_ref(), diagnostic.labels[0].span.line), ("WL201", "b.tf", 2));
+        assert_eq!(
+            (diagnostic.code.as_str(), diagnostic.labels[0].span.file.as_ref(), diagnostic.labels[0].span.line),
+            ("WL201", "b.tf", 2)
+        );
     }
 
     #[test]

@@ -139,11 +139,15 @@ mod tests {
     #[test]
     fn items_are_cut_where_they_end() {
         let check = |text: &str, want: Option<&[&str]>| {
-            let found = items(text).map(|ranges| ranges.into_iter().map(|(a, b)| text[a..b].trim().to_owned()).collect::<Vec<_>>());
+            let found = items(text)
+                .map(|ranges| ranges.into_iter().map(|(a, b)| text[a..b].trim().to_owned()).collect::<Vec<_>>());
             assert_eq!(found, want.map(|w| w.iter().map(|s| s.to_string()).collect()), "{text}");
         };
         check("# c\na {\n x = \"}\"\n}\n\nb = 1\n", Some(&["a {\n x = \"}\"\n}", "b = 1"]));
-        check("a {\n x = \"${f(\"}\", {b = 1})}\"\n}\nb {}\n", Some(&["a {\n x = \"${f(\"}\", {b = 1})}\"\n}", "b {}"]));
+        check(
+            "a {\n x = \"${f(\"}\", {b = 1})}\"\n}\nb {}\n",
+            Some(&["a {\n x = \"${f(\"}\", {b = 1})}\"\n}", "b {}"]),
+        );
         check("a {\n x = <<-EOT\n  }}} \"\n  EOT\n}\nb {}", Some(&["a {\n x = <<-EOT\n  }}} \"\n  EOT\n}", "b {}"]));
         check("a { /* } */\n// }\n}\n", Some(&["a { /* } */\n// }\n}"]));
         check("a {\n x = \"$${\"\n}\n", Some(&["a {\n x = \"$${\"\n}"]));

@@ -118,7 +118,10 @@ impl Expr {
         }
         match &self.kind {
             ExprKind::Null | ExprKind::Bool(_) | ExprKind::Number(_) | ExprKind::String(_) | ExprKind::Variable(_) => {}
-            ExprKind::Template(parts) | ExprKind::Directive(parts) | ExprKind::List(parts) | ExprKind::Call(_, parts, _) => parts.iter().for_each(|p| p.walk(visit)),
+            ExprKind::Template(parts)
+            | ExprKind::Directive(parts)
+            | ExprKind::List(parts)
+            | ExprKind::Call(_, parts, _) => parts.iter().for_each(|p| p.walk(visit)),
             ExprKind::Object(items) => items.iter().for_each(|(key, value)| {
                 key.walk(visit);
                 value.walk(visit);
@@ -163,8 +166,10 @@ pub struct SyntaxError {
 /// # Errors
 /// The parser's first complaint.
 pub fn parse_native(text: &str, offset: u32) -> Result<Body, SyntaxError> {
-    let body = hcl_edit::parser::parse_body(text)
-        .map_err(|error| SyntaxError { message: error.message().to_owned(), at: offset + error.location().offset() as u32 })?;
+    let body = hcl_edit::parser::parse_body(text).map_err(|error| SyntaxError {
+        message: error.message().to_owned(),
+        at: offset + error.location().offset() as u32,
+    })?;
     Ok(Converter { offset }.body(&body))
 }
 
@@ -173,8 +178,10 @@ pub fn parse_native(text: &str, offset: u32) -> Result<Body, SyntaxError> {
 /// # Errors
 /// The parser's first complaint.
 pub fn parse_expression(text: &str, offset: u32) -> Result<Expr, SyntaxError> {
-    let expression = hcl_edit::parser::parse_expr(text)
-        .map_err(|error| SyntaxError { message: error.message().to_owned(), at: offset + error.location().offset() as u32 })?;
+    let expression = hcl_edit::parser::parse_expr(text).map_err(|error| SyntaxError {
+        message: error.message().to_owned(),
+        at: offset + error.location().offset() as u32,
+    })?;
     Ok(Converter { offset }.expr(&expression))
 }
 
@@ -237,21 +244,29 @@ impl Converter {
                     .iter()
                     .map(|(key, value)| {
                         let key = match key {
-                            ObjectKey::Ident(ident) => Expr { kind: ExprKind::String(ident.as_str().to_owned()), range: self.range(ident.span()) },
-                            ObjectKey::Expression(Expression::Variable(ident)) => {
-                                Expr { kind: ExprKind::String(ident.as_str().to_owned()), range: self.range(ident.span()) }
-                            }
+                            ObjectKey::Ident(ident) => Expr {
+                                kind: ExprKind::String(ident.as_str().to_owned()),
+                                range: self.range(ident.span()),
+                            },
+                            ObjectKey::Expression(Expression::Variable(ident)) => Expr {
+                                kind: ExprKind::String(ident.as_str().to_owned()),
+                                range: self.range(ident.span()),
+                            },
                             ObjectKey::Expression(expression) => self.expr(expression),
                         };
                         (key, self.expr(value.expr()))
                     })
                     .collect(),
             ),
-            Expression::StringTemplate(template) => ExprKind::Template(template.iter().map(|e| self.element(e)).collect()),
+            Expression::StringTemplate(template) => {
+                ExprKind::Template(template.iter().map(|e| self.element(e)).collect())
+            }
             Expression::HeredocTemplate(heredoc) => self.template(&heredoc.template),
             Expression::Parenthesis(inner) => return Expr { range, ..self.expr(inner.inner()) },
             Expression::Variable(ident) => ExprKind::Variable(ident.as_str().to_owned()),
-            Expression::Conditional(c) => ExprKind::Conditional(self.boxed(&c.cond_expr), self.boxed(&c.true_expr), self.boxed(&c.false_expr)),
+            Expression::Conditional(c) => {
+                ExprKind::Conditional(self.boxed(&c.cond_expr), self.boxed(&c.true_expr), self.boxed(&c.false_expr))
+            }
             Expression::FuncCall(call) => {
                 let mut name: String = call.name.namespace.iter().map(|part| format!("{}::", part.as_str())).collect();
                 name.push_str(call.name.name.as_str());
@@ -262,7 +277,9 @@ impl Converter {
                 UnaryOperator::Not => ExprKind::Not(self.boxed(&op.expr)),
                 UnaryOperator::Neg => ExprKind::Negative(self.boxed(&op.expr)),
             },
-            Expression::BinaryOp(op) => ExprKind::Binary(self.boxed(&op.lhs_expr), *op.operator.value(), self.boxed(&op.rhs_expr)),
+            Expression::BinaryOp(op) => {
+                ExprKind::Binary(self.boxed(&op.lhs_expr), *op.operator.value(), self.boxed(&op.rhs_expr))
+            }
             Expression::ForExpr(inner) => ExprKind::For(Box::new(For {
                 key: inner.intro.key_var.as_ref().map(|k| k.as_str().to_owned()),
                 value: inner.intro.value_var.as_str().to_owned(),
@@ -293,9 +310,10 @@ impl Converter {
                         .filter_map(|operator| match operator.value() {
                             TraversalOperator::GetAttr(name) => Some(Access::Attribute(name.as_str().to_owned())),
                             TraversalOperator::Index(index) => Some(Access::Index(self.expr(index))),
-                            TraversalOperator::LegacyIndex(index) => {
-                                Some(Access::Index(Expr { kind: ExprKind::Number(*index.value() as f64), range: so_far }))
-                            }
+                            TraversalOperator::LegacyIndex(index) => Some(Access::Index(Expr {
+                                kind: ExprKind::Number(*index.value() as f64),
+                                range: so_far,
+                            })),
                             // A splat within a splat: rare, and the first one already covers the reference.
                             TraversalOperator::AttrSplat(_) | TraversalOperator::FullSplat(_) => None,
                         })
@@ -319,7 +337,9 @@ impl Converter {
 
     fn element(&self, element: &Element) -> Expr {
         match element {
-            Element::Literal(text) => Expr { kind: ExprKind::String(text.value().clone()), range: self.range(text.span()) },
+            Element::Literal(text) => {
+                Expr { kind: ExprKind::String(text.value().clone()), range: self.range(text.span()) }
+            }
             Element::Interpolation(interpolation) => self.expr(&interpolation.expr),
             Element::Directive(directive) => {
                 let mut parts = Vec::new();
@@ -379,7 +399,14 @@ impl Json<'_> {
         Range { start: start as u32, end: (start + quoted.len()).min(self.text.len()) as u32 }
     }
 
-    fn blocks(&self, kind: &str, content: &serde_json::Value, labels: usize, path: &mut Vec<String>, out: &mut Vec<Block>) {
+    fn blocks(
+        &self,
+        kind: &str,
+        content: &serde_json::Value,
+        labels: usize,
+        path: &mut Vec<String>,
+        out: &mut Vec<Block>,
+    ) {
         match content {
             serde_json::Value::Array(items) => items.iter().for_each(|item| self.blocks(kind, item, labels, path, out)),
             serde_json::Value::Object(object) if labels > 0 => {
@@ -395,7 +422,13 @@ impl Json<'_> {
             serde_json::Value::Object(object) => {
                 let range = self.find(path.last().map_or(kind, String::as_str));
                 let whole = Range { start: 0, end: self.text.len() as u32 };
-                out.push(Block { kind: kind.to_owned(), labels: path.clone(), body: self.body(kind, object), range, whole });
+                out.push(Block {
+                    kind: kind.to_owned(),
+                    labels: path.clone(),
+                    body: self.body(kind, object),
+                    range,
+                    whole,
+                });
             }
             _ => {}
         }
@@ -415,7 +448,11 @@ impl Json<'_> {
             };
             match labels {
                 Some(labels) => self.blocks(name, value, labels, &mut Vec::new(), &mut body.blocks),
-                None => body.attributes.push(Attribute { name: name.clone(), name_range: self.find(name), value: self.expr(name, value) }),
+                None => body.attributes.push(Attribute {
+                    name: name.clone(),
+                    name_range: self.find(name),
+                    value: self.expr(name, value),
+                }),
             }
         }
         body
@@ -429,16 +466,23 @@ impl Json<'_> {
             serde_json::Value::Number(value) => ExprKind::Number(value.as_f64().unwrap_or(f64::NAN)),
             serde_json::Value::Array(items) => ExprKind::List(items.iter().map(|e| self.expr(name, e)).collect()),
             serde_json::Value::Object(object) => ExprKind::Object(
-                object.iter().map(|(key, value)| (Expr { kind: ExprKind::String(key.clone()), range: self.find(key) }, self.expr(key, value))).collect(),
+                object
+                    .iter()
+                    .map(|(key, value)| {
+                        (Expr { kind: ExprKind::String(key.clone()), range: self.find(key) }, self.expr(key, value))
+                    })
+                    .collect(),
             ),
-            serde_json::Value::String(text) if text.contains("${") || text.contains("%{") => match hcl_edit::parser::parse_template(text) {
-                Ok(template) => match (Converter { offset: 0 }).template(&template) {
-                    // `"${x}"` is x itself, as in native syntax.
-                    ExprKind::Template(mut parts) if parts.len() == 1 => parts.remove(0).kind,
-                    kind => kind,
-                },
-                Err(_) => ExprKind::String(text.clone()),
-            },
+            serde_json::Value::String(text) if text.contains("${") || text.contains("%{") => {
+                match hcl_edit::parser::parse_template(text) {
+                    Ok(template) => match (Converter { offset: 0 }).template(&template) {
+                        // `"${x}"` is x itself, as in native syntax.
+                        ExprKind::Template(mut parts) if parts.len() == 1 => parts.remove(0).kind,
+                        kind => kind,
+                    },
+                    Err(_) => ExprKind::String(text.clone()),
+                }
+            }
             serde_json::Value::String(text) => ExprKind::String(text.clone()),
         };
         Expr { kind, range }

@@ -32,7 +32,9 @@ pub fn matches_preview(seen: &Effect, now: &Effect) -> Result<(), Vec<Difference
     for (address, change) in &after {
         match before.get(address) {
             None => out.add(address, format!("would be {}, which was not seen", change.action.as_str())),
-            Some(seen) if seen.action != change.action => out.add(address, format!("would be {}, not {}", change.action.as_str(), seen.action.as_str())),
+            Some(seen) if seen.action != change.action => {
+                out.add(address, format!("would be {}, not {}", change.action.as_str(), seen.action.as_str()))
+            }
             Some(seen) => out.attributes(address, seen, change),
         }
     }
@@ -62,7 +64,10 @@ pub fn remaining_of(approved: &Effect, now: &Effect) -> Result<(), Vec<Differenc
             Some(seen) => match (seen.action, change.action) {
                 (a, b) if a == b => out.attributes(&change.address, seen, change),
                 (Action::Replace | Action::ReplaceCreateFirst, Action::Create | Action::Destroy) => {}
-                (Action::Create | Action::Replace | Action::ReplaceCreateFirst, Action::Replace | Action::ReplaceCreateFirst) if tainted => {}
+                (
+                    Action::Create | Action::Replace | Action::ReplaceCreateFirst,
+                    Action::Replace | Action::ReplaceCreateFirst,
+                ) if tainted => {}
                 (a, b) => out.add(&change.address, format!("would be {}, not {}", b.as_str(), a.as_str())),
             },
         }
@@ -97,14 +102,17 @@ impl Differences<'_> {
             let covered = match seen.attributes.get(path) {
                 Some(earlier) => agrees(&earlier.after, &change.after),
                 // A parent that was unknown, or known in part, covers what is below it.
-                None => parents(path).any(|parent| seen.attributes.get(parent).is_some_and(|earlier| covers(earlier, path, parent, &change.after))),
+                None => parents(path).any(|parent| {
+                    seen.attributes.get(parent).is_some_and(|earlier| covers(earlier, path, parent, &change.after))
+                }),
             };
             if !covered {
                 self.add(address, format!("would get another value of `{path}`"));
             }
         }
         for (path, earlier) in &seen.attributes {
-            let still = now.attributes.contains_key(path) || now.attributes.keys().any(|p| parents(p).any(|parent| parent == path));
+            let still = now.attributes.contains_key(path)
+                || now.attributes.keys().any(|p| parents(p).any(|parent| parent == path));
             // What was unknown may turn out to be what it is already.
             if !still && earlier.after != Shown::Unknown {
                 self.add(address, format!("would not change `{path}` any more"));
@@ -140,7 +148,9 @@ fn parents(path: &str) -> impl Iterator<Item = &str> {
 fn covers(earlier: &AttributeChange, path: &str, parent: &str, _now: &Shown) -> bool {
     match &earlier.after {
         Shown::Unknown => true,
-        Shown::Value(value) => at(value, &path[parent.len()..]).is_some_and(|v| *v == Value::String("(known after apply)".into())),
+        Shown::Value(value) => {
+            at(value, &path[parent.len()..]).is_some_and(|v| *v == Value::String("(known after apply)".into()))
+        }
         Shown::Absent | Shown::Sensitive(_) => false,
     }
 }
@@ -169,7 +179,9 @@ fn agrees(earlier: &Shown, now: &Shown) -> bool {
 fn value_agrees(earlier: &Value, now: &Value) -> bool {
     match (earlier, now) {
         (Value::String(text), _) if text == "(known after apply)" => true,
-        (Value::Object(a), Value::Object(b)) => a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| value_agrees(v, w))),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| value_agrees(v, w)))
+        }
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(v, w)| value_agrees(v, w)),
         (a, b) => a == b,
     }

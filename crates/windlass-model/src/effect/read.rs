@@ -37,7 +37,8 @@ impl Effect {
     /// # Errors
     /// It is not a plan, or one of a later format.
     pub fn from_plan_json(instance: InstanceId, plan: &Value, key: &[u8]) -> Result<Self, EffectError> {
-        let version = plan.get("format_version").and_then(Value::as_str).ok_or(EffectError::NotAPlan("format_version"))?;
+        let version =
+            plan.get("format_version").and_then(Value::as_str).ok_or(EffectError::NotAPlan("format_version"))?;
         if !version.starts_with("1.") && !version.starts_with("0.") {
             return Err(EffectError::Version(version.to_owned()));
         }
@@ -58,7 +59,10 @@ impl Effect {
             let status = text(check, "status");
             if status != "pass" && !status.is_empty() {
                 let address = check.get("address").map(|a| text(a, "to_display")).unwrap_or_default();
-                let problems = array(check.get("instances")).flat_map(|i| array(i.get("problems"))).map(|p| masker.masked_text(&text(p, "message"))).collect();
+                let problems = array(check.get("instances"))
+                    .flat_map(|i| array(i.get("problems")))
+                    .map(|p| masker.masked_text(&text(p, "message")))
+                    .collect();
                 // Unknown without a problem only means "after apply".
                 if status != "unknown" {
                     checks.insert(address, CheckResult { status, problems });
@@ -75,7 +79,10 @@ pub fn planned_outputs(plan: &Value) -> BTreeMap<String, PlannedOutput> {
     object(plan.get("output_changes"))
         .filter(|(_, change)| !has_actions(change, &["delete"]))
         .map(|(name, change)| {
-            let value = change.get("after").filter(|v| !v.is_null()).or_else(|| planned.and_then(|p| p.get(name)).and_then(|o| o.get("value")));
+            let value = change
+                .get("after")
+                .filter(|v| !v.is_null())
+                .or_else(|| planned.and_then(|p| p.get(name)).and_then(|o| o.get("value")));
             let output = PlannedOutput {
                 value: value.cloned().unwrap_or(Value::Null),
                 unknown: change.get("after_unknown").cloned().unwrap_or(Value::Bool(false)),
@@ -95,7 +102,9 @@ fn resource_change(resource: &Value, masker: &Masker<'_>) -> Result<Option<Resou
     let change = resource.get("change").ok_or(EffectError::NotAPlan("change"))?;
     let actions: Vec<&str> = array(change.get("actions")).filter_map(Value::as_str).collect();
     let previous_address = resource.get("previous_address").and_then(Value::as_str).map(str::to_owned);
-    let import_id = change.get("importing").map(|i| i.get("id").and_then(Value::as_str).unwrap_or("(known after apply)").to_owned());
+    let import_id = change
+        .get("importing")
+        .map(|i| i.get("id").and_then(Value::as_str).unwrap_or("(known after apply)").to_owned());
     let action = match actions.as_slice() {
         ["no-op"] if import_id.is_some() => Action::Import,
         ["no-op"] if previous_address.is_some() => Action::Move,
@@ -110,15 +119,22 @@ fn resource_change(resource: &Value, masker: &Masker<'_>) -> Result<Option<Resou
         ["create", "forget"] | ["forget", "create"] => Action::Create,
         other => return Err(EffectError::Actions { address, actions: other.join(", ") }),
     };
-    let replace_paths: Vec<String> = array(change.get("replace_paths")).map(|path| path_text(array(Some(path)))).collect();
+    let replace_paths: Vec<String> =
+        array(change.get("replace_paths")).map(|path| path_text(array(Some(path)))).collect();
     let mut attributes = BTreeMap::new();
     if !matches!(action, Action::Move | Action::Import | Action::Forget | Action::Destroy) {
-        let side = |value: &str, mask: &str| (change.get(value).cloned().unwrap_or(Value::Null), change.get(mask).cloned().unwrap_or(Value::Bool(false)));
+        let side = |value: &str, mask: &str| {
+            (change.get(value).cloned().unwrap_or(Value::Null), change.get(mask).cloned().unwrap_or(Value::Bool(false)))
+        };
         let (before, before_mask) = side("before", "before_sensitive");
         let (after, after_mask) = side("after", "after_sensitive");
         let unknown = change.get("after_unknown").cloned().unwrap_or(Value::Bool(false));
         let mut differ = Differ { masker, out: &mut attributes };
-        differ.compare("", Side { value: Some(&before), mask: &before_mask, unknown: &Value::Bool(false) }, Side { value: Some(&after), mask: &after_mask, unknown: &unknown });
+        differ.compare(
+            "",
+            Side { value: Some(&before), mask: &before_mask, unknown: &Value::Bool(false) },
+            Side { value: Some(&after), mask: &after_mask, unknown: &unknown },
+        );
     }
     Ok(Some(ResourceChange {
         address,
@@ -146,7 +162,8 @@ fn output_change(change: &Value, masker: &Masker<'_>) -> Option<OutputChange> {
         masker.show(&side)
     };
     let unknown = change.get("after_unknown").unwrap_or(&no);
-    let absent = |value: Shown, missing: bool| if missing && value == Shown::Value(Value::Null) { Shown::Absent } else { value };
+    let absent =
+        |value: Shown, missing: bool| if missing && value == Shown::Value(Value::Null) { Shown::Absent } else { value };
     Some(OutputChange {
         action,
         before: absent(show("before", "before_sensitive", &no), action == OutputAction::Create),
@@ -210,10 +227,16 @@ impl Differ<'_, '_> {
         let nothing = |side: &Side<'_>| matches!(side.value, None | Some(Value::Null));
         // Unknown attributes are missing from `after` and stand in its mask only.
         let unknown_names = match after.unknown {
-            Value::Object(object) => object.iter().filter(|(_, v)| any_true(Some(v))).map(|(k, _)| k.clone()).collect::<BTreeSet<_>>(),
+            Value::Object(object) => {
+                object.iter().filter(|(_, v)| any_true(Some(v))).map(|(k, _)| k.clone()).collect::<BTreeSet<_>>()
+            }
             _ => BTreeSet::new(),
         };
-        if !leaf && (is_object(&before) || nothing(&before)) && (is_object(&after) || nothing(&after)) && (is_object(&before) || is_object(&after) || path.is_empty()) {
+        if !leaf
+            && (is_object(&before) || nothing(&before))
+            && (is_object(&after) || nothing(&after))
+            && (is_object(&before) || is_object(&after) || path.is_empty())
+        {
             for name in names(&before).into_iter().chain(names(&after)).chain(unknown_names).collect::<BTreeSet<_>>() {
                 let key = Key::Name(&name);
                 let child = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
@@ -297,9 +320,11 @@ fn with_unknown(value: &Value, unknown: &Value) -> Value {
             }
             Value::Object(out)
         }
-        (Value::Array(items), Value::Array(mask)) => {
-            items.iter().enumerate().map(|(index, item)| mask.get(index).map_or_else(|| item.clone(), |m| with_unknown(item, m))).collect()
-        }
+        (Value::Array(items), Value::Array(mask)) => items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| mask.get(index).map_or_else(|| item.clone(), |m| with_unknown(item, m)))
+            .collect(),
         (value, _) => value.clone(),
     }
 }
@@ -312,14 +337,18 @@ fn secrets(plan: &Value) -> BTreeSet<String> {
             masked_texts(value, mask, &mut out);
         }
     };
-    let resources = array(plan.get("resource_changes")).chain(array(plan.get("resource_drift"))).filter_map(|r| r.get("change"));
+    let resources =
+        array(plan.get("resource_changes")).chain(array(plan.get("resource_drift"))).filter_map(|r| r.get("change"));
     for change in resources.chain(object(plan.get("output_changes")).map(|(_, c)| c)) {
         add(change.get("before"), change.get("before_sensitive"));
         add(change.get("after"), change.get("after_sensitive"));
     }
     for (name, variable) in object(plan.pointer("/configuration/root_module/variables")) {
         if variable.get("sensitive") == Some(&Value::Bool(true)) {
-            add(plan.pointer("/variables").and_then(|v| v.get(name)).and_then(|v| v.get("value")), Some(&Value::Bool(true)));
+            add(
+                plan.pointer("/variables").and_then(|v| v.get(name)).and_then(|v| v.get("value")),
+                Some(&Value::Bool(true)),
+            );
         }
     }
     out
@@ -331,9 +360,14 @@ fn masked_texts(value: &Value, mask: &Value, out: &mut BTreeSet<String>) {
         (Value::Object(object), Value::Bool(true)) => object.values().for_each(|v| masked_texts(v, mask, out)),
         (Value::Array(items), Value::Bool(true)) => items.iter().for_each(|v| masked_texts(v, mask, out)),
         (Value::Object(object), Value::Object(masks)) => {
-            masks.iter().filter_map(|(name, mask)| Some((object.get(name)?, mask))).for_each(|(v, m)| masked_texts(v, m, out));
+            masks
+                .iter()
+                .filter_map(|(name, mask)| Some((object.get(name)?, mask)))
+                .for_each(|(v, m)| masked_texts(v, m, out));
         }
-        (Value::Array(items), Value::Array(masks)) => items.iter().zip(masks).for_each(|(v, m)| masked_texts(v, m, out)),
+        (Value::Array(items), Value::Array(masks)) => {
+            items.iter().zip(masks).for_each(|(v, m)| masked_texts(v, m, out))
+        }
         _ => {}
     }
 }

@@ -36,7 +36,10 @@ fn actions_are_told_apart() {
     assert_eq!(effect(imported, json!({})).changes[0].import_id.as_deref(), Some("i-1"));
     let plan = json!({"format_version": "1.2", "resource_changes": [resource("x", json!({"actions": ["explode"]}))]});
     assert!(matches!(Effect::from_plan_json("a".into(), &plan, KEY), Err(EffectError::Actions { .. })));
-    assert!(matches!(Effect::from_plan_json("a".into(), &json!({"format_version": "2.0"}), KEY), Err(EffectError::Version(_))));
+    assert!(matches!(
+        Effect::from_plan_json("a".into(), &json!({"format_version": "2.0"}), KEY),
+        Err(EffectError::Version(_))
+    ));
 }
 
 #[test]
@@ -48,7 +51,8 @@ fn attributes_differ_by_path_with_what_forces_a_replacement() {
         "after_unknown": {"id": true, "output": true},
         "replace_paths": [["input", "size"], ["list", 0]]
     }));
-    let shown: Vec<String> = change.attributes.iter().map(|(path, c)| format!("{path}: {:?} -> {:?}", c.before, c.after)).collect();
+    let shown: Vec<String> =
+        change.attributes.iter().map(|(path, c)| format!("{path}: {:?} -> {:?}", c.before, c.after)).collect();
     assert_eq!(
         shown,
         [
@@ -88,8 +92,14 @@ fn the_digest_depends_on_what_is_done_not_on_its_order() {
 fn preview() -> Effect {
     effect(
         json!([
-            resource("t.x", json!({"actions": ["update"], "before": {"ip": "1", "n": 1}, "after": {"n": 2}, "after_unknown": {"ip": true}})),
-            resource("t.y", json!({"actions": ["create"], "after": {"v": {"k": 1}}, "after_unknown": {"v": {"u": true}}}))
+            resource(
+                "t.x",
+                json!({"actions": ["update"], "before": {"ip": "1", "n": 1}, "after": {"n": 2}, "after_unknown": {"ip": true}})
+            ),
+            resource(
+                "t.y",
+                json!({"actions": ["create"], "after": {"v": {"k": 1}}, "after_unknown": {"v": {"u": true}}})
+            )
         ]),
         json!({"o": {"actions": ["create"], "before": null, "after_unknown": true}}),
     )
@@ -100,7 +110,10 @@ fn a_preview_is_matched_by_any_value_of_what_it_did_not_know() {
     assert_eq!(matches_preview(&preview(), &preview()), Ok(()));
     let real = effect(
         json!([
-            resource("t.x", json!({"actions": ["update"], "before": {"ip": "1", "n": 1}, "after": {"n": 2, "ip": "2"}})),
+            resource(
+                "t.x",
+                json!({"actions": ["update"], "before": {"ip": "1", "n": 1}, "after": {"n": 2, "ip": "2"}})
+            ),
             resource("t.y", json!({"actions": ["create"], "after": {"v": {"k": 1, "u": "now"}}}))
         ]),
         json!({"o": {"actions": ["create"], "before": null, "after": "value"}}),
@@ -118,11 +131,16 @@ fn what_a_preview_knew_has_to_hold() {
         assert!(text.contains(want), "{text}");
     };
     let y = || resource("t.y", json!({"actions": ["create"], "after": {"v": {"k": 1, "u": "now"}}}));
-    let x = |actions: Value, n: i64| resource("t.x", json!({"actions": actions, "before": {"ip": "1", "n": 1}, "after": {"n": n, "ip": "2"}}));
+    let x = |actions: Value, n: i64| {
+        resource("t.x", json!({"actions": actions, "before": {"ip": "1", "n": 1}, "after": {"n": n, "ip": "2"}}))
+    };
     check(json!([x(json!(["update"]), 3), y()]), "a: t.x would get another value of `n`");
     check(json!([x(json!(["delete", "create"]), 2), y()]), "t.x would be replaced, not updated");
     check(json!([y()]), "t.x would not be updated any more");
-    check(json!([x(json!(["update"]), 2), y(), resource("t.z", json!({"actions": ["delete"]}))]), "t.z would be destroyed, which was not seen");
+    check(
+        json!([x(json!(["update"]), 2), y(), resource("t.z", json!({"actions": ["delete"]}))]),
+        "t.z would be destroyed, which was not seen",
+    );
 }
 
 #[test]

@@ -34,7 +34,12 @@ pub fn explain(cx: &Context, code: Option<&str>) -> Answer {
     let Some(code) = code else {
         let titles: Vec<(&str, &str)> = codes::all().iter().map(|(code, page)| (*code, title(page))).collect();
         if cx.json {
-            print_json(&titles.iter().map(|(code, title)| serde_json::json!({ "code": code, "title": title })).collect::<Vec<_>>());
+            print_json(
+                &titles
+                    .iter()
+                    .map(|(code, title)| serde_json::json!({ "code": code, "title": title }))
+                    .collect::<Vec<_>>(),
+            );
         } else {
             print(&titles.iter().map(|(code, title)| format!("{code}  {title}\n")).collect::<String>());
         }
@@ -44,7 +49,8 @@ pub fn explain(cx: &Context, code: Option<&str>) -> Answer {
     let page = codes::explain(&code).ok_or_else(|| {
         windlass_app::error::AppError::new(
             windlass_app::error::ErrorKind::NotFound,
-            windlass_model::diagnostic::Diagnostic::error("WL905", format!("there is no diagnostic `{code}`")).help("`windlass explain` lists all of them"),
+            windlass_model::diagnostic::Diagnostic::error("WL905", format!("there is no diagnostic `{code}`"))
+                .help("`windlass explain` lists all of them"),
         )
     })?;
     if cx.json {

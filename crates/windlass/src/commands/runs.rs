@@ -61,7 +61,10 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
             if cx.json {
                 print_json(&serde_json::json!({ "run": record.id, "cancel_requested": asked }));
             } else if asked {
-                print(&format!("Run {} was asked to stop. `windlass runs {}` shows how it ends; if no process drives it, `windlass resume` ends it.\n", record.id, record.id));
+                print(&format!(
+                    "Run {} was asked to stop. `windlass runs {}` shows how it ends; if no process drives it, `windlass resume` ends it.\n",
+                    record.id, record.id
+                ));
             } else {
                 print(&format!("Run {} had ended already: it is {}.\n", record.id, record.state.as_str()));
             }
@@ -161,7 +164,9 @@ async fn approve(cx: &Context, service: &Arc<Service>, id: Option<&str>, reason:
     let id = runs::approvable_find(service, id).await?;
     let approved = apply::approve(service, &id, reason).await?;
     if cx.json {
-        print_json(&serde_json::json!({ "approved": approved.id, "subjects": approved.subjects, "actor": service.actor, "missing": approved.missing }));
+        print_json(
+            &serde_json::json!({ "approved": approved.id, "subjects": approved.subjects, "actor": service.actor, "missing": approved.missing }),
+        );
     } else {
         print(&format!("Approved {} as {}.\n", approved.id, crate::terminal::clean(&service.actor.to_string())));
         if approved.missing.is_empty() {
@@ -179,7 +184,8 @@ async fn apply_review(cx: &Context, service: &Arc<Service>, review: Option<&str>
     let id = runs::review_find(service, review).await?;
     if !yes && !cx.json && std::io::stdin().is_terminal() {
         if let Some(row) = service.store.review_get(&id).await? {
-            let summary: windlass_model::effect::EffectSummary = row.review.effects().map(windlass_model::effect::Effect::summary).sum();
+            let summary: windlass_model::effect::EffectSummary =
+                row.review.effects().map(windlass_model::effect::Effect::summary).sum();
             print(&format!("Apply {} ({summary})? Type yes to go on: ", crate::terminal::clean(&row.review.head.name)));
             let _ = std::io::stdout().flush();
             let mut line = String::new();
@@ -214,12 +220,19 @@ async fn conclude(cx: &Context, service: &Service, record: &RunRecord) -> Answer
     } else if record.state == RunState::Succeeded {
         let steps = runs::run_steps(service, &record.id).await?;
         let applied = steps.iter().filter(|s| s.id.as_str().starts_with("apply:")).count();
-        let what = if record.plan.kind == "apply" { format!("Applied {}.", views::count(applied, "instance")) } else { "Done.".into() };
+        let what = if record.plan.kind == "apply" {
+            format!("Applied {}.", views::count(applied, "instance"))
+        } else {
+            "Done.".into()
+        };
         print(&format!("{}\n", cx.out.green(&what)));
     } else {
         show_run(cx, service, record).await?;
         if matches!(record.state, RunState::Failed) && record.plan.kind == "apply" {
-            print(&format!("Next: windlass logs {} shows what happened; mend it, then `windlass apply` again or review anew.\n", record.id));
+            print(&format!(
+                "Next: windlass logs {} shows what happened; mend it, then `windlass apply` again or review anew.\n",
+                record.id
+            ));
         }
     }
     Ok(record.state == RunState::Succeeded)
@@ -248,7 +261,9 @@ async fn logs(cx: &Context, service: &Service, target: &str, follow: bool) -> An
         for chunk in runs::log_follow(service, &record, step.as_ref(), &mut offsets).await? {
             if cx.json {
                 let text = String::from_utf8_lossy(&chunk.bytes).into_owned();
-                match serde_json::to_string(&serde_json::json!({ "step": chunk.step, "attempt": chunk.attempt, "start": chunk.start, "at": chunk.at, "text": text })) {
+                match serde_json::to_string(
+                    &serde_json::json!({ "step": chunk.step, "attempt": chunk.attempt, "start": chunk.start, "at": chunk.at, "text": text }),
+                ) {
                     Ok(line) => print(&format!("{line}\n")),
                     Err(error) => return Err(internal(error)),
                 }

@@ -51,7 +51,12 @@ pub fn show(cx: &Context, name: &str) -> Answer {
     let project = project(cx)?;
     let stack = project.stack(name)?;
     if cx.json {
-        let edges: Vec<_> = project.repository.edges.iter().filter(|e| e.from.stack() == stack.id || e.to.stack() == stack.id).collect();
+        let edges: Vec<_> = project
+            .repository
+            .edges
+            .iter()
+            .filter(|e| e.from.stack() == stack.id || e.to.stack() == stack.id)
+            .collect();
         print_json(&serde_json::json!({ "stack": stack, "edges": edges }));
     } else {
         print(&views::stacks::render_stack(cx.out, &project.repository, stack));

@@ -36,7 +36,10 @@ pub fn reasons(terminal: Terminal, reasons: &[Reason], most: usize) -> String {
         out.push('\n');
     }
     if reasons.len() > most {
-        out.push_str(&format!("  {}\n", terminal.dim(&format!("and {} more; see them with --json", reasons.len() - most))));
+        out.push_str(&format!(
+            "  {}\n",
+            terminal.dim(&format!("and {} more; see them with --json", reasons.len() - most))
+        ));
     }
     out
 }

@@ -79,7 +79,9 @@ mod tests {
     fn excerpt_is_marked() {
         let text = "stack \"a\" {\n  ownr = team.sre\n}\n";
         let span = Span::of(&"windlass.hcl".into(), text, 14, 18);
-        let diagnostic = Diagnostic::error("WL101", "unknown attribute `ownr`").at_source(span, text, "not expected here").help("did you mean `owner`?");
+        let diagnostic = Diagnostic::error("WL101", "unknown attribute `ownr`")
+            .at_source(span, text, "not expected here")
+            .help("did you mean `owner`?");
         insta::assert_snapshot!(render(Terminal::plain(), &diagnostic), @r#"
         error[WL101]: unknown attribute `ownr`
           --> windlass.hcl:2:3

@@ -29,7 +29,12 @@ impl View {
                 self.held.insert(id.to_string());
                 // Waiting for a place on the machine is the normal course of things; a lock is news.
                 if !why.contains("free place") {
-                    eprintln!("{} {} {}", step_state(self.terminal, StepState::Waiting), clean(id.as_str()), self.terminal.dim(&clean(why)));
+                    eprintln!(
+                        "{} {} {}",
+                        step_state(self.terminal, StepState::Waiting),
+                        clean(id.as_str()),
+                        self.terminal.dim(&clean(why))
+                    );
                 }
             }
             Progress::Step { id, state, reason } => {
@@ -46,7 +51,12 @@ impl View {
                 }
                 let took = began.map(|at| super::duration(at.elapsed().as_micros() as i64)).unwrap_or_default();
                 let reason = reason.as_deref().map(|r| format!("  {}", clean(r))).unwrap_or_default();
-                eprintln!("{} {}  {}{reason}", step_state(self.terminal, *state), clean(id.as_str()), self.terminal.dim(&took));
+                eprintln!(
+                    "{} {}  {}{reason}",
+                    step_state(self.terminal, *state),
+                    clean(id.as_str()),
+                    self.terminal.dim(&took)
+                );
             }
         }
         self.draw();
@@ -62,11 +72,23 @@ impl View {
         if !self.terminal.interactive || self.running.is_empty() {
             return;
         }
-        let names: Vec<String> = self.running.iter().take(3).map(|(name, at)| format!("{} {}", clean(name), seconds(at.elapsed()))).collect();
+        let names: Vec<String> = self
+            .running
+            .iter()
+            .take(3)
+            .map(|(name, at)| format!("{} {}", clean(name), seconds(at.elapsed())))
+            .collect();
         let more = self.running.len().saturating_sub(3);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let waiting = if self.held.is_empty() { String::new() } else { format!(", {} waiting for a free place", self.held.len()) };
-        let line: String = format!("{}/{} done, running {}{more}{waiting}", self.done, self.total, names.join(", ")).chars().take(110).collect();
+        let waiting = if self.held.is_empty() {
+            String::new()
+        } else {
+            format!(", {} waiting for a free place", self.held.len())
+        };
+        let line: String = format!("{}/{} done, running {}{more}{waiting}", self.done, self.total, names.join(", "))
+            .chars()
+            .take(110)
+            .collect();
         eprint!("{}", self.terminal.dim(&line));
         let _ = std::io::stderr().flush();
         self.drawn = true;

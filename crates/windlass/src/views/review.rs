@@ -11,7 +11,10 @@ const ATTRIBUTES: usize = 12;
 
 pub fn render(terminal: Terminal, review: &Review, missing_approvals: &[String]) -> String {
     let mut out = String::new();
-    let base = review.base.as_ref().map_or_else(|| "of chosen stacks".to_owned(), |b| format!("against {} ({})", b.name, short(&b.commit)));
+    let base = review
+        .base
+        .as_ref()
+        .map_or_else(|| "of chosen stacks".to_owned(), |b| format!("against {} ({})", b.name, short(&b.commit)));
     out.push_str(&format!(
         "{} {} ({}) {base}\n",
         terminal.bold("Review"),
@@ -23,7 +26,9 @@ pub fn render(terminal: Terminal, review: &Review, missing_approvals: &[String])
         let names = review.dirty.iter().take(3).map(|p| clean(p)).collect::<Vec<_>>().join(", ");
         let more = review.dirty.len().saturating_sub(3);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        out.push_str(&terminal.yellow(&format!("Includes uncommitted changes ({names}{more}): readable, not approvable.\n")));
+        out.push_str(
+            &terminal.yellow(&format!("Includes uncommitted changes ({names}{more}): readable, not approvable.\n")),
+        );
     }
     out.push('\n');
     let (quiet, loud): (Vec<_>, Vec<_>) = review.stacks.iter().partition(|s| is_quiet(s));
@@ -35,7 +40,10 @@ pub fn render(terminal: Terminal, review: &Review, missing_approvals: &[String])
         let names = quiet.iter().map(|s| s.instance.as_str()).collect::<Vec<_>>();
         let shown = names.iter().take(8).copied().collect::<Vec<_>>().join(", ");
         let more = if names.len() > 8 { format!(" and {} more", names.len() - 8) } else { String::new() };
-        out.push_str(&format!("{} {shown}{more}\n\n", terminal.dim(&format!("{} without changes:", count(names.len(), "instance")))));
+        out.push_str(&format!(
+            "{} {shown}{more}\n\n",
+            terminal.dim(&format!("{} without changes:", count(names.len(), "instance")))
+        ));
     }
     if !review.diagnostics.is_empty() {
         out.push_str(&diagnostic::render_all(terminal, &review.diagnostics));
@@ -64,7 +72,10 @@ fn render_stack(terminal: Terminal, stack: &StackReview) -> String {
         Outcome::Planned { effect } => out.push_str(&render_effect(terminal, effect)),
         Outcome::Preview { effect, because } => {
             let names = because.iter().map(|i| i.as_str()).collect::<Vec<_>>().join(", ");
-            out.push_str(&format!("  {}\n", terminal.magenta(&format!("preview: planned with what {names} will output; planned for real after it"))));
+            out.push_str(&format!(
+                "  {}\n",
+                terminal.magenta(&format!("preview: planned with what {names} will output; planned for real after it"))
+            ));
             out.push_str(&render_effect(terminal, effect));
         }
         Outcome::Unaffected => {}
@@ -72,10 +83,14 @@ fn render_stack(terminal: Terminal, stack: &StackReview) -> String {
             out.push_str(&format!("  {}\n", terminal.red_bold(&format!("failed at {}", stage.as_str()))));
             out.push_str(&indent(&diagnostic::render_all(terminal, diagnostics)));
         }
-        Outcome::Skipped { because } => out.push_str(&format!("  {}\n", terminal.yellow(&format!("not planned: {because} failed")))),
+        Outcome::Skipped { because } => {
+            out.push_str(&format!("  {}\n", terminal.yellow(&format!("not planned: {because} failed"))))
+        }
         Outcome::Deleted => out.push_str(&format!(
             "  {}\n",
-            terminal.yellow("the directory is gone; what it made stays until it is destroyed from the last commit that had it")
+            terminal.yellow(
+                "the directory is gone; what it made stays until it is destroyed from the last commit that had it"
+            )
         )),
     }
     for finding in &stack.findings {
@@ -99,7 +114,9 @@ pub fn render_effect(terminal: Terminal, effect: &Effect) -> String {
     for (name, output) in &effect.outputs {
         let (sign, after) = match output.action {
             OutputAction::Create => (terminal.green("+"), shown(&output.after)),
-            OutputAction::Update => (terminal.yellow("~"), format!("{} → {}", shown(&output.before), shown(&output.after))),
+            OutputAction::Update => {
+                (terminal.yellow("~"), format!("{} → {}", shown(&output.before), shown(&output.after)))
+            }
             OutputAction::Delete => (terminal.red("-"), shown(&output.before)),
         };
         out.push_str(&format!("  {sign} output {} = {after}\n", clean(name)));
@@ -119,8 +136,12 @@ fn render_change(terminal: Terminal, change: &ResourceChange) -> String {
     let head = match change.action {
         Action::Create => format!("{} create   {address}", terminal.green("+")),
         Action::Update => format!("{} update   {address}", terminal.yellow("~")),
-        Action::Replace => format!("{} {}  {address} (destroyed, then created)", terminal.red("∓"), terminal.red("replace")),
-        Action::ReplaceCreateFirst => format!("{} {}  {address} (created, then destroyed)", terminal.red("±"), terminal.red("replace")),
+        Action::Replace => {
+            format!("{} {}  {address} (destroyed, then created)", terminal.red("∓"), terminal.red("replace"))
+        }
+        Action::ReplaceCreateFirst => {
+            format!("{} {}  {address} (created, then destroyed)", terminal.red("±"), terminal.red("replace"))
+        }
         Action::Destroy => format!("{} {}  {address}", terminal.red("-"), terminal.red("destroy")),
         Action::Move => format!("{} move     {from} → {address}", terminal.cyan("→")),
         Action::Import => format!("{} import   {address}", terminal.cyan("↓")),
@@ -150,7 +171,10 @@ fn render_change(terminal: Terminal, change: &ResourceChange) -> String {
         out.push_str(&format!("      {} = {value}{mark}\n", clean(path)));
     }
     if rows.len() > ATTRIBUTES {
-        out.push_str(&format!("      {}\n", terminal.dim(&format!("and {} more; see them with --json", count(rows.len() - ATTRIBUTES, "attribute")))));
+        out.push_str(&format!(
+            "      {}\n",
+            terminal.dim(&format!("and {} more; see them with --json", count(rows.len() - ATTRIBUTES, "attribute")))
+        ));
     }
     for path in change.replace_paths.iter().filter(|p| !change.attributes.contains_key(*p)) {
         out.push_str(&format!("      {} {}\n", clean(path), terminal.red("forces replacement")));
@@ -183,7 +207,11 @@ fn render_finding(terminal: Terminal, finding: &Finding) -> String {
     }
     out.push('\n');
     let place = |span: &Option<Span>| span.as_ref().map(|s| clean(&s.to_string()));
-    let places = [place(&finding.code).map(|p| format!("mend {p}")), Some(clean(&finding.source)), place(&finding.policy).map(|p| format!("rule {p}"))];
+    let places = [
+        place(&finding.code).map(|p| format!("mend {p}")),
+        Some(clean(&finding.source)),
+        place(&finding.policy).map(|p| format!("rule {p}")),
+    ];
     out.push_str(&format!("       {}\n", terminal.dim(&places.into_iter().flatten().collect::<Vec<_>>().join(", "))));
     out
 }

@@ -13,15 +13,26 @@ pub fn render_list(terminal: Terminal, runs: &[RunRecord]) -> String {
         .iter()
         .map(|run| {
             let took = run.ended_at.map(|end| duration(end - run.created_at)).unwrap_or_default();
-            vec![run.id.to_string(), run.plan.kind.clone(), run.state.as_str().to_owned(), time(run.created_at), took, run.plan.title.clone()]
+            vec![
+                run.id.to_string(),
+                run.plan.kind.clone(),
+                run.state.as_str().to_owned(),
+                time(run.created_at),
+                took,
+                run.plan.title.clone(),
+            ]
         })
         .collect();
     table(terminal, &["run", "kind", "state", "created", "took", "what"], rows)
 }
 
 pub fn render_run(terminal: Terminal, run: &RunRecord, steps: &[StepRecord], now: Micros) -> String {
-    let mut out = format!("{} {}  {}\n", terminal.bold(run.id.as_str()), run_state(terminal, run.state), clean(&run.plan.title));
-    out.push_str(&format!("{}\n", terminal.dim(&format!("{}, started {} by {}", run.plan.kind, time(run.created_at), clean(&run.actor)))));
+    let mut out =
+        format!("{} {}  {}\n", terminal.bold(run.id.as_str()), run_state(terminal, run.state), clean(&run.plan.title));
+    out.push_str(&format!(
+        "{}\n",
+        terminal.dim(&format!("{}, started {} by {}", run.plan.kind, time(run.created_at), clean(&run.actor)))
+    ));
     if let Some(reason) = &run.reason {
         out.push_str(&format!("{}\n", clean(reason)));
     }
@@ -33,15 +44,30 @@ pub fn render_run(terminal: Terminal, run: &RunRecord, steps: &[StepRecord], now
         let took = step.started_at.map(|start| duration(step.ended_at.unwrap_or(now) - start)).unwrap_or_default();
         let attempt = if step.attempt > 1 { format!(", attempt {}", step.attempt) } else { String::new() };
         let reason = step.reason.as_deref().map(|r| format!("  {}", clean(r))).unwrap_or_default();
-        out.push_str(format!("  {} {}  {}{reason}\n", step_state(terminal, step.state), clean(step.id.as_str()), terminal.dim(&format!("{took}{attempt}"))).trim_end());
+        out.push_str(
+            format!(
+                "  {} {}  {}{reason}\n",
+                step_state(terminal, step.state),
+                clean(step.id.as_str()),
+                terminal.dim(&format!("{took}{attempt}"))
+            )
+            .trim_end(),
+        );
         out.push('\n');
     }
     let next = match run.state {
-        RunState::Waiting | RunState::Queued | RunState::Running if steps.iter().any(|s| s.state == StepState::Unknown) => {
-            format!("Next: look at what happened, then `windlass resume {} --settle STEP=done|failed|repeat`.\n", run.id)
+        RunState::Waiting | RunState::Queued | RunState::Running
+            if steps.iter().any(|s| s.state == StepState::Unknown) =>
+        {
+            format!(
+                "Next: look at what happened, then `windlass resume {} --settle STEP=done|failed|repeat`.\n",
+                run.id
+            )
         }
         RunState::Waiting => format!("Next: windlass approve {0}, then windlass resume {0}\n", run.id),
-        RunState::Queued | RunState::Running => format!("Next: if no process is driving it, windlass resume {}\n", run.id),
+        RunState::Queued | RunState::Running => {
+            format!("Next: if no process is driving it, windlass resume {}\n", run.id)
+        }
         _ => String::new(),
     };
     out.push_str(&next);

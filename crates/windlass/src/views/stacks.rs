@@ -5,7 +5,8 @@ use windlass_model::stack::{ConsumedOutputs, Edge, EdgeKind, GateState, InputPat
 
 pub fn render_table(terminal: Terminal, repository: &Repository) -> String {
     if repository.stacks.is_empty() {
-        return "No stacks here: no directory has Terraform configuration with a backend, a provider or resources.\n".into();
+        return "No stacks here: no directory has Terraform configuration with a backend, a provider or resources.\n"
+            .into();
     }
     let mut upstreams: std::collections::BTreeMap<_, Vec<String>> = std::collections::BTreeMap::new();
     for edge in repository.edges.iter().filter(|e| e.is_active()) {
@@ -36,7 +37,11 @@ pub fn render_table(terminal: Terminal, repository: &Repository) -> String {
 
 pub fn render_stack(terminal: Terminal, repository: &Repository, stack: &Stack) -> String {
     let heading = |text: &str| format!("\n{}\n", terminal.bold(text));
-    let mut out = format!("{}  {}\n", terminal.bold(stack.id.as_str()), terminal.dim(&format!("a stack because it {}", clean(&stack.why))));
+    let mut out = format!(
+        "{}  {}\n",
+        terminal.bold(stack.id.as_str()),
+        terminal.dim(&format!("a stack because it {}", clean(&stack.why)))
+    );
     if let Some(owner) = &stack.owner {
         out.push_str(&format!("owner {owner}\n"));
     }
@@ -74,9 +79,17 @@ pub fn render_stack(terminal: Terminal, repository: &Repository, stack: &Stack) 
         out.push_str(&heading("Outputs"));
         for output in &stack.outputs {
             let sensitive = if output.sensitive { " (sensitive)" } else { "" };
-            let by: std::collections::BTreeSet<String> =
-                repository.edges.iter().filter(|e| of_stack(&e.from) && e.consumes(&output.name)).map(|e| e.to.to_string()).collect();
-            let by = if by.is_empty() { String::new() } else { format!("  {} {}", terminal.dim("read by"), by.into_iter().collect::<Vec<_>>().join(", ")) };
+            let by: std::collections::BTreeSet<String> = repository
+                .edges
+                .iter()
+                .filter(|e| of_stack(&e.from) && e.consumes(&output.name))
+                .map(|e| e.to.to_string())
+                .collect();
+            let by = if by.is_empty() {
+                String::new()
+            } else {
+                format!("  {} {}", terminal.dim("read by"), by.into_iter().collect::<Vec<_>>().join(", "))
+            };
             out.push_str(&format!("  {}{sensitive}{by}\n", clean(&output.name)));
         }
     }
@@ -85,7 +98,8 @@ pub fn render_stack(terminal: Terminal, repository: &Repository, stack: &Stack) 
         for variable in &stack.variables {
             let required = if variable.required { ", required" } else { "" };
             let text = variable.type_text.split_whitespace().collect::<Vec<_>>().join(" ");
-            let line = format!("  {}: {}{required}  {}", clean(&variable.name), clean(&text), clean(&variable.description));
+            let line =
+                format!("  {}: {}{required}  {}", clean(&variable.name), clean(&text), clean(&variable.description));
             out.push_str(&format!("{}\n", line.trim_end()));
         }
     }
@@ -106,7 +120,11 @@ pub fn render_stack(terminal: Terminal, repository: &Repository, stack: &Stack) 
 fn render_input(terminal: Terminal, what: &str, input: &InputPath) -> String {
     let chain = input.chain.iter().map(|e| format!("{} ({})", clean(&e.what), e.span)).collect::<Vec<_>>().join(" → ");
     let path = if input.path.is_empty() { "." } else { &input.path };
-    if chain.is_empty() { format!("  {what} {}\n", clean(path)) } else { format!("  {what} {}  {}\n", clean(path), terminal.dim(&chain)) }
+    if chain.is_empty() {
+        format!("  {what} {}\n", clean(path))
+    } else {
+        format!("  {what} {}  {}\n", clean(path), terminal.dim(&chain))
+    }
 }
 
 fn render_edge(terminal: Terminal, edge: &Edge, other: &str, own: &windlass_model::id::InstanceId) -> String {
@@ -114,8 +132,12 @@ fn render_edge(terminal: Terminal, edge: &Edge, other: &str, own: &windlass_mode
     let what = match &edge.kind {
         EdgeKind::After => "declared `after`".to_owned(),
         EdgeKind::RemoteState { outputs: ConsumedOutputs::All, .. } => "all outputs".to_owned(),
-        EdgeKind::RemoteState { outputs: ConsumedOutputs::Named(names), .. } if names.is_empty() => "no output".to_owned(),
-        EdgeKind::RemoteState { outputs: ConsumedOutputs::Named(names), .. } => names.keys().cloned().collect::<Vec<_>>().join(", "),
+        EdgeKind::RemoteState { outputs: ConsumedOutputs::Named(names), .. } if names.is_empty() => {
+            "no output".to_owned()
+        }
+        EdgeKind::RemoteState { outputs: ConsumedOutputs::Named(names), .. } => {
+            names.keys().cloned().collect::<Vec<_>>().join(", ")
+        }
     };
     let mut out = format!("  {own}{other}  {} {}\n", clean(&what), terminal.dim(&format!("({})", edge.evidence)));
     if let Some(gate) = &edge.gate {

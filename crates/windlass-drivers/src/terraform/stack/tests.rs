@@ -83,14 +83,26 @@ fn codes(result: PlanResult) -> (Stage, Vec<String>) {
 #[tokio::test]
 async fn a_plan_is_made_rendered_and_applied_and_init_is_not_repeated() {
     let directory = tempfile::tempdir().unwrap();
-    let mut stack = stack(&directory, &[("main.tf", "variable \"v\" {}\nresource \"terraform_data\" \"x\" {\n  input = \"${terraform.workspace}-${var.v}\"\n}\noutput \"o\" {\n  value = terraform_data.x.output\n}\n"), ("t.tfvars", "v = \"file\"\n")]);
+    let mut stack = stack(
+        &directory,
+        &[
+            (
+                "main.tf",
+                "variable \"v\" {}\nresource \"terraform_data\" \"x\" {\n  input = \"${terraform.workspace}-${var.v}\"\n}\noutput \"o\" {\n  value = terraform_data.x.output\n}\n",
+            ),
+            ("t.tfvars", "v = \"file\"\n"),
+        ],
+    );
     stack.workspace = "tokyo".into();
     stack.var_files = vec!["t.tfvars".into()];
     let mut sink = seen();
     let made = done(plan(&stack, &mut sink).await);
     assert_eq!(made.json["resource_changes"][0]["change"]["after"]["input"], "tokyo-file");
     assert_eq!(sink.commands, 3);
-    assert!(matches!(stack.apply(&made.file, &CancellationToken::new(), &mut sink).await.unwrap(), Applied::Done { .. }));
+    assert!(matches!(
+        stack.apply(&made.file, &CancellationToken::new(), &mut sink).await.unwrap(),
+        Applied::Done { .. }
+    ));
     assert_eq!(sink.completed, ["terraform_data.x"]);
     assert!(stack.directory.join("terraform.tfstate.d/tokyo/terraform.tfstate").exists());
     let mut sink = seen();
@@ -124,9 +136,15 @@ async fn failures_have_a_stage_a_place_and_a_code() {
         assert_eq!((found, codes.first().map(String::as_str)), (stage, Some(code)), "{files:?}");
     };
     check(&[("main.tf", "module \"m\" {\n  source = \"./missing\"\n}\n")], Stage::Init, "WL510").await;
-    check(&[("main.tf", "variable \"v\" {}\nresource \"terraform_data\" \"x\" {\n  input = var.v\n}\n")], Stage::Validate, "WL509").await;
+    check(
+        &[("main.tf", "variable \"v\" {}\nresource \"terraform_data\" \"x\" {\n  input = var.v\n}\n")],
+        Stage::Validate,
+        "WL509",
+    )
+    .await;
     check(&[("main.tf", "data \"terraform_remote_state\" \"n\" {\n  backend = \"local\"\n  config = {\n    path = \"../n/terraform.tfstate\"\n  }\n}\n")], Stage::Validate, "WL505").await;
-    check(&[("main.tf", "resource \"terraform_data\" \"x\" {\n  input = nonsense.y\n}\n")], Stage::Validate, "WL503").await;
+    check(&[("main.tf", "resource \"terraform_data\" \"x\" {\n  input = nonsense.y\n}\n")], Stage::Validate, "WL503")
+        .await;
 }
 
 #[tokio::test]
@@ -136,7 +154,10 @@ async fn a_failed_apply_keeps_the_siblings_that_were_made() {
     let stack = stack(&directory, &[("main.tf", bad)]);
     let mut sink = seen();
     let made = done(plan(&stack, &mut sink).await);
-    let Applied::Failed { diagnostics } = stack.apply(&made.file, &CancellationToken::new(), &mut sink).await.unwrap() else { panic!("must fail") };
+    let Applied::Failed { diagnostics } = stack.apply(&made.file, &CancellationToken::new(), &mut sink).await.unwrap()
+    else {
+        panic!("must fail")
+    };
     assert!(diagnostics.iter().any(|d| d.summary.contains("local-exec")), "{diagnostics:?}");
     assert_eq!(sink.completed, ["terraform_data.good"]);
     assert!(std::fs::read_to_string(stack.directory.join("terraform.tfstate")).unwrap().contains("\"good\""));
@@ -152,15 +173,29 @@ async fn a_cancelled_apply_stops_gracefully_and_frees_its_lock() {
     let cancel = CancellationToken::new();
     sink.cancel_at = Some(("terraform_data.slow", cancel.clone()));
     assert!(matches!(stack.apply(&made.file, &cancel, &mut sink).await.unwrap(), Applied::Cancelled));
-    assert!(sink.completed.contains(&"terraform_data.a".to_owned()) && !sink.completed.contains(&"terraform_data.z".to_owned()), "{:?}", sink.completed);
+    assert!(
+        sink.completed.contains(&"terraform_data.a".to_owned())
+            && !sink.completed.contains(&"terraform_data.z".to_owned()),
+        "{:?}",
+        sink.completed
+    );
     let left = done(plan(&stack, &mut seen()).await);
-    assert!(left.json["resource_changes"].as_array().unwrap().iter().any(|r| r["address"] == "terraform_data.z" && r["change"]["actions"][0] == "create"));
+    assert!(
+        left.json["resource_changes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|r| r["address"] == "terraform_data.z" && r["change"]["actions"][0] == "create")
+    );
 }
 
 #[tokio::test]
 async fn init_beside_existing_states_of_a_local_backend_migrates_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let mut stack = stack(&directory, &[("main.tf", "terraform {\n  backend \"local\" {}\n}\nresource \"terraform_data\" \"x\" {}\n")]);
+    let mut stack = stack(
+        &directory,
+        &[("main.tf", "terraform {\n  backend \"local\" {}\n}\nresource \"terraform_data\" \"x\" {}\n")],
+    );
     stack.workspace = "osaka".into();
     let made = done(plan(&stack, &mut seen()).await);
     stack.apply(&made.file, &CancellationToken::new(), &mut seen()).await.unwrap();
