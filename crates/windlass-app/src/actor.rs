@@ -8,10 +8,10 @@ pub fn local(git: Option<&GitRepository>) -> Actor {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
     let name = user.map_or_else(|| format!("uid-{}", nix::unistd::getuid()), |user| user.name);
     let mut identities = vec![format!("user:{name}")];
-    if let Some(identity) = git.and_then(GitRepository::user_identity) {
-        if let Some(mail) = identity.rsplit_once('<').and_then(|(_, rest)| rest.strip_suffix('>')) {
-            identities.push(format!("email:{mail}"));
-        }
+    if let Some(identity) = git.and_then(GitRepository::user_identity)
+        && let Some(mail) = identity.rsplit_once('<').and_then(|(_, rest)| rest.strip_suffix('>'))
+    {
+        identities.push(format!("email:{mail}"));
     }
     Actor { name, identities, verified: false }
 }

@@ -129,7 +129,7 @@ fn load(tree: &dyn Tree, definitions: &Definitions) -> (Policies, Vec<Diagnostic
             }
             continue;
         }
-        let options = LoadOptions { namespaces: definition.namespaces.clone(), ..LoadOptions::default() };
+        let options = LoadOptions { namespaces: definition.namespaces.clone() };
         match PolicySet::load(&files, &data, &options) {
             Ok(set) => {
                 hash.update(format!(

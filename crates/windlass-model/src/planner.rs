@@ -67,13 +67,13 @@ pub fn next(plan: &RunPlan, steps: &Steps, cancel_requested: bool, now: Micros) 
         open += 1;
         let ended = |id: &StepId| steps.get(id).is_none_or(|s| s.state.is_final());
         let succeeded = |id: &StepId| steps.get(id).is_some_and(|s| s.state == StepState::Succeeded);
-        if spec.when == When::Succeeded {
-            if let Some(cause) = spec.after.iter().find(|id| ended(id) && !succeeded(id)) {
-                let how = steps.get(cause).map_or("is missing", |s| s.state.as_str());
-                decisions.push(Decision::Skip(spec.id.clone(), format!("{cause} {how}")));
-                moving += 1;
-                continue;
-            }
+        if spec.when == When::Succeeded
+            && let Some(cause) = spec.after.iter().find(|id| ended(id) && !succeeded(id))
+        {
+            let how = steps.get(cause).map_or("is missing", |s| s.state.as_str());
+            decisions.push(Decision::Skip(spec.id.clone(), format!("{cause} {how}")));
+            moving += 1;
+            continue;
         }
         if !spec.after.iter().all(ended) {
             continue;

@@ -74,7 +74,7 @@ impl PolicySet {
             }
             match add(&mut engine, path, text) {
                 Ok(()) => found.extend(rules::find(path, text)),
-                Err(diagnostic) => diagnostics.push(diagnostic),
+                Err(diagnostic) => diagnostics.push(*diagnostic),
             }
         }
         for (path, value) in data {
@@ -217,7 +217,7 @@ impl PolicySet {
 }
 
 /// Parses as Rego v1, else as v0; when both fail, v1's complaint is told unless the file says it is older.
-fn add(engine: &mut Engine, path: &Arc<str>, text: &str) -> Result<(), Diagnostic> {
+fn add(engine: &mut Engine, path: &Arc<str>, text: &str) -> Result<(), Box<Diagnostic>> {
     let mut attempt = |v0: bool| {
         let mut trial = engine.clone();
         trial.set_rego_v0(v0);
@@ -248,7 +248,9 @@ fn add(engine: &mut Engine, path: &Arc<str>, text: &str) -> Result<(), Diagnosti
         .rfind(|l| l.starts_with("error:"))
         .map_or(first.as_str(), |l| l.trim_start_matches("error:").trim());
     let span = Span { line, end_line: line, ..Span::file(path.clone()) };
-    Err(Diagnostic::error("WL407", format!("policy cannot be parsed: {message}")).at_source(span, text, "here"))
+    Err(Box::new(
+        Diagnostic::error("WL407", format!("policy cannot be parsed: {message}")).at_source(span, text, "here"),
+    ))
 }
 
 fn broken(rule: &Rule, why: &str) -> Diagnostic {

@@ -56,14 +56,14 @@ pub fn check(path: &Arc<str>, text: &str, rule_names: &BTreeSet<String>) -> Vec<
         }
     }
     for (at, _) in plain.match_indices("sprintf(") {
-        if let Some((verbs, arguments)) = sprintf(&plain[at + "sprintf(".len()..]) {
-            if verbs != arguments {
-                add(
-                    at,
-                    format!("sprintf has {verbs} verbs and {arguments} values: the denial would be lost"),
-                    "give one value per verb",
-                );
-            }
+        if let Some((verbs, arguments)) = sprintf(&plain[at + "sprintf(".len()..])
+            && verbs != arguments
+        {
+            add(
+                at,
+                format!("sprintf has {verbs} verbs and {arguments} values: the denial would be lost"),
+                "give one value per verb",
+            );
         }
     }
     for name in MISSING {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use windlass_engine::{Executor, Probe, StepContext, StepResult};
 use windlass_model::diagnostic::Diagnostic;
-use windlass_model::effect::{Effect, matches_preview, remaining_of};
+use windlass_model::effect::{Difference, Effect, matches_preview, remaining_of};
 use windlass_model::id::RunId;
 use windlass_model::review::{Finding, Level};
 use windlass_model::stack_plan::{ApplyInput, ApplyWork, apply_step, driver, plan_step};
@@ -87,9 +87,14 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
     Ok(Some(Prepared { plan: artefact.path, sha256: artefact.sha256, effect, effect_digest, differences }))
 }
 
-/// The exact effect, value by value.
-fn equal(reviewed: &Effect, now: &Effect) -> Result<(), Vec<windlass_model::effect::Difference>> {
-    if reviewed.digest() == now.digest() { Ok(()) } else { matches_preview(reviewed, now) }
+/// The exact effect, value by value: also what it starts from.
+fn equal(reviewed: &Effect, now: &Effect) -> Result<(), Vec<Difference>> {
+    if reviewed.digest() == now.digest() {
+        return Ok(());
+    }
+    matches_preview(reviewed, now)?;
+    let what = "would start from other values than were reviewed".into();
+    Err(vec![Difference { instance: now.instance.clone(), subject: "the plan".into(), what }])
 }
 
 /// The commit that was reviewed is the one in the work tree, without changes of its own.

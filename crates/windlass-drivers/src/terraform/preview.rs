@@ -43,7 +43,7 @@ pub fn prepare(
                 Some(content) => std::fs::write(scratch.join(&path), content)?,
                 // The lock file may be renewed by init, which must not reach the repository.
                 None if entry.file_name() == ".terraform.lock.hcl" => {
-                    drop(std::fs::copy(entry.path(), scratch.join(&path))?)
+                    std::fs::copy(entry.path(), scratch.join(&path)).map(|_| ())?
                 }
                 None => std::os::unix::fs::symlink(entry.path(), scratch.join(&path))?,
             }

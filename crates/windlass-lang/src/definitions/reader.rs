@@ -114,10 +114,10 @@ impl<'a> Reader<'a> {
                 items.iter().map(|item| self.reference(item).unwrap_or_else(|| evaluate(item, self.names))).collect(),
             ));
         }
-        if let ExprKind::Index(base, index) = &expr.kind {
-            if matches!(&base.kind, ExprKind::Variable(root) if root == "stack" || root == "team") {
-                return index.literal().map(Value::string);
-            }
+        if let ExprKind::Index(base, index) = &expr.kind
+            && matches!(&base.kind, ExprKind::Variable(root) if root == "stack" || root == "team")
+        {
+            return index.literal().map(Value::string);
         }
         let text = self.text.get(expr.range.start as usize..expr.range.end as usize)?.trim();
         let path = text.strip_prefix("stack.")?;

@@ -90,19 +90,19 @@ fn provisioner(scope: &ModuleScope<'_>, file: usize, body: &Body, out: &mut Vec<
             add(scope, file, item, &format!("provisioner {name}"), true, out);
         }
     }
-    if let Some(command) = body.value("command") {
-        if let Some(text) = scope.eval(command).as_text() {
-            for word in text
-                .split(|c: char| c.is_whitespace() || "\"';|&<>()".contains(c))
-                .filter(|w| w.starts_with("./") || w.starts_with("../"))
-            {
-                out.push(Named {
-                    path: word.to_owned(),
-                    what: "provisioner command".into(),
-                    span: scope.module.span(file, command.range),
-                    tree: false,
-                });
-            }
+    if let Some(command) = body.value("command")
+        && let Some(text) = scope.eval(command).as_text()
+    {
+        for word in text
+            .split(|c: char| c.is_whitespace() || "\"';|&<>()".contains(c))
+            .filter(|w| w.starts_with("./") || w.starts_with("../"))
+        {
+            out.push(Named {
+                path: word.to_owned(),
+                what: "provisioner command".into(),
+                span: scope.module.span(file, command.range),
+                tree: false,
+            });
         }
     }
 }
@@ -332,7 +332,8 @@ fn is_moving(source: &str, reference: Option<&str>) -> bool {
                 .split(['.', '-'])
                 .next()
                 .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-            !commit && !(tag && reference.contains('.'))
+            let pinned = commit || (tag && reference.contains('.'));
+            !pinned
         }
         Some(version) => !version.trim_start_matches('=').trim().bytes().all(|b| b.is_ascii_digit() || b == b'.'),
     }

@@ -142,12 +142,12 @@ impl Evaluator<'_> {
                 self.name(name, None).unwrap_or_else(|| Value::unknown(format!("`{name}` is not known before a plan")))
             }
             ExprKind::Attribute(base, name) => {
-                if let ExprKind::Variable(root) = &base.kind {
-                    if !self.is_bound(root) {
-                        return self
-                            .name(root, Some(name))
-                            .unwrap_or_else(|| Value::unknown(format!("`{root}.{name}` is not known before a plan")));
-                    }
+                if let ExprKind::Variable(root) = &base.kind
+                    && !self.is_bound(root)
+                {
+                    return self
+                        .name(root, Some(name))
+                        .unwrap_or_else(|| Value::unknown(format!("`{root}.{name}` is not known before a plan")));
                 }
                 attribute(&self.eval(base), name)
             }

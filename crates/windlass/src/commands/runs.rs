@@ -182,19 +182,21 @@ async fn approve(cx: &Context, service: &Arc<Service>, id: Option<&str>, reason:
 
 async fn apply_review(cx: &Context, service: &Arc<Service>, review: Option<&str>, yes: bool) -> Answer {
     let id = runs::review_find(service, review).await?;
-    if !yes && !cx.json && std::io::stdin().is_terminal() {
-        if let Some(row) = service.store.review_get(&id).await? {
-            let summary: windlass_model::effect::EffectSummary =
-                row.review.effects().map(windlass_model::effect::Effect::summary).sum();
-            print(&format!("Apply {} ({summary})? Type yes to go on: ", crate::terminal::clean(&row.review.head.name)));
-            let _ = std::io::stdout().flush();
-            let mut line = String::new();
-            // An end of input is a no.
-            let _ = std::io::stdin().lock().read_line(&mut line);
-            if line.trim() != "yes" {
-                print("Nothing was applied.\n");
-                return Ok(false);
-            }
+    if !yes
+        && !cx.json
+        && std::io::stdin().is_terminal()
+        && let Some(row) = service.store.review_get(&id).await?
+    {
+        let summary: windlass_model::effect::EffectSummary =
+            row.review.effects().map(windlass_model::effect::Effect::summary).sum();
+        print(&format!("Apply {} ({summary})? Type yes to go on: ", crate::terminal::clean(&row.review.head.name)));
+        let _ = std::io::stdout().flush();
+        let mut line = String::new();
+        // An end of input is a no.
+        let _ = std::io::stdin().lock().read_line(&mut line);
+        if line.trim() != "yes" {
+            print("Nothing was applied.\n");
+            return Ok(false);
         }
     }
     let Some(run) = apply::apply_create(service, &id).await? else {

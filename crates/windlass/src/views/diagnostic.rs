@@ -62,7 +62,7 @@ fn render_label(terminal: Terminal, label: &Label) -> String {
         let width = end.min(length + 1).saturating_sub(span.column).max(1) as usize;
         let marks = format!("{}{}", " ".repeat(span.column.saturating_sub(1) as usize), "^".repeat(width));
         out.push_str(&format!("  {} {bar} {line}\n", terminal.dim(&number)));
-        out.push_str(&format!("  {margin} {bar} {} {message}", terminal.red(&marks)).trim_end());
+        out.push_str(format!("  {margin} {bar} {} {message}", terminal.red(&marks)).trim_end());
         out.push('\n');
     } else if !message.is_empty() {
         out.push_str(&format!("  {bar} {}\n", clean(message)));

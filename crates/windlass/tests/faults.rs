@@ -1,0 +1,425 @@
+//! Refusals and faults, each on the real program with the real terraform: a clear message, the right exit code, and nothing lost
+//! that was acknowledged.
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+use windlass_testkit::cli::{Answer, CliEnv};
+
+const NET: &str = "terraform {\n  backend \"local\" {}\n}\nvariable \"size\" {\n  default = 1\n}\nresource \"terraform_data\" \"net\" {\n  input = \"net-${var.size}\"\n}\noutput \"id\" {\n  value = terraform_data.net.output\n}\n";
+const APP: &str = "terraform {\n  backend \"local\" {}\n}\ndata \"terraform_remote_state\" \"net\" {\n  backend = \"local\"\n  config = {\n    path = \"../net/terraform.tfstate\"\n  }\n}\nresource \"terraform_data\" \"app\" {\n  input = data.terraform_remote_state.net.outputs.id\n}\n";
+const IGNORE: &str = "*.tfstate*\n.terraform*\nmade.log\n";
+
+fn env(files: &[(&str, &str)]) -> CliEnv {
+    let env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();
+    env.git_init().unwrap();
+    env.write(".gitignore", IGNORE).unwrap();
+    for (path, content) in files {
+        env.write(path, content).unwrap();
+    }
+    env.commit("Stacks").unwrap();
+    env
+}
+
+fn run(env: &CliEnv, arguments: &[&str]) -> Answer {
+    env.run(arguments).unwrap()
+}
+
+#[track_caller]
+fn expect(env: &CliEnv, arguments: &[&str], code: i32, texts: &[&str]) -> Answer {
+    let answer = run(env, arguments);
+    let all = format!("{}{}", answer.stdout, answer.stderr);
+    assert_eq!(answer.code, Some(code), "{arguments:?}\n{all}");
+    for text in texts {
+        assert!(all.contains(text), "{arguments:?} does not say `{text}`:\n{all}");
+    }
+    answer
+}
+
+fn apply_all(env: &CliEnv) {
+    expect(env, &["review", "--all"], 0, &["Ready to apply"]);
+    expect(env, &["apply", "--yes"], 0, &["Applied"]);
+}
+
+/// Waits until `until` answers, for at most a minute.
+fn wait<T>(mut until: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(value) = until() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "it did not happen within a minute");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn start(env: &CliEnv, arguments: &[&str]) -> Child {
+    env.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn steps(env: &CliEnv, run_id: &str) -> Vec<(String, String)> {
+    let answer = run(env, &["runs", run_id, "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap_or_default();
+    let steps = value["steps"].as_array().cloned().unwrap_or_default();
+    steps
+        .iter()
+        .map(|s| (s["id"].as_str().unwrap_or_default().into(), s["state"].as_str().unwrap_or_default().into()))
+        .collect()
+}
+
+/// Whether the newest run is an apply.
+fn is_apply(env: &CliEnv) -> bool {
+    run(env, &["runs", "latest", "--json"]).stdout.contains("\"kind\": \"apply\"")
+}
+
+fn made(env: &CliEnv) -> Vec<String> {
+    let text = std::fs::read_to_string(env.root().join("made.log")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_main_road_goes_along_the_edges_and_ends_with_nothing_to_do() {
+    let env = env(&[("net/main.tf", NET), ("app/main.tf", APP)]);
+    expect(&env, &["review"], 0, &["Nothing to review"]);
+    let review =
+        expect(&env, &["review", "--all"], 0, &["preview: planned with what net will output", "(known after apply)"]);
+    assert!(review.stdout.find("\nnet  ").unwrap() < review.stdout.find("\napp  ").unwrap(), "{}", review.stdout);
+    let applied = expect(&env, &["apply", "--yes"], 0, &["Applied 2 instances."]);
+    let order: Vec<usize> = ["apply:net", "plan:app", "apply:app"]
+        .iter()
+        .map(|s| applied.stderr.find(&format!("✓ {s}")).unwrap())
+        .collect();
+    assert!(order.is_sorted(), "{}", applied.stderr);
+    expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
+    expect(&env, &["apply", "--yes"], 0, &["Nothing to apply"]);
+    // A change of the upstream that its dependant reads.
+    env.write("net/size.auto.tfvars", "size = 2\n").unwrap();
+    expect(&env, &["review"], 0, &["Includes uncommitted changes", "commit the changes"]);
+    expect(&env, &["approve"], 1, &["WL608"]);
+    expect(&env, &["apply", "--yes"], 1, &["WL608"]);
+    env.commit("Grow").unwrap();
+    expect(&env, &["review", "--base", "HEAD~1"], 0, &["input = \"net-1\" → \"net-2\"", "preview"]);
+    expect(&env, &["logs", "latest"], 0, &["── plan:net"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied 2 instances."]);
+}
+
+#[test]
+fn what_is_not_there_is_said() {
+    let env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();
+    env.write("a/main.tf", NET).unwrap();
+    expect(&env, &["stacks"], 0, &["a/terraform.tfstate"]);
+    expect(&env, &["affected"], 2, &["WL303", "git init"]);
+    expect(&env, &["review"], 2, &["WL303"]);
+    env.git_init().unwrap();
+    expect(&env, &["affected"], 2, &["WL304"]);
+    env.write(".gitignore", IGNORE).unwrap();
+    env.commit("One").unwrap();
+    expect(&env, &["affected", "--base", "nope"], 2, &["WL304", "nope"]);
+    expect(&env, &["show", "aa"], 2, &["WL903", "windlass stacks"]);
+    expect(&env, &["logs", "latest"], 2, &["no runs yet"]);
+    expect(&env, &["approve"], 2, &["WL610"]);
+    expect(&env, &["explain", "wl212"], 0, &["two stacks write the same state"]);
+    expect(&env, &["explain", "WL000"], 2, &["WL905"]);
+    expect(&env, &["nonsense"], 2, &["unrecognized subcommand"]);
+}
+
+#[test]
+fn without_terraform_the_review_says_what_to_install() {
+    let mut env = env(&[("net/main.tf", NET)]);
+    env.only_programs(&["git", "sh"]).unwrap();
+    expect(&env, &["stacks"], 0, &["net"]);
+    expect(&env, &["review", "--all"], 1, &["neither terraform nor tofu is on the PATH"]);
+    expect(&env, &["doctor"], 1, &["install OpenTofu"]);
+}
+
+#[test]
+fn a_shallow_clone_says_how_to_get_the_history() {
+    let env = env(&[("net/main.tf", NET)]);
+    let git = windlass_testkit::git::Git::open(&env.root());
+    git.run(&["switch", "--quiet", "--create", "side"]).unwrap();
+    env.write("net/x.tf", "locals {\n  a = 1\n}\n").unwrap();
+    env.commit("Side").unwrap();
+    git.run(&["switch", "--quiet", "main"]).unwrap();
+    env.write("net/y.tf", "locals {\n  b = 1\n}\n").unwrap();
+    env.commit("Main").unwrap();
+    let url = format!("file://{}", env.root().display());
+    let clone = env.home().join("clone");
+    git.run(&["clone", "--quiet", "--depth", "1", "--no-single-branch", &url, clone.to_str().unwrap()]).unwrap();
+    expect(
+        &env,
+        &["-C", clone.to_str().unwrap(), "affected", "--base", "origin/side"],
+        2,
+        &["WL305", "git fetch --unshallow"],
+    );
+}
+
+#[test]
+fn mistakes_in_files_have_a_place_and_stop_only_what_needs_them() {
+    let env = env(&[
+        ("net/main.tf", NET),
+        ("bad/main.tf", "variable \"x\" {\n  default = \n}\n"),
+        ("windlass.hcl", "team \"a\" { membrs = [] }\n"),
+    ]);
+    expect(&env, &["stacks"], 0, &["bad/main.tf:2", "WL201", "did you mean `members`", "net"]);
+    expect(&env, &["check"], 1, &["WL201", "WL102", "WL109"]);
+    expect(&env, &["review", "--all"], 2, &["WL201", "WL102"]);
+}
+
+#[test]
+fn a_stack_that_fails_stops_its_dependants_and_nobody_else() {
+    let other = NET.replace("net", "other");
+    let env = env(&[
+        ("net/main.tf", &NET.replace("default = 1", "")),
+        ("app/main.tf", APP),
+        ("other/main.tf", &other),
+        (
+            "lost/main.tf",
+            "module \"m\" {\n  source = \"git::file:///nowhere/at/all.git?ref=v1.0.0\"\n}\nresource \"terraform_data\" \"x\" {}\n",
+        ),
+    ]);
+    expect(
+        &env,
+        &["review", "--all"],
+        1,
+        &[
+            "No value for required variable",
+            "failed at init",
+            "not planned: net failed",
+            "+ create   terraform_data.other",
+            "Could not be planned in full",
+        ],
+    );
+    expect(&env, &["apply", "--yes"], 1, &["WL607", "could not be planned in full"]);
+}
+
+#[test]
+fn a_failed_apply_keeps_the_others_and_can_be_tried_again() {
+    let flaky = "resource \"terraform_data\" \"good\" {}\nresource \"terraform_data\" \"flaky\" {\n  depends_on = [terraform_data.good]\n  provisioner \"local-exec\" {\n    command = \"test -e ${abspath(path.module)}/../mended\"\n  }\n}\noutput \"id\" {\n  value = terraform_data.flaky.id\n}\n";
+    let env = env(&[
+        ("net/main.tf", flaky),
+        ("app/main.tf", APP),
+        ("other/main.tf", &NET.replace("net", "other")),
+        (".gitignore", "*.tfstate*\n.terraform*\nmended\n"),
+    ]);
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    let failed = expect(&env, &["apply", "--yes"], 1, &["✗ apply:net", "local-exec", "✓ apply:other", "- plan:app"]);
+    assert!(!failed.stdout.contains("✓ apply:app"));
+    assert!(std::fs::read_to_string(env.root().join("net/terraform.tfstate")).unwrap().contains("\"good\""));
+    env.write("mended", "").unwrap();
+    // What is left (a tainted resource is replaced) is part of what was reviewed.
+    expect(&env, &["apply", "--yes"], 0, &["✓ apply:net", "✓ apply:app"]);
+    expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
+}
+
+/// A stack whose three resources note when they are made, each taking a while.
+fn slow(name: &str) -> String {
+    let mut text = "terraform {\n  backend \"local\" {}\n}\n".to_owned();
+    let mut before = String::new();
+    for n in 1..=3 {
+        text.push_str(&format!("resource \"terraform_data\" \"r{n}\" {{\n{before}  provisioner \"local-exec\" {{\n    command = \"sleep 0.3; echo {name}-{n} >> ../made.log\"\n  }}\n}}\n"));
+        before = format!("  depends_on = [terraform_data.r{n}]\n");
+    }
+    text.push_str("output \"id\" {\n  value = terraform_data.r3.id\n}\n");
+    text
+}
+
+#[test]
+fn killed_at_any_step_boundary_nothing_is_lost_or_done_twice() {
+    for (step, state) in [
+        ("plan:net", "running"),
+        ("gate:net", "succeeded"),
+        ("apply:net", "running"),
+        ("apply:net", "succeeded"),
+        ("plan:app", "succeeded"),
+        ("apply:app", "running"),
+    ] {
+        let env = env(&[("net/main.tf", &slow("net")), ("app/main.tf", APP)]);
+        expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+        let mut child = start(&env, &["apply", "--yes"]);
+        wait(|| {
+            let reached = is_apply(&env)
+                && steps(&env, "latest").iter().any(|(id, now)| id == step && (now == state || now == "succeeded"));
+            (reached || child.try_wait().unwrap().is_some()).then_some(())
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if steps(&env, "latest").iter().any(|(_, state)| state != "succeeded") {
+            expect(&env, &["resume"], 0, &["Applied"]);
+        }
+        assert_eq!(made(&env), ["net-1", "net-2", "net-3"], "killed at {step} {state}");
+        expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
+    }
+}
+
+#[test]
+fn a_killed_terraform_is_a_failure_that_is_told_and_the_rest_is_applied_next_time() {
+    let env = env(&[("net/main.tf", &slow("net"))]);
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    let mut child = start(&env, &["apply", "--yes"]);
+    wait(|| (made(&env).len() == 1).then_some(()));
+    let killed = wait(|| kill_terraform(&env.root()));
+    assert!(killed);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    expect(&env, &["runs", "latest"], 0, &["failed", "was killed from outside"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
+}
+
+/// Kills the terraform that works below `root`, by its own process id.
+fn kill_terraform(root: &Path) -> Option<bool> {
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let directory = entry.path();
+        let command = std::fs::read(directory.join("cmdline")).unwrap_or_default();
+        let place = std::fs::read_link(directory.join("cwd")).unwrap_or_default();
+        if place.starts_with(root) && String::from_utf8_lossy(&command).contains("apply\0-json") {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            return Some(std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+        }
+    }
+    None
+}
+
+#[test]
+fn a_cancel_from_another_process_stops_gracefully() {
+    let env = env(&[("net/main.tf", &slow("net")), ("app/main.tf", APP)]);
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    let mut child = start(&env, &["apply", "--yes"]);
+    wait(|| (made(&env).len() == 1).then_some(()));
+    expect(&env, &["cancel", "latest", "--reason", "enough"], 0, &["asked to stop"]);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    expect(&env, &["runs", "latest"], 0, &["cancelled"]);
+    assert!(made(&env).len() < 3);
+    expect(&env, &["cancel", "latest"], 1, &["had ended already"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    assert_eq!(made(&env), ["net-1", "net-2", "net-3"]);
+}
+
+#[test]
+fn two_applies_at_once_are_one() {
+    let env = env(&[("net/main.tf", &slow("net"))]);
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    let mut first = start(&env, &["apply", "--yes"]);
+    wait(|| steps(&env, "latest").iter().any(|(id, state)| id == "apply:net" && state == "running").then_some(()));
+    expect(&env, &["apply", "--yes"], 2, &["WL611", "is being applied by run"]);
+    // A second process may help; the steps are still done once.
+    expect(&env, &["resume"], 0, &["Applied"]);
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+    assert_eq!(made(&env), ["net-1", "net-2", "net-3"]);
+}
+
+#[test]
+fn an_effect_that_moved_waits_for_a_new_approval_and_an_edited_plan_is_refused() {
+    let env = env(&[("net/main.tf", NET)]);
+    apply_all(&env);
+    env.write("net/size.auto.tfvars", "size = 2\n").unwrap();
+    env.commit("Two").unwrap();
+    expect(&env, &["review", "--base", "HEAD~1"], 0, &["Ready to apply"]);
+    // Somebody applies something else by hand meanwhile.
+    let by_hand = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("terraform");
+        command
+            .args(arguments)
+            .current_dir(env.root().join("net"))
+            .env("TF_DATA_DIR", env.root().join(".windlass/terraform/net"))
+            .env("CHECKPOINT_DISABLE", "1");
+        assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    };
+    by_hand(&["apply", "-auto-approve", "-var=size=7"]);
+    expect(&env, &["apply", "--yes"], 1, &["waiting", "is not what was reviewed", "windlass approve"]);
+    expect(&env, &["resume"], 1, &["is not what was reviewed"]);
+    expect(&env, &["approve"], 0, &["windlass resume"]);
+    let plans = env.root().join(".windlass/runs");
+    let plan = walk(&plans).into_iter().find(|p| p.ends_with(".tfplan")).unwrap();
+    let mut bytes = std::fs::read(&plan).unwrap();
+    bytes.push(0);
+    std::fs::write(&plan, bytes).unwrap();
+    expect(&env, &["resume"], 1, &["is not the one that was compared"]);
+    expect(&env, &["review", "--base", "HEAD~1"], 0, &["net-7", "Ready to apply"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+}
+
+fn walk(directory: &Path) -> Vec<String> {
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() { out.extend(walk(&path)) } else { out.push(path.to_string_lossy().into_owned()) }
+    }
+    out
+}
+
+#[test]
+fn another_commit_or_a_dirty_work_tree_is_refused() {
+    let env = env(&[("net/main.tf", NET)]);
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    env.write("notes.txt", "dirt").unwrap();
+    expect(&env, &["apply", "--yes"], 2, &["WL614", "notes.txt"]);
+    env.commit("Notes").unwrap();
+    expect(&env, &["apply", "--yes"], 2, &["WL613"]);
+}
+
+#[test]
+fn protected_environments_ask_for_what_their_definition_says() {
+    let windlass = "project \"p\" {\n  environment \"prod\" {\n    match = [\"**\"]\n    approvals {\n      from = [team.sre]\n      unverified = true\n    }\n  }\n}\nteam \"sre\" { members = [\"email:test@example.com\"] }\n";
+    let env = env(&[("net/main.tf", NET), ("windlass.hcl", windlass)]);
+    expect(&env, &["review", "--all"], 0, &["environment prod asks for 1 approval from team sre, has 0"]);
+    expect(&env, &["apply", "--yes"], 1, &["WL612", "is not approved"]);
+    expect(&env, &["approve", "--reason", "looked at it"], 0, &["unverified", "windlass apply"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    // The branch cannot lower the bar for itself.
+    let git = windlass_testkit::git::Git::open(&env.root());
+    git.run(&["switch", "--quiet", "--create", "feature"]).unwrap();
+    env.write("windlass.hcl", "project \"p\" {}\n").unwrap();
+    env.write("net/size.auto.tfvars", "size = 2\n").unwrap();
+    env.commit("No approvals please").unwrap();
+    expect(&env, &["review"], 0, &["environment prod asks for 1 approval from team sre"]);
+    expect(&env, &["apply", "--yes"], 1, &["WL612"]);
+}
+
+#[test]
+fn a_damaged_database_is_named_and_left_alone() {
+    let env = env(&[("net/main.tf", NET)]);
+    expect(&env, &["review", "--all"], 0, &[]);
+    let path = env.root().join(".windlass/windlass.db");
+    for name in ["windlass.db-wal", "windlass.db-shm"] {
+        let _ = std::fs::remove_file(env.root().join(".windlass").join(name));
+    }
+    let rubbish = "rubbish ".repeat(1000);
+    std::fs::write(&path, &rubbish).unwrap();
+    expect(&env, &["runs"], 3, &["WL620", "is damaged", "windlass.db"]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), rubbish);
+    expect(&env, &["stacks"], 0, &["net"]);
+}
+
+#[test]
+fn a_full_disk_ends_with_a_message_and_the_run_goes_on_later() {
+    let env = env(&[("net/main.tf", NET)]);
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    // A limit on the size of files stands for a disk without room.
+    let script = format!("ulimit -f 1; exec '{}' review --all", env!("CARGO_BIN_EXE_windlass"));
+    let mut limited = std::process::Command::new("sh");
+    let template = env.command(&[]);
+    limited.args(["-c", &format!("trap '' XFSZ; {script}")]).current_dir(env.root()).env_clear();
+    limited.envs(template.get_envs().filter_map(|(k, v)| Some((k, v?)))).stdin(Stdio::null());
+    let output = limited.output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("WL622") || text.contains("WL901") || text.contains("WL625"), "{text}");
+    expect(&env, &["runs"], 0, &["succeeded"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+}
+
+#[test]
+fn init_runs_once_and_the_plan_is_rendered_once() {
+    let mut env = env(&[("net/main.tf", NET), ("other/main.tf", &NET.replace("net", "other"))]);
+    let calls = env.count_terraform().unwrap();
+    expect(&env, &["review", "--all"], 0, &[]);
+    let count = |what: &str| calls.all().iter().filter(|c| c.starts_with(what)).count();
+    assert_eq!(
+        (count("init"), count("plan"), count("show"), count("fmt"), count("validate")),
+        (2, 2, 2, 1, 0),
+        "{:?}",
+        calls.all()
+    );
+    expect(&env, &["review", "--all"], 0, &[]);
+    assert_eq!((count("init"), count("plan"), count("show"), count("version")), (2, 4, 4, 1), "{:?}", calls.all());
+}
