@@ -189,13 +189,13 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be written.
-    pub async fn plan_mark_used(&self, sha256: &str, run: &RunId, step: &StepId) -> Result<bool> {
+    pub async fn plan_mark_used(&self, plan: &str, run: &RunId, step: &StepId) -> Result<bool> {
         let mut tx = self.begin().await?;
         let now = self.now_in(&mut tx).await?;
         let done = sqlx::query(
-            "INSERT INTO used_plans (sha256, run, step, at) VALUES ($1, $2, $3, $4) ON CONFLICT (sha256) DO NOTHING",
+            "INSERT INTO used_plans (plan, run, step, at) VALUES ($1, $2, $3, $4) ON CONFLICT (plan) DO NOTHING",
         )
-        .bind(sha256)
+        .bind(plan)
         .bind(run.as_str())
         .bind(step.as_str())
         .bind(now)

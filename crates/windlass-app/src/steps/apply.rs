@@ -231,7 +231,9 @@ impl Apply {
                 .help("nothing was applied; run `windlass apply` again, which plans anew"),
             )
         })?;
-        if !service.store.plan_mark_used(&prepared.sha256, &cx.run, &cx.step).await? {
+        // Two plans made within a second of each other can be the same to the byte; the same file is what must not be used twice.
+        let mark = format!("{} {}", prepared.sha256, prepared.plan.display());
+        if !service.store.plan_mark_used(&mark, &cx.run, &cx.step).await? {
             let summary = format!("the plan of {} was applied before; a plan is used once", work.work.instance.id);
             return Err(AppError::new(
                 ErrorKind::Conflict,

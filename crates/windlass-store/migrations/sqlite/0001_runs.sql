@@ -100,8 +100,9 @@ CREATE TABLE approvals (
     at BIGINT NOT NULL
 );
 
+-- Digest and path of every plan file that was handed to an apply.
 CREATE TABLE used_plans (
-    sha256 TEXT PRIMARY KEY,
+    plan TEXT PRIMARY KEY,
     run TEXT NOT NULL,
     step TEXT NOT NULL,
     at BIGINT NOT NULL
