@@ -61,7 +61,8 @@ pub fn run(options: &Options) -> Result<()> {
     let path = setup::everything()?;
     let windlass = setup::windlass(true)?;
     shell::run(cargo().args(["build", "--release", "--package", "xtask"]))?;
-    let directory = target().join("bench");
+    // Of this process alone: two benchmarks at once disturb each other's figures, but not each other's files.
+    let directory = target().join(format!("bench-{}", std::process::id()));
     std::fs::create_dir_all(&directory)
         .map_err(|e| Failure::new(format!("cannot make {}: {e}", directory.display())))?;
     let bench = Bench {
@@ -72,11 +73,9 @@ pub fn run(options: &Options) -> Result<()> {
         quick: options.has("--quick"),
         rounds,
     };
-    let mut rows = Vec::new();
-    for (name, measure) in chosen {
-        eprintln!("\n== {name}");
-        rows.extend(measure(&bench)?);
-    }
+    let measured = measure_all(&bench, chosen);
+    discover::remove(&bench.directory)?;
+    let rows = measured?;
     println!("\n{:<58} {:>12} {:>12}", "", "target", "measured");
     for row in &rows {
         println!(
@@ -94,6 +93,15 @@ pub fn run(options: &Options) -> Result<()> {
         return Err(Failure::new(format!("{missed} of {} targets missed", rows.len())));
     }
     Ok(())
+}
+
+fn measure_all(bench: &Bench, chosen: Vec<(&str, Measurement)>) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (name, measure) in chosen {
+        eprintln!("\n== {name}");
+        rows.extend(measure(bench)?);
+    }
+    Ok(rows)
 }
 
 /// The middle value; of an even number the lower one.
