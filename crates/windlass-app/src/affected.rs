@@ -1,7 +1,7 @@
 //! Which instances differ between two states of the repository.
 
 use crate::error::{AppError, AppResult, ErrorKind};
-use crate::project::{Checkout, Project, git_error};
+use crate::project::{Checkout, Detail, Project, git_error};
 use windlass_drivers::git::{GitRepository, Target};
 use windlass_model::affected::{PathChange, affected, base_needed};
 use windlass_model::diagnostic::Diagnostic;
@@ -21,19 +21,31 @@ pub struct AffectedAnswer {
 
 /// Compares the merge base of `base` (default: the default branch) and the head with the head: a commit, or the work tree
 /// when `head` is `None`.
-pub fn affected_find(checkout: &Checkout, base: Option<&str>, head: Option<&str>) -> AppResult<AffectedAnswer> {
+pub fn affected_find(
+    checkout: &Checkout,
+    base: Option<&str>,
+    head: Option<&str>,
+    detail: Detail,
+) -> AppResult<AffectedAnswer> {
     let git = checkout.git()?;
     let tip = git.resolve(head.unwrap_or("HEAD")).map_err(|e| git_error(&e))?;
     let base = base_revision(git, base, &tip)?;
     let head = head.map(|name| Revision { name: name.to_owned(), commit: tip });
     let target = head.as_ref().map_or(Target::WorkTree, |head| Target::Commit(head.commit.clone()));
-    let changes = git.changes(&base.commit, &target).map_err(|e| git_error(&e))?;
-    let project = match &head {
-        Some(head) => Project::load(&git.tree(&head.commit).map_err(|e| git_error(&e))?),
-        None => checkout.project()?,
-    };
+    // git compares while the stacks are discovered.
+    let (changes, project) = std::thread::scope(|scope| {
+        let changes = scope.spawn(|| git.changes(&base.commit, &target));
+        let project = match &head {
+            Some(head) => {
+                git.tree(&head.commit).map(|tree| Project::load_with(&tree, detail)).map_err(|e| git_error(&e))
+            }
+            None => checkout.work_tree().map(|tree| Project::load_with(&*tree, detail)),
+        };
+        (changes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), project)
+    });
+    let (changes, project) = (changes.map_err(|e| git_error(&e))?, project?);
     let before = if base_needed(&changes) {
-        Some(Project::load(&git.tree(&base.commit).map_err(|e| git_error(&e))?))
+        Some(Project::load_with(&git.tree(&base.commit).map_err(|e| git_error(&e))?, Detail::Edges))
     } else {
         None
     };

@@ -76,8 +76,13 @@ pub struct Project {
 
 impl Project {
     pub fn load(tree: &dyn Tree) -> Self {
+        Self::load_with(tree, Detail::Outputs)
+    }
+
+    /// With as much detail as is asked for.
+    pub fn load_with(tree: &dyn Tree, detail: Detail) -> Self {
         let (definitions, mut diagnostics) = windlass_lang::definitions::load(tree);
-        let discovery = windlass_lang::discovery::discover(tree, &definitions);
+        let discovery = windlass_lang::discovery::discover_with(tree, &definitions, detail);
         diagnostics.extend(discovery.diagnostics);
         Self { definitions, repository: discovery.repository, diagnostics }
     }
@@ -109,7 +114,7 @@ impl Project {
     }
 }
 
-pub use windlass_lang::discovery::environments_of;
+pub use windlass_lang::discovery::{Detail, environments_of};
 
 /// A git error as the user sees it.
 pub fn git_error(error: &GitError) -> AppError {

@@ -2,7 +2,7 @@
 
 use crate::affected::{AffectedAnswer, affected_find, base_revision};
 use crate::error::{AppError, AppResult, ErrorKind};
-use crate::project::{Project, git_error};
+use crate::project::{Detail, Project, git_error};
 use crate::service::Service;
 use windlass_drivers::git::GitRepository;
 use windlass_model::approval::{ApprovalStatus, ChangeIdentity, evaluate};
@@ -30,7 +30,7 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
     let (base, affected, project) = match selection {
         Selection::Affected { base } => {
             let AffectedAnswer { base, affected, project, .. } =
-                affected_find(&service.checkout, base.as_deref(), None)?;
+                affected_find(&service.checkout, base.as_deref(), None, Detail::Outputs)?;
             (Some(base), affected, project.sound()?)
         }
         Selection::All => {

@@ -12,6 +12,9 @@ use std::process::ExitCode;
 use terminal::Terminal;
 use windlass_app::error::AppError;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What a command was called with, and how to answer.
 pub struct Context {
     pub directory: std::path::PathBuf,

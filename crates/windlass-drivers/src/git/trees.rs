@@ -137,8 +137,17 @@ impl WorkTree {
     }
 
     fn list(&mut self, directory: &Path, prefix: &str) -> Result<(), GitError> {
-        let tracked = run(directory, &["ls-files", "-z", "--cached", "--stage"])?;
-        let untracked = run(directory, &["ls-files", "-z", "--others", "--exclude-standard"])?;
+        let list = |arguments: &'static [&'static str]| move || run(directory, arguments);
+        let (tracked, untracked, deleted) = std::thread::scope(|scope| {
+            let untracked = scope.spawn(list(&["ls-files", "-z", "--others", "--exclude-standard"]));
+            let deleted = scope.spawn(list(&["ls-files", "-z", "--deleted"]));
+            let tracked = list(&["ls-files", "-z", "--cached", "--stage"])();
+            let joined = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            (tracked, joined(untracked), joined(deleted))
+        });
+        let (tracked, untracked, deleted) = (tracked?, untracked?, deleted?);
         let mut submodules = Vec::new();
         for entry in tracked.split(|b| *b == 0).filter(|e| !e.is_empty()) {
             let Some(tab) = entry.iter().position(|b| *b == b'\t') else { continue };
@@ -163,7 +172,6 @@ impl WorkTree {
                 std::fs::symlink_metadata(self.root.join(&path)).is_ok_and(|meta| meta.file_type().is_symlink());
             if is_link { self.add_link(path) } else { self.paths.push(path.into()) }
         }
-        let deleted = run(directory, &["ls-files", "-z", "--deleted"])?;
         let deleted: std::collections::HashSet<String> = deleted
             .split(|b| *b == 0)
             .filter(|e| !e.is_empty())

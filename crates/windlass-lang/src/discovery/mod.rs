@@ -46,27 +46,8 @@ impl<'a> Modules<'a> {
             }
         }
         let work: Vec<(&str, Vec<&str>)> = names.into_iter().collect();
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-        let chunk = work.len().div_ceil(threads).max(1);
-        let modules: Vec<(String, Module)> = std::thread::scope(|scope| {
-            let workers: Vec<_> = work
-                .chunks(chunk)
-                .map(|chunk| {
-                    scope.spawn(move || {
-                        chunk
-                            .iter()
-                            .map(|(directory, names)| {
-                                (directory.to_string(), Module::load(tree, directory, names, depth))
-                            })
-                            .collect::<Vec<_>>()
-                    })
-                })
-                .collect();
-            workers
-                .into_iter()
-                .flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect()
-        });
+        let modules: Vec<(String, Module)> =
+            parallel(&work, |(directory, names)| (directory.to_string(), Module::load(tree, directory, names, depth)));
         let reads = modules.iter().map(|(directory, _)| (directory.clone(), OnceLock::new())).collect();
         Self { tree, by_directory: modules.into_iter().collect(), reads }
     }
@@ -86,27 +67,74 @@ impl<'a> Modules<'a> {
     }
 }
 
-/// Finds the stacks of a tree. Mistakes are collected; what can be understood in spite of them is in the result.
+/// `work` applied to every item on all cores, results in order.
+fn parallel<I: Sync, O: Send>(items: &[I], work: impl Fn(&I) -> O + Sync) -> Vec<O> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    // Small pieces even out that some are slower than others.
+    let piece = items.len().div_ceil(threads * 8).max(1);
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let pieces: Vec<&[I]> = items.chunks(piece).collect();
+    let mut done: Vec<(usize, Vec<O>)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut mine = Vec::new();
+                    loop {
+                        let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        let Some(piece) = pieces.get(at) else { return mine };
+                        mine.push((at, piece.iter().map(&work).collect()));
+                    }
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().flat_map(|(_, outputs)| outputs).collect()
+}
+
+/// How much is found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Stacks, edges and inputs; edges count as consuming all outputs, and outputs are not listed.
+    Edges,
+    /// Also outputs, and which of them each edge consumes.
+    Outputs,
+}
+
+/// Finds the stacks of a tree with all their detail. Mistakes are collected; what can be understood in spite of them is in the
+/// result.
 pub fn discover(tree: &dyn Tree, definitions: &Definitions) -> Discovery {
-    let modules = Modules::load(tree, Depth::Needed);
+    discover_with(tree, definitions, Detail::Outputs)
+}
+
+/// As [`discover`], with as much detail as is asked for.
+pub fn discover_with(tree: &dyn Tree, definitions: &Definitions, detail: Detail) -> Discovery {
+    let modules = Modules::load(tree, if detail == Detail::Edges { Depth::Edges } else { Depth::Needed });
     let mut diagnostics = Vec::new();
     let called = called_directories(&modules, &mut diagnostics);
     let declared: BTreeMap<&str, &StackDefinition> = definitions.stacks.iter().map(|d| (d.id.as_str(), d)).collect();
-    let mut stacks = Vec::new();
     let mut roots: Vec<&Module> = modules.by_directory.values().collect();
     roots.sort_by(|a, b| a.directory.cmp(&b.directory));
-    for module in &roots {
+    let found = parallel(&roots, |module| {
         let id = if module.directory.is_empty() { "." } else { &*module.directory };
         let definition = declared.get(id).copied();
         if definition.is_some_and(|d| !d.enabled) {
-            continue;
+            return None;
         }
-        let why = match why_stack(module, called.contains(&*module.directory)) {
-            Some(why) => why,
-            None if definition.is_some() => "is declared in a Windlass file".to_owned(),
-            None => continue,
-        };
-        stacks.push(stack(&modules, module, StackId::new(id), why, definition, definitions, &mut diagnostics));
+        let declared = || definition.map(|_| "is declared in a Windlass file".to_owned());
+        let why = why_stack(module, called.contains(&*module.directory)).or_else(declared)?;
+        let mut diagnostics = Vec::new();
+        let stack = stack(&modules, module, StackId::new(id), why, definition, definitions, &mut diagnostics);
+        Some((stack, diagnostics))
+    });
+    let mut stacks = Vec::with_capacity(found.len());
+    for (stack, mistakes) in found.into_iter().flatten() {
+        stacks.push(stack);
+        diagnostics.extend(mistakes);
     }
     for definition in &definitions.stacks {
         let directory = if definition.id.as_str() == "." { "" } else { definition.id.as_str() };
@@ -124,7 +152,7 @@ pub fn discover(tree: &dyn Tree, definitions: &Definitions) -> Discovery {
     for module in modules.by_directory.values() {
         diagnostics.extend(module.diagnostics.iter().cloned());
     }
-    let (edges, found) = remote_states::edges(&modules, &stacks, definitions);
+    let (edges, found) = remote_states::edges(&modules, &stacks, definitions, detail);
     diagnostics.extend(found);
     for stack in &stacks {
         for module in stack.inputs.remote_modules.iter().filter(|m| m.moving) {

@@ -3,7 +3,7 @@
 use super::inputs::is_local;
 use super::scope::{ModuleScope, Variables};
 use super::state::address;
-use super::{Modules, instances, uses};
+use super::{Detail, Modules, instances, uses};
 use crate::eval::Value;
 use crate::terraform::module::{Item, Module};
 use crate::terraform::syntax::Expr;
@@ -16,13 +16,19 @@ use windlass_model::id::{InstanceId, StackId};
 use windlass_model::stack::{ConsumedOutputs, Edge, EdgeKind, Gate, GateState, Stack};
 
 /// All edges, sorted by dependant and upstream, and what is wrong with the references.
-pub fn edges(modules: &Modules<'_>, stacks: &[Stack], definitions: &Definitions) -> (Vec<Edge>, Vec<Diagnostic>) {
+pub fn edges(
+    modules: &Modules<'_>,
+    stacks: &[Stack],
+    definitions: &Definitions,
+    detail: Detail,
+) -> (Vec<Edge>, Vec<Diagnostic>) {
     let mut finder = Finder {
         modules,
         by_state: HashMap::new(),
         edges: Vec::new(),
         diagnostics: Vec::new(),
         consumed: HashMap::new(),
+        detail,
         ids: stacks.iter().map(|s| s.id.as_str()).collect(),
         reads: HashMap::new(),
     };
@@ -52,6 +58,7 @@ struct Finder<'a, 'b> {
     edges: Vec<Edge>,
     diagnostics: Vec<Diagnostic>,
     consumed: HashMap<(String, String), ConsumedOutputs>,
+    detail: Detail,
     ids: BTreeSet<&'a str>,
     /// Whether a module or one below it has a remote state.
     reads: HashMap<String, bool>,
@@ -187,11 +194,13 @@ impl Finder<'_, '_> {
         };
         let directory = module.directory.to_string();
         let modules = self.modules;
-        let outputs = self
-            .consumed
-            .entry((directory.clone(), name.to_owned()))
-            .or_insert_with(|| uses::consumed(modules, &directory, name))
-            .clone();
+        let outputs = match self.detail {
+            Detail::Edges => ConsumedOutputs::All,
+            Detail::Outputs => {
+                let key = (directory.clone(), name.to_owned());
+                self.consumed.entry(key).or_insert_with(|| uses::consumed(modules, &directory, name)).clone()
+            }
+        };
         let Some(writers) = self.by_state.get(&state) else {
             return self.dangling(to, name, module, item, &backend, &state);
         };

@@ -47,14 +47,18 @@ pub struct Module {
 /// How much of the files is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// What discovery needs: resources only where they can read files or remote states.
+    /// What edges and inputs need: resources and outputs only where they can read files.
+    Edges,
+    /// Also what tells which outputs are consumed.
     Needed,
     /// All of it, for diagnostics.
     All,
 }
 
-/// What makes the body of a resource matter to discovery.
-const NEEDLES: [&str; 8] = ["file", "template", "provisioner", "remote_state", "path.", "local.", "var.", "script"];
+/// What makes the body of a resource or output matter: it can read files.
+const FILES: [&str; 5] = ["file", "template", "provisioner", "path.", "script"];
+/// Or it can refer to a remote state, directly or under another name.
+const REFERENCES: [&str; 3] = ["remote_state", "local.", "var."];
 
 /// Whether a file name (without directory) is configuration that Terraform or OpenTofu reads.
 pub fn is_configuration(name: &str) -> bool {
@@ -166,7 +170,7 @@ impl Module {
             self.has_resources |= blocks.iter().any(|b| matches!(b.kind.as_str(), "resource" | "data"));
             return Ok(blocks);
         }
-        let items = if depth == Depth::Needed { scan::items(text) } else { None };
+        let items = if depth == Depth::All { None } else { scan::items(text) };
         let Some(items) = items else {
             let body = syntax::parse_native(text, 0)?;
             self.has_resources |= body.blocks.iter().any(|b| matches!(b.kind.as_str(), "resource" | "data"));
@@ -175,10 +179,13 @@ impl Module {
         let mut blocks = Vec::with_capacity(items.len());
         for (start, end) in items {
             let slice = &text[start..end];
-            let resource = slice.starts_with("resource")
-                || (slice.starts_with("data") && !slice.contains("terraform_remote_state"));
-            self.has_resources |= resource || slice.starts_with("data");
-            if resource && !NEEDLES.iter().any(|needle| slice.contains(needle)) {
+            let state = slice.starts_with("data") && slice.contains("terraform_remote_state");
+            let resource = slice.starts_with("resource") || (slice.starts_with("data") && !state);
+            self.has_resources |= resource || state;
+            let skippable = resource || (depth == Depth::Edges && slice.starts_with("output"));
+            let matters = FILES.iter().any(|needle| slice.contains(needle))
+                || (depth == Depth::Needed && REFERENCES.iter().any(|needle| slice.contains(needle)));
+            if skippable && !matters {
                 continue;
             }
             match syntax::parse_native(slice, start as u32) {

@@ -3,7 +3,7 @@
 use crate::arguments::GraphFormat;
 use crate::{Answer, Context, print, print_json, views};
 use windlass_app::affected::affected_find;
-use windlass_app::project::{Checkout, Project};
+use windlass_app::project::{Checkout, Detail, Project};
 use windlass_model::graph;
 
 /// The project as it is; what is wrong with it goes to standard error and does not stop a reading command.
@@ -66,7 +66,7 @@ pub fn show(cx: &Context, name: &str) -> Answer {
 
 pub fn affected(cx: &Context, base: Option<&str>, head: Option<&str>) -> Answer {
     let checkout = Checkout::open(&cx.directory)?;
-    let answer = affected_find(&checkout, base, head)?;
+    let answer = affected_find(&checkout, base, head, Detail::Edges)?;
     if cx.json {
         print_json(&serde_json::json!({
             "base": answer.base,
@@ -79,5 +79,7 @@ pub fn affected(cx: &Context, base: Option<&str>, head: Option<&str>) -> Answer 
         let base = format!("{} ({})", answer.base.name, views::short(&answer.base.commit));
         print(&views::affected::render(cx.out, &base, &answer.affected));
     }
+    // The process ends here: giving back the memory of a large repository piece by piece would only take time.
+    std::mem::forget(answer);
     Ok(true)
 }
