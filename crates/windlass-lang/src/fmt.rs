@@ -18,7 +18,70 @@ pub fn format(path: &str, text: &str) -> Result<String, Box<Diagnostic>> {
             Diagnostic::error("WL101", format!("syntax error: {what}")).at_source(span, text, "here"),
         ));
     }
-    Ok(align(&indent(text)))
+    let formatted = align(&indent(text));
+    // Layout is all that may change: a file that the formatter does not understand well enough stays as it is.
+    Ok(if same(text, &formatted) { formatted } else { text.to_owned() })
+}
+
+/// Whether two texts mean the same.
+fn same(a: &str, b: &str) -> bool {
+    fn plain(body: &mut crate::terraform::syntax::Body) {
+        use crate::terraform::syntax::{Expr, ExprKind, For, Range};
+        fn expr(e: &mut Expr) {
+            e.range = Range::default();
+            match &mut e.kind {
+                ExprKind::Template(parts)
+                | ExprKind::Directive(parts)
+                | ExprKind::List(parts)
+                | ExprKind::Call(_, parts, _) => parts.iter_mut().for_each(expr),
+                ExprKind::Object(items) => items.iter_mut().for_each(|(key, value)| {
+                    expr(key);
+                    expr(value);
+                }),
+                ExprKind::Attribute(base, _)
+                | ExprKind::Not(base)
+                | ExprKind::Negative(base)
+                | ExprKind::Splat(base, _) => expr(base),
+                ExprKind::Index(base, index) | ExprKind::Binary(base, _, index) => {
+                    expr(base);
+                    expr(index);
+                }
+                ExprKind::Conditional(a, b, c) => {
+                    expr(a);
+                    expr(b);
+                    expr(c);
+                }
+                ExprKind::For(inner) => {
+                    let For { collection, result_key, result, condition, .. } = inner.as_mut();
+                    expr(collection);
+                    result_key.iter_mut().for_each(expr);
+                    expr(result);
+                    condition.iter_mut().for_each(expr);
+                }
+                ExprKind::Null
+                | ExprKind::Bool(_)
+                | ExprKind::Number(_)
+                | ExprKind::String(_)
+                | ExprKind::Variable(_) => {}
+            }
+        }
+        for attribute in &mut body.attributes {
+            attribute.name_range = Range::default();
+            expr(&mut attribute.value);
+        }
+        for block in &mut body.blocks {
+            block.range = Range::default();
+            block.whole = Range::default();
+            plain(&mut block.body);
+        }
+    }
+    let parsed = |text: &str| {
+        let mut body = crate::terraform::syntax::parse_native(text, 0).ok()?;
+        plain(&mut body);
+        Some(body)
+    };
+    let (a, b) = (parsed(a), parsed(b));
+    a.is_some() && a == b
 }
 
 /// What a line does to the depth, leaving out strings and comments.
@@ -71,7 +134,7 @@ impl Scan {
                 }
                 '<' if line[at..].starts_with("<<") => {
                     let marker = line[at + 2..].trim_start_matches('-').trim();
-                    if !marker.is_empty() && marker.chars().all(|c| c.is_alphanumeric() || c == '_') {
+                    if !marker.is_empty() && marker.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-') {
                         self.heredoc = Some(marker.to_owned());
                         break;
                     }
@@ -208,6 +271,7 @@ mod tests {
             "locals {\n  t = <<-EOT\n     keep  =  this\n  EOT\n a = \"}\"\n}\n",
             "locals {\n  t = <<-EOT\n     keep  =  this\n  EOT\n  a = \"}\"\n}\n",
         );
+        check("a = <<MY-EOT\n  x  =  1\nMY-EOT\n", "a = <<MY-EOT\n  x  =  1\nMY-EOT\n");
         check("", "");
     }
 

@@ -114,7 +114,7 @@ fn references_in(body: &Body, text: &str, replaced: &BTreeMap<String, Outputs>, 
         if let (true, ExprKind::List(items)) = (attribute.name == "depends_on", &attribute.value.kind) {
             let kept: Vec<&str> = items
                 .iter()
-                .filter(|item| named(item, replaced).is_none())
+                .filter(|item| named(unindexed(item), replaced).is_none())
                 .map(|item| slice(text, item.range))
                 .collect();
             if kept.len() != items.len() {
@@ -140,6 +140,14 @@ fn references_in(body: &Body, text: &str, replaced: &BTreeMap<String, Outputs>, 
     }
     for block in &body.blocks {
         references_in(&block.body, text, replaced, cuts);
+    }
+}
+
+/// `x[0]` → `x`: `depends_on` may name an instance.
+fn unindexed(expr: &Expr) -> &Expr {
+    match &expr.kind {
+        ExprKind::Index(base, _) => base,
+        _ => expr,
     }
 }
 
@@ -306,7 +314,7 @@ mod tests {
     #[test]
     fn count_keeps_its_meaning_and_depends_on_its_others() {
         check(
-            "data \"terraform_remote_state\" \"net\" {\n  count = var.on ? 1 : 0\n}\nresource \"t\" \"x\" {\n  input      = data.terraform_remote_state.net[0].outputs.id\n  depends_on = [data.terraform_remote_state.net, t.y]\n}\n",
+            "data \"terraform_remote_state\" \"net\" {\n  count = var.on ? 1 : 0\n}\nresource \"t\" \"x\" {\n  input      = data.terraform_remote_state.net[0].outputs.id\n  depends_on = [data.terraform_remote_state.net[0], t.y]\n}\n",
             outputs(Value::Null, json!(true), true),
             "resource \"t\" \"x\" {\n  input      = local.windlass_preview_net[0].outputs.id\n  depends_on = [t.y]\n}",
             "[for windlass_index in range(var.on ? 1 : 0) : { outputs = { \"id\" = sensitive(jsondecode(uuid())) } }]",

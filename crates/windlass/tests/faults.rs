@@ -1,6 +1,8 @@
 //! Refusals and faults, each on the real program with the real terraform: a clear message, the right exit code, and nothing lost
 //! that was acknowledged.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};

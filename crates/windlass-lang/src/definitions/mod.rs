@@ -144,18 +144,41 @@ pub fn load_files(files: &[(Arc<str>, String)]) -> (Definitions, Vec<Diagnostic>
 /// What expressions may refer to: `team.x`, `stack.a/b`, `local.x`.
 struct Names {
     locals: HashMap<String, Expr>,
+    /// Literals that stand in brackets behind `team` or `stack`.
+    indexed: std::collections::BTreeSet<String>,
     known: RefCell<HashMap<String, Option<Value>>>,
 }
 
 impl Names {
     fn new(blocks: &[(usize, Block)]) -> Self {
         let attributes = blocks.iter().filter(|(_, b)| b.kind == "locals").flat_map(|(_, b)| &b.body.attributes);
-        Self { locals: attributes.map(|a| (a.name.clone(), a.value.clone())).collect(), known: RefCell::default() }
+        let mut indexed = std::collections::BTreeSet::new();
+        for (_, block) in blocks {
+            block.body.visit(&mut |expr| {
+                expr.walk(&mut |inner| {
+                    if let crate::terraform::syntax::ExprKind::Index(_, index) = &inner.kind {
+                        indexed.extend(index.literal().map(str::to_owned));
+                    }
+                    true
+                });
+            });
+        }
+        Self {
+            locals: attributes.map(|a| (a.name.clone(), a.value.clone())).collect(),
+            indexed,
+            known: RefCell::default(),
+        }
     }
 }
 
 impl Scope for Names {
     fn lookup(&self, root: &str, name: Option<&str>) -> Option<Value> {
+        if name.is_none() && matches!(root, "team" | "stack") {
+            // `team["x"]`: every name stands for itself, whether it exists is checked where it is used.
+            return Some(Value::Object(
+                self.indexed.iter().map(|name| (name.clone(), Value::string(name.as_str()))).collect(),
+            ));
+        }
         match (root, name?) {
             ("team" | "stack", name) => Some(Value::string(name)),
             ("local", name) => {
@@ -228,6 +251,19 @@ impl<'a> Loader<'a> {
             "policy" => self.policy(file, block),
             "locals" => {
                 for attribute in &block.body.attributes {
+                    let (path, text) = &self.files[file];
+                    let range = attribute.name_range;
+                    let span = Span::of(path, text, range.start as usize, range.end as usize);
+                    if let Some(first) = self.seen.insert(("local".into(), attribute.name.clone()), span.clone()) {
+                        let diagnostic =
+                            Diagnostic::error("WL104", format!("local `{}` is defined twice", attribute.name));
+                        self.diagnostics.push(
+                            diagnostic
+                                .at_source(span, text, "again here")
+                                .at(first)
+                                .help("rename or remove one of them"),
+                        );
+                    }
                     let value = evaluate(&attribute.value, self.names);
                     if let Some(why) = value.why_unknown() {
                         let (path, text) = &self.files[file];
@@ -276,7 +312,16 @@ impl<'a> Loader<'a> {
         let matches = reader.globs("match");
         reader.finish();
         let mut approvals = None;
-        for inner in block.body.blocks.iter().filter(|b| b.kind == "approvals") {
+        let blocks: Vec<&Block> = block.body.blocks.iter().filter(|b| b.kind == "approvals").collect();
+        if let [first, second, ..] = blocks.as_slice() {
+            let (path, text) = &self.files[file];
+            let place = |block: &Block| Span::of(path, text, block.range.start as usize, block.range.end as usize);
+            let diagnostic = Diagnostic::error("WL104", format!("environment \"{name}\" has two `approvals` blocks"));
+            let diagnostic =
+                diagnostic.at_source(place(second), text, "again here").at_source(place(first), text, "first here");
+            self.diagnostics.push(diagnostic.help("an environment has one rule: merge them"));
+        }
+        for inner in blocks.into_iter().take(1) {
             let mut reader = self.reader(file, inner, &APPROVALS);
             approvals = Some(ApprovalRule {
                 count: reader.count("count").unwrap_or(1),

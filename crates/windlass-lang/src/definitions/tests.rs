@@ -98,3 +98,13 @@ fn locals_that_refer_to_themselves_are_told() {
     let (_, diagnostics) = load("locals {\n  a = local.b\n  b = local.a\n}\n");
     assert!(diagnostics.iter().all(|d| d.code == "WL105") && !diagnostics.is_empty());
 }
+
+#[test]
+fn a_second_rule_and_an_unknown_team_cannot_weaken_an_approval() {
+    let (definitions, diagnostics) = load(
+        "project \"p\" {\n  environment \"e\" {\n    match = [\"**\"]\n    approvals { count = 2 }\n    approvals { count = 1 }\n  }\n}\nstack \"a\" { owner = team[\"ghost\"] }\nlocals {\n  x = 1\n}\nlocals {\n  x = 2\n}\n",
+    );
+    assert_eq!(definitions.environments[0].approvals.as_ref().unwrap().count, 2);
+    let codes: Vec<&str> = diagnostics.iter().map(|d| d.code.as_str()).collect();
+    assert_eq!(codes, ["WL104", "WL108", "WL104"], "{diagnostics:?}");
+}
