@@ -3,7 +3,7 @@
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::project::{Checkout, Detail, Project, git_error};
 use windlass_drivers::git::{GitRepository, Target};
-use windlass_model::affected::{PathChange, affected, base_needed};
+use windlass_model::affected::{PathChange, affected, base_needed, is_configuration};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::review::{Affected, Revision};
 
@@ -44,13 +44,59 @@ pub fn affected_find(
         (changes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), project)
     });
     let (changes, project) = (changes.map_err(|e| git_error(&e))?, project?);
-    let before = if base_needed(&changes) {
+    let before = if base_needed(&changes) || reshaped(git, &base.commit, &tip_of(&head), checkout, &changes) {
         Some(Project::load_with(&git.tree(&base.commit).map_err(|e| git_error(&e))?, Detail::Edges))
     } else {
         None
     };
     let affected = affected(&project.repository, before.as_ref().map(|p| &p.repository), &changes);
     Ok(AffectedAnswer { base, head, changes, affected, project })
+}
+
+fn tip_of(head: &Option<Revision>) -> Option<String> {
+    head.as_ref().map(|head| head.commit.clone())
+}
+
+/// Beyond this many edited files the base is simply read.
+const FEW: usize = 16;
+
+/// Whether an edited configuration file says something else about what is a stack: its `terraform`, `module` and `provider`
+/// blocks differ. A call that came or went makes another directory a stack, or none.
+fn reshaped(
+    git: &GitRepository,
+    base: &str,
+    head: &Option<String>,
+    checkout: &Checkout,
+    changes: &[PathChange],
+) -> bool {
+    let edited: Vec<&PathChange> = changes
+        .iter()
+        .filter(|c| is_configuration(c.path.rsplit('/').next().unwrap_or_default()) && !c.path.contains(".tfvars"))
+        .collect();
+    if edited.len() > FEW {
+        return true;
+    }
+    edited.into_iter().any(|change| {
+        let before = git.file_at(base, &change.path);
+        let after = match head {
+            Some(commit) => git.file_at(commit, &change.path),
+            None => std::fs::read(checkout.root.join(&change.path)).ok(),
+        };
+        shape(before.as_deref()) != shape(after.as_deref())
+    })
+}
+
+/// The blocks that decide; the whole text where it cannot be cut.
+fn shape(content: Option<&[u8]>) -> Vec<String> {
+    let text = String::from_utf8_lossy(content.unwrap_or_default()).into_owned();
+    match windlass_lang::terraform::scan::items(&text) {
+        Some(items) => items
+            .into_iter()
+            .map(|(start, end)| text[start..end].to_owned())
+            .filter(|item| ["terraform", "module", "provider"].iter().any(|kind| item.starts_with(kind)))
+            .collect(),
+        None => vec![text],
+    }
 }
 
 /// The commit a change is compared with: the merge base of `tip` and `base`, which is the default branch when not given.

@@ -425,3 +425,14 @@ fn init_runs_once_and_the_plan_is_rendered_once() {
     expect(&env, &["review", "--all"], 0, &[]);
     assert_eq!((count("init"), count("plan"), count("show"), count("version")), (2, 4, 4, 1), "{:?}", calls.all());
 }
+
+#[test]
+fn an_edit_that_takes_a_directory_from_the_stacks_is_noticed() {
+    let env = env(&[("net/main.tf", NET), ("app/main.tf", &NET.replace("net", "app"))]);
+    let called = format!("{}module \"net\" {{\n  source = \"../net\"\n}}\n", NET.replace("net", "app"));
+    env.write("app/main.tf", &called).unwrap();
+    expect(&env, &["affected"], 0, &["app changed", "net deleted"]);
+    env.commit("Call it").unwrap();
+    env.write("app/main.tf", &NET.replace("net", "app")).unwrap();
+    expect(&env, &["affected"], 0, &["app changed", "net new"]);
+}

@@ -287,6 +287,11 @@ impl GitRepository {
         Ok(changes)
     }
 
+    /// Content of one file at a commit; `None` when it is not there.
+    pub fn file_at(&self, commit: &str, path: &str) -> Option<Vec<u8>> {
+        self.git(&["cat-file", "blob", &format!("{commit}:{path}")]).ok()
+    }
+
     /// The files of a commit.
     ///
     /// # Errors
