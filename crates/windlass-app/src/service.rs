@@ -89,6 +89,12 @@ impl Service {
         lock(&self.outputs).get(&(run.clone(), instance.clone())).cloned()
     }
 
+    /// Remembers what an instance took, a quarter more than was seen, for the budget of later runs.
+    pub async fn cost_learned(&self, instance: &InstanceId, cost: Cost) -> AppResult<()> {
+        let text = serde_json::to_string(&cost).map_err(crate::error::internal)?;
+        Ok(self.store.kv_set("cost", instance.as_str(), &text).await?)
+    }
+
     /// What each instance cost the last time.
     pub async fn costs(&self) -> AppResult<Costs> {
         let rows = self.store.kv_list("cost").await?;

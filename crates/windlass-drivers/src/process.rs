@@ -43,6 +43,8 @@ pub struct Ended {
     pub cancelled: bool,
     /// It had to be killed.
     pub killed: bool,
+    /// The most memory its group was seen to hold, KiB; 0 when it ended before anybody looked.
+    pub peak_kib: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +97,9 @@ pub async fn run(spec: &Spec, cancel: &CancellationToken, listener: &mut impl Li
     let mut cancelled = false;
     let mut killed = false;
     let mut status = None;
+    let mut peak_kib = 0;
+    let mut look = tokio::time::interval(LOOK);
+    look.tick().await;
     let deadline = tokio::time::sleep(Duration::MAX / 4);
     tokio::pin!(deadline);
     // After the child's end its pipes may be held open by a grandchild; the group is killed then, which closes them.
@@ -121,6 +126,7 @@ pub async fn run(spec: &Spec, cancel: &CancellationToken, listener: &mut impl Li
                 }
                 deadline.as_mut().reset(tokio::time::Instant::now() + spec.grace);
             }
+            _ = look.tick(), if status.is_none() => peak_kib = peak_kib.max(group_kib(pid)),
             () = &mut deadline, if cancelled && !killed => {
                 killed = true;
                 group.kill();
@@ -131,7 +137,25 @@ pub async fn run(spec: &Spec, cancel: &CancellationToken, listener: &mut impl Li
         Some(status) => status,
         None => child.wait().await?,
     };
-    Ok(Ended { status, cancelled, killed })
+    Ok(Ended { status, cancelled, killed, peak_kib })
+}
+
+/// How often the memory of a child's group is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Resident memory of all processes of a group, KiB (fields 5 and 24 of `/proc/PID/stat`).
+fn group_kib(group: u32) -> u64 {
+    let stats = std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+        entry.file_name().to_str()?.parse::<u32>().ok()?;
+        std::fs::read_to_string(entry.path().join("stat")).ok()
+    });
+    let pages: u64 = stats
+        .filter_map(|stat| {
+            let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect();
+            (fields.get(2)?.parse::<u32>().ok()? == group).then(|| fields.get(21)?.parse::<u64>().ok())?
+        })
+        .sum();
+    pages * 4
 }
 
 async fn read(pipe: &mut Option<impl AsyncRead + Unpin>, buffer: &mut [u8]) -> usize {
@@ -185,8 +209,15 @@ mod tests {
         (ended, seen)
     }
 
-    fn lives(pid: &str) -> bool {
-        std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "))
+    /// Waits for a killed process to be gone: the system takes a moment.
+    fn goes(pid: &str) -> bool {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let lives =
+            || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "));
+        while lives() && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        !lives()
     }
 
     #[tokio::test]
@@ -210,13 +241,19 @@ mod tests {
         let (ended, seen) =
             shell("trap '' INT; sleep 600 & echo $!; wait; sleep 600", Some("\n"), Duration::from_millis(100)).await;
         assert!(ended.cancelled && ended.killed && ended.status.code().is_none());
-        assert!(!lives(&seen.out));
+        assert!(goes(&seen.out));
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_the_group_is_seen() {
+        let (ended, _) = shell("sleep 0.7", None, Duration::from_secs(5)).await;
+        assert!((100..100_000).contains(&ended.peak_kib), "{}", ended.peak_kib);
     }
 
     #[tokio::test]
     async fn grandchildren_do_not_outlive_the_child() {
         let (ended, seen) = shell("(trap '' INT TERM HUP; sleep 600) & echo $!", None, Duration::from_secs(5)).await;
         assert_eq!(ended.status.code(), Some(0));
-        assert!(!lives(&seen.out));
+        assert!(goes(&seen.out));
     }
 }

@@ -14,7 +14,8 @@ use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::effect::{Effect, planned_outputs};
 use windlass_model::id::InstanceId;
 use windlass_model::review::{Finding, Stage};
-use windlass_model::stack_plan::{Read, StackWork};
+use windlass_model::run::Cost;
+use windlass_model::stack_plan::{Read, StackWork, UNMEASURED};
 
 pub enum PlanKind {
     Real,
@@ -58,7 +59,11 @@ pub async fn plan_instance(
         }
         PlanResult::Done(plan) => *plan,
     };
-    let Plan { file, sha256, json, .. } = plan;
+    let Plan { file, sha256, json, peak_kib, .. } = plan;
+    if peak_kib > 0 {
+        let memory_mib = u32::try_from(peak_kib / 1024 * 5 / 4).unwrap_or(u32::MAX).max(64);
+        service.cost_learned(&work.instance.id, Cost { memory_mib, ..UNMEASURED }).await?;
+    }
     let effect = Effect::from_plan_json(work.instance.id.clone(), &json, &service.key).map_err(|error| {
         AppError::new(
             ErrorKind::Internal,

@@ -86,6 +86,7 @@ pub struct Invocation {
     pub success: bool,
     pub code: Option<i32>,
     pub cancelled: bool,
+    pub peak_kib: u64,
     pub out: Vec<u8>,
     pub err: String,
     pub diagnostics: Vec<Diagnostic>,
@@ -100,6 +101,8 @@ pub struct Plan {
     pub json: serde_json::Value,
     /// Warnings.
     pub diagnostics: Vec<Diagnostic>,
+    /// The most memory that planning was seen to take, KiB; 0 when it was too quick to be seen.
+    pub peak_kib: u64,
 }
 
 #[derive(Debug)]
@@ -209,7 +212,15 @@ impl StackDirectory {
             }
             diagnostics.push(diagnostic);
         }
-        Ok(Invocation { success, code: ended.status.code(), cancelled: ended.cancelled, out, err, diagnostics })
+        Ok(Invocation {
+            success,
+            code: ended.status.code(),
+            cancelled: ended.cancelled,
+            peak_kib: ended.peak_kib,
+            out,
+            err,
+            diagnostics,
+        })
     }
 
     /// `init`, unless nothing that it depends on has changed since the last one that succeeded here.
@@ -381,7 +392,13 @@ impl StackDirectory {
             });
         };
         let sha256 = plan_file::seal(file).map_err(|error| TerraformError::Recorded(error.to_string()))?;
-        Ok(PlanResult::Done(Box::new(Plan { file: file.to_owned(), sha256, json, diagnostics: plan.diagnostics })))
+        Ok(PlanResult::Done(Box::new(Plan {
+            file: file.to_owned(),
+            sha256,
+            json,
+            diagnostics: plan.diagnostics,
+            peak_kib: plan.peak_kib,
+        })))
     }
 
     /// `show -json` of a plan file; `None` when it could not be rendered.
