@@ -55,8 +55,10 @@ pub enum Depth {
     All,
 }
 
-/// What makes the body of a resource or output matter: it can read files.
-const FILES: [&str; 5] = ["file", "template", "provisioner", "path.", "script"];
+/// What makes the body of a resource or output matter: it can read files. Whole names of functions and blocks, because `file`
+/// alone is in every `profile`, and `script` in every `description`.
+const FILES: [&str; 9] =
+    ["file(", "file (", "filebase64", "filemd5", "filesha", "fileexists", "fileset", "provisioner", "path."];
 /// Or it can refer to a remote state, directly or under another name.
 const REFERENCES: [&str; 3] = ["remote_state", "local.", "var."];
 
