@@ -15,7 +15,7 @@ fn project(cx: &Context) -> Result<Project, windlass_app::error::AppError> {
 
 fn warn(cx: &Context, project: &Project) {
     if !cx.json {
-        eprint!("{}", views::diagnostic::render_all(cx.err, &project.diagnostics));
+        eprint!("{}", views::diagnostic::render_errors(cx.err, &project.diagnostics));
     }
 }
 

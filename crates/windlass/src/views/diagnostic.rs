@@ -15,6 +15,16 @@ pub fn render_all(terminal: Terminal, diagnostics: &[Diagnostic]) -> String {
     out
 }
 
+/// Errors in full; of the rest one line that counts them, for commands whose subject is something else.
+pub fn render_errors(terminal: Terminal, diagnostics: &[Diagnostic]) -> String {
+    let (errors, rest): (Vec<_>, Vec<_>) = diagnostics.iter().cloned().partition(|d| d.severity == Severity::Error);
+    let mut out = render_all(terminal, &errors);
+    if !rest.is_empty() {
+        out.push_str(&format!("{}\n", terminal.dim(&format!("{}: `windlass check` shows them", tally(&rest)))));
+    }
+    out
+}
+
 /// `1 error, 2 warnings`; empty when there is nothing to count.
 pub fn tally(diagnostics: &[Diagnostic]) -> String {
     let of = |severity| diagnostics.iter().filter(|d| d.severity == severity).count();

@@ -46,7 +46,7 @@ pub fn render(terminal: Terminal, review: &Review, missing_approvals: &[String])
         ));
     }
     if !review.diagnostics.is_empty() {
-        out.push_str(&diagnostic::render_all(terminal, &review.diagnostics));
+        out.push_str(&diagnostic::render_errors(terminal, &review.diagnostics));
     }
     out.push_str(&render_verdict(terminal, review, missing_approvals));
     out
