@@ -1,13 +1,12 @@
 //! Everything a stack reads: its directories, local modules, files and trees named by expressions, remote modules.
 
 use super::Modules;
-use super::scope::{ModuleScope, Variables, repository_path};
+use super::scope::{ModuleScope, repository_path};
 use crate::eval::{Scope, Value, evaluate};
-use crate::terraform::module::{Item, Module};
+use crate::terraform::module::Module;
 use crate::terraform::syntax::{Body, Expr, ExprKind};
 use crate::tree::{join, resolve};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use windlass_model::diagnostic::Span;
 use windlass_model::stack::{Evidence, InputPath, Inputs, RemoteModule};
 
@@ -40,30 +39,25 @@ const FILE_FUNCTIONS: [&str; 11] = [
     "fileset",
 ];
 
-/// Walks all expressions of the module.
+/// Walks all expressions of the module that can read files.
 pub fn module_reads(scope: &ModuleScope<'_>) -> ModuleReads {
     let module = scope.module;
     let mut reads = ModuleReads::default();
-    for (file, body) in bodies(module) {
-        visit_body(scope, file, body, &mut reads.named);
-    }
-    for (file, expr) in module.locals.values() {
-        visit(scope, *file, expr, &mut reads.named);
-    }
-    reads.named.sort();
-    reads.named.dedup();
-    reads
-}
-
-/// All blocks whose expressions can read something.
-fn bodies(module: &Module) -> impl Iterator<Item = (usize, &Body)> {
     let named = module
         .variables
         .values()
         .chain(module.outputs.values())
         .chain(module.calls.values())
         .chain(module.remote_states.values());
-    named.chain(&module.providers).chain(&module.others).map(|item: &Item| (item.file, &item.block.body))
+    for item in named.chain(&module.providers).chain(&module.others).filter(|item| item.reads) {
+        visit_body(scope, item.file, module.body(item), &mut reads.named);
+    }
+    for local in module.locals.values().filter(|local| local.reads) {
+        visit(scope, local.file, module.local_value(local), &mut reads.named);
+    }
+    reads.named.sort();
+    reads.named.dedup();
+    reads
 }
 
 fn visit_body(scope: &ModuleScope<'_>, file: usize, body: &Body, out: &mut Vec<Named>) {
@@ -174,10 +168,13 @@ fn add(scope: &ModuleScope<'_>, file: usize, expr: &Expr, what: &str, tree: bool
 }
 
 /// Collects the inputs of the stack in `root`, whose own reads (with its instances' variables) are `own`.
-pub fn collect(modules: &Modules<'_>, root: &str, own: &[ModuleReads], var_files: &[String]) -> Inputs {
+pub fn collect(modules: &Modules<'_>, root: &Module, own: &[ModuleReads], var_files: &[String]) -> Inputs {
+    let module = root;
+    let root = &*root.directory;
     let mut collector = Collector {
         modules,
         root,
+        module,
         inputs: Inputs::default(),
         seen: BTreeSet::new(),
         files: BTreeMap::new(),
@@ -202,6 +199,8 @@ pub fn collect(modules: &Modules<'_>, root: &str, own: &[ModuleReads], var_files
 struct Collector<'a, 'b> {
     modules: &'a Modules<'b>,
     root: &'a str,
+    /// The module in `root`.
+    module: &'a Module,
     inputs: Inputs,
     seen: BTreeSet<String>,
     files: BTreeMap<String, Vec<Evidence>>,
@@ -220,7 +219,8 @@ impl Collector<'_, '_> {
             return;
         }
         self.inputs.directories.push(InputPath { path: resolved.as_str().into(), chain: chain.clone() });
-        let Some(module) = self.modules.get(&resolved) else { return };
+        let found = if resolved == self.root { Some(self.module) } else { self.modules.get(&resolved) };
+        let Some(module) = found else { return };
         // Files of the directory that are links lead to content elsewhere.
         if self.modules.tree.has_links() {
             for source in &module.files {
@@ -247,9 +247,8 @@ impl Collector<'_, '_> {
             self.named(&resolved, &named, &chain);
         }
         for (name, call) in &module.calls {
-            let Some(source) = call.block.body.value("source") else { continue };
-            let evidence =
-                Evidence { what: format!("module \"{name}\""), span: module.span(call.file, call.block.range) };
+            let Some(source) = module.value(call, "source") else { continue };
+            let evidence = Evidence { what: format!("module \"{name}\""), span: module.span(call.file, call.head) };
             let text = match source.literal() {
                 Some(text) => text,
                 // OpenTofu allows expressions: anything local could be meant.
@@ -263,7 +262,7 @@ impl Collector<'_, '_> {
                     self.directory(&target, [chain.as_slice(), &[evidence]].concat());
                 }
             } else {
-                let reference = reference(text, call.block.body.value("version").and_then(Expr::literal));
+                let reference = reference(text, module.literal(call, "version").as_deref());
                 let module = RemoteModule {
                     source: text.to_owned(),
                     moving: is_moving(text, reference.as_deref()),
@@ -337,11 +336,6 @@ fn is_moving(source: &str, reference: Option<&str>) -> bool {
         }
         Some(version) => !version.trim_start_matches('=').trim().bytes().all(|b| b.is_ascii_digit() || b == b'.'),
     }
-}
-
-/// Variables of a module that is looked at without a caller: nothing is known of them.
-pub fn no_variables() -> Arc<Variables> {
-    Arc::default()
 }
 
 #[cfg(test)]

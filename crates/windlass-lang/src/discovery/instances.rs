@@ -187,19 +187,9 @@ fn under<'a>(modules: &'a Modules<'_>, prefix: &'a str) -> impl Iterator<Item = 
     paths[start..].iter().take_while(move |path| path.starts_with(prefix))
 }
 
-/// Defaults, `terraform.tfvars`, `terraform.tfvars.json`, then `*.auto.tfvars(.json)` in lexical order.
+/// `terraform.tfvars`, `terraform.tfvars.json`, then `*.auto.tfvars(.json)` in lexical order.
 fn automatic_variables(modules: &Modules<'_>, module: &Module, diagnostics: &mut Vec<Diagnostic>) -> Variables {
-    let mut variables: Variables = module
-        .variables
-        .iter()
-        .map(|(name, item)| {
-            let value = match item.block.body.value("default") {
-                Some(default) => evaluate(default, &Nothing),
-                None => Value::unknown(format!("variable `{name}` is required and has no value in the repository")),
-            };
-            (name.clone(), value)
-        })
-        .collect();
+    let mut variables = Variables::new();
     let prefix = if module.directory.is_empty() { String::new() } else { format!("{}/", module.directory) };
     let mut automatic: Vec<String> = under(modules, &prefix)
         .filter_map(|path| path.strip_prefix(prefix.as_str()))
@@ -262,21 +252,11 @@ fn own_state(
     let workspace = Value::string(workspace);
     let scope = ModuleScope::new(modules.tree, module, variables, workspace.clone(), &module.directory);
     let (kind, body) = match (&module.backend, &module.cloud) {
-        (Some(backend), _) => (backend.block.labels.first().map_or("local", String::as_str), Some(&backend.block.body)),
-        (None, Some(cloud)) => ("cloud", Some(&cloud.block.body)),
+        (Some(backend), _) => (backend.labels.first().map_or("local", String::as_str), Some(module.body(backend))),
+        (None, Some(cloud)) => ("cloud", Some(module.body(cloud))),
         (None, None) => ("local", None),
     };
     let mut config = body.map(|body| scope.config(body)).unwrap_or_default();
     config.extend(backend_config.iter().map(|(name, value)| (name.clone(), Value::string(value.as_str()))));
     (kind.to_owned(), address(kind, &config, &workspace, &module.directory))
-}
-
-/// Values of an instance's variables, as discovery saw them.
-pub fn values_of(modules: &Modules<'_>, module: &Module, instance: &Instance) -> Variables {
-    let mut variables = automatic_variables(modules, module, &mut Vec::new());
-    for file in &instance.var_files {
-        variables.extend(read_var_file(modules, module, file, &mut Vec::new()));
-    }
-    variables.extend(instance.variables.iter().map(|(name, value)| (name.clone(), Value::from_json(value))));
-    variables
 }

@@ -7,17 +7,18 @@ mod scope;
 mod state;
 mod uses;
 
-use crate::terraform::module::{Depth, Module, is_configuration};
+use crate::terraform::module::{Depth, Item, Module, is_configuration};
 use crate::terraform::syntax::Expr;
 use crate::tree::{Tree, join, resolve};
 use inputs::{ModuleReads, is_local, module_reads};
+use remote_states::References;
 use scope::ModuleScope;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::OnceLock;
 use windlass_model::definition::{Definitions, StackDefinition};
 use windlass_model::diagnostic::{Diagnostic, Span};
 use windlass_model::id::StackId;
-use windlass_model::stack::{Output, Repository, Stack, Tool, Variable};
+use windlass_model::stack::{Instance, Output, Repository, Stack, Tool, Variable};
 
 pub use instances::environments_of;
 
@@ -28,16 +29,25 @@ pub struct Discovery {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// All modules of a tree by directory.
+/// The modules of a tree by directory, read when they are asked for.
 pub struct Modules<'a> {
     pub tree: &'a dyn Tree,
-    by_directory: HashMap<String, Module>,
-    /// What a module reads whoever calls it, made on first use.
-    reads: HashMap<String, OnceLock<ModuleReads>>,
+    depth: Depth,
+    directories: BTreeMap<&'a str, Directory<'a>>,
+}
+
+struct Directory<'a> {
+    /// Its configuration files.
+    names: Vec<&'a str>,
+    module: OnceLock<Box<Module>>,
+    /// What the module reads whoever calls it.
+    reads: OnceLock<ModuleReads>,
+    /// Whether it or a module below it has a remote state.
+    reads_state: OnceLock<bool>,
 }
 
 impl<'a> Modules<'a> {
-    fn load(tree: &'a dyn Tree, depth: Depth) -> Self {
+    fn of(tree: &'a dyn Tree, depth: Depth) -> Self {
         let mut names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for path in tree.paths() {
             let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -45,25 +55,55 @@ impl<'a> Modules<'a> {
                 names.entry(directory).or_default().push(name);
             }
         }
-        let work: Vec<(&str, Vec<&str>)> = names.into_iter().collect();
-        let modules: Vec<(String, Module)> =
-            parallel(&work, |(directory, names)| (directory.to_string(), Module::load(tree, directory, names, depth)));
-        let reads = modules.iter().map(|(directory, _)| (directory.clone(), OnceLock::new())).collect();
-        Self { tree, by_directory: modules.into_iter().collect(), reads }
+        let empty =
+            |names| Directory { names, module: OnceLock::new(), reads: OnceLock::new(), reads_state: OnceLock::new() };
+        let directories = names.into_iter().map(|(directory, names)| (directory, empty(names))).collect();
+        Self { tree, depth, directories }
     }
 
+    fn has(&self, directory: &str) -> bool {
+        self.directories.contains_key(directory)
+    }
+
+    /// Reads a module without keeping it.
+    fn load(&self, directory: &str, of: &Directory<'_>) -> Module {
+        Module::load(self.tree, directory, &of.names, self.depth)
+    }
+
+    /// The module, kept from now on.
     pub fn get(&self, directory: &str) -> Option<&Module> {
-        self.by_directory.get(directory)
+        let (directory, of) = self.directories.get_key_value(directory)?;
+        Some(of.module.get_or_init(|| Box::new(self.load(directory, of))))
     }
 
     /// What the module reads when nothing is known of its variables.
     fn reads(&self, directory: &str) -> Option<&ModuleReads> {
         let module = self.get(directory)?;
-        Some(self.reads.get(directory)?.get_or_init(|| {
-            let variables = inputs::no_variables();
-            let unknown = crate::eval::Value::unknown("the workspace is the caller's");
-            module_reads(&ModuleScope::new(self.tree, module, &variables, unknown, directory))
-        }))
+        let none = scope::Variables::new();
+        let scope = || ModuleScope::of_any_caller(self.tree, module, &none);
+        Some(self.directories.get(directory)?.reads.get_or_init(|| module_reads(&scope())))
+    }
+
+    /// Whether the module or one below it has a remote state.
+    pub fn reads_state(&self, directory: &str) -> bool {
+        fn find(modules: &Modules<'_>, directory: &str, seen: &mut BTreeSet<String>) -> bool {
+            if !seen.insert(directory.to_owned()) {
+                return false;
+            }
+            let Some(module) = modules.get(directory) else { return false };
+            let below = remote_states::children(modules, module);
+            !module.remote_states.is_empty() || below.into_iter().any(|(_, child)| find(modules, &child, seen))
+        }
+        let Some(of) = self.directories.get(directory) else { return false };
+        *of.reads_state.get_or_init(|| find(self, directory, &mut BTreeSet::new()))
+    }
+
+    /// A place in a file with the line it shows.
+    pub fn label(&self, span: &Span, message: &str) -> windlass_model::diagnostic::Label {
+        let content = resolve(self.tree, &span.file).and_then(|(path, _)| self.tree.read(&path).ok().flatten());
+        let content = String::from_utf8_lossy(content.as_deref().unwrap_or_default()).into_owned();
+        let excerpt = content.lines().nth(span.line as usize - 1).unwrap_or_default().to_owned();
+        windlass_model::diagnostic::Label { span: span.clone(), excerpt, message: message.to_owned() }
     }
 }
 
@@ -113,32 +153,47 @@ pub fn discover(tree: &dyn Tree, definitions: &Definitions) -> Discovery {
 
 /// As [`discover`], with as much detail as is asked for.
 pub fn discover_with(tree: &dyn Tree, definitions: &Definitions, detail: Detail) -> Discovery {
-    let modules = Modules::load(tree, if detail == Detail::Edges { Depth::Edges } else { Depth::Needed });
-    let mut diagnostics = Vec::new();
-    let called = called_directories(&modules, &mut diagnostics);
+    let modules = Modules::of(tree, if detail == Detail::Edges { Depth::Edges } else { Depth::Needed });
     let declared: BTreeMap<&str, &StackDefinition> = definitions.stacks.iter().map(|d| (d.id.as_str(), d)).collect();
-    let mut roots: Vec<&Module> = modules.by_directory.values().collect();
-    roots.sort_by(|a, b| a.directory.cmp(&b.directory));
-    let found = parallel(&roots, |module| {
-        let id = if module.directory.is_empty() { "." } else { &*module.directory };
-        let definition = declared.get(id).copied();
-        if definition.is_some_and(|d| !d.enabled) {
+    let directories: Vec<(&str, &Directory<'_>)> = modules.directories.iter().map(|(d, of)| (*d, of)).collect();
+    let views = parallel(&directories, |(directory, of)| {
+        let own;
+        // Outputs are followed from module to module later; edges need a module no longer than it takes to look at it.
+        let module = match detail {
+            Detail::Edges => {
+                own = modules.load(directory, of);
+                &own
+            }
+            Detail::Outputs => modules.get(directory)?,
+        };
+        // All its files are gone from the work tree.
+        if module.files.is_empty() && module.diagnostics.is_empty() {
             return None;
         }
-        let declared = || definition.map(|_| "is declared in a Windlass file".to_owned());
-        let why = why_stack(module, called.contains(&*module.directory)).or_else(declared)?;
-        let mut diagnostics = Vec::new();
-        let stack = stack(&modules, module, StackId::new(id), why, definition, definitions, &mut diagnostics);
-        Some((stack, diagnostics))
+        let id = if directory.is_empty() { "." } else { directory };
+        Some(view(&modules, module, StackId::new(id), declared.get(id).copied(), definitions, detail))
     });
-    let mut stacks = Vec::with_capacity(found.len());
-    for (stack, mistakes) in found.into_iter().flatten() {
-        stacks.push(stack);
-        diagnostics.extend(mistakes);
+    let mut views: Vec<View> = views.into_iter().flatten().collect();
+    let called: BTreeSet<String> = views.iter_mut().flat_map(|view| std::mem::take(&mut view.calls)).collect();
+    let mut diagnostics = Vec::new();
+    let mut stacks = Vec::new();
+    let mut references = Vec::new();
+    let mut backends = HashMap::new();
+    for view in views {
+        diagnostics.extend(view.diagnostics);
+        let Some(root) = view.root else { continue };
+        if called.contains(&view.directory) && !declared.contains_key(root.stack.id.as_str()) {
+            continue;
+        }
+        diagnostics.extend(root.diagnostics);
+        backends.insert(root.stack.id.clone(), root.backend);
+        references.push(root.references);
+        stacks.push(root.stack);
     }
+    stacks.sort_by(|a, b| a.id.cmp(&b.id));
     for definition in &definitions.stacks {
         let directory = if definition.id.as_str() == "." { "" } else { definition.id.as_str() };
-        if modules.get(directory).is_none() {
+        if !modules.has(directory) {
             let near = crate::suggest(definition.id.as_str(), stacks.iter().map(|s: &Stack| s.id.as_str()));
             let diagnostic =
                 Diagnostic::error("WL210", format!("stack \"{}\" has no directory with configuration", definition.id))
@@ -149,10 +204,7 @@ pub fn discover_with(tree: &dyn Tree, definitions: &Definitions, detail: Detail)
             });
         }
     }
-    for module in modules.by_directory.values() {
-        diagnostics.extend(module.diagnostics.iter().cloned());
-    }
-    let (edges, found) = remote_states::edges(&modules, &stacks, definitions, detail);
+    let (edges, found) = remote_states::edges(&modules, &stacks, references, &backends, definitions);
     diagnostics.extend(found);
     for stack in &stacks {
         for module in stack.inputs.remote_modules.iter().filter(|m| m.moving) {
@@ -177,15 +229,18 @@ pub fn discover_with(tree: &dyn Tree, definitions: &Definitions, detail: Detail)
 
 /// Every syntax error of every configuration file, and references to variables and locals that are not declared.
 pub fn check(tree: &dyn Tree, _definitions: &Definitions) -> Vec<Diagnostic> {
-    let modules = Modules::load(tree, Depth::All);
-    let mut diagnostics = Vec::new();
-    for module in modules.by_directory.values() {
-        diagnostics.extend(module.diagnostics.iter().cloned());
+    let modules = Modules::of(tree, Depth::All);
+    let directories: Vec<(&str, &Directory<'_>)> = modules.directories.iter().map(|(d, of)| (*d, of)).collect();
+    let found = parallel(&directories, |(directory, of)| {
+        let module = modules.load(directory, of);
+        let mut diagnostics = module.mistakes();
         // A file that could not be read may declare anything.
-        if module.diagnostics.is_empty() {
-            undeclared(module, &mut diagnostics);
+        if diagnostics.is_empty() {
+            undeclared(&module, &mut diagnostics);
         }
-    }
+        diagnostics
+    });
+    let mut diagnostics: Vec<Diagnostic> = found.into_iter().flatten().collect();
     sort(&mut diagnostics);
     diagnostics
 }
@@ -220,8 +275,8 @@ fn undeclared(module: &Module, diagnostics: &mut Vec<Diagnostic>) {
             true
         });
     };
-    for (file, expr) in module.locals.values() {
-        visit(*file, expr);
+    for local in module.locals.values() {
+        visit(local.file, module.local_value(local));
     }
     let items = module
         .outputs
@@ -231,7 +286,7 @@ fn undeclared(module: &Module, diagnostics: &mut Vec<Diagnostic>) {
         .chain(&module.providers)
         .chain(&module.others);
     for item in items {
-        item.block.body.visit(&mut |expr| visit(item.file, expr));
+        module.body(item).visit(&mut |expr| visit(item.file, expr));
     }
 }
 
@@ -241,53 +296,89 @@ fn sort(diagnostics: &mut Vec<Diagnostic>) {
     diagnostics.dedup();
 }
 
-/// Directories that some module calls.
-fn called_directories(modules: &Modules<'_>, diagnostics: &mut Vec<Diagnostic>) -> BTreeSet<String> {
-    let mut called = BTreeSet::new();
-    for module in modules.by_directory.values() {
-        for (name, call) in &module.calls {
-            let Some(source) = call.block.body.attribute("source") else { continue };
-            let Some(text) = source.value.literal().filter(|text| is_local(text)) else { continue };
-            let target =
-                join(&module.directory, text).and_then(|path| resolve(modules.tree, &path)).map(|(path, _)| path);
-            match target {
-                Some(target) if modules.get(&target).is_some() => drop(called.insert(target)),
-                target => {
-                    let shown = target.unwrap_or_else(|| text.to_owned());
-                    let diagnostic = Diagnostic::error(
-                        "WL207",
-                        format!("module \"{name}\" calls {text}, where there is no configuration"),
-                    );
-                    let diagnostic = module.diagnostic(
-                        diagnostic,
-                        call.file,
-                        source.value.range,
-                        &format!("{shown} has no .tf file"),
-                    );
-                    diagnostics.push(match crate::suggest(&shown, modules.by_directory.keys().map(String::as_str)) {
-                        Some(near) => diagnostic.help(format!("did you mean the directory {near}?")),
-                        None => diagnostic.help("add the module, or correct the source"),
-                    });
-                }
+/// What one directory says, without knowing who calls it.
+struct View {
+    directory: String,
+    /// Directories it calls.
+    calls: Vec<String>,
+    diagnostics: Vec<Diagnostic>,
+    /// The stack it is, unless another module calls it.
+    root: Option<Root>,
+}
+
+struct Root {
+    stack: Stack,
+    references: References,
+    /// Where its backend is configured.
+    backend: Span,
+    diagnostics: Vec<Diagnostic>,
+}
+
+fn view(
+    modules: &Modules<'_>,
+    module: &Module,
+    id: StackId,
+    definition: Option<&StackDefinition>,
+    definitions: &Definitions,
+    detail: Detail,
+) -> View {
+    let mut diagnostics = Vec::new();
+    let calls = calls(modules, module, &mut diagnostics);
+    let why = why_stack(module).or_else(|| definition.map(|_| "is declared in a Windlass file".to_owned()));
+    let why = why.filter(|_| definition.is_none_or(|d| d.enabled));
+    let root = why.map(|why| {
+        let mut diagnostics = Vec::new();
+        let (instances, values) = instances::instances(modules, module, &id, definition, definitions, &mut diagnostics);
+        let references = remote_states::references(modules, module, &instances, &values, detail);
+        let backend = match (&module.backend, module.files.first()) {
+            (Some(backend), _) => module.span(backend.file, backend.head),
+            (None, Some(file)) => Span::file(file.path.clone()),
+            (None, None) => Span::file(&*module.directory),
+        };
+        let stack = stack(modules, module, id, why, definition, instances, &values, detail);
+        Root { stack, references, backend, diagnostics }
+    });
+    diagnostics.extend(module.mistakes());
+    View { directory: module.directory.to_string(), calls, diagnostics, root }
+}
+
+/// Directories that the module calls.
+fn calls(modules: &Modules<'_>, module: &Module, diagnostics: &mut Vec<Diagnostic>) -> Vec<String> {
+    let mut called = Vec::new();
+    for (name, call) in &module.calls {
+        let Some(source) = module.value(call, "source") else { continue };
+        let Some(text) = source.literal().filter(|text| is_local(text)) else { continue };
+        let target = join(&module.directory, text).and_then(|path| resolve(modules.tree, &path)).map(|(path, _)| path);
+        match target {
+            Some(target) if modules.has(&target) => called.push(target),
+            target => {
+                let shown = target.unwrap_or_else(|| text.to_owned());
+                let diagnostic = Diagnostic::error(
+                    "WL207",
+                    format!("module \"{name}\" calls {text}, where there is no configuration"),
+                );
+                let diagnostic =
+                    module.diagnostic(diagnostic, call.file, source.range, &format!("{shown} has no .tf file"));
+                diagnostics.push(match crate::suggest(&shown, modules.directories.keys().copied()) {
+                    Some(near) => diagnostic.help(format!("did you mean the directory {near}?")),
+                    None => diagnostic.help("add the module, or correct the source"),
+                });
             }
         }
     }
     called
 }
 
-/// Why a directory is a root module; `None` when it is not one.
-fn why_stack(module: &Module, called: bool) -> Option<String> {
-    if called {
-        return None;
-    }
+/// Why a directory is a root module, if no other module calls it; `None` when it is not one.
+fn why_stack(module: &Module) -> Option<String> {
     if let Some(backend) = &module.backend {
-        return Some(format!("configures backend \"{}\"", backend.block.labels.first().map_or("", String::as_str)));
+        return Some(format!("configures backend \"{}\"", backend.labels.first().map_or("", String::as_str)));
     }
     if module.cloud.is_some() {
         return Some("configures a cloud workspace".into());
     }
     if let Some(provider) = module.providers.first() {
-        return Some(format!("configures provider \"{}\"", provider.block.labels.first().map_or("", String::as_str)));
+        return Some(format!("configures provider \"{}\"", provider.labels.first().map_or("", String::as_str)));
     }
     if !module.remote_states.is_empty() {
         return Some("reads a remote state".into());
@@ -299,19 +390,20 @@ fn why_stack(module: &Module, called: bool) -> Option<String> {
     (!library && (content || broken)).then(|| "has configuration that no module calls".into())
 }
 
+#[allow(clippy::too_many_arguments, reason = "everything a stack is made of")]
 fn stack(
     modules: &Modules<'_>,
     module: &Module,
     id: StackId,
     why: String,
     definition: Option<&StackDefinition>,
-    definitions: &Definitions,
-    diagnostics: &mut Vec<Diagnostic>,
+    instances: Vec<Instance>,
+    values: &[scope::Variables],
+    detail: Detail,
 ) -> Stack {
-    let (instances, values) = instances::instances(modules, module, &id, definition, definitions, diagnostics);
     let reads: Vec<ModuleReads> = instances
         .iter()
-        .zip(&values)
+        .zip(values)
         .map(|(instance, variables)| {
             let workspace = crate::eval::Value::string(instance.workspace.as_str());
             module_reads(&ModuleScope::new(modules.tree, module, variables, workspace, &module.directory))
@@ -320,38 +412,11 @@ fn stack(
     let mut var_files: Vec<String> = instances.iter().flat_map(|i| i.var_files.iter().cloned()).collect();
     var_files.sort();
     var_files.dedup();
-    let inputs = inputs::collect(modules, &module.directory, &reads, &var_files);
-    let text = |expr: Option<&Expr>| expr.and_then(Expr::literal).unwrap_or_default().to_owned();
-    let flag =
-        |expr: Option<&Expr>| matches!(expr.map(|e| &e.kind), Some(crate::terraform::syntax::ExprKind::Bool(true)));
-    let variables = module
-        .variables
-        .iter()
-        .map(|(name, item)| {
-            let body = &item.block.body;
-            let source = &module.files[item.file].text;
-            Variable {
-                name: name.clone(),
-                type_text: body.value("type").map_or("any".to_owned(), |e| {
-                    source.get(e.range.start as usize..e.range.end as usize).unwrap_or("any").trim().to_owned()
-                }),
-                required: body.value("default").is_none(),
-                sensitive: flag(body.value("sensitive")),
-                description: text(body.value("description")),
-                span: module.span(item.file, item.block.range),
-            }
-        })
-        .collect();
-    let outputs = module
-        .outputs
-        .iter()
-        .map(|(name, item)| Output {
-            name: name.clone(),
-            sensitive: flag(item.block.body.value("sensitive")),
-            description: text(item.block.body.value("description")),
-            span: module.span(item.file, item.block.range),
-        })
-        .collect();
+    let inputs = inputs::collect(modules, module, &reads, &var_files);
+    let (variables, outputs) = match detail {
+        Detail::Edges => (Vec::new(), Vec::new()),
+        Detail::Outputs => (variables(module), outputs(module)),
+    };
     let tool = match definition.and_then(|d| d.tool.as_deref()) {
         Some("tofu") => Tool::Tofu,
         Some("terraform") => Tool::Terraform,
@@ -370,6 +435,45 @@ fn stack(
         outputs,
         inputs,
     }
+}
+
+fn text(expr: Option<&Expr>) -> String {
+    expr.and_then(Expr::literal).unwrap_or_default().to_owned()
+}
+
+fn flag(expr: Option<&Expr>) -> bool {
+    matches!(expr.map(|e| &e.kind), Some(crate::terraform::syntax::ExprKind::Bool(true)))
+}
+
+fn variables(module: &Module) -> Vec<Variable> {
+    let variable = |(name, item): (&String, &Item)| {
+        let body = module.body(item);
+        let source = &module.files[item.file].text;
+        Variable {
+            name: name.clone(),
+            type_text: body.value("type").map_or("any".to_owned(), |e| {
+                source.get(e.range.start as usize..e.range.end as usize).unwrap_or("any").trim().to_owned()
+            }),
+            required: body.value("default").is_none(),
+            sensitive: flag(body.value("sensitive")),
+            description: text(body.value("description")),
+            span: module.span(item.file, item.head),
+        }
+    };
+    module.variables.iter().map(variable).collect()
+}
+
+fn outputs(module: &Module) -> Vec<Output> {
+    let output = |(name, item): (&String, &Item)| {
+        let body = module.body(item);
+        Output {
+            name: name.clone(),
+            sensitive: flag(body.value("sensitive")),
+            description: text(body.value("description")),
+            span: module.span(item.file, item.head),
+        }
+    };
+    module.outputs.iter().map(output).collect()
 }
 
 /// Place of a resource in the module of a stack (or below it, following the local module calls of its address), for findings.
@@ -391,10 +495,10 @@ pub fn resource_span(tree: &dyn Tree, stack: &StackId, address: &str) -> Option<
         if parts.peek() == Some(&"module") {
             parts.next();
             let call = module.calls.get(parts.next()?)?;
-            let here = module.span(call.file, call.block.range);
-            let source = call.block.body.value("source").and_then(Expr::literal).filter(|s| is_local(s));
+            let here = module.span(call.file, call.head);
+            let source = module.literal(call, "source").filter(|s| is_local(s));
             // Behind a remote module the call is the place that can be changed here.
-            let Some((target, _)) = source.and_then(|s| join(&directory, s)).and_then(|path| resolve(tree, &path))
+            let Some((target, _)) = source.and_then(|s| join(&directory, &s)).and_then(|path| resolve(tree, &path))
             else {
                 return Some(here);
             };
@@ -404,8 +508,8 @@ pub fn resource_span(tree: &dyn Tree, stack: &StackId, address: &str) -> Option<
         let kind = parts.next()?;
         let (block, kind) = if kind == "data" { ("data", parts.next()?) } else { ("resource", kind) };
         let name = parts.next()?;
-        let item = module.others.iter().find(|i| i.block.kind == block && i.block.labels == [kind, name])?;
-        return Some(module.span(item.file, item.block.range));
+        let item = module.others.iter().find(|i| i.kind == block && i.labels == [kind, name])?;
+        return Some(module.span(item.file, item.head));
     }
 }
 

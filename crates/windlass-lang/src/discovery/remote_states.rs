@@ -1,48 +1,186 @@
-//! Edges: who reads whose state, with the evidence.
+//! Edges: who reads whose state, with the evidence. [`References`] are what one stack reads, found without knowing the others;
+//! [`edges`] joins those of all stacks with the states they write.
 
 use super::inputs::is_local;
 use super::scope::{ModuleScope, Variables};
 use super::state::address;
-use super::{Detail, Modules, instances, uses};
+use super::{Detail, Modules, uses};
 use crate::eval::Value;
 use crate::terraform::module::{Item, Module};
-use crate::terraform::syntax::Expr;
 use crate::tree::{join, resolve};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use windlass_model::definition::Definitions;
 use windlass_model::diagnostic::{Diagnostic, Span};
 use windlass_model::id::{InstanceId, StackId};
-use windlass_model::stack::{ConsumedOutputs, Edge, EdgeKind, Gate, GateState, Stack};
+use windlass_model::stack::{ConsumedOutputs, Edge, EdgeKind, Gate, GateState, Instance, Stack};
 
-/// All edges, sorted by dependant and upstream, and what is wrong with the references.
+/// A remote state that an instance reads, directly or in a module it calls.
+#[derive(Debug)]
+struct Reference {
+    to: InstanceId,
+    name: String,
+    backend: String,
+    /// Directory of the module it stands in.
+    module: Arc<str>,
+    outputs: ConsumedOutputs,
+    gate: Option<Gate>,
+    evidence: Span,
+    state: Arc<str>,
+}
+
+/// What one stack reads.
+#[derive(Debug, Default)]
+pub struct References {
+    found: Vec<Reference>,
+    /// Those whose address is not known.
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// The remote states that the instances of `module` (with the values of their variables, in the same order) read.
+pub fn references(
+    modules: &Modules<'_>,
+    module: &Module,
+    instances: &[Instance],
+    values: &[Variables],
+    detail: Detail,
+) -> References {
+    let mut walk = Walk { modules, root: module, detail, references: References::default(), path: Vec::new() };
+    let below = || children(modules, module).into_iter().any(|(_, child)| modules.reads_state(&child));
+    if !module.remote_states.is_empty() || below() {
+        for (instance, variables) in instances.iter().zip(values) {
+            let workspace = Value::string(instance.workspace.as_str());
+            walk.module(&instance.id, module, variables, &workspace, &[]);
+        }
+    }
+    walk.references
+}
+
+struct Walk<'a, 'b> {
+    modules: &'a Modules<'b>,
+    root: &'a Module,
+    detail: Detail,
+    references: References,
+    /// Directories from the root down, against calls that go in circles.
+    path: Vec<Arc<str>>,
+}
+
+impl Walk<'_, '_> {
+    fn module(&mut self, to: &InstanceId, module: &Module, variables: &Variables, workspace: &Value, gates: &[Gate]) {
+        if self.path.contains(&module.directory) {
+            return;
+        }
+        self.path.push(module.directory.clone());
+        let scope = ModuleScope::new(self.modules.tree, module, variables, workspace.clone(), &self.root.directory);
+        for (name, item) in &module.remote_states {
+            let mut gates = gates.to_vec();
+            gates.extend(gate(&scope, item));
+            if let Err(why) = self.remote_state(to, &scope, name, item, gates) {
+                self.unknown(to, name, module, item, &why);
+            }
+        }
+        for (call, child) in children(self.modules, module) {
+            if !self.modules.reads_state(&child) {
+                continue;
+            }
+            let Some(child) = self.modules.get(&child) else { continue };
+            // Marks mean the caller's directory here, and would mean the child's below.
+            let given = |attribute: &crate::terraform::syntax::Attribute| {
+                (attribute.name.clone(), scope.plain(scope.eval(&attribute.value)))
+            };
+            let arguments = &module.body(call).attributes;
+            let inner = arguments.iter().filter(|a| child.variables.contains_key(&a.name)).map(given).collect();
+            let mut gates = gates.to_vec();
+            gates.extend(gate(&scope, call));
+            self.module(to, child, &inner, workspace, &gates);
+        }
+        self.path.pop();
+    }
+
+    /// # Errors
+    /// Why its address is not known.
+    fn remote_state(
+        &mut self,
+        to: &InstanceId,
+        scope: &ModuleScope<'_>,
+        name: &str,
+        item: &Item,
+        gates: Vec<Gate>,
+    ) -> Result<(), Arc<str>> {
+        let module = scope.module;
+        let body = module.body(item);
+        let backend = match body.value("backend").map(|e| scope.eval(e)) {
+            Some(Value::String(backend)) => backend.to_string(),
+            Some(Value::Unknown(why)) => return Err(why),
+            _ => return Err("it names no backend".into()),
+        };
+        let config = match body.value("config").map(|e| scope.plain(scope.eval(e))) {
+            Some(Value::Object(config)) => config,
+            Some(Value::Unknown(why)) => return Err(why),
+            // Before Terraform 0.12 `config` was a block.
+            _ => body.blocks.iter().find(|b| b.kind == "config").map(|b| scope.config(&b.body)).unwrap_or_default(),
+        };
+        let workspace = body.value("workspace").map_or(Value::Null, |e| scope.eval(e));
+        let gate = combine(gates);
+        let state = match address(&backend, &config, &workspace, scope.root) {
+            Ok(state) => state,
+            // Behind a closed gate the variables it needs are usually not given either.
+            Err(_) if matches!(gate, Some(Gate { state: GateState::Closed, .. })) => return Ok(()),
+            Err(why) if body.value("for_each").is_some() => {
+                return Err(format!("it has one address per `for_each` element ({why})").into());
+            }
+            Err(why) => return Err(why),
+        };
+        let outputs = match self.detail {
+            Detail::Edges => ConsumedOutputs::All,
+            Detail::Outputs => uses::consumed(self.modules, &module.directory, name),
+        };
+        self.references.found.push(Reference {
+            to: to.clone(),
+            name: name.to_owned(),
+            backend,
+            module: module.directory.clone(),
+            outputs,
+            gate,
+            evidence: module.span(item.file, item.head),
+            state,
+        });
+        Ok(())
+    }
+
+    fn unknown(&mut self, to: &InstanceId, name: &str, module: &Module, item: &Item, why: &str) {
+        let diagnostic =
+            Diagnostic::warning("WL213", format!("which state `{name}` of {to} reads is not known: {why}"));
+        let diagnostic = module.diagnostic(diagnostic, item.file, item.head, "read here");
+        self.references.diagnostics.push(
+            diagnostic.help(
+                "give the value in a variable file or default, or declare the order with `after` in a stack block",
+            ),
+        );
+    }
+}
+
+/// All edges, sorted by dependant and upstream, and what is wrong with the references. `backends` says where each stack
+/// configures its backend.
 pub fn edges(
     modules: &Modules<'_>,
     stacks: &[Stack],
+    references: Vec<References>,
+    backends: &HashMap<StackId, Span>,
     definitions: &Definitions,
-    detail: Detail,
 ) -> (Vec<Edge>, Vec<Diagnostic>) {
     let mut finder = Finder {
         modules,
         by_state: HashMap::new(),
         edges: Vec::new(),
         diagnostics: Vec::new(),
-        consumed: HashMap::new(),
-        detail,
         ids: stacks.iter().map(|s| s.id.as_str()).collect(),
-        reads: HashMap::new(),
     };
-    finder.index(stacks);
-    for stack in stacks {
-        let directory = if stack.id.as_str() == "." { "" } else { stack.id.as_str() };
-        let Some(module) = modules.get(directory) else { continue };
-        if !finder.reads_any(directory) {
-            continue;
-        }
-        for instance in &stack.instances {
-            let variables = instances::values_of(modules, module, instance);
-            let workspace = Value::string(instance.workspace.as_str());
-            finder.module(&instance.id, module, &variables, &workspace, directory, &[], 0);
+    finder.index(stacks, backends);
+    for References { found, diagnostics } in references {
+        finder.diagnostics.extend(diagnostics);
+        for reference in found {
+            finder.join(reference);
         }
     }
     finder.declared(stacks, definitions);
@@ -57,15 +195,11 @@ struct Finder<'a, 'b> {
     by_state: HashMap<Arc<str>, Vec<InstanceId>>,
     edges: Vec<Edge>,
     diagnostics: Vec<Diagnostic>,
-    consumed: HashMap<(String, String), ConsumedOutputs>,
-    detail: Detail,
     ids: BTreeSet<&'a str>,
-    /// Whether a module or one below it has a remote state.
-    reads: HashMap<String, bool>,
 }
 
 impl Finder<'_, '_> {
-    fn index(&mut self, stacks: &[Stack]) {
+    fn index(&mut self, stacks: &[Stack], backends: &HashMap<StackId, Span>) {
         for instance in stacks.iter().flat_map(|s| &s.instances) {
             if let Some(state) = &instance.state {
                 self.by_state.entry(state.clone()).or_default().push(instance.id.clone());
@@ -79,160 +213,38 @@ impl Finder<'_, '_> {
                 .detail("each apply of one would plan to destroy what the other made")
                 .help("give each its own key, path or workspace; a stack that was renamed leaves only one of the two directories");
             for writer in writers {
-                diagnostic = diagnostic.at(self.backend_span(&writer.stack()));
+                diagnostic.labels.extend(backends.get(&writer.stack()).map(|span| self.label(span, "")));
             }
             self.diagnostics.push(diagnostic);
         }
     }
 
-    fn backend_span(&self, stack: &StackId) -> Span {
-        let directory = if stack.as_str() == "." { "" } else { stack.as_str() };
-        match self.modules.get(directory) {
-            Some(module) => match (&module.backend, module.files.first()) {
-                (Some(backend), _) => module.span(backend.file, backend.block.range),
-                (None, Some(file)) => Span::file(file.path.clone()),
-                (None, None) => Span::file(directory),
-            },
-            None => Span::file(directory),
-        }
+    fn label(&self, span: &Span, message: &str) -> windlass_model::diagnostic::Label {
+        self.modules.label(span, message)
     }
 
-    fn reads_any(&mut self, directory: &str) -> bool {
-        if let Some(known) = self.reads.get(directory) {
-            return *known;
-        }
-        // Against module calls that go in circles.
-        self.reads.insert(directory.to_owned(), false);
-        let Some(module) = self.modules.get(directory) else { return false };
-        let found = !module.remote_states.is_empty()
-            || children(self.modules, module).into_iter().any(|(_, _, child)| self.reads_any(&child));
-        self.reads.insert(directory.to_owned(), found);
-        found
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the state of one walk down the module calls")]
-    fn module(
-        &mut self,
-        to: &InstanceId,
-        module: &Module,
-        variables: &Variables,
-        workspace: &Value,
-        root: &str,
-        gates: &[Gate],
-        depth: usize,
-    ) {
-        if depth > 32 {
-            return;
-        }
-        let scope = ModuleScope::new(self.modules.tree, module, variables, workspace.clone(), root);
-        for (name, item) in &module.remote_states {
-            let mut gates = gates.to_vec();
-            gates.extend(gate(&scope, item));
-            self.remote_state(to, &scope, name, item, gates);
-        }
-        for (_, call, child) in children(self.modules, module) {
-            if !self.reads_any(&child) {
-                continue;
-            }
-            let Some(child_module) = self.modules.get(&child) else { continue };
-            let mut inner: Variables = child_module
-                .variables
-                .iter()
-                .map(|(name, item)| {
-                    let value = item.block.body.value("default").map_or_else(
-                        || Value::unknown(format!("variable `{name}` is not given by its caller")),
-                        |default| crate::eval::evaluate(default, &super::scope::Nothing),
-                    );
-                    (name.clone(), value)
-                })
-                .collect();
-            for attribute in &call.block.body.attributes {
-                if inner.contains_key(&attribute.name) {
-                    // Marks mean the caller's directory here, and would mean the child's below.
-                    inner.insert(attribute.name.clone(), scope.plain(scope.eval(&attribute.value)));
-                }
-            }
-            let mut gates = gates.to_vec();
-            gates.extend(gate(&scope, call));
-            self.module(to, child_module, &inner, workspace, root, &gates, depth + 1);
-        }
-    }
-
-    fn remote_state(&mut self, to: &InstanceId, scope: &ModuleScope<'_>, name: &str, item: &Item, gates: Vec<Gate>) {
-        let module = scope.module;
-        let body = &item.block.body;
-        let span = module.span(item.file, item.block.range);
-        let backend = match body.value("backend").map(|e| scope.eval(e)) {
-            Some(Value::String(backend)) => backend.to_string(),
-            Some(Value::Unknown(why)) => return self.unknown(to, name, module, item, &why),
-            _ => return self.unknown(to, name, module, item, "it names no backend"),
-        };
-        let config = match body.value("config").map(|e| scope.plain(scope.eval(e))) {
-            Some(Value::Object(config)) => config,
-            Some(Value::Unknown(why)) => return self.unknown(to, name, module, item, &why),
-            // Before Terraform 0.12 `config` was a block.
-            _ => body.blocks.iter().find(|b| b.kind == "config").map(|b| scope.config(&b.body)).unwrap_or_default(),
-        };
-        let each = body.value("for_each").is_some();
-        let workspace = body.value("workspace").map_or(Value::Null, |e| scope.eval(e));
-        let gate = combine(gates);
-        let closed = matches!(gate, Some(Gate { state: GateState::Closed, .. }));
-        let state = match address(&backend, &config, &workspace, scope.root) {
-            Ok(state) => state,
-            // Behind a closed gate the variables it needs are usually not given either.
-            Err(_) if closed => return,
-            Err(why) if each => {
-                return self.unknown(
-                    to,
-                    name,
-                    module,
-                    item,
-                    &format!("it has one address per `for_each` element ({why})"),
-                );
-            }
-            Err(why) => return self.unknown(to, name, module, item, &why),
-        };
-        let directory = module.directory.to_string();
-        let modules = self.modules;
-        let outputs = match self.detail {
-            Detail::Edges => ConsumedOutputs::All,
-            Detail::Outputs => {
-                let key = (directory.clone(), name.to_owned());
-                self.consumed.entry(key).or_insert_with(|| uses::consumed(modules, &directory, name)).clone()
-            }
-        };
+    fn join(&mut self, reference: Reference) {
+        let Reference { to, name, backend, module, outputs, gate, evidence, state } = reference;
         let Some(writers) = self.by_state.get(&state) else {
-            return self.dangling(to, name, module, item, &backend, &state);
+            return self.dangling(&to, &name, &backend, &state, &evidence);
         };
         for from in writers {
-            self.edges.push(Edge {
-                from: from.clone(),
-                to: to.clone(),
-                kind: EdgeKind::RemoteState {
-                    name: name.to_owned(),
-                    backend: backend.clone(),
-                    module: module.directory.clone(),
-                    outputs: outputs.clone(),
-                },
-                gate: gate.clone(),
-                evidence: span.clone(),
-            });
+            let kind = EdgeKind::RemoteState {
+                name: name.clone(),
+                backend: backend.clone(),
+                module: module.clone(),
+                outputs: outputs.clone(),
+            };
+            let (from, to, gate, evidence) = (from.clone(), to.clone(), gate.clone(), evidence.clone());
+            self.edges.push(Edge { from, to, kind, gate, evidence });
         }
     }
 
-    fn unknown(&mut self, to: &InstanceId, name: &str, module: &Module, item: &Item, why: &str) {
-        let diagnostic =
-            Diagnostic::warning("WL213", format!("which state `{name}` of {to} reads is not known: {why}"));
-        let diagnostic = module.diagnostic(diagnostic, item.file, item.block.range, "read here");
-        self.diagnostics.push(
-            diagnostic.help(
-                "give the value in a variable file or default, or declare the order with `after` in a stack block",
-            ),
-        );
-    }
-
-    fn dangling(&mut self, to: &InstanceId, name: &str, module: &Module, item: &Item, backend: &str, state: &str) {
-        let place = |d: Diagnostic| module.diagnostic(d, item.file, item.block.range, "read here");
+    fn dangling(&mut self, to: &InstanceId, name: &str, backend: &str, state: &str, evidence: &Span) {
+        let place = |mut diagnostic: Diagnostic| {
+            diagnostic.labels.push(self.label(evidence, "read here"));
+            diagnostic
+        };
         if backend == "local" {
             let path = state.trim_start_matches("local:");
             let directory = path.split("/terraform.tfstate").next().unwrap_or(path);
@@ -292,23 +304,19 @@ impl Finder<'_, '_> {
     }
 }
 
-/// Local module calls: name, call, canonical directory.
-fn children<'m>(modules: &Modules<'_>, module: &'m Module) -> Vec<(&'m str, &'m Item, String)> {
-    let mut out = Vec::new();
-    for (name, call) in &module.calls {
-        let Some(source) = call.block.body.value("source").and_then(Expr::literal).filter(|s| is_local(s)) else {
-            continue;
-        };
-        if let Some((target, _)) = join(&module.directory, source).and_then(|path| resolve(modules.tree, &path)) {
-            out.push((name.as_str(), call, target));
-        }
-    }
-    out
+/// Local module calls: call, canonical directory.
+pub fn children<'m>(modules: &Modules<'_>, module: &'m Module) -> Vec<(&'m Item, String)> {
+    let target = |call: &Item| {
+        let source = module.literal(call, "source").filter(|source| is_local(source))?;
+        resolve(modules.tree, &join(&module.directory, &source)?).map(|(target, _)| target)
+    };
+    module.calls.values().filter_map(|call| target(call).map(|target| (call, target))).collect()
 }
 
 /// `count` or `for_each` of a block.
 fn gate(scope: &ModuleScope<'_>, item: &Item) -> Option<Gate> {
-    let expr = item.block.body.value("count").or_else(|| item.block.body.value("for_each"))?;
+    let body = scope.module.body(item);
+    let expr = body.value("count").or_else(|| body.value("for_each"))?;
     let text = &scope.module.files[item.file].text;
     let condition = text.get(expr.range.start as usize..expr.range.end as usize).unwrap_or_default().trim().to_owned();
     let state = match scope.eval(expr) {

@@ -18,10 +18,13 @@ pub type Variables = BTreeMap<String, Value>;
 pub struct ModuleScope<'a> {
     pub tree: &'a dyn Tree,
     pub module: &'a Module,
+    /// Values that are given; the others have their defaults.
     pub variables: &'a Variables,
     pub workspace: Value,
     /// Directory of the root module.
     pub root: &'a str,
+    /// Without a caller nothing is known of the variables.
+    caller: bool,
     locals: RefCell<HashMap<String, Option<Value>>>,
 }
 
@@ -33,7 +36,29 @@ impl<'a> ModuleScope<'a> {
         workspace: Value,
         root: &'a str,
     ) -> Self {
-        Self { tree, module, variables, workspace, root, locals: RefCell::default() }
+        Self { tree, module, variables, workspace, root, caller: true, locals: RefCell::default() }
+    }
+
+    /// The module whoever calls it: its variables are not known.
+    pub fn of_any_caller(tree: &'a dyn Tree, module: &'a Module, variables: &'a Variables) -> Self {
+        let workspace = Value::unknown("the workspace is the caller's");
+        Self { caller: false, ..Self::new(tree, module, variables, workspace, &module.directory) }
+    }
+
+    fn variable(&self, name: &str) -> Value {
+        if let Some(value) = self.variables.get(name) {
+            return value.clone();
+        }
+        let Some(item) = self.module.variables.get(name).filter(|_| self.caller) else {
+            return Value::unknown(format!("variable `{name}` has no value here"));
+        };
+        match self.module.value(item, "default") {
+            Some(default) => evaluate(&default, &Nothing),
+            None if *self.module.directory == *self.root => {
+                Value::unknown(format!("variable `{name}` is required and has no value in the repository"))
+            }
+            None => Value::unknown(format!("variable `{name}` is not given by its caller")),
+        }
     }
 
     pub fn eval(&self, expr: &Expr) -> Value {
@@ -85,19 +110,14 @@ pub fn repository_path(path: &str, module: &str, root: &str) -> Option<String> {
 impl Scope for ModuleScope<'_> {
     fn lookup(&self, root: &str, name: Option<&str>) -> Option<Value> {
         match (root, name?) {
-            ("var", name) => Some(
-                self.variables
-                    .get(name)
-                    .cloned()
-                    .unwrap_or_else(|| Value::unknown(format!("variable `{name}` has no value here"))),
-            ),
+            ("var", name) => Some(self.variable(name)),
             ("local", name) => {
                 match self.locals.borrow().get(name) {
                     Some(Some(value)) => return Some(value.clone()),
                     Some(None) => return Some(Value::unknown(format!("local `{name}` refers to itself"))),
                     None => {}
                 }
-                let Some((_, expr)) = self.module.locals.get(name) else {
+                let Some(expr) = self.module.local(name) else {
                     return Some(Value::unknown(format!("there is no local `{name}`")));
                 };
                 self.locals.borrow_mut().insert(name.to_owned(), None);

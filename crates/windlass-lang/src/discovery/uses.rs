@@ -128,6 +128,7 @@ pub fn consumed(modules: &Modules<'_>, directory: &str, name: &str) -> ConsumedO
                             at_outputs,
                         }),
                         (Place::Argument(source, argument), true) => match source
+                            .as_deref()
                             .and_then(|s| join(&alias.module, s))
                             .and_then(|path| resolve(modules.tree, &path))
                         {
@@ -158,7 +159,7 @@ pub fn consumed(modules: &Modules<'_>, directory: &str, name: &str) -> ConsumedO
 enum Place<'a> {
     Local(&'a str),
     /// Argument of a call to a local module with this source, if it is one.
-    Argument(Option<&'a str>, &'a str),
+    Argument(Option<String>, &'a str),
     DependsOn,
     Other,
 }
@@ -174,15 +175,15 @@ fn sites(module: &Module) -> Vec<Site<'_>> {
     let mut sites: Vec<Site<'_>> = module
         .locals
         .iter()
-        .map(|(name, (file, expr))| Site { file: *file, expr, place: Place::Local(name) })
+        .map(|(name, local)| Site { file: local.file, expr: module.local_value(local), place: Place::Local(name) })
         .collect();
     for call in module.calls.values() {
-        let source = call.block.body.value("source").and_then(Expr::literal).filter(|s| super::inputs::is_local(s));
-        for attribute in &call.block.body.attributes {
+        let source = module.literal(call, "source").filter(|s| super::inputs::is_local(s));
+        for attribute in &module.body(call).attributes {
             let place = if attribute.name == "depends_on" {
                 Place::DependsOn
             } else {
-                Place::Argument(source, &attribute.name)
+                Place::Argument(source.clone(), &attribute.name)
             };
             sites.push(Site { file: call.file, expr: &attribute.value, place });
         }
@@ -190,8 +191,9 @@ fn sites(module: &Module) -> Vec<Site<'_>> {
     let others =
         module.outputs.values().chain(module.remote_states.values()).chain(&module.providers).chain(&module.others);
     for item in others {
-        let depends: Option<&Expr> = item.block.body.value("depends_on");
-        item.block.body.visit(&mut |expr| {
+        let body = module.body(item);
+        let depends: Option<&Expr> = body.value("depends_on");
+        body.visit(&mut |expr| {
             let place = if depends.is_some_and(|d| std::ptr::eq(d, expr)) { Place::DependsOn } else { Place::Other };
             sites.push(Site { file: item.file, expr, place });
         });

@@ -1,10 +1,11 @@
 //! One directory as Terraform reads it: which files count, overrides, and the blocks by what they are.
 
-use super::scan;
-use super::syntax::{self, Block, Body, Expr, Range};
+use super::scan::{self, Part};
+use super::syntax::{self, Attribute, Block, Body, Expr, Range};
 use crate::tree::Tree;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use windlass_model::diagnostic::{Diagnostic, Span};
 
 #[derive(Debug)]
@@ -13,11 +14,31 @@ pub struct SourceFile {
     pub text: String,
 }
 
-/// A block and the file it stands in (an index into [`Module::files`]).
-#[derive(Debug, Clone)]
+/// A block of a module. Its content is parsed when it is asked for.
+#[derive(Debug)]
 pub struct Item {
+    /// An index into [`Module::files`].
     pub file: usize,
-    pub block: Block,
+    pub kind: String,
+    pub labels: Vec<String>,
+    /// Type and labels.
+    pub head: Range,
+    /// From the type to the closing brace.
+    whole: Range,
+    /// It may read files (see [`scan::can_read_files`]).
+    pub reads: bool,
+    body: OnceLock<Body>,
+}
+
+/// A local value, parsed when it is asked for.
+#[derive(Debug)]
+pub struct Local {
+    pub file: usize,
+    pub name_range: Range,
+    /// See [`Item::reads`].
+    pub reads: bool,
+    text: Range,
+    value: OnceLock<Expr>,
 }
 
 #[derive(Debug, Default)]
@@ -28,7 +49,7 @@ pub struct Module {
     /// It has `.tofu` files.
     pub tofu: bool,
     pub variables: BTreeMap<String, Item>,
-    pub locals: BTreeMap<String, (usize, Expr)>,
+    pub locals: BTreeMap<String, Local>,
     pub outputs: BTreeMap<String, Item>,
     pub calls: BTreeMap<String, Item>,
     pub providers: Vec<Item>,
@@ -42,24 +63,22 @@ pub struct Module {
     pub has_resources: bool,
     pub mentions_workspace: bool,
     pub diagnostics: Vec<Diagnostic>,
+    /// Mistakes found in what was parsed later.
+    late: Mutex<Vec<Diagnostic>>,
 }
 
 /// How much of the files is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// What edges and inputs need: resources and outputs only where they can read files.
+    /// What edges and inputs need, when they need it: resources and outputs only where they can read files.
     Edges,
-    /// Also what tells which outputs are consumed.
+    /// Also what tells which outputs are consumed, at once.
     Needed,
     /// All of it, for diagnostics.
     All,
 }
 
-/// What makes the body of a resource or output matter: it can read files. Whole names of functions and blocks, because `file`
-/// alone is in every `profile`, and `script` in every `description`.
-const FILES: [&str; 9] =
-    ["file(", "file (", "filebase64", "filemd5", "filesha", "fileexists", "fileset", "provisioner", "path."];
-/// Or it can refer to a remote state, directly or under another name.
+/// What refers to a remote state, directly or under another name.
 const REFERENCES: [&str; 3] = ["remote_state", "local.", "var."];
 
 /// Whether a file name (without directory) is configuration that Terraform or OpenTofu reads.
@@ -122,6 +141,8 @@ impl Module {
         let resolved = crate::tree::resolve(tree, &path).map(|(resolved, _)| resolved);
         let bytes = match resolved.map(|resolved| tree.read(&resolved)) {
             Some(Ok(Some(bytes))) => bytes,
+            // Listed, but gone from the work tree.
+            Some(Ok(None)) if tree.link(&path).is_none() => return Vec::new(),
             Some(Err(error)) => {
                 self.diagnostics
                     .push(Diagnostic::error("WL203", format!("cannot read {path}: {error}")).at(Span::file(path)));
@@ -148,88 +169,212 @@ impl Module {
                 return Vec::new();
             }
         };
-        self.mentions_workspace |= text.contains("terraform.workspace");
-        let file = self.files.len();
+        self.mentions_workspace |= memchr::memmem::find(text.as_bytes(), b"terraform.workspace").is_some();
         let parsed = self.parse(name, &text, depth);
         self.files.push(SourceFile { path, text });
-        match parsed {
-            Ok(blocks) => blocks.into_iter().map(|block| Item { file, block }).collect(),
-            Err(error) => {
-                let range = Range { start: error.at, end: error.at + 1 };
-                let diagnostic = Diagnostic::error("WL201", format!("syntax error: {}", first_line(&error.message)));
-                let diagnostic = self
-                    .diagnostic(diagnostic, file, range, "here")
-                    .help("`terraform fmt` and `terraform validate` show it too");
-                self.diagnostics.push(diagnostic);
-                Vec::new()
-            }
-        }
+        parsed.unwrap_or_else(|error| {
+            let diagnostic = self.syntax_error(self.files.len() - 1, &error);
+            self.diagnostics.push(diagnostic);
+            Vec::new()
+        })
     }
 
-    fn parse(&mut self, name: &str, text: &str, depth: Depth) -> Result<Vec<Block>, syntax::SyntaxError> {
-        if name.ends_with(".json") {
-            let blocks = syntax::parse_json(text)?.blocks;
-            self.has_resources |= blocks.iter().any(|b| matches!(b.kind.as_str(), "resource" | "data"));
-            return Ok(blocks);
-        }
-        let items = if depth == Depth::All { None } else { scan::items(text) };
-        let Some(items) = items else {
-            let body = syntax::parse_native(text, 0)?;
-            self.has_resources |= body.blocks.iter().any(|b| matches!(b.kind.as_str(), "resource" | "data"));
-            return Ok(body.blocks);
+    /// The blocks of a file. Slices that are not needed are left out, the others parsed now or later as `depth` says.
+    fn parse(&mut self, name: &str, text: &str, depth: Depth) -> Result<Vec<Item>, syntax::SyntaxError> {
+        let file = self.files.len();
+        let parsed = |module: &mut Self, body: Body| {
+            module.has_resources |= body.blocks.iter().any(|b| matches!(b.kind.as_str(), "resource" | "data"));
+            Ok(body.blocks.into_iter().map(|block| Item::parsed(file, block)).collect())
         };
-        let mut blocks = Vec::with_capacity(items.len());
-        for (start, end) in items {
+        if name.ends_with(".json") {
+            return parsed(self, syntax::parse_json(text)?);
+        }
+        let ranges = if depth == Depth::All { None } else { scan::items(text) };
+        let Some(ranges) = ranges else { return parsed(self, syntax::parse_native(text, 0)?) };
+        let mut items = Vec::with_capacity(ranges.len());
+        for (start, end) in ranges {
             let slice = &text[start..end];
             let state = slice.starts_with("data") && slice.contains("terraform_remote_state");
             let resource = slice.starts_with("resource") || (slice.starts_with("data") && !state);
             self.has_resources |= resource || state;
             let skippable = resource || (depth == Depth::Edges && slice.starts_with("output"));
-            let matters = FILES.iter().any(|needle| slice.contains(needle))
-                || (depth == Depth::Needed && REFERENCES.iter().any(|needle| slice.contains(needle)));
-            if skippable && !matters {
+            let reads = scan::can_read_files(slice);
+            let refers = depth == Depth::Needed && REFERENCES.iter().any(|needle| slice.contains(needle));
+            if skippable && !reads && !refers {
+                continue;
+            }
+            if depth == Depth::Edges
+                && let Some(head) = scan::head(text, start)
+            {
+                items.push(Item {
+                    file,
+                    kind: head.kind.to_owned(),
+                    labels: head.labels.into_iter().map(str::to_owned).collect(),
+                    head: range(start, head.end),
+                    whole: range(start, end),
+                    reads,
+                    body: OnceLock::new(),
+                });
                 continue;
             }
             match syntax::parse_native(slice, start as u32) {
-                Ok(body) => blocks.extend(body.blocks),
+                Ok(body) => items.extend(body.blocks.into_iter().map(|block| Item::parsed(file, block))),
                 // The whole file tells the place and the reason better than a slice.
-                Err(_) => return Ok(syntax::parse_native(text, 0)?.blocks),
+                Err(_) => return parsed(self, syntax::parse_native(text, 0)?),
             }
         }
-        Ok(blocks)
+        Ok(items)
+    }
+
+    /// The content of a block.
+    pub fn body<'m>(&'m self, item: &'m Item) -> &'m Body {
+        item.body.get_or_init(|| {
+            let text = &self.files[item.file].text;
+            let slice = &text[item.whole.start as usize..item.whole.end as usize];
+            match syntax::parse_native(slice, item.whole.start) {
+                Ok(body) => body.blocks.into_iter().next().map(|block| block.body).unwrap_or_default(),
+                Err(error) => {
+                    self.mistake_later(item.file, error);
+                    Body::default()
+                }
+            }
+        })
+    }
+
+    /// One attribute of a block, without parsing the rest of it where that can be avoided.
+    pub fn value<'m>(&'m self, item: &'m Item, name: &str) -> Option<Cow<'m, Expr>> {
+        if item.body.get().is_none()
+            && let Some(parts) = self.parts(item)
+        {
+            let found = parts.into_iter().find_map(|part| match part {
+                Part::Attribute(found, _, value) if found == name => Some(value),
+                _ => None,
+            });
+            let Some((start, end)) = found else { return None };
+            let text = &self.files[item.file].text[start..end];
+            if let Ok(expr) = syntax::parse_expression(text, start as u32) {
+                return Some(Cow::Owned(expr));
+            }
+        }
+        self.body(item).value(name).map(Cow::Borrowed)
+    }
+
+    /// The text of an attribute that is a plain string.
+    pub fn literal(&self, item: &Item, name: &str) -> Option<String> {
+        self.value(item, name).and_then(|expr| expr.literal().map(str::to_owned))
+    }
+
+    fn parts(&self, item: &Item) -> Option<Vec<Part<'_>>> {
+        let text = &self.files[item.file].text;
+        let head = scan::head(text, item.whole.start as usize)?;
+        scan::parts(text, head.body, item.whole.end as usize)
+    }
+
+    /// The value of a local; `None` when there is none of that name.
+    pub fn local(&self, name: &str) -> Option<&Expr> {
+        self.locals.get(name).map(|local| self.local_value(local))
+    }
+
+    pub fn local_value<'m>(&'m self, local: &'m Local) -> &'m Expr {
+        local.value.get_or_init(|| {
+            let text = &self.files[local.file].text;
+            let (start, end) = (local.text.start as usize, local.text.end as usize);
+            syntax::parse_expression(&text[start..end], local.text.start)
+                .or_else(|error| {
+                    // A comment behind the expression is no part of it, but may follow it in a body.
+                    match syntax::parse_native(&format!("x={}\n", &text[start..end]), local.text.start - 2) {
+                        Ok(body) => body.attributes.into_iter().next().map(|attribute| attribute.value).ok_or(error),
+                        Err(_) => Err(error),
+                    }
+                })
+                .unwrap_or_else(|error| {
+                    self.mistake_later(local.file, error);
+                    Expr { kind: syntax::ExprKind::Null, range: local.text }
+                })
+        })
+    }
+
+    fn mistake_later(&self, file: usize, error: syntax::SyntaxError) {
+        // The whole file tells the place and the reason better than a slice.
+        let error = syntax::parse_native(&self.files[file].text, 0).err().unwrap_or(error);
+        let diagnostic = self.syntax_error(file, &error);
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).push(diagnostic);
+    }
+
+    /// All that was found wrong so far.
+    pub fn mistakes(&self) -> Vec<Diagnostic> {
+        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        self.diagnostics.iter().chain(late.iter()).cloned().collect()
+    }
+
+    fn syntax_error(&self, file: usize, error: &syntax::SyntaxError) -> Diagnostic {
+        let diagnostic = Diagnostic::error("WL201", format!("syntax error: {}", first_line(&error.message)));
+        self.diagnostic(diagnostic, file, Range { start: error.at, end: error.at + 1 }, "here")
+            .help("`terraform fmt` and `terraform validate` show it too")
     }
 
     fn add(&mut self, item: Item) {
-        let label = |item: &Item| item.block.labels.first().cloned().unwrap_or_default();
-        match item.block.kind.as_str() {
+        match item.kind.as_str() {
             "variable" => self.named("variable", item, |m| &mut m.variables),
             "output" => self.named("output", item, |m| &mut m.outputs),
             "module" => self.named("module", item, |m| &mut m.calls),
             "locals" => {
-                for attribute in item.block.body.attributes {
-                    if let Some((file, earlier)) = self.locals.get(&attribute.name) {
-                        let (file, range) = (*file, earlier.range);
-                        self.duplicate("local", &attribute.name, (item.file, attribute.name_range), (file, range));
+                for (name, local) in self.locals_of(item) {
+                    if let Some(earlier) = self.locals.get(&name) {
+                        let earlier = (earlier.file, earlier.name_range);
+                        self.duplicate("local", &name, (local.file, local.name_range), earlier);
                         continue;
                     }
-                    self.locals.insert(attribute.name, (item.file, attribute.value));
+                    self.locals.insert(name, local);
                 }
             }
             "provider" => self.providers.push(item),
             "terraform" => self.settings(item),
-            "data" if label(&item) == "terraform_remote_state" => {
-                let name = item.block.labels.get(1).cloned().unwrap_or_default();
+            "data" if item.labels.first().is_some_and(|kind| kind == "terraform_remote_state") => {
+                let name = item.labels.get(1).cloned().unwrap_or_default();
                 self.remote_states.insert(name, item);
             }
             _ => self.others.push(item),
         }
     }
 
+    fn locals_of(&self, item: Item) -> Vec<(String, Local)> {
+        let parts = if item.body.get().is_none() { self.parts(&item) } else { None };
+        let simple = parts.and_then(|parts| {
+            parts
+                .into_iter()
+                .map(|part| match part {
+                    Part::Attribute(name, name_range, value) => {
+                        let local = Local {
+                            file: item.file,
+                            name_range: range(name_range.0, name_range.1),
+                            reads: item.reads,
+                            text: range(value.0, value.1),
+                            value: OnceLock::new(),
+                        };
+                        Some((name.to_owned(), local))
+                    }
+                    Part::Block(..) => None,
+                })
+                .collect::<Option<Vec<_>>>()
+        });
+        if let Some(simple) = simple {
+            return simple;
+        }
+        self.body(&item);
+        let body = item.body.into_inner().unwrap_or_default();
+        let local = |attribute: syntax::Attribute| {
+            let Attribute { name, name_range, value } = attribute;
+            (name, Local { file: item.file, name_range, reads: true, text: value.range, value: value.into() })
+        };
+        body.attributes.into_iter().map(local).collect()
+    }
+
     fn named(&mut self, what: &str, item: Item, map: impl Fn(&mut Self) -> &mut BTreeMap<String, Item>) {
-        let Some(name) = item.block.labels.first().cloned() else { return };
+        let Some(name) = item.labels.first().cloned() else { return };
         if let Some(earlier) = map(self).get(&name) {
-            let earlier = (earlier.file, earlier.block.range);
-            self.duplicate(what, &name, (item.file, item.block.range), earlier);
+            let earlier = (earlier.file, earlier.head);
+            self.duplicate(what, &name, (item.file, item.head), earlier);
             return;
         }
         map(self).insert(name, item);
@@ -243,13 +388,39 @@ impl Module {
     }
 
     fn settings(&mut self, item: Item) {
-        let Item { file, block } = item;
-        if let Some(version) = block.body.value("required_version").and_then(Expr::literal) {
-            self.required_versions.push(version.to_owned());
+        if let Some(version) = self.literal(&item, "required_version") {
+            self.required_versions.push(version);
         }
-        for inner in block.body.blocks {
-            let item = Item { file, block: inner };
-            match item.block.kind.as_str() {
+        let file = item.file;
+        let parts = if item.body.get().is_none() { self.parts(&item) } else { None };
+        let heads = parts.and_then(|parts| {
+            let text = &self.files[file].text;
+            let blocks = parts.into_iter().filter_map(|part| match part {
+                Part::Block(start, end) => Some((start, end)),
+                Part::Attribute(..) => None,
+            });
+            blocks
+                .map(|(start, end)| {
+                    let head = scan::head(text, start)?;
+                    Some(Item {
+                        file,
+                        kind: head.kind.to_owned(),
+                        labels: head.labels.into_iter().map(str::to_owned).collect(),
+                        head: range(start, head.end),
+                        whole: range(start, end),
+                        reads: item.reads,
+                        body: OnceLock::new(),
+                    })
+                })
+                .collect::<Option<Vec<_>>>()
+        });
+        let items = heads.unwrap_or_else(|| {
+            self.body(&item);
+            let body = item.body.into_inner().unwrap_or_default();
+            body.blocks.into_iter().map(|block| Item::parsed(file, block)).collect()
+        });
+        for item in items {
+            match item.kind.as_str() {
                 "backend" => self.backend = Some(item),
                 "cloud" => self.cloud = Some(item),
                 _ => {}
@@ -260,28 +431,50 @@ impl Module {
     /// An override file: attributes and nested blocks replace those of the block with the same head; new blocks are errors in
     /// Terraform, and are added here so that nothing they read is missed.
     fn override_with(&mut self, item: Item) {
-        let file = item.file;
-        let target = match (item.block.kind.as_str(), item.block.labels.as_slice()) {
-            ("variable", [name]) => self.variables.get_mut(name),
-            ("output", [name]) => self.outputs.get_mut(name),
-            ("module", [name]) => self.calls.get_mut(name),
-            ("data", [kind, name]) if kind == "terraform_remote_state" => self.remote_states.get_mut(name),
-            ("locals", _) => {
-                for attribute in item.block.body.attributes {
-                    self.locals.insert(attribute.name, (file, attribute.value));
-                }
-                return;
+        if item.kind == "locals" {
+            for (name, local) in self.locals_of(item) {
+                self.locals.insert(name, local);
             }
-            ("terraform", _) => return self.settings(item),
+            return;
+        }
+        if item.kind == "terraform" {
+            return self.settings(item);
+        }
+        let target = match (item.kind.as_str(), item.labels.as_slice()) {
+            ("variable", [name]) => self.variables.remove(name),
+            ("output", [name]) => self.outputs.remove(name),
+            ("module", [name]) => self.calls.remove(name),
+            ("data", [kind, name]) if kind == "terraform_remote_state" => self.remote_states.remove(name),
             (kind, labels) => {
-                self.others.iter_mut().find(|other| other.block.kind == kind && other.block.labels == labels)
+                let found = self.others.iter().position(|other| other.kind == kind && other.labels == labels);
+                found.map(|found| self.others.remove(found))
             }
         };
-        match target {
-            Some(target) => merge(&mut target.block.body, item.block.body),
-            None => self.add(item),
+        let Some(target) = target else { return self.add(item) };
+        self.body(&target);
+        self.body(&item);
+        let mut body = target.body.into_inner().unwrap_or_default();
+        merge(&mut body, item.body.into_inner().unwrap_or_default());
+        self.add(Item { reads: target.reads || item.reads, body: body.into(), ..target });
+    }
+}
+
+impl Item {
+    fn parsed(file: usize, block: Block) -> Self {
+        Self {
+            file,
+            kind: block.kind,
+            labels: block.labels,
+            head: block.range,
+            whole: block.whole,
+            reads: true,
+            body: block.body.into(),
         }
     }
+}
+
+fn range(start: usize, end: usize) -> Range {
+    Range { start: start as u32, end: end as u32 }
 }
 
 fn merge(base: &mut Body, over: Body) {
@@ -330,9 +523,9 @@ mod tests {
             (".hidden.tf", "{"),
         ]);
         assert_eq!(module.diagnostics, vec![]);
-        assert_eq!(module.backend.as_ref().unwrap().block.labels, ["local"]);
-        assert_eq!(module.calls["m"].block.body.value("source").unwrap().literal(), Some("./b"));
-        assert_eq!(module.locals["x"].1.kind, syntax::ExprKind::Number(2.0));
+        assert_eq!(module.backend.as_ref().unwrap().labels, ["local"]);
+        assert_eq!(module.literal(&module.calls["m"], "source").as_deref(), Some("./b"));
+        assert_eq!(module.local("x").unwrap().kind, syntax::ExprKind::Number(2.0));
         assert!(module.variables.contains_key("v") && module.outputs.contains_key("o") && module.tofu);
         assert_eq!(module.required_versions, [">= 1.0"]);
     }

@@ -20,6 +20,110 @@ pub fn items(text: &str) -> Option<Vec<(usize, usize)>> {
     }
 }
 
+/// Type and labels of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head<'a> {
+    pub kind: &'a str,
+    pub labels: Vec<&'a str>,
+    /// Bytes from the type to the end of the last label.
+    pub end: usize,
+    /// Byte after the opening brace.
+    pub body: usize,
+}
+
+/// The head of the block that starts at byte `start`. `None` for an attribute, and for a head with anything but plain labels.
+pub fn head(text: &str, start: usize) -> Option<Head<'_>> {
+    let bytes = text.as_bytes();
+    let kind_end = identifier_end(bytes, start)?;
+    let mut head = Head { kind: &text[start..kind_end], labels: Vec::new(), end: kind_end, body: 0 };
+    let mut at = kind_end;
+    loop {
+        while matches!(bytes.get(at), Some(b' ' | b'\t')) {
+            at += 1;
+        }
+        match bytes.get(at)? {
+            b'{' => {
+                head.body = at + 1;
+                return Some(head);
+            }
+            b'"' => {
+                let length = bytes[at + 1..].iter().position(|b| *b == b'"')?;
+                let label = &text[at + 1..at + 1 + length];
+                if label.bytes().any(|b| matches!(b, b'\\' | b'$' | b'%' | b'\n')) {
+                    return None;
+                }
+                head.labels.push(label);
+                at += length + 2;
+            }
+            _ => {
+                let end = identifier_end(bytes, at)?;
+                head.labels.push(&text[at..end]);
+                at = end;
+            }
+        }
+        head.end = at;
+    }
+}
+
+/// One attribute or nested block of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// Its name, and the bytes of the name and of the expression.
+    Attribute(&'a str, (usize, usize), (usize, usize)),
+    /// Bytes of the whole block.
+    Block(usize, usize),
+}
+
+/// The parts of a block that ends at byte `end` and whose content starts at `body` (see [`Head::body`]). `None` when anything
+/// looks unusual.
+pub fn parts(text: &str, body: usize, end: usize) -> Option<Vec<Part<'_>>> {
+    let bytes = &text.as_bytes()[..end];
+    let mut parts = Vec::new();
+    let mut at = body;
+    loop {
+        at = skip_blank(bytes, at)?;
+        if bytes.get(at)? == &b'}' {
+            return Some(parts);
+        }
+        let name_end = identifier_end(bytes, at)?;
+        let part_end = item_end(bytes, at)?;
+        let mut value = name_end;
+        while matches!(bytes.get(value), Some(b' ' | b'\t')) {
+            value += 1;
+        }
+        if bytes.get(value) == Some(&b'=') && bytes.get(value + 1) != Some(&b'=') {
+            let from = value + 1 + text[value + 1..part_end].len() - text[value + 1..part_end].trim_start().len();
+            let to = from + text[from..part_end].trim_end().len();
+            parts.push(Part::Attribute(&text[at..name_end], (at, name_end), (from, to)));
+        } else {
+            parts.push(Part::Block(at, part_end));
+        }
+        at = part_end;
+    }
+}
+
+fn identifier_end(bytes: &[u8], at: usize) -> Option<usize> {
+    if !bytes.get(at).is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_') {
+        return None;
+    }
+    let more = bytes[at..].iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')).count();
+    Some(at + more)
+}
+
+/// Whether a text calls a function that reads files (`file`, `templatefile`, `filesha256`, `fileset` …), names a path
+/// (`path.module` …) or has a provisioner. It may answer yes for what does neither, never no for what does.
+pub fn can_read_files(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let followed = |needle: &str, by: u8| {
+        memchr::memmem::find_iter(bytes, needle).any(|at| {
+            let name = at + bytes[at..].iter().take_while(|b| b.is_ascii_alphanumeric()).count();
+            // A slash that begins no comment divides.
+            skip_blank(bytes, name).is_some_and(|next| bytes.get(next) == Some(&by))
+        })
+    };
+    followed("file", b'(') || followed("path", b'.') || memchr::memmem::find(bytes, b"provisioner").is_some()
+}
+
 /// Past white space and comments.
 fn skip_blank(bytes: &[u8], mut at: usize) -> Option<usize> {
     while at < bytes.len() {
@@ -134,7 +238,46 @@ fn skip_heredoc(bytes: &[u8], at: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::items;
+    use super::*;
+
+    #[test]
+    fn blocks_are_cut_into_parts() {
+        let text = "data \"a\" b {\n  x = 1 # one\n  nested \"n\" {\n    y = 2\n  }\n\n  z   = { k = \"}\" }\n}\n";
+        let found = head(text, 0).unwrap();
+        assert_eq!((found.kind, found.labels.as_slice(), found.end), ("data", ["a", "b"].as_slice(), 10));
+        let shown: Vec<String> = parts(text, found.body, text.len() - 1)
+            .unwrap()
+            .into_iter()
+            .map(|part| match part {
+                Part::Attribute(name, _, (a, b)) => format!("{name}: {}", &text[a..b]),
+                Part::Block(a, b) => text[a..b].to_owned(),
+            })
+            .collect();
+        assert_eq!(shown, ["x: 1 # one", "nested \"n\" {\n    y = 2\n  }", "z: { k = \"}\" }"]);
+        for unusual in ["a { x = 1 }", "a \"${x}\" {\n}", "a = 1\n"] {
+            let cut = head(unusual, 0).and_then(|h| parts(unusual, h.body, unusual.len()));
+            assert_eq!(cut, None, "{unusual}");
+        }
+    }
+
+    #[test]
+    fn what_can_read_files() {
+        let check = |text: &str, want: bool| assert_eq!(can_read_files(text), want, "{text}");
+        for yes in [
+            "x = file(\"a\")",
+            "templatefile (",
+            "filebase64sha256\t(\"x\")",
+            "\"${path.module}/x\"",
+            "path .root",
+            "provisioner \"local-exec\" {",
+            "file /* c */ (\"a\")",
+        ] {
+            check(yes, true);
+        }
+        for no in ["profile = \"x\"", "file = 1", "path = \"/\"", "file_name(", "iam_profile.x"] {
+            check(no, false);
+        }
+    }
 
     #[test]
     fn items_are_cut_where_they_end() {
