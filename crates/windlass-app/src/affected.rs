@@ -2,7 +2,7 @@
 
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::project::{Checkout, Detail, Project, git_error};
-use windlass_drivers::git::{GitRepository, Target};
+use windlass_drivers::git::{GitRepository, Target, with_untracked};
 use windlass_model::affected::{PathChange, affected, base_needed, is_configuration};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::review::{Affected, Revision};
@@ -33,17 +33,19 @@ pub fn affected_find(
     let head = head.map(|name| Revision { name: name.to_owned(), commit: tip });
     let target = head.as_ref().map_or(Target::WorkTree, |head| Target::Commit(head.commit.clone()));
     // git compares while the stacks are discovered.
-    let (changes, project) = std::thread::scope(|scope| {
+    let (changes, read) = std::thread::scope(|scope| {
         let changes = scope.spawn(|| git.changes(&base.commit, &target));
-        let project = match &head {
-            Some(head) => {
-                git.tree(&head.commit).map(|tree| Project::load_with(&tree, detail)).map_err(|e| git_error(&e))
-            }
-            None => checkout.work_tree().map(|tree| Project::load_with(&*tree, detail)),
+        let read = match &head {
+            Some(head) => git.tree(&head.commit).map(|tree| (Project::load_with(&tree, detail), None)),
+            None => git.work_tree().map(|tree| (Project::load_with(&tree, detail), Some(tree))),
         };
-        (changes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), project)
+        (changes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), read)
     });
-    let (changes, project) = (changes.map_err(|e| git_error(&e))?, project?);
+    let (changes, (project, tree)) = (changes.map_err(|e| git_error(&e))?, read.map_err(|e| git_error(&e))?);
+    let changes = match &tree {
+        Some(tree) => with_untracked(changes, tree),
+        None => changes,
+    };
     let before = if base_needed(&changes) || reshaped(git, &base.commit, &tip_of(&head), checkout, &changes) {
         Some(Project::load_with(&git.tree(&base.commit).map_err(|e| git_error(&e))?, Detail::Edges))
     } else {

@@ -4,7 +4,15 @@ fn main() -> std::io::Result<()> {
     let start = std::time::Instant::now();
     let tree = windlass_lang::tree::DirTree::open(std::path::Path::new(&directory))?;
     let listed = start.elapsed();
-    let found = windlass_lang::discovery::discover(&tree, &windlass_model::definition::Definitions::default());
+    let found = windlass_lang::discovery::discover_with(
+        &tree,
+        &windlass_model::definition::Definitions::default(),
+        if std::env::args().nth(2).is_some() {
+            windlass_lang::discovery::Detail::Edges
+        } else {
+            windlass_lang::discovery::Detail::Outputs
+        },
+    );
     println!(
         "{} stacks, {} edges, {} diagnostics; listing {listed:?}, all {:?}",
         found.repository.stacks.len(),

@@ -130,13 +130,33 @@ impl Tree for DirTree {
 /// # Errors
 /// Everything but "not found" and "is a directory".
 pub fn read_file(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
+    use std::io::{ErrorKind, Read};
+    thread_local! {
+        /// Kept between files, so that none has to be asked for its size.
+        static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+    }
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(1 << 16, 0);
+            let mut length = 0;
+            loop {
+                match file.read(&mut buffer[length..])? {
+                    0 => return Ok(buffer[..length].to_vec()),
+                    more => length += more,
+                }
+                if length == buffer.len() {
+                    let mut content = buffer.clone();
+                    file.read_to_end(&mut content)?;
+                    return Ok(content);
+                }
+            }
+        })
+    };
+    match read() {
         Ok(content) => Ok(Some(content)),
         Err(error)
-            if matches!(
-                error.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory
-            ) =>
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory) =>
         {
             Ok(None)
         }

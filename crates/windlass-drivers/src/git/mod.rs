@@ -69,7 +69,7 @@ impl GitError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     Commit(String),
-    /// The files as they are, untracked ones included.
+    /// The files as they are.
     WorkTree,
 }
 
@@ -231,7 +231,8 @@ impl GitRepository {
         ident.rsplit_once('>').map(|(person, _)| format!("{person}>"))
     }
 
-    /// Paths that differ between `base` and the target, renames found.
+    /// Tracked paths that differ between `base` and the target, renames found, sorted. Untracked files of a work tree are added by
+    /// [`with_untracked`].
     ///
     /// # Errors
     /// git failed.
@@ -273,16 +274,6 @@ impl GitRepository {
                 _ => PathChange { path: first, old_path: None, kind: ChangeKind::Modified },
             });
         }
-        if *target == Target::WorkTree {
-            let untracked = self.git(&["ls-files", "-z", "--others", "--exclude-standard"])?;
-            for path in untracked.split(|b| *b == 0).filter(|p| !p.is_empty()) {
-                changes.push(PathChange {
-                    path: String::from_utf8_lossy(path).into_owned(),
-                    old_path: None,
-                    kind: ChangeKind::Added,
-                });
-            }
-        }
         changes.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(changes)
     }
@@ -307,6 +298,15 @@ impl GitRepository {
     pub fn work_tree(&self) -> Result<WorkTree, GitError> {
         WorkTree::open(&self.root)
     }
+}
+
+/// Adds the untracked files of a work tree to what differs.
+pub fn with_untracked(mut changes: Vec<PathChange>, tree: &WorkTree) -> Vec<PathChange> {
+    let added =
+        |path: &std::sync::Arc<str>| PathChange { path: path.to_string(), old_path: None, kind: ChangeKind::Added };
+    changes.extend(tree.untracked().iter().map(added));
+    changes.sort_by(|a, b| a.path.cmp(&b.path));
+    changes
 }
 
 #[cfg(test)]

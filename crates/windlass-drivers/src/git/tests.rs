@@ -58,7 +58,8 @@ impl Repo {
     /// The work tree against HEAD.
     fn affected(&self) -> Vec<Affected> {
         let head = self.git.resolve("HEAD").unwrap();
-        let changes = self.git.changes(&head, &Target::WorkTree).unwrap();
+        let tree = self.git.work_tree().unwrap();
+        let changes = with_untracked(self.git.changes(&head, &Target::WorkTree).unwrap(), &tree);
         let discover = |tree: &dyn Tree| {
             windlass_lang::discovery::discover(tree, &windlass_lang::definitions::load(tree).0).repository
         };

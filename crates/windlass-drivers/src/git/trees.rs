@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use windlass_lang::terraform::module::is_configuration;
 use windlass_lang::tree::{Tree, is_internal, read_file};
 
 const LINK: &[u8] = b"120000";
@@ -119,70 +120,58 @@ impl Drop for ObjectReader {
     }
 }
 
-/// The work tree: what git tracks or does not ignore, read from disk.
+/// The work tree: what git tracks or does not ignore, read from disk. A configuration file that git lists and that is gone is
+/// still among the paths (asking for each would cost as much as reading them); reading it tells.
 #[derive(Debug)]
 pub struct WorkTree {
     root: PathBuf,
     paths: Vec<Arc<str>>,
+    untracked: Vec<Arc<str>>,
     links: BTreeMap<String, String>,
 }
 
 impl WorkTree {
     pub(super) fn open(root: &Path) -> Result<Self, GitError> {
-        let mut tree = Self { root: root.to_owned(), paths: Vec::new(), links: BTreeMap::new() };
+        let mut tree = Self { root: root.to_owned(), paths: Vec::new(), untracked: Vec::new(), links: BTreeMap::new() };
         tree.list(root, "")?;
         tree.paths.sort();
         tree.paths.dedup();
         Ok(tree)
     }
 
+    /// Files that git neither tracks nor ignores, outside of submodules.
+    pub fn untracked(&self) -> &[Arc<str>] {
+        &self.untracked
+    }
+
     fn list(&mut self, directory: &Path, prefix: &str) -> Result<(), GitError> {
-        let list = |arguments: &'static [&'static str]| move || run(directory, arguments);
-        let (tracked, untracked, deleted) = std::thread::scope(|scope| {
-            let untracked = scope.spawn(list(&["ls-files", "-z", "--others", "--exclude-standard"]));
-            let deleted = scope.spawn(list(&["ls-files", "-z", "--deleted"]));
-            let tracked = list(&["ls-files", "-z", "--cached", "--stage"])();
-            let joined = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            (tracked, joined(untracked), joined(deleted))
-        });
-        let (tracked, untracked, deleted) = (tracked?, untracked?, deleted?);
+        let arguments = ["ls-files", "-z", "-t", "--cached", "--stage", "--others", "--exclude-standard"];
+        let listing = run(directory, &arguments)?;
         let mut submodules = Vec::new();
-        for entry in tracked.split(|b| *b == 0).filter(|e| !e.is_empty()) {
-            let Some(tab) = entry.iter().position(|b| *b == b'\t') else { continue };
-            let Ok(name) = std::str::from_utf8(&entry[tab + 1..]) else { continue };
-            if is_internal(name) {
-                continue;
-            }
-            let path = format!("{prefix}{name}");
-            match &entry[..6] {
-                SUBMODULE => submodules.push(path),
-                LINK => self.add_link(path),
-                _ => self.paths.push(path.into()),
-            }
-        }
-        for name in untracked.split(|b| *b == 0).filter(|e| !e.is_empty()) {
-            let Ok(name) = std::str::from_utf8(name) else { continue };
+        for entry in listing.split(|b| *b == 0).filter(|e| e.len() > 2) {
+            // `? <path>`, or `H <mode> <object> <stage>\t<path>` with another letter for what is special about it.
+            let (tracked, entry) = (entry[0] != b'?', &entry[2..]);
+            let start = if tracked { entry.iter().position(|b| *b == b'\t').map_or(0, |tab| tab + 1) } else { 0 };
+            let Ok(name) = std::str::from_utf8(&entry[start..]) else { continue };
             if is_internal(name) || name.ends_with('/') {
                 continue;
             }
-            let path = format!("{prefix}{name}");
-            let is_link =
-                std::fs::symlink_metadata(self.root.join(&path)).is_ok_and(|meta| meta.file_type().is_symlink());
-            if is_link { self.add_link(path) } else { self.paths.push(path.into()) }
-        }
-        let deleted: std::collections::HashSet<String> = deleted
-            .split(|b| *b == 0)
-            .filter(|e| !e.is_empty())
-            .map(|name| format!("{prefix}{}", String::from_utf8_lossy(name)))
-            .collect();
-        if !deleted.is_empty() {
-            self.paths.retain(|path| !deleted.contains(&**path));
-            self.links.retain(|path, _| !deleted.contains(path));
+            let path: Arc<str> = if prefix.is_empty() { name.into() } else { format!("{prefix}{name}").into() };
+            if tracked && entry.starts_with(SUBMODULE) {
+                submodules.push(path);
+                continue;
+            }
+            let read_anyway = tracked && !entry.starts_with(LINK) && is_configuration(file_name(name));
+            if !read_anyway && !self.look(&path) {
+                continue;
+            }
+            if !tracked && prefix.is_empty() {
+                self.untracked.push(path.clone());
+            }
+            self.paths.push(path);
         }
         for path in submodules {
-            let inner = self.root.join(&path);
+            let inner = self.root.join(&*path);
             // One that is not checked out has no files here.
             if inner.join(".git").exists() {
                 self.list(&inner, &format!("{path}/"))?;
@@ -191,13 +180,22 @@ impl WorkTree {
         Ok(())
     }
 
-    fn add_link(&mut self, path: String) {
+    /// Whether there is something of that name; remembers where a link leads.
+    fn look(&mut self, path: &str) -> bool {
+        let place = self.root.join(path);
+        let Ok(meta) = std::fs::symlink_metadata(&place) else { return false };
         // A tracked link that is a file now was replaced in the work tree.
-        if let Ok(target) = std::fs::read_link(self.root.join(&path)) {
-            self.links.insert(path.clone(), target.to_string_lossy().into_owned());
+        if meta.is_symlink()
+            && let Ok(target) = std::fs::read_link(&place)
+        {
+            self.links.insert(path.to_owned(), target.to_string_lossy().into_owned());
         }
-        self.paths.push(path.into());
+        true
     }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 impl Tree for WorkTree {

@@ -242,9 +242,12 @@ impl Collector<'_, '_> {
                 }
             }
         }
-        if let Some(reads) = self.modules.reads(&resolved).filter(|_| resolved != self.root) {
-            let named = reads.named.clone();
-            self.named(&resolved, &named, &chain);
+        let modules = self.modules;
+        // What the root reads depends on its instances, and is added by `collect`.
+        if resolved != self.root
+            && let Some(reads) = modules.reads(&resolved)
+        {
+            self.named(&resolved, &reads.named, &chain);
         }
         for (name, call) in &module.calls {
             let Some(source) = module.value(call, "source") else { continue };

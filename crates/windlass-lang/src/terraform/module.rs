@@ -250,7 +250,7 @@ impl Module {
                 Part::Attribute(found, _, value) if found == name => Some(value),
                 _ => None,
             });
-            let Some((start, end)) = found else { return None };
+            let (start, end) = found?;
             let text = &self.files[item.file].text[start..end];
             if let Ok(expr) = syntax::parse_expression(text, start as u32) {
                 return Some(Cow::Owned(expr));
