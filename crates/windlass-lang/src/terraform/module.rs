@@ -230,6 +230,9 @@ impl Module {
     pub fn body<'m>(&'m self, item: &'m Item) -> &'m Body {
         item.body.get_or_init(|| {
             let text = &self.files[item.file].text;
+            if let Some(body) = by_parts(text, item.whole.start as usize, item.whole.end as usize) {
+                return body;
+            }
             let slice = &text[item.whole.start as usize..item.whole.end as usize];
             match syntax::parse_native(slice, item.whole.start) {
                 Ok(body) => body.blocks.into_iter().next().map(|block| block.body).unwrap_or_default(),
@@ -471,6 +474,32 @@ impl Item {
             body: block.body.into(),
         }
     }
+}
+
+/// The content of a block, each attribute parsed for itself: values that are plain then need no parser at all. `None` where that
+/// does not do.
+fn by_parts(text: &str, start: usize, end: usize) -> Option<Body> {
+    let mut body = Body::default();
+    for part in scan::parts(text, scan::head(text, start)?.body, end)? {
+        match part {
+            Part::Attribute(name, name_range, (from, to)) => body.attributes.push(Attribute {
+                name: name.to_owned(),
+                name_range: range(name_range.0, name_range.1),
+                value: syntax::parse_expression(&text[from..to], from as u32).ok()?,
+            }),
+            Part::Block(start, end) => {
+                let head = scan::head(text, start)?;
+                body.blocks.push(Block {
+                    kind: head.kind.to_owned(),
+                    labels: head.labels.into_iter().map(str::to_owned).collect(),
+                    body: by_parts(text, start, end)?,
+                    range: range(start, head.end),
+                    whole: range(start, end),
+                });
+            }
+        }
+    }
+    Some(body)
 }
 
 fn range(start: usize, end: usize) -> Range {

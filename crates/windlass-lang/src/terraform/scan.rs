@@ -1,5 +1,8 @@
 //! Cuts a native file into its top-level items without parsing them, so that only what matters has to be parsed.
 
+use memchr::memmem::Finder;
+use std::sync::LazyLock;
+
 /// Byte ranges of the top-level items (blocks and attributes), in order. `None` when anything looks unusual: the caller then
 /// parses the whole file, which also finds what is wrong with it.
 pub fn items(text: &str) -> Option<Vec<(usize, usize)>> {
@@ -113,15 +116,17 @@ fn identifier_end(bytes: &[u8], at: usize) -> Option<usize> {
 /// Whether a text calls a function that reads files (`file`, `templatefile`, `filesha256`, `fileset` …), names a path
 /// (`path.module` …) or has a provisioner. It may answer yes for what does neither, never no for what does.
 pub fn can_read_files(text: &str) -> bool {
+    static NEEDLES: LazyLock<[Finder<'static>; 3]> = LazyLock::new(|| ["file", "path", "provisioner"].map(Finder::new));
+    let [file, path, provisioner] = &*NEEDLES;
     let bytes = text.as_bytes();
-    let followed = |needle: &str, by: u8| {
-        memchr::memmem::find_iter(bytes, needle).any(|at| {
+    let followed = |needle: &Finder<'_>, by: u8| {
+        needle.find_iter(bytes).any(|at| {
             let name = at + bytes[at..].iter().take_while(|b| b.is_ascii_alphanumeric()).count();
             // A slash that begins no comment divides.
             skip_blank(bytes, name).is_some_and(|next| bytes.get(next) == Some(&by))
         })
     };
-    followed("file", b'(') || followed("path", b'.') || memchr::memmem::find(bytes, b"provisioner").is_some()
+    followed(file, b'(') || followed(path, b'.') || provisioner.find(bytes).is_some()
 }
 
 /// Past white space and comments.

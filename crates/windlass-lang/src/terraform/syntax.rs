@@ -178,11 +178,32 @@ pub fn parse_native(text: &str, offset: u32) -> Result<Body, SyntaxError> {
 /// # Errors
 /// The parser's first complaint.
 pub fn parse_expression(text: &str, offset: u32) -> Result<Expr, SyntaxError> {
+    if let Some(kind) = plain(text) {
+        return Ok(Expr { kind, range: Range { start: offset, end: offset + text.len() as u32 } });
+    }
     let expression = hcl_edit::parser::parse_expr(text).map_err(|error| SyntaxError {
         message: error.message().to_owned(),
         at: offset + error.location().offset() as u32,
     })?;
     Ok(Converter { offset }.expr(&expression))
+}
+
+/// A string without escapes or templates, a whole number, `true`, `false` or `null`: most values are one of these, and need no
+/// parser.
+fn plain(text: &str) -> Option<ExprKind> {
+    let bytes = text.as_bytes();
+    match bytes {
+        b"true" => Some(ExprKind::Bool(true)),
+        b"false" => Some(ExprKind::Bool(false)),
+        b"null" => Some(ExprKind::Null),
+        [b'"', inner @ .., b'"'] if !inner.iter().any(|b| matches!(b, b'"' | b'\\' | b'$' | b'%' | b'\n' | b'\r')) => {
+            Some(ExprKind::String(text[1..text.len() - 1].to_owned()))
+        }
+        [b'0'..=b'9', ..] if bytes.len() < 16 && bytes.iter().all(u8::is_ascii_digit) => {
+            text.parse().ok().map(ExprKind::Number)
+        }
+        _ => None,
+    }
 }
 
 struct Converter {
