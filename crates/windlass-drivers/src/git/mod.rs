@@ -4,6 +4,7 @@ mod trees;
 
 pub use trees::{GitTree, WorkTree};
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use windlass_model::affected::{ChangeKind, PathChange};
@@ -112,6 +113,43 @@ fn run(directory: &Path, arguments: &[&str]) -> Result<Vec<u8>, GitError> {
         return Ok(output.stdout);
     }
     let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(GitError::Failed { command: arguments.first().copied().unwrap_or_default().to_owned(), message })
+}
+
+/// Runs git and hands on each NUL-terminated entry of its output as it comes.
+fn run_by_entry(directory: &Path, arguments: &[&str], mut each: impl FnMut(&[u8])) -> Result<(), GitError> {
+    let started = command(directory).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = started.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => GitError::Missing,
+        _ => GitError::Io(error),
+    })?;
+    let (Some(output), Some(mut errors)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(GitError::Io(std::io::Error::other("the pipes of git are missing")));
+    };
+    // Complaints are read beside the output: git would wait with a full pipe.
+    let (read, message) = std::thread::scope(|scope| {
+        let complaints = scope.spawn(move || {
+            let mut message = Vec::new();
+            errors.read_to_end(&mut message).map(|_| message)
+        });
+        let mut output = BufReader::with_capacity(1 << 16, output);
+        let mut entry = Vec::new();
+        let read = loop {
+            entry.clear();
+            match output.read_until(0, &mut entry) {
+                Ok(0) => break Ok(()),
+                Ok(_) => each(entry.strip_suffix(&[0]).unwrap_or(&entry)),
+                Err(error) => break Err(error),
+            }
+        };
+        (read, complaints.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let status = child.wait()?;
+    read?;
+    if status.success() {
+        return Ok(());
+    }
+    let message = String::from_utf8_lossy(&message?).trim().to_owned();
     Err(GitError::Failed { command: arguments.first().copied().unwrap_or_default().to_owned(), message })
 }
 

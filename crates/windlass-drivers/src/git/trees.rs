@@ -1,6 +1,6 @@
 //! A commit and the work tree as [`Tree`]s.
 
-use super::{GitError, command, run};
+use super::{GitError, command, run, run_by_entry};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -146,30 +146,32 @@ impl WorkTree {
 
     fn list(&mut self, directory: &Path, prefix: &str) -> Result<(), GitError> {
         let arguments = ["ls-files", "-z", "-t", "--cached", "--stage", "--others", "--exclude-standard"];
-        let listing = run(directory, &arguments)?;
         let mut submodules = Vec::new();
-        for entry in listing.split(|b| *b == 0).filter(|e| e.len() > 2) {
+        run_by_entry(directory, &arguments, |entry| {
+            if entry.len() < 3 {
+                return;
+            }
             // `? <path>`, or `H <mode> <object> <stage>\t<path>` with another letter for what is special about it.
             let (tracked, entry) = (entry[0] != b'?', &entry[2..]);
             let start = if tracked { entry.iter().position(|b| *b == b'\t').map_or(0, |tab| tab + 1) } else { 0 };
-            let Ok(name) = std::str::from_utf8(&entry[start..]) else { continue };
+            let Ok(name) = std::str::from_utf8(&entry[start..]) else { return };
             if is_internal(name) || name.ends_with('/') {
-                continue;
+                return;
             }
             let path: Arc<str> = if prefix.is_empty() { name.into() } else { format!("{prefix}{name}").into() };
             if tracked && entry.starts_with(SUBMODULE) {
                 submodules.push(path);
-                continue;
+                return;
             }
             let read_anyway = tracked && !entry.starts_with(LINK) && is_configuration(file_name(name));
             if !read_anyway && !self.look(&path) {
-                continue;
+                return;
             }
             if !tracked && prefix.is_empty() {
                 self.untracked.push(path.clone());
             }
             self.paths.push(path);
-        }
+        })?;
         for path in submodules {
             let inner = self.root.join(&*path);
             // One that is not checked out has no files here.

@@ -79,8 +79,8 @@ pub fn instances(
         });
     }
     let base = automatic_variables(modules, module, diagnostics);
-    let mut instances = Vec::new();
-    let mut values = Vec::new();
+    let mut instances = Vec::with_capacity(drafts.len());
+    let mut values = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let var_files: Vec<String> = common_files.iter().chain(&draft.files).cloned().collect();
         let mut variables = base.clone();

@@ -49,11 +49,24 @@ struct Directory<'a> {
 impl<'a> Modules<'a> {
     fn of(tree: &'a dyn Tree, depth: Depth) -> Self {
         let mut names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        // Files of one directory stand together in the sorted list.
+        let mut last: Option<(&str, Vec<&str>)> = None;
         for path in tree.paths() {
             let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
-            if is_configuration(name) && !crate::tree::is_internal(directory) {
-                names.entry(directory).or_default().push(name);
+            if !is_configuration(name) || crate::tree::is_internal(directory) {
+                continue;
             }
+            match &mut last {
+                Some((same, names)) if *same == directory => names.push(name),
+                _ => {
+                    if let Some((directory, found)) = last.replace((directory, vec![name])) {
+                        names.entry(directory).or_default().extend(found);
+                    }
+                }
+            }
+        }
+        if let Some((directory, found)) = last {
+            names.entry(directory).or_default().extend(found);
         }
         let empty =
             |names| Directory { names, module: OnceLock::new(), reads: OnceLock::new(), reads_state: OnceLock::new() };
@@ -176,9 +189,9 @@ pub fn discover_with(tree: &dyn Tree, definitions: &Definitions, detail: Detail)
     let mut views: Vec<View> = views.into_iter().flatten().collect();
     let called: BTreeSet<String> = views.iter_mut().flat_map(|view| std::mem::take(&mut view.calls)).collect();
     let mut diagnostics = Vec::new();
-    let mut stacks = Vec::new();
-    let mut references = Vec::new();
-    let mut backends = HashMap::new();
+    let mut stacks = Vec::with_capacity(views.len());
+    let mut references = Vec::with_capacity(views.len());
+    let mut backends = HashMap::with_capacity(views.len());
     for view in views {
         diagnostics.extend(view.diagnostics);
         let Some(root) = view.root else { continue };

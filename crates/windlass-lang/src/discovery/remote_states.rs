@@ -53,6 +53,7 @@ pub fn references(
             walk.module(&instance.id, module, variables, &workspace, &[]);
         }
     }
+    walk.references.found.shrink_to_fit();
     walk.references
 }
 
