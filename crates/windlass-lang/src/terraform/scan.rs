@@ -86,7 +86,7 @@ pub fn parts(text: &str, body: usize, end: usize) -> Option<Vec<Part<'_>>> {
     loop {
         at = skip_blank(bytes, at)?;
         if bytes.get(at)? == &b'}' {
-            return Some(parts);
+            return (skip_blank(bytes, at + 1)? == end).then_some(parts);
         }
         let name_end = identifier_end(bytes, at)?;
         let part_end = item_end(bytes, at)?;
@@ -151,6 +151,18 @@ fn skip_comment(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
+/// Bytes that [`item_end`] has to look at.
+const MARKS: [bool; 256] = {
+    let mut marks = [false; 256];
+    let mut at = 0;
+    let bytes = b"\"#/<{[(}])\n";
+    while at < bytes.len() {
+        marks[bytes[at] as usize] = true;
+        at += 1;
+    }
+    marks
+};
+
 fn item_end(bytes: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     let mut depth = 0usize;
@@ -169,7 +181,7 @@ fn item_end(bytes: &[u8], start: usize) -> Option<usize> {
                 at += 1;
             }
             b'\n' if depth == 0 => return Some(at),
-            _ => at += 1,
+            _ => at += 1 + bytes[at + 1..].iter().take_while(|b| !MARKS[usize::from(**b)]).count(),
         }
     }
     (depth == 0).then_some(at)

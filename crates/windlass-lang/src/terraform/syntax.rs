@@ -1,5 +1,6 @@
 //! One small syntax tree for native HCL and for JSON configuration, with byte spans.
 
+use super::scan::{self, Part};
 use hcl_edit::Span as _;
 use hcl_edit::expr::{BinaryOperator, Expression, ObjectKey, TraversalOperator, UnaryOperator};
 use hcl_edit::structure as edit;
@@ -178,7 +179,7 @@ pub fn parse_native(text: &str, offset: u32) -> Result<Body, SyntaxError> {
 /// # Errors
 /// The parser's first complaint.
 pub fn parse_expression(text: &str, offset: u32) -> Result<Expr, SyntaxError> {
-    if let Some(kind) = plain(text) {
+    if let Some(kind) = plain(text, offset) {
         return Ok(Expr { kind, range: Range { start: offset, end: offset + text.len() as u32 } });
     }
     let expression = hcl_edit::parser::parse_expr(text).map_err(|error| SyntaxError {
@@ -188,9 +189,9 @@ pub fn parse_expression(text: &str, offset: u32) -> Result<Expr, SyntaxError> {
     Ok(Converter { offset }.expr(&expression))
 }
 
-/// A string without escapes or templates, a whole number, `true`, `false` or `null`: most values are one of these, and need no
-/// parser.
-fn plain(text: &str) -> Option<ExprKind> {
+/// A string without escapes or templates, a whole number, `true`, `false`, `null`, `var.x` or `local.x`, or an object of
+/// such with one attribute on each line: most values are one of these, and need no parser.
+fn plain(text: &str, offset: u32) -> Option<ExprKind> {
     let bytes = text.as_bytes();
     match bytes {
         b"true" => Some(ExprKind::Bool(true)),
@@ -202,8 +203,28 @@ fn plain(text: &str) -> Option<ExprKind> {
         [b'0'..=b'9', ..] if bytes.len() < 16 && bytes.iter().all(u8::is_ascii_digit) => {
             text.parse().ok().map(ExprKind::Number)
         }
-        _ => None,
+        [b'{', .., b'}'] => object(text, offset),
+        _ => {
+            let (root, name) = text.split_once('.').filter(|(root, _)| matches!(*root, "var" | "local"))?;
+            let simple = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+            let range = Range { start: offset, end: offset + root.len() as u32 };
+            let root = Expr { kind: ExprKind::Variable(root.to_owned()), range };
+            simple.then(|| ExprKind::Attribute(Box::new(root), name.to_owned()))
+        }
     }
+}
+
+fn object(text: &str, offset: u32) -> Option<ExprKind> {
+    let entry = |part| match part {
+        Part::Attribute(name, (start, end), (from, to)) => {
+            let range = Range { start: offset + start as u32, end: offset + end as u32 };
+            let key = Expr { kind: ExprKind::String(name.to_owned()), range };
+            Some((key, parse_expression(&text[from..to], offset + from as u32).ok()?))
+        }
+        Part::Block(..) => None,
+    };
+    scan::parts(text, 1, text.len())?.into_iter().map(entry).collect::<Option<Vec<_>>>().map(ExprKind::Object)
 }
 
 struct Converter {
@@ -507,5 +528,62 @@ impl Json<'_> {
             serde_json::Value::String(text) => ExprKind::String(text.clone()),
         };
         Expr { kind, range }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is read without the parser is what the parser reads.
+    #[test]
+    fn plain_values_are_as_the_parser_reads_them() {
+        let check = |text: &str, shortcut: bool| {
+            assert_eq!(plain(text, 7).is_some(), shortcut, "{text}");
+            let by_parser = hcl_edit::parser::parse_expr(text).map(|expr| Converter { offset: 7 }.expr(&expr));
+            match (parse_expression(text, 7), by_parser) {
+                (Ok(ours), Ok(theirs)) => assert_eq!(ours, theirs, "{text}"),
+                (ours, theirs) => assert_eq!(ours.is_err(), theirs.is_err(), "{text}"),
+            }
+        };
+        for text in [
+            "true",
+            "null",
+            "\"a b\"",
+            "\"\"",
+            "0",
+            "42",
+            "var.x",
+            "local.a-b_1",
+            "{}",
+            "{\n  a = 1\n\n  b   = \"x\"\n}",
+            "{\n  a = {\n    b = var.c\n  }\n  d = [1, 2]\n  e = \"${f}\"\n}",
+        ] {
+            check(text, true);
+        }
+        for text in [
+            "\"${a}\"",
+            "\"a\\n\"",
+            "\"a\" == \"b\"",
+            "1.5",
+            "-1",
+            "var.x.y",
+            "var.x[0]",
+            "data.a.b",
+            "{ a = 1 }",
+            "{\n  a = 1,\n  b = 2\n}",
+            "{\n  (a) = 1\n}",
+            "{\n  \"a\" = 1\n}",
+            "{for k, v in x : k => v}",
+            "{\n  a = 1 # one\n}",
+            "{\n  a : 1\n}",
+            "{} == {}",
+            "\"$${a}\"",
+            "",
+            "99999999999999999999",
+            "{\n  a = \n}",
+        ] {
+            check(text, false);
+        }
     }
 }
