@@ -110,6 +110,11 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// A figure without a target: it is watched, and may be what a later target is made from.
+fn reported(name: impl Into<String>, measured: f64, unit: &str) -> Row {
+    Row { name: name.into(), target: "reported".into(), measured: format!("{measured:.2}{unit}"), met: true }
+}
+
 /// A row for a ratio that should be at most `limit`.
 pub fn at_most(name: impl Into<String>, limit: f64, measured: f64, unit: &str) -> Row {
     let digits = if limit >= 100.0 { 0 } else { 2 };
