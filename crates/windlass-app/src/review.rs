@@ -163,6 +163,7 @@ pub fn assemble(
         owner: None,
         outcome: Outcome::Deleted,
         findings: Vec::new(),
+        binding: None,
     }));
     let failed = stacks.iter().any(|s| matches!(s.outcome, Outcome::Failed { .. } | Outcome::Skipped { .. }));
     let denied = stacks.iter().flat_map(|s| &s.findings).any(|f| f.level <= Level::Deny);

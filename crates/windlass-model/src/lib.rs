@@ -5,6 +5,7 @@
 
 pub mod affected;
 pub mod approval;
+pub mod binding;
 pub mod codes;
 pub mod definition;
 pub mod diagnostic;

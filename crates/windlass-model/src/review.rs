@@ -1,5 +1,6 @@
 //! The review: one document for a whole change, from which every renderer draws.
 
+use crate::binding::Binding;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::effect::Effect;
 use crate::id::{InstanceId, RunId, StackId};
@@ -81,6 +82,9 @@ pub struct StackReview {
     pub owner: Option<String>,
     pub outcome: Outcome,
     pub findings: Vec<Finding>,
+    /// What the plan stands on, when there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<Binding>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

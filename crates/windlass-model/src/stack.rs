@@ -182,6 +182,27 @@ pub enum GateState {
     Unknown(String),
 }
 
+impl ConsumedOutputs {
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Named(names) => names.contains_key(name),
+            Self::All => true,
+        }
+    }
+
+    /// Both together: a data source of the same name in two modules of a stack.
+    pub fn add(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Named(names), Self::Named(more)) => {
+                for (name, spans) in more {
+                    names.entry(name.clone()).or_default().extend(spans.iter().cloned());
+                }
+            }
+            (this, _) => *this = Self::All,
+        }
+    }
+}
+
 impl Edge {
     /// Closed gates do not order and do not propagate.
     pub fn is_active(&self) -> bool {
@@ -190,8 +211,7 @@ impl Edge {
     /// Whether it reads the upstream's output `name`.
     pub fn consumes(&self, name: &str) -> bool {
         match &self.kind {
-            EdgeKind::RemoteState { outputs: ConsumedOutputs::Named(names), .. } => names.contains_key(name),
-            EdgeKind::RemoteState { outputs: ConsumedOutputs::All, .. } => true,
+            EdgeKind::RemoteState { outputs, .. } => outputs.has(name),
             EdgeKind::After => false,
         }
     }

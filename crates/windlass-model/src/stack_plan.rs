@@ -2,6 +2,7 @@
 //! Pure: repository and review in, [`RunPlan`] out.
 
 use crate::Micros;
+use crate::binding::Binding;
 use crate::effect::Effect;
 use crate::id::{InstanceId, RunId, StackId, StepId};
 use crate::review::{Affected, AffectedKind, Outcome, Reason, Review, Revision};
@@ -37,6 +38,9 @@ pub struct StackWork {
     pub reasons: Vec<Reason>,
     /// Remote states it reads from instances of the same run.
     pub reads: Vec<Read>,
+    /// Outputs it uses of every stack it reads, by name of the data source; one that is not named here may be used in full.
+    #[serde(default)]
+    pub consumes: BTreeMap<String, ConsumedOutputs>,
     /// Instances of the same run it waits for: those it reads from, and declared ones.
     pub after: Vec<InstanceId>,
 }
@@ -81,6 +85,8 @@ pub struct ApplyWork {
     pub reviewed: Effect,
     /// The reviewed effect is a preview: what it could not know may have any value.
     pub preview: bool,
+    /// What the reviewed plan stands on.
+    pub binding: Option<Binding>,
 }
 
 /// What one instance usually costs, learned from earlier runs.
@@ -158,12 +164,12 @@ pub fn apply(
     deciding: Option<String>,
     costs: &Costs,
 ) -> Option<RunPlan> {
-    let chosen: Vec<(&InstanceId, &Effect, bool)> = review
+    let chosen: Vec<(&InstanceId, &Effect, bool, &Option<Binding>)> = review
         .stacks
         .iter()
         .filter_map(|stack| match &stack.outcome {
-            Outcome::Planned { effect } if !effect.is_empty() => Some((&stack.instance, effect, false)),
-            Outcome::Preview { effect, .. } => Some((&stack.instance, effect, true)),
+            Outcome::Planned { effect } if !effect.is_empty() => Some((&stack.instance, effect, false, &stack.binding)),
+            Outcome::Preview { effect, .. } => Some((&stack.instance, effect, true, &stack.binding)),
             _ => None,
         })
         .collect();
@@ -173,11 +179,16 @@ pub fn apply(
     let mut steps = Vec::new();
     let mut ends = Vec::new();
     let chosen_set: BTreeSet<&InstanceId> = chosen.iter().map(|(instance, ..)| *instance).collect();
-    for (instance, effect, preview) in &chosen {
+    for (instance, effect, preview, binding) in &chosen {
         let Some(work) = works.get(*instance) else { continue };
         let lock = vec![format!("stack:{instance}")];
         let cost = costs.get(*instance).copied().unwrap_or(UNMEASURED);
-        let input = to_value(&ApplyWork { work: work.clone(), reviewed: (*effect).clone(), preview: *preview });
+        let input = to_value(&ApplyWork {
+            work: work.clone(),
+            reviewed: (*effect).clone(),
+            preview: *preview,
+            binding: (*binding).clone(),
+        });
         let upstreams = nearest(&work.after, works, &chosen_set);
         let ids = [plan_step(instance), gate_step(instance), apply_step(instance)];
         ends.push(ids[2].clone());
@@ -263,6 +274,16 @@ fn nearest(
 
 /// The work of each affected instance that exists at the head, in order of `affected`.
 pub fn stack_works(repository: &Repository, affected: &[Affected]) -> Vec<StackWork> {
+    let mut consumes: BTreeMap<&InstanceId, BTreeMap<String, ConsumedOutputs>> = BTreeMap::new();
+    for edge in repository.edges.iter().filter(|e| e.is_active()) {
+        if let EdgeKind::RemoteState { name, outputs, .. } = &edge.kind {
+            let of = consumes.entry(&edge.to).or_default();
+            match of.get_mut(name) {
+                Some(known) => known.add(outputs),
+                None => drop(of.insert(name.clone(), outputs.clone())),
+            }
+        }
+    }
     let in_run: BTreeSet<&InstanceId> =
         affected.iter().filter(|a| a.kind != AffectedKind::Deleted).map(|a| &a.instance).collect();
     let mut edges: BTreeMap<&InstanceId, Vec<_>> = BTreeMap::new();
@@ -297,6 +318,7 @@ pub fn stack_works(repository: &Repository, affected: &[Affected]) -> Vec<StackW
             owner: stack.owner.clone(),
             kind: item.kind.clone(),
             reasons: item.reasons.clone(),
+            consumes: consumes.get(&item.instance).cloned().unwrap_or_default(),
             reads,
             after: after.into_iter().collect(),
         });
@@ -307,10 +329,14 @@ pub fn stack_works(repository: &Repository, affected: &[Affected]) -> Vec<StackW
 impl Read {
     /// Whether the output `name` is among those read.
     pub fn consumes(&self, name: &str) -> bool {
-        match &self.outputs {
-            ConsumedOutputs::Named(names) => names.contains_key(name),
-            ConsumedOutputs::All => true,
-        }
+        self.outputs.has(name)
+    }
+}
+
+impl StackWork {
+    /// Whether it uses this output of the remote state that it knows by this name.
+    pub fn consumes(&self, data: &str, output: &str) -> bool {
+        self.consumes.get(data).is_none_or(|outputs| outputs.has(output))
     }
 }
 

@@ -309,34 +309,110 @@ fn two_applies_at_once_are_one() {
     assert_eq!(made(&env), ["net-1", "net-2", "net-3"]);
 }
 
+/// Runs terraform in a stack's directory behind the back of Windlass.
+fn by_hand(env: &CliEnv, stack: &str, arguments: &[&str]) {
+    let mut command = std::process::Command::new("terraform");
+    command
+        .args(arguments)
+        .current_dir(env.root().join(stack))
+        .env("TF_DATA_DIR", env.root().join(".windlass/terraform").join(stack))
+        .env("CHECKPOINT_DISABLE", "1");
+    assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+}
+
 #[test]
-fn an_effect_that_moved_waits_for_a_new_approval_and_an_edited_plan_is_refused() {
-    let env = env(&[("net/main.tf", NET)]);
-    apply_all(&env);
-    env.write("net/size.auto.tfvars", "size = 2\n").unwrap();
-    env.commit("Two").unwrap();
-    expect(&env, &["review", "--base", "HEAD~1"], 0, &["Ready to apply"]);
-    // Somebody applies something else by hand meanwhile.
-    let by_hand = |arguments: &[&str]| {
-        let mut command = std::process::Command::new("terraform");
-        command
-            .args(arguments)
-            .current_dir(env.root().join("net"))
-            .env("TF_DATA_DIR", env.root().join(".windlass/terraform/net"))
-            .env("CHECKPOINT_DISABLE", "1");
-        assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
-    };
-    by_hand(&["apply", "-auto-approve", "-var=size=7"]);
-    expect(&env, &["apply", "--yes"], 1, &["waiting", "is not what was reviewed", "windlass approve"]);
+fn an_effect_that_is_not_the_preview_waits_for_a_new_approval() {
+    // What the upstream leaves on the disk is nothing that a preview could know.
+    let net = "terraform {\n  backend \"local\" {}\n}\nvariable \"size\" {\n  default = 1\n}\nresource \"terraform_data\" \"net\" {\n  triggers_replace = var.size\n  provisioner \"local-exec\" {\n    command = \"echo ${var.size} >> ../made.log\"\n  }\n}\noutput \"id\" {\n  value = terraform_data.net.id\n}\n";
+    let app =
+        format!("{APP}resource \"terraform_data\" \"log\" {{\n  input = try(file(\"../made.log\"), \"none\")\n}}\n");
+    let env = env(&[("net/main.tf", net), ("app/main.tf", &app)]);
+    expect(&env, &["review", "--all"], 0, &["preview", "Ready to apply"]);
+    expect(&env, &["apply", "--yes"], 1, &["waiting", "app is not what was reviewed", "windlass approve"]);
     expect(&env, &["resume"], 1, &["is not what was reviewed"]);
+    // No plan lies about in the clear while somebody makes up their mind.
+    let plans = walk(&env.root().join(".windlass/runs"));
+    assert!(
+        plans.iter().any(|p| p.ends_with(".tfplan.sealed")) && !plans.iter().any(|p| p.ends_with(".tfplan")),
+        "{plans:?}"
+    );
     expect(&env, &["approve"], 0, &["windlass resume"]);
-    let plans = env.root().join(".windlass/runs");
-    let plan = walk(&plans).into_iter().find(|p| p.ends_with(".tfplan")).unwrap();
-    let mut bytes = std::fs::read(&plan).unwrap();
-    bytes.push(0);
-    std::fs::write(&plan, bytes).unwrap();
-    expect(&env, &["resume"], 1, &["is not the one that was compared"]);
-    expect(&env, &["review", "--base", "HEAD~1"], 0, &["net-7", "Ready to apply"]);
+    expect(&env, &["resume"], 0, &["Applied"]);
+    expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
+}
+
+/// Each thing that a review is bound to is moved once between review and apply: each is refused for its own reason, and what it
+/// is not bound to may move.
+#[test]
+fn what_moved_between_review_and_apply_is_named() {
+    let declared = "stack \"net\" {\n  env = [\"TF_VAR_size\"]\n}\n";
+    let two = NET.replace("output \"id\"", "output \"unread\" {\n  value = \"${var.size}\"\n}\noutput \"id\"");
+    let prepare = || {
+        let mut env = env(&[
+            ("net/main.tf", &two.replace("net-${var.size}", "net")),
+            ("app/main.tf", APP),
+            ("windlass.hcl", declared),
+        ]);
+        env.set("TF_VAR_size", "1");
+        apply_all(&env);
+        env
+    };
+    let refused = |env: &CliEnv, texts: &[&str]| {
+        expect(env, &["apply", "--yes"], 1, texts);
+        // Nothing was done, and a new review is all it takes.
+        expect(env, &["review", "--all"], 0, &[]);
+    };
+    let more = "resource \"terraform_data\" \"more\" {}\n";
+    let reviewed = |env: &CliEnv| {
+        for stack in ["net", "app"] {
+            let main = std::fs::read_to_string(env.root().join(stack).join("main.tf")).unwrap();
+            env.write(&format!("{stack}/main.tf"), &format!("{main}{more}")).unwrap();
+        }
+        env.commit("More").unwrap();
+        expect(env, &["review", "--base", "HEAD~1"], 0, &["Ready to apply"]);
+    };
+
+    let env = prepare();
+    reviewed(&env);
+    by_hand(&env, "app", &["apply", "-auto-approve"]);
+    refused(&env, &["WL644", "app is not what was reviewed: somebody wrote the state meanwhile: serial"]);
+
+    let env = prepare();
+    reviewed(&env);
+    let state = env.root().join("app/terraform.tfstate");
+    let text = std::fs::read_to_string(&state).unwrap();
+    let lineage = text.split("\"lineage\": \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    std::fs::write(&state, text.replace(&lineage, "00000000-0000-0000-0000-000000000000")).unwrap();
+    refused(&env, &["WL643", "lineage"]);
+
+    let mut env = prepare();
+    reviewed(&env);
+    env.set("TF_VAR_size", "2");
+    refused(&env, &["WL646", "variable `size`", "environment variable TF_VAR_size"]);
+
+    let env = prepare();
+    reviewed(&env);
+    env.write("app/.terraform.lock.hcl", "# another\n").unwrap();
+    refused(&env, &["WL647", "lock file .terraform.lock.hcl was made since"]);
+
+    // The output that is read moves, behind the back of Windlass; the dependant alone is applied.
+    let env = prepare();
+    let app = std::fs::read_to_string(env.root().join("app/main.tf")).unwrap();
+    env.write("app/main.tf", &format!("{app}{more}")).unwrap();
+    env.commit("More").unwrap();
+    expect(&env, &["review", "--base", "HEAD~1"], 0, &["Ready to apply"]);
+    let net = std::fs::read_to_string(env.root().join("net/main.tf")).unwrap();
+    std::fs::write(env.root().join("net/main.tf"), net.replace("input = \"net\"", "input = \"other\"")).unwrap();
+    by_hand(&env, "net", &["apply", "-auto-approve"]);
+    std::fs::write(env.root().join("net/main.tf"), &net).unwrap();
+    refused(&env, &["WL645", "data.terraform_remote_state.net.id"]);
+
+    // An output that nobody reads is not bound.
+    let env = prepare();
+    env.write("app/main.tf", &format!("{APP}{more}")).unwrap();
+    env.commit("More").unwrap();
+    expect(&env, &["review", "--base", "HEAD~1"], 0, &["Ready to apply"]);
+    by_hand(&env, "net", &["apply", "-auto-approve", "-var=size=9"]);
     expect(&env, &["apply", "--yes"], 0, &["Applied"]);
 }
 

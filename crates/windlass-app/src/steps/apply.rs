@@ -1,25 +1,29 @@
 //! Steps of an apply: plan again and compare, wait for approval where the effect moved, apply, record the end.
 
-use super::plan::{PlanKind, Planned, plan_instance};
+use super::plan::{PlanKind, Planned, plan_instance, purpose};
 use super::{failed, input};
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::service::Service;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
+use windlass_drivers::terraform::plan_file::Opened;
 use windlass_engine::{Executor, Probe, StepContext, StepResult};
+use windlass_model::binding::{Binding, moved};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::effect::{Difference, Effect, matches_preview, remaining_of};
-use windlass_model::id::RunId;
+use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::{Finding, Level};
 use windlass_model::stack_plan::{ApplyInput, ApplyWork, apply_step, driver, plan_step};
 
 /// What [`Prepare`] leaves for the gate and the apply.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Prepared {
+    /// The sealed plan file.
     pub plan: PathBuf,
-    /// SHA-256 of the plan file, hexadecimal.
+    /// Its SHA-256, hexadecimal.
     pub sha256: String,
+    pub binding: Binding,
     pub effect: Effect,
     pub effect_digest: String,
     /// Why it is not what was reviewed, one sentence each; empty when it is.
@@ -48,17 +52,24 @@ enum Compare {
     Remainder,
 }
 
+/// A plan that was compared longer ago than this, microseconds, is made again before it is applied: ten minutes.
+const FRESH: windlass_model::Micros = 600_000_000;
+
 async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppResult<Option<Prepared>> {
-    let ApplyWork { work, reviewed, preview } = input(&cx.input)?;
+    let ApplyWork { work, reviewed, preview, binding: reviewed_on } = input(&cx.input)?;
     let run: ApplyInput = input(&cx.run_input)?;
     checked_out(service, &run)?;
     let deciding = service.deciding(run.deciding.as_deref()).await?;
     let planned = match plan_instance(service, cx, &work, &PlanKind::Real, &deciding.policies).await? {
         None => return Ok(None),
         Some(Planned::Failed { diagnostics, .. }) => return Err(AppError::many(ErrorKind::Refused, diagnostics)),
-        Some(Planned::Done { effect, findings, artefact, .. }) => (effect, findings, artefact),
+        Some(Planned::Done { effect, findings, artefact, binding, .. }) => (effect, findings, artefact, binding),
     };
-    let (effect, findings, artefact) = planned;
+    let (effect, findings, artefact, binding) = planned;
+    let again = compare == Compare::Remainder || was_attempted(service, &run, &work.instance.id).await?;
+    if let Some(reviewed_on) = reviewed_on {
+        refuse_moved(&work.instance.id, &reviewed_on, &binding, again)?;
+    }
     let denied: Vec<&Finding> = findings.iter().filter(|f| f.level <= Level::Deny).collect();
     if !denied.is_empty() {
         let diagnostics = denied
@@ -75,16 +86,23 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
         Ok(()) => Vec::new(),
         // Nothing left to do, or a part of what was approved after an attempt that ended early: less than what was allowed.
         Err(_) if effect.is_empty() => Vec::new(),
-        Err(_)
-            if (compare == Compare::Remainder || was_attempted(service, &run, &work.instance.id).await?)
-                && remaining_of(&reviewed, &effect).is_ok() =>
-        {
-            Vec::new()
-        }
+        Err(_) if again && remaining_of(&reviewed, &effect).is_ok() => Vec::new(),
         Err(differences) => differences.into_iter().map(|d| d.to_string()).collect(),
     };
     let effect_digest = effect.digest();
-    Ok(Some(Prepared { plan: artefact.path, sha256: artefact.sha256, effect, effect_digest, differences }))
+    Ok(Some(Prepared { plan: artefact.path, sha256: artefact.sha256, binding, effect, effect_digest, differences }))
+}
+
+/// Refuses when something that the reviewed plan stands on is not what it was, with the name of each thing that moved.
+fn refuse_moved(instance: &InstanceId, reviewed: &Binding, now: &Binding, own_state: bool) -> AppResult<()> {
+    let diagnostics: Vec<Diagnostic> = moved(reviewed, now, own_state)
+        .into_iter()
+        .map(|moved| {
+            Diagnostic::error(moved.code, format!("{instance} is not what was reviewed: {}", moved.what))
+                .help(moved.help)
+        })
+        .collect();
+    if diagnostics.is_empty() { Ok(()) } else { Err(AppError::many(ErrorKind::Conflict, diagnostics)) }
 }
 
 /// The exact effect, value by value: also what it starts from.
@@ -216,12 +234,24 @@ impl Apply {
                 }
             }
         } else {
-            prepared(cx, &work)?
+            let compared = prepared(cx, &work)?;
+            let age = service.store.now().await? - compared.binding.made_at;
+            // While somebody made up their mind, the world went on.
+            if age > FRESH || !compared.differences.is_empty() {
+                match same_again(service, cx, &work, &compared).await? {
+                    None => return Ok(StepResult::Cancelled),
+                    Some(fresh) => fresh,
+                }
+            } else {
+                compared
+            }
         };
         if prepared.effect.is_empty() {
             return Ok(StepResult::Succeeded(serde_json::json!({ "applied": false, "found": "nothing to do" })));
         }
-        windlass_drivers::terraform::plan_file::verify(&prepared.plan, &prepared.sha256).map_err(|error| {
+        let instance = &work.work.instance.id;
+        let purpose = purpose(&cx.run, instance, &prepared.effect_digest, &prepared.binding);
+        let plan = Opened::new(&prepared.plan, &service.key, &purpose).map_err(|error| {
             AppError::new(
                 ErrorKind::Refused,
                 Diagnostic::error(
@@ -240,8 +270,27 @@ impl Apply {
                 Diagnostic::error("WL605", summary).help("run `windlass apply` again, which plans anew"),
             ));
         }
-        super::terraform::apply(service, cx, &work.work, &prepared.plan).await
+        super::terraform::apply(service, cx, &work.work, plan.path()).await
     }
+}
+
+/// Plans once more and refuses unless it would still do exactly what was compared (and approved, where it was not what was
+/// reviewed).
+async fn same_again(
+    service: &Service,
+    cx: &StepContext,
+    work: &ApplyWork,
+    compared: &Prepared,
+) -> AppResult<Option<Prepared>> {
+    let Some(fresh) = prepare(service, cx, Compare::Review).await? else { return Ok(None) };
+    let instance = &work.work.instance.id;
+    refuse_moved(instance, &compared.binding, &fresh.binding, false)?;
+    if fresh.effect_digest != compared.effect_digest {
+        let summary = format!("{instance} would do something else now than was approved");
+        let help = "run `windlass apply` again: it shows what, and asks";
+        return Err(AppError::new(ErrorKind::Conflict, Diagnostic::error("WL603", summary).help(help)));
+    }
+    Ok(Some(fresh))
 }
 
 /// Records on the review how its apply ended, and removes the plan files.

@@ -7,12 +7,14 @@ use crate::service::{PlannedOutputs, Service};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use windlass_drivers::terraform::plan_file::{self, Opened};
 use windlass_drivers::terraform::{Plan, PlanResult, StackDirectory, preview};
 use windlass_engine::StepContext;
 use windlass_lang::terraform::module::is_configuration;
+use windlass_model::binding::{self, Binding, StateVersion, keyed_digest};
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::effect::{Effect, planned_outputs};
-use windlass_model::id::InstanceId;
+use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::{Finding, Stage};
 use windlass_model::run::Cost;
 use windlass_model::stack_plan::{Read, StackWork, UNMEASURED};
@@ -23,15 +25,20 @@ pub enum PlanKind {
     Preview(Vec<Read>),
 }
 
-/// A plan file and what it has to be when it is used.
+/// A sealed plan file.
 pub struct Artefact {
     pub path: PathBuf,
     pub sha256: String,
 }
 
+/// What a sealed plan may be used for: this plan of this instance in this run, and nothing else.
+pub fn purpose(run: &RunId, instance: &InstanceId, effect_digest: &str, binding: &Binding) -> String {
+    format!("plan of {instance} in run {run} with effect {effect_digest} on {binding:?}")
+}
+
 pub enum Planned {
     Failed { stage: Stage, diagnostics: Vec<Diagnostic> },
-    Done { effect: Effect, findings: Vec<Finding>, changed_outputs: Vec<String>, artefact: Artefact },
+    Done { effect: Effect, findings: Vec<Finding>, changed_outputs: Vec<String>, artefact: Artefact, binding: Binding },
 }
 
 /// Plans, reads the effect, judges it. `None` when it was cancelled.
@@ -59,7 +66,7 @@ pub async fn plan_instance(
         }
         PlanResult::Done(plan) => *plan,
     };
-    let Plan { file, sha256, json, peak_kib, .. } = plan;
+    let Plan { file, json, state, peak_kib, .. } = plan;
     if peak_kib > 0 {
         let memory_mib = u32::try_from(peak_kib / 1024 * 5 / 4).unwrap_or(u32::MAX).max(64);
         service.cost_learned(&work.instance.id, Cost { memory_mib, ..UNMEASURED }).await?;
@@ -70,6 +77,11 @@ pub async fn plan_instance(
             Diagnostic::error("WL515", format!("the plan of {} cannot be read: {error}", work.instance.id)),
         )
     })?;
+    let binding = binding(service, work, &stack, &json, state.version).await?;
+    let (path, sha256) =
+        plan_file::seal(&file, &service.key, &purpose(&cx.run, &work.instance.id, &effect.digest(), &binding))
+            .map_err(|error| sealing(&work.instance.id, &error))?;
+    let artefact = Artefact { path, sha256 };
     let outputs = planned_outputs(&json);
     let changed_outputs = outputs.iter().filter(|(_, output)| output.changed).map(|(name, _)| name.clone()).collect();
     service.outputs_put(&cx.run, &work.instance.id, outputs);
@@ -77,7 +89,38 @@ pub async fn plan_instance(
     if !findings.is_empty() {
         locate(service, work, &mut findings)?;
     }
-    Ok(Some(Planned::Done { effect, findings, changed_outputs, artefact: Artefact { path: file, sha256 } }))
+    Ok(Some(Planned::Done { effect, findings, changed_outputs, artefact, binding }))
+}
+
+/// What the plan stands on.
+async fn binding(
+    service: &Service,
+    work: &StackWork,
+    stack: &StackDirectory,
+    plan: &serde_json::Value,
+    state: Option<StateVersion>,
+) -> AppResult<Binding> {
+    let key = &service.key;
+    let instance = &work.instance;
+    let backend = instance.state.as_deref().map_or_else(|| instance.backend.clone(), str::to_owned);
+    let value = |name: &String| std::env::var_os(name).map(std::ffi::OsString::into_encoded_bytes).unwrap_or_default();
+    Ok(Binding {
+        made_at: service.store.now().await?,
+        workspace: instance.workspace.clone(),
+        backend,
+        backend_digest: keyed_digest(key, stack.backend_identity().as_bytes()),
+        state,
+        upstream: binding::upstream_of(plan, key, |data, output| work.consumes(data, output)),
+        variables: binding::variables_of(plan, key),
+        lock_file: stack.lock_file().map(|content| keyed_digest(key, &content)),
+        tool: format!("{} {}", stack.tool.name, stack.tool.version),
+        environment: work.env.iter().map(|name| (name.clone(), keyed_digest(key, &value(name)))).collect(),
+    })
+}
+
+fn sealing(instance: &InstanceId, error: &plan_file::PlanFileError) -> AppError {
+    let diagnostic = Diagnostic::error("WL901", format!("the plan of {instance} cannot be sealed: {error}"));
+    AppError::new(ErrorKind::Unavailable, diagnostic.help("make room on the disk, then run the same command again"))
 }
 
 /// Where each finding can be mended: the resource it names, by address field or in its message.
@@ -176,16 +219,24 @@ async fn upstream_outputs(
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let attempt = name.strip_prefix(&prefix)?.strip_suffix(".tfplan")?.parse().ok()?;
+            let attempt = name.strip_prefix(&prefix)?.strip_suffix(".tfplan.sealed")?.parse().ok()?;
             Some((attempt, entry.path()))
         })
         .collect();
-    let Some((_, file)) = attempts.into_iter().next_back() else {
+    let gone = |what: &str| {
         let diagnostic =
-            Diagnostic::error("WL517", format!("the plan of {upstream} is gone, and this one needs what it outputs"))
+            Diagnostic::error("WL517", format!("the plan of {upstream} {what}, and this one needs what it outputs"))
                 .help("run `windlass review` again");
-        return Err(AppError::new(ErrorKind::Conflict, diagnostic));
+        AppError::new(ErrorKind::Conflict, diagnostic)
     };
+    let Some((_, file)) = attempts.into_iter().next_back() else { return Err(gone("is gone")) };
+    let planned = service.store.step_get(&cx.run, &windlass_model::stack_plan::plan_step(upstream)).await?;
+    let planned: super::review::PlanOutput = super::input(&planned.output.unwrap_or_default())?;
+    let (Some(effect), Some(binding)) = (planned.outcome.effect(), &planned.binding) else {
+        return Err(gone("was not made"));
+    };
+    let opened = Opened::new(&file, &service.key, &purpose(&cx.run, upstream, &effect.digest(), binding))
+        .map_err(|error| gone(&format!("cannot be opened ({error})")))?;
     let record = service.store.run_get(&cx.run).await?;
     let step = windlass_model::stack_plan::plan_step(upstream);
     let spec = record
@@ -195,7 +246,7 @@ async fn upstream_outputs(
         .find(|s| s.id == step)
         .ok_or_else(|| crate::error::internal("an upstream without its step"))?;
     let stack = stack_directory(service, cx, &super::input(&spec.work.input)?)?;
-    let json = stack.show(&file, &cx.cancel, &mut Recorder::new(cx)).await.map_err(|e| driver_error(&e))?;
+    let json = stack.show(opened.path(), &cx.cancel, &mut Recorder::new(cx)).await.map_err(|e| driver_error(&e))?;
     let json = json.ok_or_else(|| {
         AppError::new(
             ErrorKind::Unavailable,

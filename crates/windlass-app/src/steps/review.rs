@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_engine::{Executor, StepContext, StepResult};
+use windlass_model::binding::Binding;
 use windlass_model::diagnostic::Span;
 use windlass_model::id::{InstanceId, StepId};
 use windlass_model::review::{AffectedKind, Finding, Level, Outcome, StackReview};
@@ -43,6 +44,14 @@ pub struct PlanOutput {
     pub findings: Vec<Finding>,
     /// Names of outputs that change, for the dependants.
     pub changed_outputs: Vec<String>,
+    #[serde(default)]
+    pub binding: Option<Binding>,
+}
+
+impl PlanOutput {
+    fn without_plan(outcome: Outcome) -> Self {
+        Self { outcome, findings: Vec::new(), changed_outputs: Vec::new(), binding: None }
+    }
 }
 
 /// init → plan → show → effect → policy of one instance.
@@ -67,11 +76,7 @@ impl Plan {
         let upstream = match upstream_results(cx, &work)? {
             Ok(upstream) => upstream,
             Err(because) => {
-                return Ok(Some(PlanOutput {
-                    outcome: Outcome::Skipped { because },
-                    findings: Vec::new(),
-                    changed_outputs: Vec::new(),
-                }));
+                return Ok(Some(PlanOutput::without_plan(Outcome::Skipped { because })));
             }
         };
         // Data sources whose upstream will output something else than its state says now.
@@ -84,11 +89,7 @@ impl Plan {
             .cloned()
             .collect();
         if work.kind == AffectedKind::Dependant && stale.is_empty() {
-            return Ok(Some(PlanOutput {
-                outcome: Outcome::Unaffected,
-                findings: Vec::new(),
-                changed_outputs: Vec::new(),
-            }));
+            return Ok(Some(PlanOutput::without_plan(Outcome::Unaffected)));
         }
         let deciding = service.deciding(run.deciding.as_deref()).await?;
         let kind = if stale.is_empty() { PlanKind::Real } else { PlanKind::Preview(stale) };
@@ -99,15 +100,13 @@ impl Plan {
         because.dedup();
         Ok(match plan_instance(service, cx, &work, &kind, &deciding.policies).await? {
             None => None,
-            Some(Planned::Failed { stage, diagnostics }) => Some(PlanOutput {
-                outcome: Outcome::Failed { stage, diagnostics },
-                findings: Vec::new(),
-                changed_outputs: Vec::new(),
-            }),
-            Some(Planned::Done { effect, findings, changed_outputs, .. }) => {
+            Some(Planned::Failed { stage, diagnostics }) => {
+                Some(PlanOutput::without_plan(Outcome::Failed { stage, diagnostics }))
+            }
+            Some(Planned::Done { effect, findings, changed_outputs, binding, .. }) => {
                 let outcome =
                     if because.is_empty() { Outcome::Planned { effect } } else { Outcome::Preview { effect, because } };
-                Some(PlanOutput { outcome, findings, changed_outputs })
+                Some(PlanOutput { outcome, findings, changed_outputs, binding: Some(binding) })
             }
         })
     }
@@ -178,17 +177,13 @@ impl Assemble {
                         .await?
                         .reason
                         .unwrap_or_else(|| "it did not end".into());
-                    PlanOutput {
-                        outcome: Outcome::Failed {
-                            stage: windlass_model::review::Stage::Plan,
-                            diagnostics: vec![windlass_model::diagnostic::Diagnostic::error(
-                                "WL601",
-                                format!("the plan of {} failed: {reason}", work.instance.id),
-                            )],
-                        },
-                        findings: Vec::new(),
-                        changed_outputs: Vec::new(),
-                    }
+                    PlanOutput::without_plan(Outcome::Failed {
+                        stage: windlass_model::review::Stage::Plan,
+                        diagnostics: vec![windlass_model::diagnostic::Diagnostic::error(
+                            "WL601",
+                            format!("the plan of {} failed: {reason}", work.instance.id),
+                        )],
+                    })
                 }
             };
             let mut findings = output.findings;
@@ -215,6 +210,7 @@ impl Assemble {
                 owner: work.owner,
                 outcome: output.outcome,
                 findings,
+                binding: output.binding,
             });
         }
         let protected = !deciding.definitions.environments.is_empty();

@@ -96,9 +96,10 @@ pub struct Invocation {
 #[derive(Debug)]
 pub struct Plan {
     pub file: PathBuf,
-    pub sha256: String,
     /// `show -json` of it.
     pub json: serde_json::Value,
+    /// What it was made from.
+    pub state: plan_file::PlanState,
     /// Warnings.
     pub diagnostics: Vec<Diagnostic>,
     /// The most memory that planning was seen to take, KiB; 0 when it was too quick to be seen.
@@ -342,6 +343,23 @@ impl StackDirectory {
             .is_ok_and(|names| names.lines().all(|name| self.data.join(name).exists()))
     }
 
+    /// Kind and effective configuration of the backend, as init recorded them; empty without a configured backend. It may hold
+    /// credentials.
+    pub fn backend_identity(&self) -> String {
+        let recorded = std::fs::read(self.data.join("terraform.tfstate")).unwrap_or_default();
+        let recorded: serde_json::Value = serde_json::from_slice(&recorded).unwrap_or_default();
+        let of = |name: &str| recorded.get("backend").and_then(|backend| backend.get(name));
+        match (of("type"), of("config")) {
+            (Some(kind), Some(config)) => format!("{kind} {config}"),
+            _ => String::new(),
+        }
+    }
+
+    /// Content of the lock file; `None` when there is none.
+    pub fn lock_file(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.directory.join(".terraform.lock.hcl")).ok()
+    }
+
     /// `plan` into `file`, then `show -json` of it, once.
     ///
     /// # Errors
@@ -391,11 +409,11 @@ impl StackDirectory {
                 diagnostics: vec![Diagnostic::error("WL503", "the plan could not be rendered as JSON")],
             });
         };
-        let sha256 = plan_file::seal(file).map_err(|error| TerraformError::Recorded(error.to_string()))?;
+        let state = plan_file::state_of(file).map_err(|error| TerraformError::Recorded(error.to_string()))?;
         Ok(PlanResult::Done(Box::new(Plan {
             file: file.to_owned(),
-            sha256,
             json,
+            state,
             diagnostics: plan.diagnostics,
             peak_kib: plan.peak_kib,
         })))

@@ -43,7 +43,8 @@ pub fn render_run(terminal: Terminal, run: &RunRecord, steps: &[StepRecord], now
     for step in steps {
         let took = step.started_at.map(|start| duration(step.ended_at.unwrap_or(now) - start)).unwrap_or_default();
         let attempt = if step.attempt > 1 { format!(", attempt {}", step.attempt) } else { String::new() };
-        let reason = step.reason.as_deref().map(|r| format!("  {}", clean(r))).unwrap_or_default();
+        let code = step.code.as_deref().map(|code| format!("[{code}] ")).unwrap_or_default();
+        let reason = step.reason.as_deref().map(|r| format!("  {code}{}", clean(r))).unwrap_or_default();
         out.push_str(
             format!(
                 "  {} {}  {}{reason}\n",
@@ -68,7 +69,11 @@ pub fn render_run(terminal: Terminal, run: &RunRecord, steps: &[StepRecord], now
         RunState::Queued | RunState::Running => {
             format!("Next: if no process is driving it, windlass resume {}\n", run.id)
         }
-        _ => String::new(),
+        _ => steps
+            .iter()
+            .find_map(|step| step.code.as_deref())
+            .map(|code| format!("Next: windlass explain {code} says how to mend it.\n"))
+            .unwrap_or_default(),
     };
     out.push_str(&next);
     out
