@@ -227,6 +227,8 @@ pub async fn apply_create(service: &Service, id: &RunId) -> AppResult<Option<Run
         return Err(AppError::new(ErrorKind::Refused, diagnostic));
     }
     checked_out(service, &review.head)?;
+    let changing = review.stacks.iter().filter(|s| s.outcome.effect().is_some_and(|e| !e.is_empty()));
+    crate::recover::refuse_quarantined(service, changing.map(|s| &s.instance)).await?;
     let missing = review_missing(service, &review).await?;
     if !missing.is_empty() {
         let diagnostic = Diagnostic::error("WL612", format!("review {id} is not approved"))

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use windlass_model::diagnostic::Diagnostic;
-use windlass_model::id::{InstanceId, RunId};
+use windlass_model::id::{InstanceId, RunId, StepId};
 
 /// Paths under `.windlass/`.
 #[derive(Debug, Clone)]
@@ -40,9 +40,13 @@ impl StateDirectory {
     pub fn run(&self, run: &RunId) -> PathBuf {
         self.path.join("runs").join(run.as_str())
     }
-    /// What of an apply must outlive its run when it ends badly: `errored.tfstate` and the like.
-    pub fn kept(&self, run: &RunId) -> PathBuf {
-        self.path.join("kept").join(run.as_str())
+    /// What of an instance must outlive its runs: sealed states from before each apply, and `errored.tfstate`.
+    pub fn kept(&self, instance: &InstanceId) -> PathBuf {
+        self.path.join("kept").join(instance.file_name())
+    }
+    /// Where an attempt of a step writes what it says (`.out`, `.err`).
+    pub fn output(&self, run: &RunId, step: &StepId, attempt: u32) -> PathBuf {
+        self.run(run).join("output").join(format!("{}.{attempt}", InstanceId::new(step.as_str()).file_name()))
     }
 
     /// The installation's key for keyed digests: 32 random bytes in a file of mode 0600, made on first use.

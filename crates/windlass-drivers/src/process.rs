@@ -4,6 +4,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -20,7 +22,54 @@ pub struct Spec {
     pub environment: BTreeMap<OsString, OsString>,
     /// How long after the interrupt the whole group is killed.
     pub grace: Duration,
+    /// Where the child writes to instead of pipes. It does not notice then that this process died, and what it says is there
+    /// to be read by the next one.
+    pub output: Option<OutputFiles>,
 }
+
+/// Files that take the output of a child.
+#[derive(Debug, Clone)]
+pub struct OutputFiles {
+    pub out: PathBuf,
+    pub err: PathBuf,
+}
+
+/// Files that grow, and how far they were read.
+struct Tail {
+    out: std::fs::File,
+    err: std::fs::File,
+}
+
+impl Tail {
+    /// Makes the files and gives the ends that the child writes to.
+    fn open(files: &OutputFiles) -> std::io::Result<(Self, Stdio, Stdio)> {
+        let make = |path: &PathBuf| -> std::io::Result<(std::fs::File, Stdio)> {
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            let write = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+            Ok((std::fs::File::open(path)?, write.into()))
+        };
+        let ((out, to_out), (err, to_err)) = (make(&files.out)?, make(&files.err)?);
+        Ok((Self { out, err }, to_out, to_err))
+    }
+
+    async fn read(&mut self, listener: &mut impl Listener) -> std::io::Result<()> {
+        let mut buffer = vec![0; 32 * 1024];
+        for (file, stream) in [(&mut self.out, Stream::Out), (&mut self.err, Stream::Err)] {
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => break,
+                    n => listener.output(stream, &buffer[..n]).await,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How often files of output are looked at.
+const TAIL: Duration = Duration::from_millis(25);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
@@ -83,7 +132,18 @@ impl Drop for Group {
 pub async fn run(spec: &Spec, cancel: &CancellationToken, listener: &mut impl Listener) -> Result<Ended, ProcessError> {
     let mut command = tokio::process::Command::new(&spec.program);
     command.args(&spec.arguments).current_dir(&spec.directory).env_clear().envs(&spec.environment);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command.stdin(Stdio::null()).process_group(0);
+    let mut tail = match &spec.output {
+        Some(files) => {
+            let (tail, out, err) = Tail::open(files)?;
+            command.stdout(out).stderr(err);
+            Some(tail)
+        }
+        None => {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            None
+        }
+    };
     let mut child = command.spawn().map_err(|source| ProcessError::Start { program: spec.program.clone(), source })?;
     let pid = child.id().unwrap_or_default();
     let group = Group(i32::try_from(pid).ok().filter(|p| *p > 1).map(Pid::from_raw));
@@ -100,6 +160,7 @@ pub async fn run(spec: &Spec, cancel: &CancellationToken, listener: &mut impl Li
     let mut peak_kib = 0;
     let mut look = tokio::time::interval(LOOK);
     look.tick().await;
+    let mut glance = tokio::time::interval(TAIL);
     let deadline = tokio::time::sleep(Duration::MAX / 4);
     tokio::pin!(deadline);
     // After the child's end its pipes may be held open by a grandchild; the group is killed then, which closes them.
@@ -126,6 +187,11 @@ pub async fn run(spec: &Spec, cancel: &CancellationToken, listener: &mut impl Li
                 }
                 deadline.as_mut().reset(tokio::time::Instant::now() + spec.grace);
             }
+            _ = glance.tick(), if tail.is_some() && status.is_none() => {
+                if let Some(tail) = &mut tail {
+                    tail.read(listener).await?;
+                }
+            }
             _ = look.tick(), if status.is_none() => peak_kib = peak_kib.max(group_kib(pid)),
             () = &mut deadline, if cancelled && !killed => {
                 killed = true;
@@ -137,6 +203,9 @@ pub async fn run(spec: &Spec, cancel: &CancellationToken, listener: &mut impl Li
         Some(status) => status,
         None => child.wait().await?,
     };
+    if let Some(tail) = &mut tail {
+        tail.read(listener).await?;
+    }
     Ok(Ended { status, cancelled, killed, peak_kib })
 }
 
@@ -196,12 +265,22 @@ mod tests {
     }
 
     async fn shell(script: &str, cancel_at: Option<&str>, grace: Duration) -> (Ended, Seen) {
+        shell_into(script, cancel_at, grace, None).await
+    }
+
+    async fn shell_into(
+        script: &str,
+        cancel_at: Option<&str>,
+        grace: Duration,
+        files: Option<OutputFiles>,
+    ) -> (Ended, Seen) {
         let spec = Spec {
             program: "/bin/sh".into(),
             arguments: vec!["-c".into(), script.into()],
             directory: "/".into(),
             environment: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into()), ("ONLY".into(), "this".into())]),
             grace,
+            output: files.clone(),
         };
         let cancel = CancellationToken::new();
         let mut seen = Seen { cancel_at: cancel_at.map(|n| (n.to_owned(), cancel.clone())), ..Seen::default() };
@@ -226,6 +305,21 @@ mod tests {
             shell("echo out $ONLY; echo err >&2; env | grep -c HOME; exit 3", None, Duration::from_secs(5)).await;
         assert_eq!((ended.status.code(), ended.cancelled), (Some(3), false));
         assert_eq!((seen.out.as_str(), seen.err.as_str()), ("out this\n0\n", "err\n"));
+    }
+
+    #[tokio::test]
+    async fn output_in_files_is_heard_and_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = OutputFiles { out: directory.path().join("a/out"), err: directory.path().join("a/err") };
+        let script = "echo one; echo bad >&2; sleep 0.2; echo two; exit 4";
+        let (ended, seen) = shell_into(script, None, Duration::from_secs(5), Some(files.clone())).await;
+        assert_eq!(ended.status.code(), Some(4));
+        assert_eq!((seen.out.as_str(), seen.err.as_str()), ("one\ntwo\n", "bad\n"));
+        assert_eq!(std::fs::read_to_string(files.out).unwrap(), "one\ntwo\n");
+        let files = OutputFiles { out: directory.path().join("b/out"), err: directory.path().join("b/err") };
+        let script = "trap 'echo stopped; exit 0' INT; echo ready; while :; do :; done";
+        let (ended, seen) = shell_into(script, Some("ready"), Duration::from_secs(20), Some(files)).await;
+        assert_eq!((ended.cancelled, ended.killed, seen.out.as_str()), (true, false, "ready\nstopped\n"));
     }
 
     #[tokio::test]

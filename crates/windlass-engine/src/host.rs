@@ -45,6 +45,12 @@ pub fn is_gone(engine: &EngineIdentity) -> bool {
         && (engine.boot != boot || u32::try_from(engine.pid).ok().and_then(start_ticks) != Some(engine.ticks))
 }
 
+/// Whether an engine's process lives on this machine.
+pub fn is_here(engine: &EngineIdentity) -> bool {
+    let (host, boot) = machine();
+    engine.host == host && engine.boot == boot && !is_gone(engine)
+}
+
 /// Ends the process group of a child that outlived its engine: one interrupt, some time, then a kill. Returns when it is gone.
 pub async fn end_group(process: &ProcessRow, grace: Duration) {
     let (host, boot) = machine();

@@ -6,7 +6,7 @@ mod host;
 mod recovery;
 
 pub use context::{Executor, Probe, StepContext, StepFailure, StepResult};
-pub use host::identity;
+pub use host::{identity, is_gone, is_here};
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -312,6 +312,17 @@ impl Engine {
         steps.insert(fresh.id.clone(), fresh);
         Ok(())
     }
+}
+
+/// Ends what a step's attempts left running on this machine: one interrupt, some time, then a kill.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn end_processes(store: &Store, run: &RunId, step: &StepId, grace: Duration) -> Result<(), StoreError> {
+    for process in store.process_list(run, step).await? {
+        host::end_group(&process, grace).await;
+    }
+    Ok(())
 }
 
 enum Begun {

@@ -27,9 +27,7 @@ pub(crate) async fn recover(
         else {
             continue;
         };
-        for process in store.process_list(&claim.run, &claim.step).await? {
-            host::end_group(&process, options.grace).await;
-        }
+        crate::end_processes(store, &claim.run, &claim.step, options.grace).await?;
         let outcome = settle(store, executors, &claim).await?;
         match store.step_finish(&claim, &outcome).await {
             Ok(()) | Err(StoreError::StaleClaim { .. }) => {}

@@ -12,6 +12,7 @@ pub mod diagnostic;
 pub mod effect;
 pub mod graph;
 pub mod id;
+pub mod journal;
 pub mod planner;
 pub mod review;
 pub mod run;

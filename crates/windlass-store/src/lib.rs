@@ -168,6 +168,15 @@ impl Store {
         Ok(())
     }
 
+    /// Removes a value; whether there was one.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn kv_remove(&self, scope: &str, name: &str) -> Result<bool> {
+        let query = sqlx::query("DELETE FROM kv WHERE scope = $1 AND name = $2").bind(scope).bind(name);
+        Ok(query.execute(&self.writer).await.map_err(|e| self.error(e))?.rows_affected() > 0)
+    }
+
     /// Closes all connections, so that the write-ahead log is folded into the file.
     pub async fn close(&self) {
         self.reader.close().await;

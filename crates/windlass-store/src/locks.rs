@@ -58,6 +58,40 @@ impl Store {
         Ok((!ours).then(|| Holder { run: RunId::new(first.0), step: StepId::new(first.1), since: first.2 }))
     }
 
+    /// Takes a place in a queue away. A running step that held it is unknown from then on: what it was doing may have happened.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn lock_take_away(&self, name: &str, run: &RunId, step: &StepId, actor: &str, why: &str) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let now = self.now_in(&mut tx).await?;
+        sqlx::query("DELETE FROM locks WHERE name = $1 AND run = $2 AND step = $3")
+            .bind(name)
+            .bind(run.as_str())
+            .bind(step.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| self.error(e))?;
+        // The epoch grows, so that a holder that lives after all can write nothing any more.
+        sqlx::query("UPDATE steps SET state = 'unknown', epoch = epoch + 1, engine = NULL, lease_until = NULL, reason = $1 WHERE run = $2 AND id = $3 AND state = 'running'")
+            .bind(format!("its lock was taken away by {actor}: {why}"))
+            .bind(run.as_str())
+            .bind(step.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| self.error(e))?;
+        let data = serde_json::json!({ "lock": name, "why": why });
+        let event = crate::journal::NewEvent {
+            run: Some(run.as_str()),
+            step: Some(step.as_str()),
+            kind: "lock.taken_away",
+            data,
+            actor: Some(actor),
+        };
+        self.event_in(&mut tx, now, event).await?;
+        tx.commit().await.map_err(|e| self.error(e))
+    }
+
     /// All queues, in order.
     ///
     /// # Errors

@@ -126,6 +126,53 @@ Examples:
         #[arg(long, short)]
         yes: bool,
     },
+    /// Show what an apply that ended badly left, and settle it: nothing is applied to a quarantined stack before.
+    #[command(after_help = "\
+Examples:
+  windlass recover                          what is quarantined
+  windlass recover aws/network              what happened, what is in doubt, what to do
+  windlass recover aws/network --push       write the state that terraform could not write
+  windlass recover aws/network --release --why 'looked in the console, nothing was made'
+  windlass recover aws/network --snapshot latest > before.tfstate")]
+    Recover {
+        /// The stack or instance; all that are quarantined when left out.
+        stack: Option<String>,
+        /// Push the kept errored.tfstate; terraform refuses one that does not follow the present state.
+        #[arg(long, requires = "stack")]
+        push: bool,
+        /// Lift the quarantine.
+        #[arg(long, requires = "stack", requires = "why")]
+        release: bool,
+        /// Why it is safe; recorded.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+        /// Print the state from before an apply (its run, or `latest`) on standard output. It holds secrets in the clear.
+        #[arg(long, value_name = "RUN", requires = "stack", conflicts_with_all = ["push", "release"])]
+        snapshot: Option<String>,
+    },
+    /// List who holds and who waits for the lock of each stack instance.
+    Locks,
+    /// Take a run out of the queue of a lock, or end its claim when its process is known to be dead.
+    #[command(after_help = "Example:\n  windlass unlock aws/network --why 'the machine was replaced'")]
+    Unlock {
+        /// The stack instance, as `windlass locks` prints it.
+        instance: String,
+        /// Recorded.
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
+    /// List every apply of a stack: commit, effect, who approved, how long it took, how it ended.
+    #[command(after_help = "Example:\n  windlass history aws/network")]
+    History {
+        /// The stack or instance.
+        stack: String,
+        /// How many.
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: u32,
+    },
+    /// Compare what two runs (reviews or applies) would do or did, stack by stack.
+    #[command(after_help = "Example:\n  windlass diff 01k9… 01ka…")]
+    Diff { before: String, after: String },
     /// List runs, newest first, or one run with its steps.
     Runs {
         /// Show this run with its steps.

@@ -254,17 +254,83 @@ fn killed_at_any_step_boundary_nothing_is_lost_or_done_twice() {
 }
 
 #[test]
-fn a_killed_terraform_is_a_failure_that_is_told_and_the_rest_is_applied_next_time() {
+fn a_killed_terraform_leaves_a_quarantine_that_a_person_lifts() {
     let env = env(&[("net/main.tf", &slow("net"))]);
     expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
     let mut child = start(&env, &["apply", "--yes"]);
     wait(|| (made(&env).len() == 1).then_some(()));
-    let killed = wait(|| kill_terraform(&env.root()));
-    assert!(killed);
+    let under_way = || {
+        let log = run(&env, &["logs", "latest/apply:net"]).stdout;
+        log.contains("terraform_data.r2: create started").then_some(())
+    };
+    wait(under_way);
+    assert!(wait(|| kill_terraform(&env.root())));
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    expect(&env, &["runs", "latest"], 0, &["failed", "was killed from outside"]);
+    expect(
+        &env,
+        &["runs", "latest"],
+        0,
+        &["failed", "[WL651]", "terraform_data.r2 was under way and may have happened"],
+    );
+    // Nothing is applied to it before somebody has looked.
+    expect(&env, &["apply", "--yes"], 2, &["WL650", "windlass recover net"]);
+    expect(&env, &["recover"], 1, &["net", "under way"]);
+    let shown = expect(
+        &env,
+        &["recover", "net"],
+        1,
+        &["1. These were under way", "create terraform_data.r2", "to = terraform_data.r2"],
+    );
+    assert!(!shown.stdout.contains("r1"), "{}", shown.stdout);
+    expect(&env, &["recover", "net", "--push"], 2, &["WL654"]);
+    expect(&env, &["recover", "net", "--release"], 2, &["--why"]);
+    expect(&env, &["recover", "net", "--release", "--why", "looked: it is not there"], 0, &["windlass review"]);
+    expect(&env, &["recover"], 0, &["Nothing is quarantined"]);
     expect(&env, &["apply", "--yes"], 0, &["Applied"]);
     expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
+    expect(&env, &["history", "net"], 0, &["failed", "applied", "3 to create", "test@example.com"]);
+}
+
+#[test]
+fn the_state_from_before_each_apply_is_kept_sealed() {
+    let env = env(&[("net/main.tf", &NET.replace("net-${var.size}", "hush-${var.size}"))]);
+    apply_all(&env);
+    expect(&env, &["recover", "net", "--snapshot", "latest"], 2, &["WL655"]);
+    env.write("net/size.auto.tfvars", "size = 2\n").unwrap();
+    env.commit("Two").unwrap();
+    expect(&env, &["review", "--base", "HEAD~1"], 0, &[]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    let before = expect(&env, &["recover", "net", "--snapshot", "latest"], 0, &["hush-1"]).stdout;
+    let before: serde_json::Value = serde_json::from_str(&before).unwrap();
+    assert!(before["serial"].as_u64().unwrap() > 0 && !before["lineage"].as_str().unwrap().is_empty());
+    expect(&env, &["recover", "net"], 0, &["net is not quarantined", "1 state from before an apply"]);
+    for file in walk(&env.root().join(".windlass/kept")) {
+        let content = std::fs::read(&file).unwrap();
+        assert!(!content.windows(4).any(|w| w == b"hush"), "{file} is in the clear");
+    }
+    let listed = expect(&env, &["history", "net", "--json"], 0, &[]);
+    let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    let runs: Vec<&str> = listed.as_array().unwrap().iter().map(|a| a["run"].as_str().unwrap()).collect();
+    expect(&env, &["diff", runs[1], runs[0]], 1, &["terraform_data.net", "create", "update", "input"]);
+    expect(&env, &["diff", runs[0], runs[0]], 0, &["the same effect"]);
+}
+
+#[test]
+fn locks_say_who_holds_them_and_only_dead_holders_lose_them() {
+    let env = env(&[("net/main.tf", &slow("net"))]);
+    expect(&env, &["locks"], 0, &["Nobody holds"]);
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    let mut child = start(&env, &["apply", "--yes"]);
+    wait(|| (made(&env).len() == 1).then_some(()));
+    expect(&env, &["locks"], 0, &["stack:net", "held", "Apply net", "process lives", "test@example.com"]);
+    expect(&env, &["unlock", "net", "--why", "impatience"], 2, &["WL661", "windlass cancel"]);
+    expect(&env, &["unlock", "other", "--why", "x"], 2, &["WL660"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    expect(&env, &["locks"], 0, &["process is dead"]);
+    expect(&env, &["unlock", "net", "--why", "its process was killed"], 0, &["taken away", "windlass resume"]);
+    expect(&env, &["runs", "latest"], 0, &["its lock was taken away by", "--settle"]);
 }
 
 /// Kills the terraform that works below `root`, by its own process id.

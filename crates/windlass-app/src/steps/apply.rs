@@ -59,6 +59,7 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
     let ApplyWork { work, reviewed, preview, binding: reviewed_on } = input(&cx.input)?;
     let run: ApplyInput = input(&cx.run_input)?;
     checked_out(service, &run)?;
+    crate::recover::refuse_quarantined(service, std::iter::once(&work.instance.id)).await?;
     let deciding = service.deciding(run.deciding.as_deref()).await?;
     let planned = match plan_instance(service, cx, &work, &PlanKind::Real, &deciding.policies).await? {
         None => return Ok(None),
@@ -195,6 +196,11 @@ impl Executor for Apply {
 
     /// Asks the world: what would a plan still do?
     async fn probe(&self, cx: &StepContext) -> Probe {
+        match self.doubts(cx).await {
+            Ok(None) => {}
+            Ok(Some(reason)) => return Probe::Unsettled(reason),
+            Err(error) => return Probe::Unsettled(format!("could not look at what it left: {error}")),
+        }
         match prepare(&self.0, cx, Compare::Remainder).await {
             Ok(Some(left)) if left.effect.is_empty() => {
                 Probe::Done(serde_json::json!({ "applied": true, "found": "already in place" }))
@@ -211,6 +217,13 @@ impl Executor for Apply {
 }
 
 impl Apply {
+    /// What an attempt without an end leaves in doubt.
+    async fn doubts(&self, cx: &StepContext) -> AppResult<Option<String>> {
+        let ApplyWork { work, .. } = input(&cx.input)?;
+        let stack = super::terraform::stack_directory(&self.0, cx, &work)?;
+        crate::recover::look(&self.0, cx, &stack, &work).await
+    }
+
     async fn apply(&self, cx: &StepContext) -> AppResult<StepResult> {
         let service = &self.0;
         let work: ApplyWork = input(&cx.input)?;

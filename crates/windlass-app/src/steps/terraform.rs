@@ -1,18 +1,21 @@
 //! The terraform driver with a step's context: logs, events and process ids go to the record.
 
 use crate::error::{AppError, AppResult, ErrorKind};
+use crate::recover;
 use crate::service::Service;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use windlass_drivers::process::OutputFiles;
 use windlass_drivers::terraform::events::Event;
 use windlass_drivers::terraform::{Applied, Sink, StackDirectory, TerraformError};
 use windlass_engine::{StepContext, StepFailure, StepResult};
 use windlass_model::diagnostic::{Diagnostic, Severity};
+use windlass_model::journal::event;
 use windlass_model::stack::Tool;
 use windlass_model::stack_plan::StackWork;
 
 /// How long an interrupted terraform may take to stop by itself.
-const GRACE: Duration = Duration::from_secs(60);
+pub const GRACE: Duration = Duration::from_secs(60);
 
 /// Writes what a command says and does into the record of its step.
 pub struct Recorder<'a> {
@@ -37,21 +40,7 @@ impl Sink for Recorder<'_> {
     }
 
     async fn event(&mut self, event: &Event) {
-        let (kind, data) = match event {
-            Event::ApplyStart { address, action, id_key, id_value } => (
-                "resource.apply_started",
-                serde_json::json!({ "address": address, "action": action, "id_key": id_key, "id_value": id_value }),
-            ),
-            Event::ApplyComplete { address, action, id_key, id_value, seconds } => (
-                "resource.applied",
-                serde_json::json!({ "address": address, "action": action, "id_key": id_key, "id_value": id_value, "seconds": seconds }),
-            ),
-            Event::ApplyErrored { address, action, seconds } => (
-                "resource.apply_failed",
-                serde_json::json!({ "address": address, "action": action, "seconds": seconds }),
-            ),
-            _ => return,
-        };
+        let Some((kind, data)) = fact(event, self.cx.attempt) else { return };
         self.cx.flush().await;
         if let Err(error) = self.cx.events(&[(kind.to_owned(), data)]).await {
             self.failed.get_or_insert_with(|| error.to_string());
@@ -59,8 +48,36 @@ impl Sink for Recorder<'_> {
     }
 }
 
+/// What an event of an apply says about a resource, as it is recorded.
+pub fn fact(event: &Event, attempt: u32) -> Option<(&'static str, serde_json::Value)> {
+    Some(match event {
+        Event::ApplyStart { address, action, id_key, id_value } => (
+            event::STARTED,
+            serde_json::json!({ "attempt": attempt, "address": address, "action": action, "id_key": id_key, "id_value": id_value }),
+        ),
+        Event::ApplyProgress { address, action, seconds } => (
+            event::PROGRESS,
+            serde_json::json!({ "attempt": attempt, "address": address, "action": action, "seconds": seconds }),
+        ),
+        Event::ApplyComplete { address, action, id_key, id_value, seconds } => (
+            event::APPLIED,
+            serde_json::json!({ "attempt": attempt, "address": address, "action": action, "id_key": id_key, "id_value": id_value, "seconds": seconds }),
+        ),
+        Event::ApplyErrored { address, action, seconds } => (
+            event::FAILED,
+            serde_json::json!({ "attempt": attempt, "address": address, "action": action, "seconds": seconds }),
+        ),
+        _ => return None,
+    })
+}
+
 /// The commands of one instance, in its own directory of the work tree.
 pub fn stack_directory(service: &Service, cx: &StepContext, work: &StackWork) -> AppResult<StackDirectory> {
+    directory(service, work, &cx.token)
+}
+
+/// As [`stack_directory`], for commands that belong to no step; `token` is handed to them.
+pub fn directory(service: &Service, work: &StackWork, token: &str) -> AppResult<StackDirectory> {
     let root = service.checkout.root.clone();
     let tool = service
         .tools
@@ -79,7 +96,7 @@ pub fn stack_directory(service: &Service, cx: &StepContext, work: &StackWork) ->
         backend_config: instance.backend_config.clone(),
         env: work.env.clone(),
         grace: GRACE,
-        token: cx.token.clone(),
+        token: token.to_owned(),
         root,
     })
 }
@@ -126,18 +143,26 @@ pub async fn format_check(service: &Service, cx: &StepContext, files: &[String])
     Ok(found.into_iter().filter(|file| files.contains(file)).collect())
 }
 
-/// Applies a plan file.
+/// Applies a plan file. The state from before is kept; when the end leaves doubts, the instance is quarantined.
 pub async fn apply(service: &Service, cx: &StepContext, work: &StackWork, plan: &Path) -> AppResult<StepResult> {
     let stack = stack_directory(service, cx, work)?;
+    recover::snapshot(service, &work.instance.id, &cx.run, plan)?;
+    let base = service.directory.output(&cx.run, &cx.step, cx.attempt);
+    let output = OutputFiles { out: base.with_extension("out"), err: base.with_extension("err") };
     let mut recorder = Recorder::new(cx);
-    let applied = stack.apply(plan, &cx.cancel, &mut recorder).await.map_err(|e| driver_error(&e))?;
+    let applied = stack.apply(plan, &output, &cx.cancel, &mut recorder).await.map_err(|e| driver_error(&e))?;
     let unrecorded = recorder.failed.take();
-    keep_errored_state(service, cx, &stack.directory);
+    if let (Applied::Done { .. }, None) = (&applied, &unrecorded) {
+        return Ok(StepResult::Succeeded(serde_json::json!({ "applied": true })));
+    }
+    let doubts = recover::look(service, cx, &stack, work).await?;
+    if let Some(reason) = doubts {
+        return Ok(StepResult::Failed(StepFailure { code: "WL651".into(), message: reason, retryable: false }));
+    }
     Ok(match (applied, unrecorded) {
-        (Applied::Done { .. }, None) => StepResult::Succeeded(serde_json::json!({ "applied": true })),
-        (Applied::Done { .. }, Some(why)) => StepResult::Failed(StepFailure {
+        (Applied::Done { .. }, why) => StepResult::Failed(StepFailure {
             code: "WL622".into(),
-            message: format!("applied, but not all of it could be recorded: {why}"),
+            message: format!("applied, but not all of it could be recorded: {}", why.unwrap_or_default()),
             retryable: false,
         }),
         (Applied::Cancelled, _) => StepResult::Cancelled,
@@ -152,15 +177,4 @@ pub async fn apply(service: &Service, cx: &StepContext, work: &StackWork, plan: 
             })
         }
     })
-}
-
-/// `errored.tfstate` is the only copy of a state that could not be written: it is moved to where nothing overwrites it.
-fn keep_errored_state(service: &Service, cx: &StepContext, directory: &Path) {
-    let found = directory.join("errored.tfstate");
-    if found.exists() {
-        let kept = service.directory.kept(&cx.run);
-        let name = format!("{}.errored.tfstate", windlass_model::id::InstanceId::new(cx.step.as_str()).file_name());
-        // When it cannot be moved it stays where terraform left it, and says so itself.
-        let _ = std::fs::create_dir_all(&kept).and_then(|()| std::fs::rename(&found, kept.join(name)));
-    }
 }

@@ -4,7 +4,7 @@ use super::diagnostics::{from_json, from_text};
 use super::events::{Event, Lines, parse};
 use super::plan_file;
 use super::tools::ToolBinary;
-use crate::process::{Listener, ProcessError, Spec, Stream, run};
+use crate::process::{Listener, OutputFiles, ProcessError, Spec, Stream, run};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -169,12 +169,24 @@ impl StackDirectory {
         cancel: &CancellationToken,
         sink: &mut impl Sink,
     ) -> Result<Invocation, TerraformError> {
+        self.invoke_into(arguments, json, None, cancel, sink).await
+    }
+
+    async fn invoke_into(
+        &self,
+        arguments: &[OsString],
+        json: bool,
+        output: Option<&OutputFiles>,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Invocation, TerraformError> {
         let spec = Spec {
             program: self.tool.path.clone(),
             arguments: arguments.to_vec(),
             directory: self.directory.clone(),
             environment: self.environment(&arguments[0].to_string_lossy()),
             grace: self.grace,
+            output: output.cloned(),
         };
         let mut adapter = Adapter {
             stack: self,
@@ -435,13 +447,15 @@ impl StackDirectory {
         Ok(if show.success { serde_json::from_slice(&show.out).ok() } else { None })
     }
 
-    /// `apply` of a saved plan. After a cancel the state is what terraform had done until then.
+    /// `apply` of a saved plan, which writes what it says into `output`. After a cancel the state is what terraform had done
+    /// until then.
     ///
     /// # Errors
     /// The command could not be run.
     pub async fn apply(
         &self,
         file: &Path,
+        output: &OutputFiles,
         cancel: &CancellationToken,
         sink: &mut impl Sink,
     ) -> Result<Applied, TerraformError> {
@@ -453,7 +467,7 @@ impl StackDirectory {
             "-lock-timeout=60s".into(),
             file.into(),
         ];
-        let apply = self.invoke(&arguments, true, cancel, sink).await?;
+        let apply = self.invoke_into(&arguments, true, Some(output), cancel, sink).await?;
         if apply.success && !apply.cancelled {
             return Ok(Applied::Done { outputs: None });
         }
@@ -461,6 +475,38 @@ impl StackDirectory {
             return Ok(Applied::Cancelled);
         }
         Ok(Applied::Failed { diagnostics: apply.diagnostics })
+    }
+
+    /// `state pull`: the state as it is now (format version 4); `Null` when there is none.
+    ///
+    /// # Errors
+    /// The command could not be run, or the state not be read: what terraform says.
+    pub async fn state(
+        &self,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Result<serde_json::Value, Vec<Diagnostic>>, TerraformError> {
+        // It holds secrets in the clear: it never reaches the log.
+        let pulled = self.invoke(&["state".into(), "pull".into()], false, cancel, &mut Quiet(sink)).await?;
+        if !pulled.success {
+            return Ok(Err(pulled.diagnostics));
+        }
+        Ok(Ok(serde_json::from_slice(&pulled.out).unwrap_or_default()))
+    }
+
+    /// `state push` of a file. terraform refuses one of another lineage, and one that is older than the present state.
+    ///
+    /// # Errors
+    /// The command could not be run, or terraform refused: what it says.
+    pub async fn state_push(
+        &self,
+        file: &Path,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Result<(), Vec<Diagnostic>>, TerraformError> {
+        let arguments = ["state".into(), "push".into(), "-lock-timeout=60s".into(), file.into()];
+        let pushed = self.invoke(&arguments, false, cancel, sink).await?;
+        Ok(if pushed.success { Ok(()) } else { Err(pushed.diagnostics) })
     }
 
     /// Files among `files` (absolute) that `fmt` would change, as it names them; one command for many files.

@@ -1,5 +1,6 @@
 //! One function per command: call the use case, choose the view, say whether the answer is positive.
 
 pub mod files;
+pub mod records;
 pub mod runs;
 pub mod stacks;

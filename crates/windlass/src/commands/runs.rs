@@ -85,6 +85,11 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
             }
             conclude(cx, service, &ended).await
         }
+        Command::Recover { .. }
+        | Command::Locks
+        | Command::Unlock { .. }
+        | Command::History { .. }
+        | Command::Diff { .. } => super::records::run(cx, service, command).await,
         // The others are answered without a record.
         _ => Err(internal("a command without an implementation")),
     }

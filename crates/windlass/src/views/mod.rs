@@ -3,6 +3,7 @@
 pub mod affected;
 pub mod diagnostic;
 pub mod progress;
+pub mod records;
 pub mod review;
 pub mod runs;
 pub mod stacks;

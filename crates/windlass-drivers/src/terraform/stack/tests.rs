@@ -80,6 +80,10 @@ fn codes(result: PlanResult) -> (Stage, Vec<String>) {
     }
 }
 
+fn output(stack: &StackDirectory) -> crate::process::OutputFiles {
+    crate::process::OutputFiles { out: stack.data.join("apply.out"), err: stack.data.join("apply.err") }
+}
+
 #[tokio::test]
 async fn a_plan_is_made_rendered_and_applied_and_init_is_not_repeated() {
     let directory = tempfile::tempdir().unwrap();
@@ -100,7 +104,7 @@ async fn a_plan_is_made_rendered_and_applied_and_init_is_not_repeated() {
     assert_eq!(made.json["resource_changes"][0]["change"]["after"]["input"], "tokyo-file");
     assert_eq!(sink.commands, 3);
     assert!(matches!(
-        stack.apply(&made.file, &CancellationToken::new(), &mut sink).await.unwrap(),
+        stack.apply(&made.file, &output(&stack), &CancellationToken::new(), &mut sink).await.unwrap(),
         Applied::Done { .. }
     ));
     assert_eq!(sink.completed, ["terraform_data.x"]);
@@ -154,7 +158,8 @@ async fn a_failed_apply_keeps_the_siblings_that_were_made() {
     let stack = stack(&directory, &[("main.tf", bad)]);
     let mut sink = seen();
     let made = done(plan(&stack, &mut sink).await);
-    let Applied::Failed { diagnostics } = stack.apply(&made.file, &CancellationToken::new(), &mut sink).await.unwrap()
+    let Applied::Failed { diagnostics } =
+        stack.apply(&made.file, &output(&stack), &CancellationToken::new(), &mut sink).await.unwrap()
     else {
         panic!("must fail")
     };
@@ -172,7 +177,7 @@ async fn a_cancelled_apply_stops_gracefully_and_frees_its_lock() {
     let made = done(plan(&stack, &mut sink).await);
     let cancel = CancellationToken::new();
     sink.cancel_at = Some(("terraform_data.slow", cancel.clone()));
-    assert!(matches!(stack.apply(&made.file, &cancel, &mut sink).await.unwrap(), Applied::Cancelled));
+    assert!(matches!(stack.apply(&made.file, &output(&stack), &cancel, &mut sink).await.unwrap(), Applied::Cancelled));
     assert!(
         sink.completed.contains(&"terraform_data.a".to_owned())
             && !sink.completed.contains(&"terraform_data.z".to_owned()),
@@ -198,7 +203,7 @@ async fn init_beside_existing_states_of_a_local_backend_migrates_nothing() {
     );
     stack.workspace = "osaka".into();
     let made = done(plan(&stack, &mut seen()).await);
-    stack.apply(&made.file, &CancellationToken::new(), &mut seen()).await.unwrap();
+    stack.apply(&made.file, &output(&stack), &CancellationToken::new(), &mut seen()).await.unwrap();
     let state = std::fs::read(stack.directory.join("terraform.tfstate.d/osaka/terraform.tfstate")).unwrap();
     // Another instance of the same directory, and a fresh clone of the first.
     for (workspace, data, action) in [("tokyo", "data2", "create"), ("osaka", "data3", "no-op")] {

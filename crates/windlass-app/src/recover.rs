@@ -1,0 +1,282 @@
+//! After an apply that ended badly: what it was doing is read from its journal and compared with the state; the instance is
+//! quarantined until a person has looked. Nothing here guesses.
+
+use crate::error::{AppError, AppResult, ErrorKind};
+use crate::service::Service;
+use crate::steps::terraform::{Recorder, driver_error, fact};
+use std::path::{Path, PathBuf};
+use windlass_drivers::terraform::events::{Lines, parse};
+use windlass_drivers::terraform::{StackDirectory, plan_file};
+use windlass_engine::StepContext;
+use windlass_model::diagnostic::Diagnostic;
+use windlass_model::id::{InstanceId, RunId, StepId};
+use windlass_model::journal::{Aftermath, Entry, Quarantine, aftermath, event, journal};
+use windlass_model::stack_plan::StackWork;
+
+const SCOPE: &str = "quarantine";
+/// States from before applies that are kept for each instance.
+const SNAPSHOTS: usize = 20;
+
+/// Seals the state that the plan was made from, so that there is a way back whatever the apply does.
+pub fn snapshot(service: &Service, instance: &InstanceId, run: &RunId, plan: &Path) -> AppResult<()> {
+    let failed = |error: &dyn std::fmt::Display| {
+        let summary = format!("the state of {instance} from before the apply cannot be kept: {error}");
+        AppError::new(
+            ErrorKind::Unavailable,
+            Diagnostic::error("WL901", summary).help("make room on the disk; nothing was applied"),
+        )
+    };
+    let state = plan_file::state_of(plan).map_err(|e| failed(&e))?;
+    if state.version.is_none() {
+        return Ok(());
+    }
+    let directory = service.directory.kept(instance);
+    std::fs::create_dir_all(&directory).map_err(|e| failed(&e))?;
+    let file = directory.join(format!("{run}.tfstate.sealed"));
+    plan_file::seal_bytes(&state.content, &file, &service.key, &state_purpose(instance)).map_err(|e| failed(&e))?;
+    let kept = snapshots(service, instance);
+    for old in kept.iter().take(kept.len().saturating_sub(SNAPSHOTS)) {
+        // One too many does no harm.
+        let _ = std::fs::remove_file(&old.file);
+    }
+    Ok(())
+}
+
+fn state_purpose(instance: &InstanceId) -> String {
+    format!("state of {instance}")
+}
+
+/// A kept state.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Snapshot {
+    /// The apply it was taken before.
+    pub run: RunId,
+    pub file: PathBuf,
+}
+
+/// Kept states of an instance, oldest first: ids of runs grow with time.
+pub fn snapshots(service: &Service, instance: &InstanceId) -> Vec<Snapshot> {
+    let mut found: Vec<Snapshot> = std::fs::read_dir(service.directory.kept(instance))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let file = entry.ok()?.path();
+            let run = file.file_name()?.to_str()?.strip_suffix(".tfstate.sealed")?.to_owned();
+            Some(Snapshot { run: RunId::new(run), file })
+        })
+        .collect();
+    found.sort_by(|a, b| a.run.cmp(&b.run));
+    found
+}
+
+/// The content of a kept state.
+pub fn snapshot_read(service: &Service, instance: &InstanceId, snapshot: &Snapshot) -> AppResult<Vec<u8>> {
+    plan_file::open(&snapshot.file, &service.key, &state_purpose(instance)).map_err(|error| {
+        let summary = format!("the kept state {} cannot be opened: {error}", snapshot.file.display());
+        AppError::new(ErrorKind::Refused, Diagnostic::error("WL652", summary))
+    })
+}
+
+/// Looks at what an attempt left. When anything is in doubt the instance is quarantined and the reason comes back.
+pub async fn look(
+    service: &Service,
+    cx: &StepContext,
+    stack: &StackDirectory,
+    work: &StackWork,
+) -> AppResult<Option<String>> {
+    ingest(service, cx).await?;
+    let instance = &work.instance.id;
+    let errored = keep_errored_state(service, cx, &stack.directory, instance);
+    let entries = entries(service, &cx.run, &cx.step, cx.attempt).await?;
+    // Without a cancel token of its own: looking is what a cancelled apply needs most.
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let begun = entries.iter().any(|e| e.progress != windlass_model::journal::Progress::Failed);
+    let state = if begun {
+        match stack.state(&cancel, &mut Recorder::new(cx)).await.map_err(|e| driver_error(&e))? {
+            Ok(state) => Ok(state),
+            Err(diagnostics) => {
+                Err(diagnostics.first().map_or_else(|| "terraform failed".to_owned(), |d| d.summary.clone()))
+            }
+        }
+    } else {
+        Ok(serde_json::Value::Null)
+    };
+    let (aftermath, unread) = match &state {
+        Ok(state) => (aftermath(&entries, state), None),
+        // Everything that was made counts as lost until the state can be read.
+        Err(why) => (aftermath(&entries, &serde_json::Value::Null), Some(why.clone())),
+    };
+    if aftermath.is_clean() && errored.is_none() && unread.is_none() {
+        return Ok(None);
+    }
+    let reason = sentence(instance, &aftermath, errored.is_some(), unread.as_deref());
+    let quarantine = Quarantine {
+        instance: instance.clone(),
+        run: cx.run.clone(),
+        step: cx.step.clone(),
+        since: service.store.now().await?,
+        reason: reason.clone(),
+        aftermath,
+        errored_state: errored.map(|path| path.display().to_string()),
+    };
+    let text = serde_json::to_string(&quarantine).map_err(crate::error::internal)?;
+    service.store.kv_set(SCOPE, instance.as_str(), &text).await?;
+    let data = serde_json::json!({ "instance": instance, "reason": reason });
+    cx.events(&[("stack.quarantined".to_owned(), data)]).await?;
+    Ok(Some(reason))
+}
+
+fn sentence(instance: &InstanceId, aftermath: &Aftermath, errored: bool, unread: Option<&str>) -> String {
+    let names = |entries: &[Entry]| entries.iter().map(|e| e.address.as_str()).collect::<Vec<_>>().join(", ");
+    let mut parts = Vec::new();
+    if !aftermath.in_flight.is_empty() {
+        parts.push(format!("{} was under way and may have happened", names(&aftermath.in_flight)));
+    }
+    if !aftermath.lost.is_empty() {
+        parts.push(format!("{} was created and is in no state", names(&aftermath.lost)));
+    }
+    if errored {
+        parts.push("terraform could not write the state and left errored.tfstate".into());
+    }
+    if let Some(why) = unread {
+        parts.push(format!("the state cannot be read ({why})"));
+    }
+    format!("{instance} is quarantined: {}; see `windlass recover {instance}`", parts.join("; "))
+}
+
+/// What terraform said after this process's predecessor died is in the files of the attempt: it is recorded now.
+async fn ingest(service: &Service, cx: &StepContext) -> AppResult<()> {
+    let path = service.directory.output(&cx.run, &cx.step, cx.attempt).with_extension("out");
+    let Ok(content) = std::fs::read(&path) else { return Ok(()) };
+    let mut lines = Lines::default();
+    let mut said: Vec<Vec<u8>> = lines.push(&content);
+    said.extend(lines.rest());
+    let facts: Vec<(String, serde_json::Value)> = said
+        .iter()
+        .filter_map(|line| fact(&parse(line)?, cx.attempt))
+        .map(|(kind, data)| (kind.to_owned(), data))
+        .collect();
+    let known = recorded(service, &cx.run, &cx.step).await?;
+    let known = known.iter().filter(|(_, data)| data["attempt"] == cx.attempt).count();
+    if facts.len() > known {
+        cx.events(&facts[known..]).await?;
+    }
+    Ok(())
+}
+
+async fn recorded(service: &Service, run: &RunId, step: &StepId) -> AppResult<Vec<(String, serde_json::Value)>> {
+    let kinds = [event::STARTED, event::PROGRESS, event::APPLIED, event::FAILED];
+    let mut found = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = service.store.event_list(Some(run), after, 1000).await?;
+        let Some(last) = page.last() else { return Ok(found) };
+        after = last.id;
+        let of_step = |e: &windlass_store::Event| e.step.as_deref() == Some(step.as_str());
+        found.extend(
+            page.into_iter().filter(|e| of_step(e) && kinds.contains(&e.kind.as_str())).map(|e| (e.kind, e.data)),
+        );
+    }
+}
+
+/// What an attempt of a step was seen to do.
+async fn entries(service: &Service, run: &RunId, step: &StepId, attempt: u32) -> AppResult<Vec<Entry>> {
+    let events = recorded(service, run, step).await?;
+    let of_attempt = events.iter().filter(|(_, data)| data["attempt"] == attempt);
+    Ok(journal(of_attempt.map(|(kind, data)| (kind.as_str(), data))))
+}
+
+/// `errored.tfstate` is the only copy of a state that could not be written: it is moved to where nothing overwrites it.
+fn keep_errored_state(service: &Service, cx: &StepContext, directory: &Path, instance: &InstanceId) -> Option<PathBuf> {
+    let found = directory.join("errored.tfstate");
+    let kept = service.directory.kept(instance);
+    let to = kept.join(format!("{}.errored.tfstate", cx.run));
+    if !found.exists() {
+        return to.exists().then_some(to);
+    }
+    // When it cannot be moved it stays where terraform left it.
+    let moved = std::fs::create_dir_all(&kept).and_then(|()| std::fs::rename(&found, &to));
+    Some(if moved.is_ok() { to } else { found })
+}
+
+/// All quarantined instances.
+pub async fn quarantine_list(service: &Service) -> AppResult<Vec<Quarantine>> {
+    let rows = service.store.kv_list(SCOPE).await?;
+    rows.into_iter().map(|(_, text)| serde_json::from_str(&text).map_err(crate::error::internal)).collect()
+}
+
+pub async fn quarantine_get(service: &Service, instance: &InstanceId) -> AppResult<Option<Quarantine>> {
+    Ok(quarantine_list(service).await?.into_iter().find(|q| q.instance == *instance))
+}
+
+/// Refuses when any of the instances is quarantined.
+pub async fn refuse_quarantined<'a>(
+    service: &Service,
+    instances: impl Iterator<Item = &'a InstanceId>,
+) -> AppResult<()> {
+    let quarantined = quarantine_list(service).await?;
+    let diagnostics: Vec<Diagnostic> = instances
+        .filter_map(|instance| quarantined.iter().find(|q| q.instance == *instance))
+        .map(|q| {
+            Diagnostic::error("WL650", q.reason.clone())
+                .help(format!("look with `windlass recover {}`, which says what to do", q.instance))
+        })
+        .collect();
+    if diagnostics.is_empty() { Ok(()) } else { Err(AppError::many(ErrorKind::Conflict, diagnostics)) }
+}
+
+/// Lifts a quarantine; `why` is recorded.
+pub async fn release(service: &Service, instance: &InstanceId, why: &str) -> AppResult<Quarantine> {
+    let quarantine = get(service, instance).await?;
+    service.store.kv_remove(SCOPE, instance.as_str()).await?;
+    let data = serde_json::json!({ "instance": instance, "why": why, "actor": service.actor.to_string() });
+    let facts = [("stack.released".to_owned(), data)];
+    service.store.event_append(&quarantine.run, &quarantine.step, &facts).await?;
+    Ok(quarantine)
+}
+
+/// The quarantine of an instance, or that there is none.
+pub async fn get(service: &Service, instance: &InstanceId) -> AppResult<Quarantine> {
+    quarantine_get(service, instance).await?.ok_or_else(|| {
+        let diagnostic = Diagnostic::error("WL653", format!("{instance} is not quarantined"))
+            .help("`windlass recover` lists what is");
+        AppError::new(ErrorKind::NotFound, diagnostic)
+    })
+}
+
+/// Pushes the state that terraform could not write. terraform itself refuses one that does not follow the present state.
+pub async fn push(service: &Service, instance: &InstanceId) -> AppResult<PathBuf> {
+    let quarantine = get(service, instance).await?;
+    let Some(file) = quarantine.errored_state.as_deref().map(PathBuf::from).filter(|file| file.exists()) else {
+        let diagnostic = Diagnostic::error("WL654", format!("no errored.tfstate of {instance} was kept"));
+        return Err(AppError::new(ErrorKind::NotFound, diagnostic));
+    };
+    let record = service.store.run_get(&quarantine.run).await?;
+    let spec = record.plan.steps.iter().find(|s| s.id == quarantine.step);
+    let spec = spec.ok_or_else(|| crate::error::internal("a quarantine without its step"))?;
+    let work: windlass_model::stack_plan::ApplyWork = crate::steps::input(&spec.work.input)?;
+    let stack = crate::steps::terraform::directory(service, &work.work, "recover")?;
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let pushed = stack.state_push(&file, &cancel, &mut Silent).await.map_err(|e| driver_error(&e))?;
+    pushed.map_err(|diagnostics| AppError::many(ErrorKind::Refused, diagnostics))?;
+    let data = serde_json::json!({ "instance": instance, "actor": service.actor.to_string() });
+    let facts = [("state.pushed".to_owned(), data)];
+    service.store.event_append(&quarantine.run, &quarantine.step, &facts).await?;
+    let done = file.with_extension("pushed");
+    std::fs::rename(&file, &done).map_err(|e| crate::settings::disk(&done, &e))?;
+    let cleared = Quarantine { errored_state: None, ..quarantine };
+    let text = serde_json::to_string(&cleared).map_err(crate::error::internal)?;
+    service.store.kv_set(SCOPE, instance.as_str(), &text).await?;
+    Ok(done)
+}
+
+/// A command that belongs to no step.
+struct Silent;
+
+impl windlass_drivers::terraform::Sink for Silent {
+    async fn started(&mut self, _: u32) -> Result<(), String> {
+        Ok(())
+    }
+    async fn log(&mut self, _: &[u8]) {}
+    async fn event(&mut self, _: &windlass_drivers::terraform::events::Event) {}
+}
