@@ -187,7 +187,8 @@ pub async fn missing_approvals(
 }
 
 /// Stores an apply run for an approved review; the engine has to drive it. `None` when there is nothing to apply.
-pub async fn apply_create(service: &Service, id: &RunId) -> AppResult<Option<RunId>> {
+/// `confirmed` are names of instances that may be destroyed as a whole.
+pub async fn apply_create(service: &Service, id: &RunId, confirmed: &[String]) -> AppResult<Option<RunId>> {
     let Some(row) = service.store.review_get(id).await? else {
         let diagnostic =
             Diagnostic::error("WL610", format!("there is no review {id}")).help("`windlass runs` lists what there is");
@@ -237,6 +238,7 @@ pub async fn apply_create(service: &Service, id: &RunId) -> AppResult<Option<Run
         return Err(AppError::new(ErrorKind::Refused, diagnostic));
     }
     let record = service.store.run_get(id).await?;
+    crate::destroy::refuse_unconfirmed(service, &record, &review, confirmed).await?;
     let works: BTreeMap<InstanceId, StackWork> = record
         .plan
         .steps

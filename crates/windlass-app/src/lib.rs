@@ -4,6 +4,7 @@ pub mod actor;
 pub mod affected;
 pub mod apply;
 pub mod check;
+pub mod destroy;
 pub mod doctor;
 pub mod error;
 pub mod format;

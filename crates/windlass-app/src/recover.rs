@@ -271,7 +271,7 @@ pub async fn push(service: &Service, instance: &InstanceId) -> AppResult<PathBuf
 }
 
 /// A command that belongs to no step.
-struct Silent;
+pub struct Silent;
 
 impl windlass_drivers::terraform::Sink for Silent {
     async fn started(&mut self, _: u32) -> Result<(), String> {

@@ -21,6 +21,8 @@ pub enum Selection {
     All,
     /// Instances that match one of these patterns.
     Matching(Vec<String>),
+    /// Instances that match one of these patterns, to be destroyed.
+    Destroy(Vec<String>),
 }
 
 /// Stores a review run for the work tree as it is now; the engine has to drive it. `None` when nothing is affected.
@@ -37,16 +39,19 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
             let project = service.checkout.project()?.sound()?;
             (None, chosen(&project, |_| true), project)
         }
-        Selection::Matching(patterns) => {
+        Selection::Matching(patterns) | Selection::Destroy(patterns) => {
             let project = service.checkout.project()?.sound()?;
             let matchers = patterns.iter().map(|p| pattern(p)).collect::<AppResult<Vec<_>>>()?;
-            let affected = chosen(&project, |id| {
+            let mut affected = chosen(&project, |id| {
                 matchers.iter().any(|m| m.is_match(id.as_str()) || m.is_match(id.stack().as_str()))
             });
             if affected.is_empty() {
                 let diagnostic = Diagnostic::error("WL903", format!("no instance matches {}", patterns.join(", ")))
                     .help("`windlass stacks` lists all of them");
                 return Err(AppError::new(ErrorKind::NotFound, diagnostic));
+            }
+            if matches!(selection, Selection::Destroy(_)) {
+                affected.iter_mut().for_each(|item| item.reasons = vec![crate::destroy::reason()]);
             }
             (None, affected, project)
         }
@@ -71,7 +76,22 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
             order.iter().enumerate().map(|(at, id)| (id, at)).collect();
         present.sort_by_key(|item| position.get(&item.instance).copied());
     }
-    let files = configuration_files(service, &project, &present)?;
+    let files = match selection {
+        Selection::Destroy(_) => Vec::new(),
+        _ => configuration_files(service, &project, &present)?,
+    };
+    let (works, deleted) = match selection {
+        Selection::Destroy(_) => {
+            crate::destroy::refuse_dependants(service, &project, &present).await?;
+            (stack_plan::destroy_works(&project.repository, &present, &Default::default(), None), deleted)
+        }
+        _ => {
+            let mut works = stack_plan::stack_works(&project.repository, &present);
+            let (more, unplanned) = crate::destroy::of_deleted(service, base.as_ref(), deleted, &works, &project)?;
+            works.extend(more);
+            (works, unplanned)
+        }
+    };
     let concerned = |d: &&Diagnostic| d.severity == Severity::Warning;
     let input = ReviewInput {
         project: service.checkout.name(&project.definitions),
@@ -86,7 +106,7 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
     // A mistake in what decides is told now, not after minutes of planning.
     service.deciding(input.deciding.as_deref()).await?;
     let costs = service.costs().await?;
-    let plan = stack_plan::review(&project.repository, &present, &files, &input, &costs);
+    let plan = stack_plan::review(&works, &files, &input, &costs);
     let run = service.store.run_create(&plan, &service.actor.to_string()).await?;
     Ok(Some(run))
 }

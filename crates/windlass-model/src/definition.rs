@@ -73,6 +73,9 @@ pub struct StackDefinition {
     pub env: Vec<String>,
     /// `false` takes the directory out of discovery.
     pub enabled: bool,
+    /// It is never destroyed as a whole; the definition of the deciding commit counts.
+    #[serde(default)]
+    pub protect: bool,
     pub span: Span,
 }
 

@@ -43,6 +43,15 @@ pub struct StackWork {
     pub consumes: BTreeMap<String, ConsumedOutputs>,
     /// Instances of the same run it waits for: those it reads from, and declared ones.
     pub after: Vec<InstanceId>,
+    /// Everything it has is destroyed.
+    #[serde(default)]
+    pub destroy: bool,
+    /// The commit its configuration is read from; `None` for the work tree.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// Single files it reads, beside those in its directories.
+    #[serde(default)]
+    pub files: Vec<Arc<str>>,
 }
 
 /// A `terraform_remote_state` of an upstream in the same run.
@@ -97,15 +106,8 @@ pub const UNMEASURED: Cost = Cost { cpu_milli: 1000, memory_mib: 400 };
 
 const HOUR: Micros = 3_600_000_000;
 
-/// Steps of a review: format once, a plan per instance along the active edges, then the document.
-pub fn review(
-    repository: &Repository,
-    affected: &[Affected],
-    files: &[String],
-    input: &ReviewInput,
-    costs: &Costs,
-) -> RunPlan {
-    let works = stack_works(repository, affected);
+/// Steps of a review: format once, a plan per instance in the order of the works, then the document.
+pub fn review(works: &[StackWork], files: &[String], input: &ReviewInput, costs: &Costs) -> RunPlan {
     let mut steps = Vec::with_capacity(works.len() + 2);
     let mut ends = Vec::new();
     if !files.is_empty() {
@@ -124,7 +126,7 @@ pub fn review(
             cost: UNMEASURED,
         });
     }
-    for work in &works {
+    for work in works {
         let id = plan_step(&work.instance.id);
         ends.push(id.clone());
         steps.push(StepSpec {
@@ -321,7 +323,37 @@ pub fn stack_works(repository: &Repository, affected: &[Affected]) -> Vec<StackW
             consumes: consumes.get(&item.instance).cloned().unwrap_or_default(),
             reads,
             after: after.into_iter().collect(),
+            destroy: false,
+            source: None,
+            files: stack.inputs.files.iter().map(|f| f.path.clone()).collect(),
         });
+    }
+    works
+}
+
+/// The work of destroying instances of `repository`: each after everything that depends on it, be it destroyed as well or, in
+/// `kept`, changed in the same run so that it does so no longer. `source` is the commit that has their configuration.
+pub fn destroy_works(
+    repository: &Repository,
+    chosen: &[Affected],
+    kept: &BTreeSet<InstanceId>,
+    source: Option<&str>,
+) -> Vec<StackWork> {
+    let asked: Vec<Affected> =
+        chosen.iter().map(|item| Affected { kind: AffectedKind::Changed, ..item.clone() }).collect();
+    let ids: BTreeSet<&InstanceId> = chosen.iter().map(|item| &item.instance).collect();
+    let mut works = stack_works(repository, &asked);
+    for work in &mut works {
+        let dependants = repository.edges.iter().filter(|e| e.is_active() && e.from == work.instance.id);
+        let dependants: BTreeSet<InstanceId> =
+            dependants.map(|e| e.to.clone()).filter(|to| ids.contains(to) || kept.contains(to)).collect();
+        work.after = dependants.into_iter().collect();
+        work.reads = Vec::new();
+        work.destroy = true;
+        work.source = source.map(str::to_owned);
+        if let Some(item) = chosen.iter().find(|item| item.instance == work.instance.id) {
+            work.kind = item.kind.clone();
+        }
     }
     works
 }

@@ -125,6 +125,20 @@ Examples:
         /// Do not ask before starting.
         #[arg(long, short)]
         yes: bool,
+        /// Name a stack instance that may be destroyed as a whole (may be given several times).
+        #[arg(long, value_name = "INSTANCE")]
+        confirm: Vec<String>,
+    },
+    /// Review the destruction of stacks, in reverse order of their edges; `windlass apply` carries it out.
+    #[command(after_help = "\
+Examples:
+  windlass destroy aws/monitor
+  windlass destroy 'aws/**'
+  windlass apply --confirm aws/monitor     or have the review approved")]
+    Destroy {
+        /// Instances that match these patterns.
+        #[arg(required = true, value_name = "PATTERN")]
+        stack: Vec<String>,
     },
     /// Show what an apply that ended badly left, and settle it: nothing is applied to a quarantined stack before.
     #[command(after_help = "\

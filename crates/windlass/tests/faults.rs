@@ -3,81 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod common;
+
+use common::*;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
-use windlass_testkit::cli::{Answer, CliEnv};
-
-const NET: &str = "terraform {\n  backend \"local\" {}\n}\nvariable \"size\" {\n  default = 1\n}\nresource \"terraform_data\" \"net\" {\n  input = \"net-${var.size}\"\n}\noutput \"id\" {\n  value = terraform_data.net.output\n}\n";
-const APP: &str = "terraform {\n  backend \"local\" {}\n}\ndata \"terraform_remote_state\" \"net\" {\n  backend = \"local\"\n  config = {\n    path = \"../net/terraform.tfstate\"\n  }\n}\nresource \"terraform_data\" \"app\" {\n  input = data.terraform_remote_state.net.outputs.id\n}\n";
-const IGNORE: &str = "*.tfstate*\n.terraform*\nmade.log\n";
-
-fn env(files: &[(&str, &str)]) -> CliEnv {
-    let env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();
-    env.git_init().unwrap();
-    env.write(".gitignore", IGNORE).unwrap();
-    for (path, content) in files {
-        env.write(path, content).unwrap();
-    }
-    env.commit("Stacks").unwrap();
-    env
-}
-
-fn run(env: &CliEnv, arguments: &[&str]) -> Answer {
-    env.run(arguments).unwrap()
-}
-
-#[track_caller]
-fn expect(env: &CliEnv, arguments: &[&str], code: i32, texts: &[&str]) -> Answer {
-    let answer = run(env, arguments);
-    let all = format!("{}{}", answer.stdout, answer.stderr);
-    assert_eq!(answer.code, Some(code), "{arguments:?}\n{all}");
-    for text in texts {
-        assert!(all.contains(text), "{arguments:?} does not say `{text}`:\n{all}");
-    }
-    answer
-}
-
-fn apply_all(env: &CliEnv) {
-    expect(env, &["review", "--all"], 0, &["Ready to apply"]);
-    expect(env, &["apply", "--yes"], 0, &["Applied"]);
-}
-
-/// Waits until `until` answers, for at most a minute.
-fn wait<T>(mut until: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(value) = until() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "it did not happen within a minute");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn start(env: &CliEnv, arguments: &[&str]) -> Child {
-    env.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-fn steps(env: &CliEnv, run_id: &str) -> Vec<(String, String)> {
-    let answer = run(env, &["runs", run_id, "--json"]);
-    let value: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap_or_default();
-    let steps = value["steps"].as_array().cloned().unwrap_or_default();
-    steps
-        .iter()
-        .map(|s| (s["id"].as_str().unwrap_or_default().into(), s["state"].as_str().unwrap_or_default().into()))
-        .collect()
-}
-
-/// Whether the newest run is an apply.
-fn is_apply(env: &CliEnv) -> bool {
-    run(env, &["runs", "latest", "--json"]).stdout.contains("\"kind\": \"apply\"")
-}
-
-fn made(env: &CliEnv) -> Vec<String> {
-    let text = std::fs::read_to_string(env.root().join("made.log")).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
-}
+use std::process::Stdio;
+use windlass_testkit::cli::CliEnv;
 
 #[test]
 fn the_main_road_goes_along_the_edges_and_ends_with_nothing_to_do() {
@@ -211,18 +142,6 @@ fn a_failed_apply_keeps_the_others_and_can_be_tried_again() {
     // What is left (a tainted resource is replaced) is part of what was reviewed.
     expect(&env, &["apply", "--yes"], 0, &["✓ apply:net", "✓ apply:app"]);
     expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
-}
-
-/// A stack whose three resources note when they are made, each taking a while.
-fn slow(name: &str) -> String {
-    let mut text = "terraform {\n  backend \"local\" {}\n}\n".to_owned();
-    let mut before = String::new();
-    for n in 1..=3 {
-        text.push_str(&format!("resource \"terraform_data\" \"r{n}\" {{\n{before}  provisioner \"local-exec\" {{\n    command = \"sleep 0.3; echo {name}-{n} >> ../made.log\"\n  }}\n}}\n"));
-        before = format!("  depends_on = [terraform_data.r{n}]\n");
-    }
-    text.push_str("output \"id\" {\n  value = terraform_data.r3.id\n}\n");
-    text
 }
 
 #[test]
@@ -375,17 +294,6 @@ fn two_applies_at_once_are_one() {
     assert_eq!(made(&env), ["net-1", "net-2", "net-3"]);
 }
 
-/// Runs terraform in a stack's directory behind the back of Windlass.
-fn by_hand(env: &CliEnv, stack: &str, arguments: &[&str]) {
-    let mut command = std::process::Command::new("terraform");
-    command
-        .args(arguments)
-        .current_dir(env.root().join(stack))
-        .env("TF_DATA_DIR", env.root().join(".windlass/terraform").join(stack))
-        .env("CHECKPOINT_DISABLE", "1");
-    assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
-}
-
 #[test]
 fn an_effect_that_is_not_the_preview_waits_for_a_new_approval() {
     // What the upstream leaves on the disk is nothing that a preview could know.
@@ -480,15 +388,6 @@ fn what_moved_between_review_and_apply_is_named() {
     expect(&env, &["review", "--base", "HEAD~1"], 0, &["Ready to apply"]);
     by_hand(&env, "net", &["apply", "-auto-approve", "-var=size=9"]);
     expect(&env, &["apply", "--yes"], 0, &["Applied"]);
-}
-
-fn walk(directory: &Path) -> Vec<String> {
-    let mut out = Vec::new();
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() { out.extend(walk(&path)) } else { out.push(path.to_string_lossy().into_owned()) }
-    }
-    out
 }
 
 #[test]

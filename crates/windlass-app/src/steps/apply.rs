@@ -61,7 +61,7 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
     checked_out(service, &run)?;
     crate::recover::refuse_quarantined(service, std::iter::once(&work.instance.id)).await?;
     let deciding = service.deciding(run.deciding.as_deref()).await?;
-    let planned = match plan_instance(service, cx, &work, &PlanKind::Real, &deciding.policies).await? {
+    let planned = match plan_instance(service, cx, &work, &PlanKind::Real, &deciding).await? {
         None => return Ok(None),
         Some(Planned::Failed { diagnostics, .. }) => return Err(AppError::many(ErrorKind::Refused, diagnostics)),
         Some(Planned::Done { effect, findings, artefact, binding, .. }) => (effect, findings, artefact, binding),

@@ -2,8 +2,7 @@
 
 use super::terraform::{Recorder, directory_of, driver_error, stack_directory};
 use crate::error::{AppError, AppResult, ErrorKind};
-use crate::policy::Policies;
-use crate::service::{PlannedOutputs, Service};
+use crate::service::{Deciding, PlannedOutputs, Service};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,8 +46,10 @@ pub async fn plan_instance(
     cx: &StepContext,
     work: &StackWork,
     kind: &PlanKind,
-    policies: &Policies,
+    deciding: &Deciding,
 ) -> AppResult<Option<Planned>> {
+    let policies = &deciding.policies;
+    let protected = deciding.definitions.stacks.iter().any(|d| d.id == work.stack && d.protect);
     let mut stack = stack_directory(service, cx, work)?;
     let files = service.directory.run(&cx.run);
     let file = files.join("plans").join(format!("{}.{}.tfplan", work.instance.id.file_name(), cx.attempt));
@@ -86,6 +87,17 @@ pub async fn plan_instance(
     let changed_outputs = outputs.iter().filter(|(_, output)| output.changed).map(|(name, _)| name.clone()).collect();
     service.outputs_put(&cx.run, &work.instance.id, outputs);
     let mut findings = policies.judge(&work.stack, &json);
+    if work.destroy && protected {
+        findings.push(Finding {
+            level: windlass_model::review::Level::Deny,
+            source: "protect".into(),
+            rule: None,
+            message: format!("{} is protected: its definition says `protect = true`", work.stack),
+            address: None,
+            code: None,
+            policy: None,
+        });
+    }
     if !findings.is_empty() {
         locate(service, work, &mut findings)?;
     }
@@ -173,7 +185,7 @@ async fn prepare_preview(
                     .help("apply the upstream stack first; this one is then planned for real"),
             )
         })? {
-            rewritten.insert(format!("{prefix}{name}"), content);
+            rewritten.insert(format!("{prefix}{name}"), content.into_bytes());
         }
         if !directories.iter().any(|d| **d == **module) {
             directories.push(module.to_string());

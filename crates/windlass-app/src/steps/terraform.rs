@@ -73,7 +73,45 @@ pub fn fact(event: &Event, attempt: u32) -> Option<(&'static str, serde_json::Va
 
 /// The commands of one instance, in its own directory of the work tree.
 pub fn stack_directory(service: &Service, cx: &StepContext, work: &StackWork) -> AppResult<StackDirectory> {
-    directory(service, work, &cx.token)
+    let mut stack = directory(service, work, &cx.token)?;
+    if let Some(commit) = &work.source {
+        from_commit(service, cx, work, commit, &mut stack)?;
+    }
+    Ok(stack)
+}
+
+/// Points `stack` at a copy of its configuration as it was at `commit`. What lies beside it (a local state that git does not
+/// track) is linked.
+fn from_commit(
+    service: &Service,
+    cx: &StepContext,
+    work: &StackWork,
+    commit: &str,
+    stack: &mut StackDirectory,
+) -> AppResult<()> {
+    use windlass_lang::tree::Tree;
+    let tree = service.checkout.git()?.tree(commit).map_err(|e| crate::project::git_error(&e))?;
+    let below = |path: &str| {
+        work.directories
+            .iter()
+            .any(|d| d.is_empty() || path.strip_prefix(&**d).is_some_and(|rest| rest.starts_with('/')))
+    };
+    let scratch = service.directory.run(&cx.run).join("source").join(work.instance.id.file_name());
+    let io = |error: &std::io::Error| crate::settings::disk(&scratch, error);
+    let mut content = std::collections::BTreeMap::new();
+    for path in tree.paths().iter().filter(|path| below(path) || work.files.iter().any(|f| f == *path)) {
+        if let Some(bytes) = tree.read(path).map_err(|e| io(&e))? {
+            content.insert(path.to_string(), bytes);
+        }
+    }
+    // Every directory that gets a file is a real one: nothing is ever written through a link into the work tree.
+    let mut directories = vec![directory_of(work)];
+    directories.extend(content.keys().map(|path| path.rsplit_once('/').map_or(String::new(), |(d, _)| d.to_owned())));
+    stack.directory = windlass_drivers::terraform::preview::prepare(&stack.root, &scratch, &directories, &content)
+        .map_err(|e| io(&e))?;
+    stack.modules = work.directories.iter().map(|directory| scratch.join(&**directory)).collect();
+    stack.root = scratch;
+    Ok(())
 }
 
 /// As [`stack_directory`], for commands that belong to no step; `token` is handed to them.
@@ -97,6 +135,7 @@ pub fn directory(service: &Service, work: &StackWork, token: &str) -> AppResult<
         env: work.env.clone(),
         grace: GRACE,
         token: token.to_owned(),
+        destroy: work.destroy,
         root,
     })
 }
@@ -135,6 +174,7 @@ pub async fn format_check(service: &Service, cx: &StepContext, files: &[String])
         env: Vec::new(),
         grace: GRACE,
         token: cx.token.clone(),
+        destroy: false,
         root: root.clone(),
     };
     let paths: Vec<PathBuf> = files.iter().map(|file| root.join(file)).collect();

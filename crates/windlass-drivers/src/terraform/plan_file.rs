@@ -134,7 +134,7 @@ fn sealed_name(path: &Path) -> PathBuf {
 /// The installation's key serves several ends; each has a key of its own made from it.
 fn cipher(key: &[u8]) -> XChaCha20Poly1305 {
     let own = Sha256::digest(keyed_digest(key, b"windlass plan files v1").as_bytes());
-    XChaCha20Poly1305::new(&own.into())
+    XChaCha20Poly1305::new(&own)
 }
 
 #[cfg(test)]

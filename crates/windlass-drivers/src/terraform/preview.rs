@@ -1,5 +1,5 @@
-//! A scratch copy of a stack for a preview plan: its files rewritten, everything around it linked, its state seen but never
-//! written.
+//! A scratch copy of a stack: its files rewritten for a preview plan, or taken from another commit; everything around it is
+//! linked.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub fn prepare(
     root: &Path,
     scratch: &Path,
     directories: &[String],
-    rewritten: &BTreeMap<String, String>,
+    rewritten: &BTreeMap<String, Vec<u8>>,
 ) -> std::io::Result<PathBuf> {
     if scratch.exists() {
         std::fs::remove_dir_all(scratch)?;
@@ -32,7 +32,13 @@ pub fn prepare(
     for directory in &real {
         let target = scratch.join(directory);
         std::fs::create_dir_all(&target)?;
-        for entry in std::fs::read_dir(root.join(directory))? {
+        let entries = match std::fs::read_dir(root.join(directory)) {
+            Ok(entries) => entries,
+            // All of it comes from elsewhere.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
             let entry = entry?;
             let path = directory.join(entry.file_name());
             if real.contains(&path) || matches!(entry.file_name().to_str(), Some(".git" | ".windlass" | ".terraform")) {
@@ -78,8 +84,8 @@ mod tests {
             std::fs::write(path, content).unwrap();
         }
         let rewritten = BTreeMap::from([
-            ("aws/db/main.tf".to_owned(), "new".to_owned()),
-            ("aws/db/windlass_preview.tf".to_owned(), "extra".to_owned()),
+            ("aws/db/main.tf".to_owned(), "new".into()),
+            ("aws/db/windlass_preview.tf".to_owned(), "extra".into()),
         ]);
         let directory = prepare(&root, &scratch, &["aws/db".into()], &rewritten).unwrap();
         let read = |path: &str| std::fs::read_to_string(directory.join(path)).unwrap();

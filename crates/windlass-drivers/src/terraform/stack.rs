@@ -58,6 +58,8 @@ pub struct StackDirectory {
     pub grace: Duration,
     /// `run/step/attempt`, handed to the child.
     pub token: String,
+    /// Plans are to destroy everything.
+    pub destroy: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -398,6 +400,9 @@ impl StackDirectory {
             ["plan", "-json", "-input=false", "-no-color", "-detailed-exitcode"].map(OsString::from).to_vec();
         arguments.push(if lock { "-lock-timeout=60s".into() } else { "-lock=false".into() });
         arguments.extend(self.var_files.iter().map(|file| OsString::from(format!("-var-file={file}"))));
+        if self.destroy {
+            arguments.push("-destroy".into());
+        }
         let mut out = OsString::from("-out=");
         out.push(file);
         arguments.push(out);

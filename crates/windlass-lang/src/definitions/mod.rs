@@ -47,6 +47,7 @@ const STACK: Schema = Schema {
         ("tool", Kind::Text, false),
         ("env", Kind::Texts, false),
         ("enabled", Kind::Bool, false),
+        ("protect", Kind::Bool, false),
     ],
     blocks: &["instance"],
 };
@@ -377,6 +378,7 @@ impl<'a> Loader<'a> {
             tool,
             env: reader.texts("env"),
             enabled: reader.bool("enabled").unwrap_or(true),
+            protect: reader.bool("protect").unwrap_or(false),
             span,
         };
         let both = !definition.regions.is_empty() && block.body.blocks.iter().any(|b| b.kind == "instance");

@@ -43,7 +43,8 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
             make_review(cx, service, &selection).await
         }
         Command::Approve { id, reason } => approve(cx, service, id.as_deref(), reason.as_deref()).await,
-        Command::Apply { review, yes } => apply_review(cx, service, review.as_deref(), yes).await,
+        Command::Apply { review, yes, confirm } => apply_review(cx, service, review.as_deref(), yes, confirm).await,
+        Command::Destroy { stack } => make_review(cx, service, &Selection::Destroy(stack)).await,
         Command::Runs { run: Some(name), .. } => show_run(cx, service, &runs::run_find(service, &name).await?).await,
         Command::Runs { run: None, limit } => {
             let list = runs::run_list(service, limit).await?;
@@ -185,7 +186,13 @@ async fn approve(cx: &Context, service: &Arc<Service>, id: Option<&str>, reason:
     Ok(approved.missing.is_empty())
 }
 
-async fn apply_review(cx: &Context, service: &Arc<Service>, review: Option<&str>, yes: bool) -> Answer {
+async fn apply_review(
+    cx: &Context,
+    service: &Arc<Service>,
+    review: Option<&str>,
+    yes: bool,
+    mut confirmed: Vec<String>,
+) -> Answer {
     let id = runs::review_find(service, review).await?;
     if !yes
         && !cx.json
@@ -203,8 +210,19 @@ async fn apply_review(cx: &Context, service: &Arc<Service>, review: Option<&str>
             print("Nothing was applied.\n");
             return Ok(false);
         }
+        let record = service.store.run_get(&id).await?;
+        for instance in windlass_app::destroy::destroyed(&record, &row.review)? {
+            if confirmed.iter().any(|c| c == instance.as_str()) {
+                continue;
+            }
+            print(&format!("This destroys everything that {instance} has. Type its name to go on: "));
+            let _ = std::io::stdout().flush();
+            let mut line = String::new();
+            let _ = std::io::stdin().lock().read_line(&mut line);
+            confirmed.push(line.trim().to_owned());
+        }
     }
-    let Some(run) = apply::apply_create(service, &id).await? else {
+    let Some(run) = apply::apply_create(service, &id, &confirmed).await? else {
         if cx.json {
             print_json(&serde_json::json!({ "run": null }));
         } else {

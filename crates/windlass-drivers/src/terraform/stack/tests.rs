@@ -59,6 +59,7 @@ fn stack(directory: &tempfile::TempDir, files: &[(&str, &str)]) -> StackDirector
         env: vec![],
         grace: Duration::from_secs(30),
         token: "r/s/1".into(),
+        destroy: false,
     }
 }
 
