@@ -1,6 +1,6 @@
 //! Steps of an apply: plan again and compare, wait for approval where the effect moved, apply, record the end.
 
-use super::plan::{PlanKind, Planned, plan_instance, purpose};
+use super::plan::{Judged, PlanKind, Planned, plan_instance, purpose};
 use super::{failed, input};
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::service::Service;
@@ -64,9 +64,9 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
     let planned = match plan_instance(service, cx, &work, &PlanKind::Real, &deciding).await? {
         None => return Ok(None),
         Some(Planned::Failed { diagnostics, .. }) => return Err(AppError::many(ErrorKind::Refused, diagnostics)),
-        Some(Planned::Done { effect, findings, artefact, binding, .. }) => (effect, findings, artefact, binding),
+        Some(Planned::Done(judged)) => *judged,
     };
-    let (effect, findings, artefact, binding) = planned;
+    let Judged { effect, findings, artefact, binding, .. } = planned;
     let again = compare == Compare::Remainder || was_attempted(service, &run, &work.instance.id).await?;
     if let Some(reviewed_on) = reviewed_on {
         refuse_moved(&work.instance.id, &reviewed_on, &binding, again)?;

@@ -37,7 +37,16 @@ pub fn purpose(run: &RunId, instance: &InstanceId, effect_digest: &str, binding:
 
 pub enum Planned {
     Failed { stage: Stage, diagnostics: Vec<Diagnostic> },
-    Done { effect: Effect, findings: Vec<Finding>, changed_outputs: Vec<String>, artefact: Artefact, binding: Binding },
+    Done(Box<Judged>),
+}
+
+/// A plan that was made, and what was found in it.
+pub struct Judged {
+    pub effect: Effect,
+    pub findings: Vec<Finding>,
+    pub changed_outputs: Vec<String>,
+    pub artefact: Artefact,
+    pub binding: Binding,
 }
 
 /// Plans, reads the effect, judges it. `None` when it was cancelled.
@@ -101,7 +110,7 @@ pub async fn plan_instance(
     if !findings.is_empty() {
         locate(service, work, &mut findings)?;
     }
-    Ok(Some(Planned::Done { effect, findings, changed_outputs, artefact, binding }))
+    Ok(Some(Planned::Done(Box::new(Judged { effect, findings, changed_outputs, artefact, binding }))))
 }
 
 /// What the plan stands on.

@@ -1,6 +1,6 @@
 //! Steps of a review: format, plan one instance, put the document together.
 
-use super::plan::{PlanKind, Planned, plan_instance};
+use super::plan::{Judged, PlanKind, Planned, plan_instance};
 use super::{failed, input};
 use crate::error::AppResult;
 use crate::service::Service;
@@ -103,7 +103,8 @@ impl Plan {
             Some(Planned::Failed { stage, diagnostics }) => {
                 Some(PlanOutput::without_plan(Outcome::Failed { stage, diagnostics }))
             }
-            Some(Planned::Done { effect, findings, changed_outputs, binding, .. }) => {
+            Some(Planned::Done(judged)) => {
+                let Judged { effect, findings, changed_outputs, binding, .. } = *judged;
                 let outcome =
                     if because.is_empty() { Outcome::Planned { effect } } else { Outcome::Preview { effect, because } };
                 Some(PlanOutput { outcome, findings, changed_outputs, binding: Some(binding) })
