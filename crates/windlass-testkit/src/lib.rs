@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod git;
 pub mod sample;
+pub mod state_server;
 pub mod synthetic;
 
 use std::path::{Path, PathBuf};
