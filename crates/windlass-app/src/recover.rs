@@ -3,14 +3,14 @@
 
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::service::Service;
-use crate::steps::terraform::{Recorder, driver_error, fact};
+use crate::steps::terraform::{LOCKED, Recorder, driver_error, fact};
 use std::path::{Path, PathBuf};
 use windlass_drivers::terraform::events::{Lines, parse};
 use windlass_drivers::terraform::{StackDirectory, plan_file};
 use windlass_engine::StepContext;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{InstanceId, RunId, StepId};
-use windlass_model::journal::{Aftermath, Entry, Quarantine, aftermath, event, journal};
+use windlass_model::journal::{Aftermath, BackendLock, Entry, Quarantine, aftermath, event, journal};
 use windlass_model::stack_plan::StackWork;
 
 const SCOPE: &str = "quarantine";
@@ -90,6 +90,7 @@ pub async fn look(
     let entries = entries(service, &cx.run, &cx.step, cx.attempt).await?;
     // Without a cancel token of its own: looking is what a cancelled apply needs most.
     let cancel = tokio_util::sync::CancellationToken::new();
+    let lock = own_lock(service, cx, stack).await?;
     let begun = entries.iter().any(|e| e.progress != windlass_model::journal::Progress::Failed);
     let state = if begun {
         match stack.state(&cancel, &mut Recorder::new(cx)).await.map_err(|e| driver_error(&e))? {
@@ -106,10 +107,10 @@ pub async fn look(
         // Everything that was made counts as lost until the state can be read.
         Err(why) => (aftermath(&entries, &serde_json::Value::Null), Some(why.clone())),
     };
-    if aftermath.is_clean() && errored.is_none() && unread.is_none() {
+    if aftermath.is_clean() && errored.is_none() && unread.is_none() && lock.is_none() {
         return Ok(None);
     }
-    let reason = sentence(instance, &aftermath, errored.is_some(), unread.as_deref());
+    let reason = sentence(instance, &aftermath, errored.is_some(), unread.as_deref(), lock.as_ref());
     let quarantine = Quarantine {
         instance: instance.clone(),
         run: cx.run.clone(),
@@ -118,15 +119,90 @@ pub async fn look(
         reason: reason.clone(),
         aftermath,
         errored_state: errored.map(|path| path.display().to_string()),
+        lock,
     };
-    let text = serde_json::to_string(&quarantine).map_err(crate::error::internal)?;
-    service.store.kv_set(SCOPE, instance.as_str(), &text).await?;
+    put(service, &quarantine).await?;
     let data = serde_json::json!({ "instance": instance, "reason": reason });
     cx.events(&[("stack.quarantined".to_owned(), data)]).await?;
     Ok(Some(reason))
 }
 
-fn sentence(instance: &InstanceId, aftermath: &Aftermath, errored: bool, unread: Option<&str>) -> String {
+/// The lock at the backend after the processes of the attempt are dead. It is freed when it is known to be theirs: the one that
+/// was seen to be held, or one of this machine that is older than the first thing they did under it, since a lock has one
+/// holder at a time. One that only may be theirs comes back, for a person; any other is left alone.
+async fn own_lock(service: &Service, cx: &StepContext, stack: &StackDirectory) -> AppResult<Option<BackendLock>> {
+    let Ok(Some(holder)) = stack.lock_holder().await else { return Ok(None) };
+    let events = service.store.event_list(Some(&cx.run), 0, u32::MAX).await?;
+    let of_step: Vec<_> = events.iter().filter(|e| e.step.as_deref() == Some(cx.step.as_str())).collect();
+    let seen = of_step.iter().rev().find(|e| e.kind == LOCKED && e.data["attempt"] == cx.attempt);
+    let seen = seen.is_some_and(|e| e.data["lock"]["id"] == holder.id.as_str());
+    let here = holder.who.rsplit_once('@').is_some_and(|(_, host)| host == windlass_engine::identity().host);
+    let instant = |text: &str| text.parse::<jiff::Timestamp>().ok();
+    let created = instant(&holder.created);
+    let first = first_act(service, cx).as_deref().and_then(instant);
+    let proven = here && created.zip(first).is_some_and(|(created, first)| created <= first);
+    if seen || proven {
+        let cancel = tokio_util::sync::CancellationToken::new();
+        let freed =
+            stack.force_unlock(&holder.id, &cancel, &mut Recorder::new(cx)).await.map_err(|e| driver_error(&e))?;
+        if freed.is_ok() {
+            cx.events(&[("backend.unlocked".to_owned(), serde_json::json!({ "lock": holder }))]).await?;
+            return Ok(None);
+        }
+    }
+    let begun = of_step.iter().rev().find(|e| e.kind == "step.started").map(|e| e.at);
+    let since = created.zip(begun).is_some_and(|(created, begun)| created.as_microsecond() >= begun);
+    Ok((here && since).then_some(holder))
+}
+
+/// When the attempt was seen to do its first thing to a resource: it held the lock then.
+fn first_act(service: &Service, cx: &StepContext) -> Option<String> {
+    let path = service.directory.output(&cx.run, &cx.step, cx.attempt).with_extension("out");
+    let content = std::fs::read_to_string(path).ok()?;
+    let mut lines = content.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let first = lines.find(|line| line["type"] == "apply_start")?;
+    Some(first["@timestamp"].as_str()?.to_owned())
+}
+
+/// Breaks the lock that a person says is the dead apply's own, by its id.
+pub async fn force_unlock(service: &Service, instance: &InstanceId, id: &str) -> AppResult<()> {
+    let quarantine = get(service, instance).await?;
+    if quarantine.lock.as_ref().is_none_or(|lock| lock.id != id) {
+        let diagnostic = Diagnostic::error("WL656", format!("the lock in doubt of {instance} is not `{id}`"))
+            .help(format!("`windlass recover {instance}` shows which it is"));
+        return Err(AppError::new(ErrorKind::Refused, diagnostic));
+    }
+    let stack = quarantined_stack(service, &quarantine).await?;
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let freed = stack.force_unlock(id, &cancel, &mut Silent).await.map_err(|e| driver_error(&e))?;
+    freed.map_err(|diagnostics| AppError::many(ErrorKind::Refused, diagnostics))?;
+    let data = serde_json::json!({ "instance": instance, "lock": id, "actor": service.actor.to_string() });
+    let facts = [("backend.unlocked".to_owned(), data)];
+    service.store.event_append(&quarantine.run, &quarantine.step, &facts).await?;
+    put(service, &Quarantine { lock: None, ..quarantine }).await
+}
+
+async fn put(service: &Service, quarantine: &Quarantine) -> AppResult<()> {
+    let text = serde_json::to_string(quarantine).map_err(crate::error::internal)?;
+    Ok(service.store.kv_set(SCOPE, quarantine.instance.as_str(), &text).await?)
+}
+
+/// The commands of the stack that a quarantined apply worked on.
+async fn quarantined_stack(service: &Service, quarantine: &Quarantine) -> AppResult<StackDirectory> {
+    let record = service.store.run_get(&quarantine.run).await?;
+    let spec = record.plan.steps.iter().find(|s| s.id == quarantine.step);
+    let spec = spec.ok_or_else(|| crate::error::internal("a quarantine without its step"))?;
+    let work: windlass_model::stack_plan::ApplyWork = crate::steps::input(&spec.work.input)?;
+    crate::steps::terraform::directory(service, &work.work, "recover")
+}
+
+fn sentence(
+    instance: &InstanceId,
+    aftermath: &Aftermath,
+    errored: bool,
+    unread: Option<&str>,
+    lock: Option<&BackendLock>,
+) -> String {
     let names = |entries: &[Entry]| entries.iter().map(|e| e.address.as_str()).collect::<Vec<_>>().join(", ");
     let mut parts = Vec::new();
     if !aftermath.in_flight.is_empty() {
@@ -140,6 +216,9 @@ fn sentence(instance: &InstanceId, aftermath: &Aftermath, errored: bool, unread:
     }
     if let Some(why) = unread {
         parts.push(format!("the state cannot be read ({why})"));
+    }
+    if let Some(lock) = lock {
+        parts.push(format!("the state is locked by {} since {}, which may be the dead apply", lock.who, lock.created));
     }
     format!("{instance} is quarantined: {}; see `windlass recover {instance}`", parts.join("; "))
 }
@@ -251,11 +330,7 @@ pub async fn push(service: &Service, instance: &InstanceId) -> AppResult<PathBuf
         let diagnostic = Diagnostic::error("WL654", format!("no errored.tfstate of {instance} was kept"));
         return Err(AppError::new(ErrorKind::NotFound, diagnostic));
     };
-    let record = service.store.run_get(&quarantine.run).await?;
-    let spec = record.plan.steps.iter().find(|s| s.id == quarantine.step);
-    let spec = spec.ok_or_else(|| crate::error::internal("a quarantine without its step"))?;
-    let work: windlass_model::stack_plan::ApplyWork = crate::steps::input(&spec.work.input)?;
-    let stack = crate::steps::terraform::directory(service, &work.work, "recover")?;
+    let stack = quarantined_stack(service, &quarantine).await?;
     let cancel = tokio_util::sync::CancellationToken::new();
     let pushed = stack.state_push(&file, &cancel, &mut Silent).await.map_err(|e| driver_error(&e))?;
     pushed.map_err(|diagnostics| AppError::many(ErrorKind::Refused, diagnostics))?;
@@ -264,9 +339,7 @@ pub async fn push(service: &Service, instance: &InstanceId) -> AppResult<PathBuf
     service.store.event_append(&quarantine.run, &quarantine.step, &facts).await?;
     let done = file.with_extension("pushed");
     std::fs::rename(&file, &done).map_err(|e| crate::settings::disk(&done, &e))?;
-    let cleared = Quarantine { errored_state: None, ..quarantine };
-    let text = serde_json::to_string(&cleared).map_err(crate::error::internal)?;
-    service.store.kv_set(SCOPE, instance.as_str(), &text).await?;
+    put(service, &Quarantine { errored_state: None, ..quarantine }).await?;
     Ok(done)
 }
 

@@ -51,6 +51,14 @@ pub fn is_here(engine: &EngineIdentity) -> bool {
     engine.host == host && engine.boot == boot && !is_gone(engine)
 }
 
+/// Whether a recorded process lives on this machine.
+pub fn lives(process: &ProcessRow) -> bool {
+    let (host, boot) = machine();
+    process.host == host
+        && process.boot == boot
+        && u32::try_from(process.pid).ok().and_then(start_ticks) == Some(process.ticks)
+}
+
 /// Ends the process group of a child that outlived its engine: one interrupt, some time, then a kill. Returns when it is gone.
 pub async fn end_group(process: &ProcessRow, grace: Duration) {
     let (host, boot) = machine();

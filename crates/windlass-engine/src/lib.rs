@@ -133,7 +133,11 @@ impl Engine {
                 return Ok(record);
             }
             if looked.is_none_or(|at| at.elapsed() >= POLL) {
-                recovery::recover(&self.store, &self.identity, &self.executors, &self.options).await?;
+                let waits = |step: &StepId| {
+                    let why = "its process died; what it had started is finishing, and is waited for".to_owned();
+                    self.tell(Progress::Held { id: step.clone(), why });
+                };
+                recovery::recover(&self.store, &self.identity, &self.executors, &self.options, run, waits).await?;
                 steps = self.store.step_list(run).await?.into_iter().map(|s| (s.id.clone(), s)).collect();
                 record.cancel_requested = self.store.run_cancel_requested(run).await?;
                 looked = Some(Instant::now());

@@ -5,21 +5,30 @@ use crate::{EngineOptions, host, micros};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+use windlass_model::id::{RunId, StepId};
 use windlass_model::run::Repeat;
 use windlass_store::{Claim, EngineIdentity, Lost, StepOutcome, Store, StoreError};
 
 /// After this many attempts that took their engine with them, a step is not tried again by itself.
 const POISON: u32 = 3;
 
-/// Recovers every attempt whose engine is gone. The processes of the old attempt are dead before anything else happens.
+/// Recovers every attempt whose engine is gone. The processes of the old attempt are dead before anything else happens. Where
+/// the work must not be torn (a checkable step) they may finish it: for those of `run` that is waited for, those of other runs
+/// are left to it.
 pub(crate) async fn recover(
     store: &Store,
     own: &EngineIdentity,
     executors: &HashMap<String, Arc<dyn Executor>>,
     options: &EngineOptions,
+    run: &RunId,
+    mut waits: impl FnMut(&StepId),
 ) -> Result<(), StoreError> {
     for lost in store.step_running().await? {
         if !is_lost(&lost, own) {
+            continue;
+        }
+        let finishing = is_finishing(store, &lost).await?;
+        if finishing && lost.claim.run != *run {
             continue;
         }
         let Some(claim) =
@@ -27,12 +36,42 @@ pub(crate) async fn recover(
         else {
             continue;
         };
+        if finishing {
+            waits(&claim.step);
+            finish(store, own, options, &claim).await?;
+        }
         crate::end_processes(store, &claim.run, &claim.step, options.grace).await?;
         let outcome = settle(store, executors, &claim).await?;
         match store.step_finish(&claim, &outcome).await {
             Ok(()) | Err(StoreError::StaleClaim { .. }) => {}
             Err(error) => return Err(error),
         }
+    }
+    Ok(())
+}
+
+/// Whether the attempt is of a step that must not be torn, nobody wants it cancelled, and a process of it lives.
+async fn is_finishing(store: &Store, lost: &Lost) -> Result<bool, StoreError> {
+    let record = store.run_get(&lost.claim.run).await?;
+    let checkable = record.plan.steps.iter().any(|s| s.id == lost.claim.step && s.repeat == Repeat::Checkable);
+    if !checkable || record.cancel_requested {
+        return Ok(false);
+    }
+    Ok(store.process_list(&lost.claim.run, &lost.claim.step).await?.iter().any(host::lives))
+}
+
+/// Waits until the processes of the attempt have ended, somebody cancels the run, or its time is over.
+async fn finish(store: &Store, own: &EngineIdentity, options: &EngineOptions, claim: &Claim) -> Result<(), StoreError> {
+    let record = store.run_get(&claim.run).await?;
+    let timeout = record.plan.steps.iter().find(|s| s.id == claim.step).and_then(|s| s.timeout);
+    let started = store.step_get(&claim.run, &claim.step).await?.started_at.unwrap_or(record.created_at);
+    while store.process_list(&claim.run, &claim.step).await?.iter().any(host::lives) {
+        let late = timeout.zip(Some(store.now().await?)).is_some_and(|(timeout, now)| now - started > timeout);
+        if late || store.run_cancel_requested(&claim.run).await? {
+            return Ok(());
+        }
+        store.engine_heartbeat(&own.id, micros(options.lease)).await?;
+        tokio::time::sleep(crate::POLL).await;
     }
     Ok(())
 }

@@ -278,7 +278,10 @@ async fn a_step_that_kills_its_engines_is_not_tried_for_ever() {
     for attempt in 1..=3 {
         bench.die_during(&run, &spec).await;
         let engine = bench.engine().await;
-        recovery::recover(&bench.store, &engine.identity, &engine.executors, &engine.options).await.unwrap();
+        let nobody = RunId::new("");
+        recovery::recover(&bench.store, &engine.identity, &engine.executors, &engine.options, &nobody, |_| {})
+            .await
+            .unwrap();
         let want = if attempt < 3 { StepState::Pending } else { StepState::Unknown };
         assert_eq!(bench.store.step_get(&run, &"poison".into()).await.unwrap().state, want);
     }

@@ -144,6 +144,20 @@ pub struct Quarantine {
     pub aftermath: Aftermath,
     /// A state that terraform could not write, kept for `windlass recover --push`.
     pub errored_state: Option<String>,
+    /// A lock at the backend that may be the dead apply's own: a person has to say.
+    #[serde(default)]
+    pub lock: Option<BackendLock>,
+}
+
+/// A lock of a state as its backend describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendLock {
+    pub id: String,
+    /// `user@machine`.
+    pub who: String,
+    pub operation: String,
+    /// RFC 3339.
+    pub created: String,
 }
 
 #[cfg(test)]

@@ -154,6 +154,9 @@ Examples:
         /// Push the kept errored.tfstate; terraform refuses one that does not follow the present state.
         #[arg(long, requires = "stack")]
         push: bool,
+        /// Break the lock at the backend that may be the dead apply's own, by the id that is shown.
+        #[arg(long, value_name = "ID", requires = "stack", conflicts_with = "push")]
+        force_unlock: Option<String>,
         /// Lift the quarantine.
         #[arg(long, requires = "stack", requires = "why")]
         release: bool,

@@ -14,6 +14,9 @@ use windlass_model::journal::event;
 use windlass_model::stack::Tool;
 use windlass_model::stack_plan::StackWork;
 
+/// The event that tells which lock at the backend is that of an attempt.
+pub const LOCKED: &str = "backend.locked";
+
 /// How long an interrupted terraform may take to stop by itself.
 pub const GRACE: Duration = Duration::from_secs(60);
 
@@ -22,11 +25,19 @@ pub struct Recorder<'a> {
     cx: &'a StepContext,
     /// The first fact that could not be recorded.
     pub failed: Option<String>,
+    /// Whose lock of the state is recorded as ours once the work has begun: the lock is held then.
+    locks: Option<StackDirectory>,
 }
 
 impl<'a> Recorder<'a> {
     pub fn new(cx: &'a StepContext) -> Self {
-        Self { cx, failed: None }
+        Self { cx, failed: None, locks: None }
+    }
+
+    /// Also records the lock that the command holds at its backend.
+    pub fn with_lock_of(mut self, stack: &StackDirectory) -> Self {
+        self.locks = Some(stack.clone());
+        self
     }
 }
 
@@ -42,6 +53,13 @@ impl Sink for Recorder<'_> {
     async fn event(&mut self, event: &Event) {
         let Some((kind, data)) = fact(event, self.cx.attempt) else { return };
         self.cx.flush().await;
+        if let Some(stack) = self.locks.take() {
+            // Without this fact the lock is never broken; that is all that is lost when the backend does not answer.
+            if let Ok(Some(lock)) = stack.lock_holder().await {
+                let data = serde_json::json!({ "attempt": self.cx.attempt, "lock": lock });
+                let _ = self.cx.events(&[(LOCKED.to_owned(), data)]).await;
+            }
+        }
         if let Err(error) = self.cx.events(&[(kind.to_owned(), data)]).await {
             self.failed.get_or_insert_with(|| error.to_string());
         }
@@ -136,8 +154,19 @@ pub fn directory(service: &Service, work: &StackWork, token: &str) -> AppResult<
         grace: GRACE,
         token: token.to_owned(),
         destroy: work.destroy,
+        lock_timeout: lock_timeout(),
         root,
     })
+}
+
+/// `WINDLASS_LOCK_TIMEOUT`, such as `5m`; a minute when it is not set or no duration.
+fn lock_timeout() -> String {
+    let set = std::env::var("WINDLASS_LOCK_TIMEOUT").ok();
+    let duration = |text: &String| {
+        let number = text.strip_suffix(['s', 'm', 'h']).unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+    };
+    set.filter(duration).unwrap_or_else(|| "60s".into())
 }
 
 /// Directory of the stack relative to the repository; empty for the root.
@@ -175,6 +204,7 @@ pub async fn format_check(service: &Service, cx: &StepContext, files: &[String])
         grace: GRACE,
         token: cx.token.clone(),
         destroy: false,
+        lock_timeout: lock_timeout(),
         root: root.clone(),
     };
     let paths: Vec<PathBuf> = files.iter().map(|file| root.join(file)).collect();
@@ -189,7 +219,7 @@ pub async fn apply(service: &Service, cx: &StepContext, work: &StackWork, plan: 
     recover::snapshot(service, &work.instance.id, &cx.run, plan)?;
     let base = service.directory.output(&cx.run, &cx.step, cx.attempt);
     let output = OutputFiles { out: base.with_extension("out"), err: base.with_extension("err") };
-    let mut recorder = Recorder::new(cx);
+    let mut recorder = Recorder::new(cx).with_lock_of(&stack);
     let applied = stack.apply(plan, &output, &cx.cancel, &mut recorder).await.map_err(|e| driver_error(&e))?;
     let unrecorded = recorder.failed.take();
     if let (Applied::Done { .. }, None) = (&applied, &unrecorded) {

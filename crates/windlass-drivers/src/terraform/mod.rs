@@ -1,5 +1,6 @@
 //! terraform and tofu as machines: found, versioned, invoked in one way, their JSON streams read.
 
+pub mod backend_lock;
 pub mod diagnostics;
 pub mod events;
 pub mod plan_file;

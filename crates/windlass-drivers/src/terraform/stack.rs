@@ -1,5 +1,6 @@
 //! One stack instance and the commands that are run for it.
 
+use super::backend_lock::{self, LockError};
 use super::diagnostics::{from_json, from_text};
 use super::events::{Event, Lines, parse};
 use super::plan_file;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use windlass_lang::terraform::{module::is_configuration, scan};
 use windlass_model::diagnostic::{Diagnostic, Severity};
+use windlass_model::journal::BackendLock;
 use windlass_model::review::Stage;
 
 /// Variables that children get from this process: what finding programs, homes, certificates and proxies needs.
@@ -60,6 +62,8 @@ pub struct StackDirectory {
     pub token: String,
     /// Plans are to destroy everything.
     pub destroy: bool,
+    /// How long to wait for a lock at the backend that somebody else holds, as terraform writes durations.
+    pub lock_timeout: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -360,13 +364,44 @@ impl StackDirectory {
     /// Kind and effective configuration of the backend, as init recorded them; empty without a configured backend. It may hold
     /// credentials.
     pub fn backend_identity(&self) -> String {
-        let recorded = std::fs::read(self.data.join("terraform.tfstate")).unwrap_or_default();
-        let recorded: serde_json::Value = serde_json::from_slice(&recorded).unwrap_or_default();
-        let of = |name: &str| recorded.get("backend").and_then(|backend| backend.get(name));
-        match (of("type"), of("config")) {
-            (Some(kind), Some(config)) => format!("{kind} {config}"),
-            _ => String::new(),
-        }
+        self.recorded_backend().map_or_else(String::new, |(kind, config)| format!("{kind} {config}"))
+    }
+
+    fn wait_for_lock(&self) -> OsString {
+        format!("-lock-timeout={}", self.lock_timeout).into()
+    }
+
+    fn recorded_backend(&self) -> Option<(String, serde_json::Value)> {
+        let recorded = std::fs::read(self.data.join("terraform.tfstate")).ok()?;
+        let mut recorded: serde_json::Value = serde_json::from_slice(&recorded).ok()?;
+        let backend = recorded.get_mut("backend")?;
+        let config = backend.get_mut("config").map(serde_json::Value::take)?;
+        Some((backend.get("type")?.as_str()?.to_owned(), config))
+    }
+
+    /// Who holds the lock of the state, where the backend can be asked.
+    ///
+    /// # Errors
+    /// The backend does not answer.
+    pub async fn lock_holder(&self) -> Result<Option<BackendLock>, LockError> {
+        let Some((kind, config)) = self.recorded_backend() else { return Ok(None) };
+        let asked = tokio::task::spawn_blocking(move || backend_lock::holder(&kind, &config)).await;
+        asked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    /// `force-unlock`: only ever of a lock that is known to be ours, and its holder to be dead.
+    ///
+    /// # Errors
+    /// The command could not be run, or terraform refused: what it says.
+    pub async fn force_unlock(
+        &self,
+        id: &str,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Result<(), Vec<Diagnostic>>, TerraformError> {
+        let arguments = ["force-unlock".into(), "-force".into(), id.into()];
+        let done = self.invoke(&arguments, false, cancel, sink).await?;
+        Ok(if done.success { Ok(()) } else { Err(done.diagnostics) })
     }
 
     /// Content of the lock file; `None` when there is none.
@@ -398,7 +433,7 @@ impl StackDirectory {
         }
         let mut arguments: Vec<OsString> =
             ["plan", "-json", "-input=false", "-no-color", "-detailed-exitcode"].map(OsString::from).to_vec();
-        arguments.push(if lock { "-lock-timeout=60s".into() } else { "-lock=false".into() });
+        arguments.push(if lock { self.wait_for_lock() } else { "-lock=false".into() });
         arguments.extend(self.var_files.iter().map(|file| OsString::from(format!("-var-file={file}"))));
         if self.destroy {
             arguments.push("-destroy".into());
@@ -469,7 +504,7 @@ impl StackDirectory {
             "-json".into(),
             "-input=false".into(),
             "-no-color".into(),
-            "-lock-timeout=60s".into(),
+            self.wait_for_lock(),
             file.into(),
         ];
         let apply = self.invoke_into(&arguments, true, Some(output), cancel, sink).await?;
@@ -509,7 +544,7 @@ impl StackDirectory {
         cancel: &CancellationToken,
         sink: &mut impl Sink,
     ) -> Result<Result<(), Vec<Diagnostic>>, TerraformError> {
-        let arguments = ["state".into(), "push".into(), "-lock-timeout=60s".into(), file.into()];
+        let arguments = ["state".into(), "push".into(), self.wait_for_lock(), file.into()];
         let pushed = self.invoke(&arguments, false, cancel, sink).await?;
         Ok(if pushed.success { Ok(()) } else { Err(pushed.diagnostics) })
     }

@@ -20,8 +20,13 @@ pub async fn run(cx: &Context, service: &Service, command: Command) -> Answer {
             }
             Ok(list.is_empty())
         }
-        Command::Recover { stack: Some(name), push, release, why, snapshot } => {
+        Command::Recover { stack: Some(name), push, force_unlock, release, why, snapshot } => {
             let instance = instance(service, &name).await?;
+            if let Some(id) = force_unlock {
+                recover::force_unlock(service, &instance, &id).await?;
+                print(&format!("The lock is broken.\nNext: windlass recover {instance}\n"));
+                return Ok(true);
+            }
             match (snapshot, push, release) {
                 (Some(run), ..) => print_snapshot(service, &instance, &run),
                 (None, true, _) => {

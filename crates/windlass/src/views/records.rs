@@ -56,6 +56,15 @@ fn steps(terminal: Terminal, quarantine: &Quarantine, out: &mut String) {
         out.push_str(&step("terraform could not write its state; the file it left knows what was made. Push it:"));
         out.push_str(&format!("     windlass recover {instance} --push\n"));
     }
+    if let Some(lock) = &quarantine.lock {
+        out.push_str(&step(&format!(
+            "The state is locked by {} since {} ({}). If it is this apply and nobody else, break the lock:",
+            clean(&lock.who),
+            clean(&lock.created),
+            clean(&lock.operation)
+        )));
+        out.push_str(&format!("     windlass recover {instance} --force-unlock {}\n", clean(&lock.id)));
+    }
     let list = |entries: &[Entry], out: &mut String| {
         for entry in entries {
             let id = entry.id_value.as_deref().map(|id| format!("  (id {})", clean(id))).unwrap_or_default();

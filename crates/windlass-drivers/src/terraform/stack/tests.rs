@@ -60,6 +60,7 @@ fn stack(directory: &tempfile::TempDir, files: &[(&str, &str)]) -> StackDirector
         grace: Duration::from_secs(30),
         token: "r/s/1".into(),
         destroy: false,
+        lock_timeout: "60s".into(),
     }
 }
 
