@@ -1,0 +1,278 @@
+//! A temporary PostgreSQL of the machine's own installation, on a loopback port.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// A server that runs until this is dropped, which also removes its data. Everybody on this machine may connect as the superuser
+/// `postgres`; nothing of it survives a crash of the machine (`fsync=off`).
+#[derive(Debug)]
+pub struct Postgres {
+    server: Child,
+    port: u16,
+    programs: PathBuf,
+    user: Option<User>,
+    // Removed last, when the server has ended.
+    directory: tempfile::TempDir,
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    #[error(
+        "PostgreSQL is not installed: no initdb on the PATH nor in /usr/lib/postgresql/*/bin; install it, e.g. `apt-get install postgresql` (Debian, Ubuntu), `dnf install postgresql-server` (Fedora), `brew install postgresql`"
+    )]
+    NotInstalled,
+    #[error("PostgreSQL refuses to run as root, and there is neither a user `postgres` nor `nobody` to run it as")]
+    NoUser,
+    #[error("cannot {what}")]
+    Io { what: String, source: std::io::Error },
+    #[error("initdb failed ({status}): {output}")]
+    Initdb { status: ExitStatus, output: String },
+    #[error("the server ended at once ({status}): {log}")]
+    Ended { status: ExitStatus, log: String },
+    #[error("the server was not ready after {} s: {log}", START.as_secs())]
+    NotReady { log: String },
+}
+
+/// How long a server may take to accept connections.
+const START: Duration = Duration::from_secs(60);
+
+/// Whom the programs run as when this process is root.
+#[derive(Debug, Clone, Copy)]
+struct User {
+    uid: u32,
+    gid: u32,
+}
+
+impl Postgres {
+    /// Makes a cluster, starts it on a free port and returns when it accepts connections (some seconds, most of them `initdb`).
+    /// It ends when it is dropped, also by a panic; a process that is killed leaves it behind.
+    ///
+    /// # Errors
+    /// PostgreSQL is not installed, or did not start; the message holds what it said.
+    pub fn start() -> Result<Self, PostgresError> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let programs = programs(&path, &installations(&["/usr/lib/postgresql"]))?;
+        let directory = tempfile::Builder::new().prefix("windlass-postgres-").tempdir().map_err(io("make a folder"))?;
+        // Whoever made the folder is whom this process acts as.
+        let root = directory.path().metadata().map_err(io("look at the folder"))?.uid() == 0;
+        let user = if root { Some(unprivileged().ok_or(PostgresError::NoUser)?) } else { None };
+        if let Some(user) = user {
+            chown(directory.path(), Some(user.uid), Some(user.gid)).map_err(io("give the folder to its user"))?;
+        }
+        let output = command(&programs, "initdb", user, directory.path())
+            .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"])
+            .arg(directory.path().join("data"))
+            .output()
+            .map_err(io("start initdb"))?;
+        if !output.status.success() {
+            let said = [output.stdout, output.stderr].concat();
+            let output_text = String::from_utf8_lossy(&said).into_owned();
+            return Err(PostgresError::Initdb { status: output.status, output: output_text });
+        }
+        // Another process may take the port between our look and the server's.
+        for _ in 0..4 {
+            match serve(&programs, user, directory.path()) {
+                Err(PostgresError::Ended { log, .. }) if log.contains("could not bind") => {}
+                Err(error) => return Err(error),
+                Ok((server, port)) => return Ok(Self { server, port, programs, user, directory }),
+            }
+        }
+        serve(&programs, user, directory.path()).map(|(server, port)| Self { server, port, programs, user, directory })
+    }
+
+    /// Connection string of the database `postgres`, for terraform's `pg` backend and for clients.
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable", self.port)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Nothing is to be kept, but its processes and shared memory have to go: only the server itself can do that.
+        let stopped = command(&self.programs, "pg_ctl", self.user, self.directory.path())
+            .args(["stop", "--wait", "--timeout=20", "--mode=immediate", "--pgdata"])
+            .arg(self.directory.path().join("data"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if !stopped.is_ok_and(|status| status.success()) {
+            let _ = self.server.kill();
+        }
+        let _ = self.server.wait();
+    }
+}
+
+/// Starts the server in the foreground, as our child, and waits until it is ready.
+fn serve(programs: &Path, user: Option<User>, directory: &Path) -> Result<(Child, u16), PostgresError> {
+    let port = TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map_err(io("find a free port"))?
+        .port();
+    let log = directory.join("log");
+    let file = File::create(&log).map_err(io("make the log"))?;
+    let errors = file.try_clone().map_err(io("make the log"))?;
+    let mut server = command(programs, "postgres", user, directory)
+        .arg("-D")
+        .arg(directory.join("data"))
+        .args(["-p", &port.to_string()])
+        .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+        .args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"])
+        .args(["-c", "shared_buffers=16MB", "-c", "max_connections=60"])
+        .stdout(file)
+        .stderr(errors)
+        .spawn()
+        .map_err(io("start the server"))?;
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    let deadline = Instant::now() + START;
+    loop {
+        // Line 8 of this file tells what the server does.
+        let state = std::fs::read_to_string(directory.join("data/postmaster.pid")).unwrap_or_default();
+        if state.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
+            return Ok((server, port));
+        }
+        if let Some(status) = server.try_wait().map_err(io("look at the server"))? {
+            return Err(PostgresError::Ended { status, log: said() });
+        }
+        if Instant::now() > deadline {
+            let _ = server.kill();
+            let _ = server.wait();
+            return Err(PostgresError::NotReady { log: said() });
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn io(what: &str) -> impl FnOnce(std::io::Error) -> PostgresError {
+    let what = what.to_owned();
+    |source| PostgresError::Io { what, source }
+}
+
+/// One of PostgreSQL's programs, with an environment of its own.
+fn command(programs: &Path, name: &str, user: Option<User>, directory: &Path) -> Command {
+    let mut command = Command::new(programs.join(name));
+    command
+        .current_dir(directory)
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("LC_ALL", "C")
+        .env("TZ", "UTC")
+        .stdin(Stdio::null());
+    if let Some(user) = user {
+        command.gid(user.gid).uid(user.uid);
+    }
+    command
+}
+
+/// The `bin` folders of packaged versions below these, the newest first.
+fn installations(roots: &[&str]) -> Vec<PathBuf> {
+    let mut found: Vec<(u32, PathBuf)> = roots
+        .iter()
+        .flat_map(std::fs::read_dir)
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .collect();
+    found.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// The folder that holds `initdb`, `postgres` and `pg_ctl`. A link to one of them is followed: the others are beside it.
+fn programs(path: &OsStr, installed: &[PathBuf]) -> Result<PathBuf, PostgresError> {
+    let is_program = |file: PathBuf| {
+        file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0).then_some(file)
+    };
+    std::env::split_paths(path)
+        .chain(installed.iter().cloned())
+        .filter_map(|folder| is_program(folder.join("initdb"))?.canonicalize().ok()?.parent().map(Path::to_owned))
+        .find(|folder| ["postgres", "pg_ctl"].iter().all(|name| is_program(folder.join(name)).is_some()))
+        .ok_or(PostgresError::NotInstalled)
+}
+
+/// The user `postgres`, else `nobody`, of this machine.
+fn unprivileged() -> Option<User> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    ["postgres", "nobody"].iter().find_map(|wanted| {
+        let fields: Vec<&str> =
+            users.lines().map(|line| line.split(':').collect()).find(|f: &Vec<&str>| f[0] == *wanted)?;
+        Some(User { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()? })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{CliEnv, terraform};
+    use std::net::TcpStream;
+
+    fn terraform_environment(server: &Postgres) -> CliEnv {
+        let mut env = CliEnv::new(terraform().unwrap()).unwrap();
+        env.set("CHECKPOINT_DISABLE", "1");
+        let backend = format!("terraform {{\n  backend \"pg\" {{\n    conn_str = \"{}\"\n  }}\n}}\n", server.url());
+        env.write("main.tf", &format!("{backend}resource \"terraform_data\" \"a\" {{}}\n")).unwrap();
+        env
+    }
+
+    fn succeeds(env: &CliEnv, arguments: &[&str]) -> String {
+        let answer = env.run(arguments).unwrap();
+        assert_eq!(answer.code, Some(0), "{arguments:?}: {}{}", answer.stdout, answer.stderr);
+        answer.stdout
+    }
+
+    #[test]
+    fn terraform_keeps_its_state_here_until_the_server_goes() {
+        let server = Postgres::start().unwrap();
+        let env = terraform_environment(&server);
+        succeeds(&env, &["init", "-input=false", "-no-color"]);
+        succeeds(&env, &["apply", "-auto-approve", "-input=false", "-no-color"]);
+        // Nothing of it is in the work tree.
+        let other = terraform_environment(&server);
+        succeeds(&other, &["init", "-input=false", "-no-color"]);
+        assert_eq!(succeeds(&other, &["state", "list"]), "terraform_data.a\n");
+
+        let (folder, port) = (server.directory.path().to_owned(), server.port);
+        let pid = server.server.id();
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+        // A panic in a test goes this way, too.
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _server = server;
+            std::panic::resume_unwind(Box::new("a test failed"));
+        }));
+        assert!(unwound.is_err());
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+        assert!(!folder.exists());
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    }
+
+    #[test]
+    fn a_missing_installation_says_what_to_install() {
+        let empty = tempfile::tempdir().unwrap();
+        // A package of clients only: not enough.
+        let clients = empty.path().join("clients");
+        std::fs::create_dir(&clients).unwrap();
+        std::fs::write(clients.join("initdb"), "").unwrap();
+        std::fs::set_permissions(clients.join("initdb"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let error = programs(empty.path().as_os_str(), &[clients]).unwrap_err().to_string();
+        assert!(error.contains("apt-get install postgresql"), "{error}");
+    }
+
+    #[test]
+    fn the_newest_installation_comes_first() {
+        let root = tempfile::tempdir().unwrap();
+        for version in ["9", "15", "13", "common"] {
+            std::fs::create_dir(root.path().join(version)).unwrap();
+        }
+        let found = installations(&[root.path().to_str().unwrap(), "/nowhere"]);
+        let want: Vec<PathBuf> = ["15/bin", "13/bin", "9/bin"].iter().map(|v| root.path().join(v)).collect();
+        assert_eq!(found, want);
+    }
+}
