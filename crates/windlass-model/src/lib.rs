@@ -15,6 +15,7 @@ pub mod id;
 pub mod journal;
 pub mod planner;
 pub mod review;
+pub mod risk;
 pub mod run;
 pub mod stack;
 pub mod stack_plan;
