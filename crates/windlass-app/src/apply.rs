@@ -167,7 +167,7 @@ pub async fn missing_approvals(
         .environments
         .iter()
         .filter(|e| environments.contains(&e.name))
-        .filter_map(|e| e.approvals.as_ref().map(|rule| (e.name.as_str(), rule)))
+        .filter_map(|e| e.approvals.as_ref().map(|rule| (format!("environment {}", e.name), rule.clone())))
         .collect();
     let change = ChangeIdentity {
         commit: input.head.commit,

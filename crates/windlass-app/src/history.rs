@@ -77,6 +77,26 @@ pub async fn history(service: &Service, name: &str, limit: usize) -> AppResult<V
     Ok(found)
 }
 
+/// How many resources earlier applies of each instance touched, oldest first, of the last five hundred applies.
+pub async fn touched(service: &Service) -> AppResult<BTreeMap<InstanceId, Vec<usize>>> {
+    let filter = RunFilter { kind: Some("apply".into()), ..Default::default() };
+    let mut runs = service.store.run_list(&filter, 500).await?;
+    runs.reverse();
+    let mut found: BTreeMap<InstanceId, Vec<usize>> = BTreeMap::new();
+    for record in runs {
+        for step in service.store.step_list(&record.id).await? {
+            let applied = step.state == StepState::Succeeded && step.id.as_str().starts_with("apply:");
+            let Some(spec) = record.plan.steps.iter().find(|s| applied && s.id == step.id) else { continue };
+            let work: ApplyWork = crate::steps::input(&spec.work.input)?;
+            let size = windlass_model::risk::touched(&work.reviewed);
+            if size > 0 {
+                found.entry(work.work.instance.id).or_default().push(size);
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// How one resource differs between two runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Changed {

@@ -10,6 +10,7 @@ use windlass_model::definition::{ApprovalRule, Definitions};
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::{Affected, AffectedKind, Level, Outcome, Reason, Review, Revision, StackReview, Verdict};
+use windlass_model::risk::ReasonCode;
 use windlass_model::stack_plan::{self, ReviewInput};
 
 /// Which instances a review is made of.
@@ -184,6 +185,7 @@ pub fn assemble(
         outcome: Outcome::Deleted,
         findings: Vec::new(),
         binding: None,
+        risk: None,
     }));
     let failed = stacks.iter().any(|s| matches!(s.outcome, Outcome::Failed { .. } | Outcome::Skipped { .. }));
     let denied = stacks.iter().flat_map(|s| &s.findings).any(|f| f.level <= Level::Deny);
@@ -216,20 +218,38 @@ pub fn assemble(
     }
 }
 
-/// Approval rules of the environments in which the review changes something, by environment name.
-pub fn rules<'a>(review: &Review, definitions: &'a Definitions) -> Vec<(&'a str, &'a ApprovalRule)> {
+/// Approval rules of the environments in which the review changes something, and who asks. Where an effect is unexpectedly large
+/// for its stack, each asks for one more; and somebody has to look also where no environment asks.
+pub fn rules(review: &Review, definitions: &Definitions) -> Vec<(String, ApprovalRule)> {
     let touched: std::collections::BTreeSet<&str> = review
         .stacks
         .iter()
         .filter(|s| s.outcome.effect().is_some_and(|e| !e.is_empty()) || matches!(s.outcome, Outcome::Preview { .. }))
         .flat_map(|s| s.environments.iter().map(String::as_str))
         .collect();
-    definitions
+    let mut rules: Vec<(String, ApprovalRule)> = definitions
         .environments
         .iter()
         .filter(|environment| touched.contains(environment.name.as_str()))
-        .filter_map(|environment| environment.approvals.as_ref().map(|rule| (environment.name.as_str(), rule)))
-        .collect()
+        .filter_map(|environment| Some((format!("environment {}", environment.name), environment.approvals.clone()?)))
+        .collect();
+    let large = |stack: &&StackReview| {
+        let reasons = stack.risk.iter().flat_map(|risk| &risk.reasons);
+        reasons.into_iter().any(|reason| reason.code == ReasonCode::UnexpectedlyLarge)
+    };
+    if let Some(stack) = review.stacks.iter().find(large) {
+        let subject = format!("the unexpectedly large effect on {}", stack.instance);
+        if rules.is_empty() {
+            let anybody = ApprovalRule { count: 1, from: Vec::new(), author_may_approve: true, unverified: true };
+            rules.push((subject, anybody));
+        } else {
+            for (who, rule) in &mut rules {
+                rule.count += 1;
+                who.push_str(&format!(", because of {subject},"));
+            }
+        }
+    }
+    rules
 }
 
 /// Whether the approvals given so far are enough.

@@ -54,27 +54,28 @@ pub enum ApprovalStatus {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingApproval {
-    pub environment: String,
+    /// What asks, e.g. `environment production`.
+    pub subject: String,
     pub have: u32,
     pub need: u32,
     /// What is asked for, then why approvals that were given do not count.
     pub sentences: Vec<String>,
 }
 
-/// Whether `approvals` satisfy every rule (environment name, rule).
+/// Whether `approvals` satisfy every rule (who asks, such as `environment production`; what for).
 pub fn evaluate(
-    rules: &[(&str, &ApprovalRule)],
+    rules: &[(String, ApprovalRule)],
     teams: &[Team],
     approvals: &[ApprovalRecord],
     change: &ChangeIdentity,
 ) -> ApprovalStatus {
     let missing: Vec<MissingApproval> =
-        rules.iter().filter_map(|(environment, rule)| missing(environment, rule, teams, approvals, change)).collect();
+        rules.iter().filter_map(|(subject, rule)| missing(subject, rule, teams, approvals, change)).collect();
     if missing.is_empty() { ApprovalStatus::Satisfied } else { ApprovalStatus::Missing(missing) }
 }
 
 fn missing(
-    environment: &str,
+    subject: &str,
     rule: &ApprovalRule,
     teams: &[Team],
     approvals: &[ApprovalRecord],
@@ -94,10 +95,10 @@ fn missing(
     }
     let from = if rule.from.is_empty() { String::new() } else { format!(" from team {}", rule.from.join(" or ")) };
     let people = if rule.count == 1 { "1 approval".to_owned() } else { format!("{} approvals", rule.count) };
-    let mut sentences = vec![format!("environment {environment} asks for {people}{from}, has {have}")];
+    let mut sentences = vec![format!("{subject} asks for {people}{from}, has {have}")];
     rejected.dedup();
     sentences.extend(rejected);
-    Some(MissingApproval { environment: environment.to_owned(), have, need: rule.count, sentences })
+    Some(MissingApproval { subject: subject.to_owned(), have, need: rule.count, sentences })
 }
 
 fn why_not(rule: &ApprovalRule, teams: &[Team], approval: &ApprovalRecord, change: &ChangeIdentity) -> Option<String> {
@@ -171,7 +172,7 @@ mod tests {
             policy_digest: "p".into(),
             authors: vec!["Dev <dev@example.com>".into()],
         };
-        let found = match evaluate(&[("prod", rule)], &teams, approvals, &change) {
+        let found = match evaluate(&[("environment prod".into(), rule.clone())], &teams, approvals, &change) {
             ApprovalStatus::Satisfied => Vec::new(),
             ApprovalStatus::Missing(missing) => missing.into_iter().flat_map(|m| m.sentences).collect(),
         };

@@ -4,6 +4,7 @@ use crate::binding::Binding;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::effect::Effect;
 use crate::id::{InstanceId, RunId, StackId};
+use crate::risk::Risk;
 use serde::{Deserialize, Serialize};
 
 /// Why an instance is in a review; from [`crate::graph`]'s affected planner. Sorted by instance.
@@ -85,6 +86,9 @@ pub struct StackReview {
     /// What the plan stands on, when there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<Binding>,
+    /// How much can go wrong, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<Risk>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 use crate::Micros;
 use crate::binding::Binding;
 use crate::effect::Effect;
+use crate::graph::GraphIndex;
 use crate::id::{InstanceId, RunId, StackId, StepId};
 use crate::review::{Affected, AffectedKind, Outcome, Reason, Review, Revision};
 use crate::run::{Cost, Repeat, Retry, RunPlan, StepSpec, When, Work};
@@ -49,6 +50,9 @@ pub struct StackWork {
     /// The commit its configuration is read from; `None` for the work tree.
     #[serde(default)]
     pub source: Option<String>,
+    /// Instances that read from it, directly or through others, in this run or not.
+    #[serde(default)]
+    pub dependants: usize,
     /// Single files it reads, beside those in its directories.
     #[serde(default)]
     pub files: Vec<Arc<str>>,
@@ -286,6 +290,7 @@ pub fn stack_works(repository: &Repository, affected: &[Affected]) -> Vec<StackW
             }
         }
     }
+    let index = (!affected.is_empty()).then(|| GraphIndex::new(repository));
     let in_run: BTreeSet<&InstanceId> =
         affected.iter().filter(|a| a.kind != AffectedKind::Deleted).map(|a| &a.instance).collect();
     let mut edges: BTreeMap<&InstanceId, Vec<_>> = BTreeMap::new();
@@ -325,10 +330,25 @@ pub fn stack_works(repository: &Repository, affected: &[Affected]) -> Vec<StackW
             after: after.into_iter().collect(),
             destroy: false,
             source: None,
+            dependants: index.as_ref().map_or(0, |index| reached(index, &item.instance)),
             files: stack.inputs.files.iter().map(|f| f.path.clone()).collect(),
         });
     }
     works
+}
+
+/// How many instances depend on one, directly or through others.
+fn reached(index: &GraphIndex<'_>, instance: &InstanceId) -> usize {
+    let mut seen = BTreeSet::from([instance]);
+    let mut queue = vec![instance];
+    while let Some(next) = queue.pop() {
+        for edge in index.dependants(next).iter().filter(|e| e.is_active()) {
+            if seen.insert(&edge.to) {
+                queue.push(&edge.to);
+            }
+        }
+    }
+    seen.len() - 1
 }
 
 /// The work of destroying instances of `repository`: each after everything that depends on it, be it destroyed as well or, in

@@ -94,3 +94,27 @@ fn a_stack_that_was_moved_with_its_state_is_not_destroyed() {
     let review = expect(&env, &["review"], 0, &["Nothing to apply"]);
     assert!(!review.stdout.contains("destroy"), "{}", review.stdout);
 }
+
+#[test]
+fn an_unexpectedly_large_effect_asks_for_one_more_approval() {
+    let many = |count: usize| format!("{NET}resource \"terraform_data\" \"many\" {{\n  count = {count}\n}}\n");
+    let env = env(&[("net/main.tf", NET), ("app/main.tf", APP)]);
+    for count in 1..=3 {
+        env.write("net/main.tf", &many(count)).unwrap();
+        env.commit("Grow").unwrap();
+        expect(&env, &["review", "--stack", "net"], 0, &["Ready to apply"]);
+        expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    }
+    env.write("net/main.tf", &many(40)).unwrap();
+    env.commit("Grow a lot").unwrap();
+    let texts = [
+        "medium risk",
+        "touches 37 resources; its last 3 applies touched at most 2",
+        "1 other instance reads from it",
+        "asks for 1 approval",
+    ];
+    expect(&env, &["review", "--stack", "net"], 0, &texts);
+    expect(&env, &["apply", "--yes"], 1, &["WL612", "unexpectedly large effect on net"]);
+    expect(&env, &["approve", "--reason", "meant so"], 0, &[]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+}

@@ -12,6 +12,7 @@ use windlass_model::binding::Binding;
 use windlass_model::diagnostic::Span;
 use windlass_model::id::{InstanceId, StepId};
 use windlass_model::review::{AffectedKind, Finding, Level, Outcome, StackReview};
+use windlass_model::risk;
 use windlass_model::run::StepState;
 use windlass_model::stack_plan::{ReviewInput, StackWork, plan_step};
 
@@ -163,6 +164,7 @@ impl Assemble {
             .map(input)
             .transpose()?
             .unwrap_or_default();
+        let history = crate::history::touched(service).await?;
         let mut stacks = Vec::new();
         for step in &record.plan.steps {
             if step.work.driver != windlass_model::stack_plan::driver::PLAN {
@@ -202,7 +204,13 @@ impl Assemble {
                         policy: None,
                     }),
             );
+            let risk = output.outcome.effect().filter(|effect| !effect.is_empty()).map(|effect| {
+                let protected = deciding.definitions.stacks.iter().any(|d| d.id == work.stack && d.protect);
+                let history = history.get(&work.instance.id).cloned().unwrap_or_default();
+                risk::rank(effect, &risk::Context { protected, dependants: work.dependants, history })
+            });
             stacks.push(StackReview {
+                risk,
                 environments: crate::project::environments_of(&deciding.definitions, &work.instance.id),
                 instance: work.instance.id,
                 kind: work.kind,
@@ -214,10 +222,8 @@ impl Assemble {
                 binding: output.binding,
             });
         }
-        let protected = !deciding.definitions.environments.is_empty();
         let mut review = crate::review::assemble(&cx.run, run, stacks, deciding.policies.digest.clone(), false);
-        if protected
-            && review.verdict == windlass_model::review::Verdict::Ready
+        if review.verdict == windlass_model::review::Verdict::Ready
             && !crate::review::rules(&review, &deciding.definitions).is_empty()
         {
             review.verdict = windlass_model::review::Verdict::NeedsApproval;

@@ -4,7 +4,8 @@ use super::{affected, count, diagnostic, short};
 use crate::terminal::{Terminal, clean};
 use windlass_model::diagnostic::Span;
 use windlass_model::effect::{Action, Effect, EffectSummary, OutputAction, ResourceChange, Shown};
-use windlass_model::review::{Finding, Level, Outcome, Review, StackReview, Verdict};
+use windlass_model::review::{Finding, Level as FindingLevel, Outcome, Review, StackReview, Verdict};
+use windlass_model::risk::Level;
 
 /// Attribute rows shown per resource before the rest is counted.
 const ATTRIBUTES: usize = 12;
@@ -68,6 +69,14 @@ fn render_stack(terminal: Terminal, stack: &StackReview) -> String {
     notes.extend(stack.owner.iter().map(|owner| format!("owner {owner}")));
     out.push_str(&format!("  {}\n", terminal.dim(&notes.join(", "))));
     out.push_str(&affected::reasons(terminal, &stack.reasons, 2));
+    if let Some(risk) = stack.risk.as_ref().filter(|risk| risk.level > Level::Low) {
+        let word = format!("{} risk", risk.level.as_str());
+        let word = if risk.level == Level::Medium { terminal.yellow(&word) } else { terminal.red_bold(&word) };
+        for (at, reason) in risk.reasons.iter().enumerate() {
+            let head = if at == 0 { format!("{word}: ") } else { "  and ".to_owned() };
+            out.push_str(&format!("  {head}{}\n", clean(&reason.text)));
+        }
+    }
     match &stack.outcome {
         Outcome::Planned { effect } => out.push_str(&render_effect(terminal, effect)),
         Outcome::Preview { effect, because } => {
@@ -197,9 +206,9 @@ fn shown(value: &Shown) -> String {
 
 fn render_finding(terminal: Terminal, finding: &Finding) -> String {
     let word = match finding.level {
-        Level::Broken => terminal.red_bold("broken"),
-        Level::Deny => terminal.red_bold("deny"),
-        Level::Warn => terminal.yellow("warn"),
+        FindingLevel::Broken => terminal.red_bold("broken"),
+        FindingLevel::Deny => terminal.red_bold("deny"),
+        FindingLevel::Warn => terminal.yellow("warn"),
     };
     let mut out = format!("  {word} {}", clean(&finding.message));
     if let Some(address) = finding.address.as_deref().filter(|a| !finding.message.contains(a)) {
