@@ -8,6 +8,7 @@ mod options;
 mod setup;
 mod shell;
 mod test;
+mod torture;
 
 use options::Options;
 use shell::{Failure, Result};
@@ -19,6 +20,7 @@ Usage: cargo xtask COMMAND [OPTIONS]
 Commands:
   demo    show the whole product on a sample company, from a change to its apply, and check every step
   test    set up what is missing and run all tests
+  torture kill an apply at hundreds of moments over several backends, and check that nothing is lost
   check   format, lints, documentation, licences, crate graph: what has to be clean before a commit
   bench   measure against the named baselines and print the ratios
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let result = match command.as_str() {
         "demo" => with_options(demo::HELP, &["--yes", "--keep"], &["--dir"], rest, demo::run),
         "test" => test::run(&rest),
+        "torture" => with_options(torture::HELP, &[], &["--points"], rest, torture::run),
         "check" => with_options(check::HELP, &[], &[], rest, check::run),
         "bench" => with_options(bench::HELP, &["--quick"], &["--only", "--rounds"], rest, bench::run),
         // Not for people: what the benchmarks start as processes of their own.

@@ -24,6 +24,15 @@ pub fn everything() -> Result<OsString> {
     terraform()
 }
 
+/// Makes sure of PostgreSQL's server, which some tests start: on the `PATH`, or where Debian keeps it.
+pub fn postgresql() -> Result<()> {
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    if works("initdb", "--version") || debian.into_iter().any(|version| version.path().join("bin/initdb").is_file()) {
+        return Ok(());
+    }
+    programs(&[("initdb", "--version", "postgresql")])
+}
+
 fn programs(needed: &[(&str, &str, &str)]) -> Result<()> {
     let missing: Vec<_> = needed.iter().filter(|(program, argument, _)| !works(program, argument)).collect();
     if missing.is_empty() {

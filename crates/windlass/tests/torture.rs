@@ -11,6 +11,7 @@ use common::*;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use windlass_testkit::cli::CliEnv;
+use windlass_testkit::postgres::Postgres;
 use windlass_testkit::state_server::StateServer;
 use windlass_testkit::synthetic::Random;
 
@@ -28,7 +29,7 @@ fn stack(backend: &str) -> String {
 }
 
 fn pull(env: &CliEnv) -> BTreeSet<String> {
-    let mut command = std::process::Command::new("terraform");
+    let mut command = std::process::Command::new(windlass_testkit::cli::terraform().unwrap());
     command.args(["state", "pull"]).current_dir(env.root().join("net")).env("CHECKPOINT_DISABLE", "1");
     command.env("TF_DATA_DIR", env.root().join(".windlass/terraform/net")).env("TF_CLI_CONFIG_FILE", "/dev/null");
     let output = command.output().unwrap();
@@ -138,16 +139,23 @@ fn one(backend: &str, server: Option<(&StateServer, &str)>, victim: Victim, mome
 fn nothing_is_lost_wherever_it_is_killed() {
     let points: usize = std::env::var("WINDLASS_TORTURE").ok().and_then(|n| n.parse().ok()).unwrap_or(9);
     let server = StateServer::start().unwrap();
+    let postgres = Postgres::start().unwrap();
     let mut random = Random::new(20_261_121);
     for point in 0..points {
         let victim = [Victim::Windlass, Victim::Terraform, Victim::Both][point % 3];
         let moment = random.below(2 * RESOURCES + 1);
-        if (point / 3) % 2 == 0 {
-            let name = format!("point-{point}");
-            one(&server.backend(&name), Some((&server, &name)), victim, moment);
-        } else {
-            one("  backend \"local\" {}", None, victim, moment);
+        let name = format!("point-{point}");
+        match (point / 3) % 3 {
+            0 => one(&server.backend(&name), Some((&server, &name)), victim, moment),
+            1 => one("  backend \"local\" {}", None, victim, moment),
+            _ => {
+                let (url, schema) = (postgres.url(), format!("point_{point}"));
+                let backend =
+                    format!("  backend \"pg\" {{\n    conn_str    = \"{url}\"\n    schema_name = \"{schema}\"\n  }}");
+                one(&backend, None, victim, moment);
+            }
         }
+        eprintln!("{}/{points}", point + 1);
     }
 }
 

@@ -81,7 +81,7 @@ pub fn made(env: &CliEnv) -> Vec<String> {
 
 /// Runs terraform in a stack's directory behind the back of Windlass.
 pub fn by_hand(env: &CliEnv, stack: &str, arguments: &[&str]) {
-    let mut command = std::process::Command::new("terraform");
+    let mut command = std::process::Command::new(windlass_testkit::cli::terraform().unwrap());
     command
         .args(arguments)
         .current_dir(env.root().join(stack))
