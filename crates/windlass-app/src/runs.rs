@@ -19,9 +19,8 @@ pub async fn run_drive(
     run: &RunId,
     progress: mpsc::UnboundedSender<Progress>,
 ) -> AppResult<RunRecord> {
-    let engine = Engine::start(service.store.clone(), executors(service), EngineOptions::default())
-        .await?
-        .with_progress(progress);
+    let options = EngineOptions { lease: lease(), ..EngineOptions::default() };
+    let engine = Engine::start(service.store.clone(), executors(service), options).await?.with_progress(progress);
     let interrupted = async {
         loop {
             if tokio::signal::ctrl_c().await.is_err() {
@@ -45,6 +44,12 @@ pub async fn run_drive(
         let _ = std::fs::remove_dir_all(service.directory.run(run));
     }
     Ok(record)
+}
+
+/// How long an engine keeps its steps without a sign of life: `WINDLASS_LEASE`, whole seconds; 30 when it is not set.
+fn lease() -> std::time::Duration {
+    let set = std::env::var("WINDLASS_LEASE").ok().and_then(|text| text.parse().ok()).filter(|seconds| *seconds > 0);
+    std::time::Duration::from_secs(set.unwrap_or(30))
 }
 
 /// Newest first.

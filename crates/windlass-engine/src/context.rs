@@ -134,9 +134,9 @@ impl StepContext {
     /// Records facts about this step, e.g. that a resource was created, before the work goes on.
     ///
     /// # Errors
-    /// The store cannot be written.
+    /// The step was given to another engine, or the store cannot be written.
     pub async fn events(&self, events: &[(String, Value)]) -> Result<(), windlass_store::StoreError> {
-        self.store.event_append(&self.run, &self.step, events).await
+        self.store.event_append_claimed(&self.claim, events).await
     }
 
     /// Remembers a child (which leads its own process group), so that recovery can end it when this engine is gone.

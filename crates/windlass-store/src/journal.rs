@@ -1,6 +1,6 @@
 //! Events and logs: appended, never changed.
 
-use crate::{Result, Store};
+use crate::{Claim, Result, Store};
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 use windlass_model::Micros;
@@ -74,6 +74,36 @@ impl Store {
             .await?;
         }
         tx.commit().await.map_err(|e| self.error(e))
+    }
+
+    /// As [`Store::event_append`], for the attempt that has the step: one that lost it records nothing any more.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::StaleClaim`]; the database cannot be written.
+    pub async fn event_append_claimed(&self, claim: &Claim, events: &[(String, serde_json::Value)]) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let now = self.now_in(&mut tx).await?;
+        self.claimed_in(&mut tx, claim).await?;
+        for (kind, data) in events {
+            let (run, step) = (Some(claim.run.as_str()), Some(claim.step.as_str()));
+            let event = NewEvent { run, step, kind, data: data.clone(), actor: None };
+            self.event_in(&mut tx, now, event).await?;
+        }
+        tx.commit().await.map_err(|e| self.error(e))
+    }
+
+    /// Refuses a claim that is not the present one.
+    pub(crate) async fn claimed_in(&self, connection: &mut SqliteConnection, claim: &Claim) -> Result<()> {
+        let mine: Option<i64> =
+            sqlx::query_scalar("SELECT 1 FROM steps WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running'")
+                .bind(claim.run.as_str())
+                .bind(claim.step.as_str())
+                .bind(claim.epoch)
+                .fetch_optional(connection)
+                .await
+                .map_err(|e| self.error(e))?;
+        let stale = || crate::StoreError::StaleClaim { run: claim.run.to_string(), step: claim.step.to_string() };
+        mine.map(|_| ()).ok_or_else(stale)
     }
 
     /// Events after `after` (an id; 0 for all), oldest first.

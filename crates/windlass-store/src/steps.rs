@@ -472,8 +472,10 @@ impl Store {
     /// Remembers a child process, so that it can be ended when this engine is gone.
     ///
     /// # Errors
-    /// The database cannot be written.
+    /// [`StoreError::StaleClaim`]: the child has no right to go on; the database cannot be written.
     pub async fn process_add(&self, claim: &Claim, process: &ProcessRow) -> Result<()> {
+        let mut tx = self.begin().await?;
+        self.claimed_in(&mut tx, claim).await?;
         sqlx::query("INSERT INTO processes (run, step, attempt, pid, ticks, host, boot) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (run, step, pid) DO UPDATE SET ticks = excluded.ticks")
             .bind(claim.run.as_str())
             .bind(claim.step.as_str())
@@ -482,10 +484,10 @@ impl Store {
             .bind(process.ticks)
             .bind(&process.host)
             .bind(&process.boot)
-            .execute(&self.writer)
+            .execute(&mut *tx)
             .await
             .map_err(|e| self.error(e))?;
-        Ok(())
+        tx.commit().await.map_err(|e| self.error(e))
     }
 
     /// Child processes of a step that were not seen to end.

@@ -189,3 +189,31 @@ fn a_state_that_cannot_be_written_is_kept_and_pushed() {
     expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
     assert_eq!(made(&env).len(), RESOURCES);
 }
+
+/// A worker that was stopped for longer than its lease and wakes up again writes nothing any more.
+#[test]
+fn a_worker_that_slept_through_its_lease_is_refused() {
+    let mut env = env(&[("net/main.tf", &stack("  backend \"local\" {}"))]);
+    env.set("WINDLASS_LEASE", "1");
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    let mut old = start(&env, &["apply", "--yes"]);
+    wait(|| (said(&env) >= 1 || old.try_wait().unwrap().is_some()).then_some(()));
+    let signal = |name: &str| {
+        let pid = old.id().to_string();
+        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let events = |env: &CliEnv| {
+        let answer = run(env, &["runs", "latest", "--json"]).stdout;
+        serde_json::from_str::<serde_json::Value>(&answer).unwrap()
+    };
+    // Once the lease is over, another worker takes the step: what the sleeper started is done by then.
+    expect(&env, &["resume"], 0, &["Applied"]);
+    let settled = events(&env);
+    assert_eq!(terraform_of(&env.root()), None);
+    signal("-CONT");
+    assert_eq!(old.wait().unwrap().code(), Some(0));
+    assert_eq!(events(&env), settled, "the sleeper wrote after it had lost its step");
+    assert_eq!(made(&env), ["r1", "r2", "r3"]);
+    expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
+}
