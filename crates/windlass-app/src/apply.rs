@@ -281,7 +281,7 @@ pub fn checked_out(service: &Service, head: &Revision) -> AppResult<()> {
         .help(format!("check out `{}` at that commit, or run `windlass review` for what is checked out", head.name));
         return Err(AppError::new(ErrorKind::Conflict, diagnostic));
     }
-    let dirty = git.status_dirty().map_err(|e| git_error(&e))?;
+    let dirty = crate::project::dirty(git)?;
     if !dirty.is_empty() {
         let diagnostic = Diagnostic::error("WL614", "the work tree has uncommitted changes")
             .detail(dirty.join("\n"))

@@ -116,6 +116,22 @@ impl Project {
 
 pub use windlass_lang::discovery::{Detail, environments_of};
 
+/// Paths with uncommitted changes. What terraform itself leaves beside the configuration while it works (states, their locks and
+/// backups) is no change of anything that is reviewed.
+pub fn dirty(git: &GitRepository) -> AppResult<Vec<String>> {
+    let mut paths = git.status_dirty().map_err(|e| git_error(&e))?;
+    paths.retain(|path| !is_left_by_terraform(path));
+    Ok(paths)
+}
+
+fn is_left_by_terraform(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let ends = [".tfstate", ".tfstate.backup", ".tfstate.lock.info"];
+    ends.iter().any(|end| name.ends_with(end))
+        || (name.contains(".tfstate.") && name.ends_with(".backup"))
+        || path.split('/').any(|segment| matches!(segment, "terraform.tfstate.d" | ".terraform"))
+}
+
 /// A git error as the user sees it.
 pub fn git_error(error: &GitError) -> AppError {
     let kind = if error.is_usage() { ErrorKind::Usage } else { ErrorKind::Unavailable };

@@ -477,3 +477,16 @@ fn an_edit_that_takes_a_directory_from_the_stacks_is_noticed() {
     env.write("app/main.tf", &NET.replace("net", "app")).unwrap();
     expect(&env, &["affected"], 0, &["app changed", "net new"]);
 }
+
+#[test]
+fn what_terraform_leaves_beside_the_configuration_is_no_change() {
+    let stacks: Vec<(String, String)> = (0..8).map(|n| (format!("s{n}/main.tf"), NET.to_owned())).collect();
+    let files: Vec<(&str, &str)> = stacks.iter().map(|(path, content)| (path.as_str(), content.as_str())).collect();
+    let env = env(&files);
+    // Nobody told git to ignore states.
+    env.write(".gitignore", "made.log\n").unwrap();
+    env.commit("Ignore less").unwrap();
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied 8"]);
+    expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
+}

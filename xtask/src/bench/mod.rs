@@ -18,6 +18,8 @@ Builds the release binary and measures, each against a baseline in the same run,
             against one plain read of all .tf files plus `git diff --name-only`
   review    `windlass review` of 100 tiny stacks, CPU of the whole process tree,
             against a bare loop of terraform init + plan + show over the same stacks
+  apply     `windlass apply` of reviewed stacks, CPU of the whole process tree,
+            against a bare loop of plan + show + apply with the same settings of terraform's runtime
 
   --quick   small sizes and few rounds: shows that it works, not how fast it is
   --only    one of the names above
@@ -47,7 +49,8 @@ pub struct Row {
 type Measurement = fn(&Bench) -> Result<Vec<Row>>;
 
 pub fn run(options: &Options) -> Result<()> {
-    let all: [(&str, Measurement); 2] = [("discover", discover::measure), ("review", review::measure)];
+    let all: [(&str, Measurement); 3] =
+        [("discover", discover::measure), ("review", review::measure), ("apply", review::measure_apply)];
     let chosen: Vec<_> =
         all.into_iter().filter(|(name, _)| options.value("--only").is_none_or(|only| only == *name)).collect();
     if chosen.is_empty() {
