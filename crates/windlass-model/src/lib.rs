@@ -16,6 +16,7 @@ pub mod journal;
 pub mod planner;
 pub mod review;
 pub mod risk;
+pub mod rollout;
 pub mod run;
 pub mod stack;
 pub mod stack_plan;
