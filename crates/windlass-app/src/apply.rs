@@ -1,7 +1,6 @@
 //! Approving a review and applying it.
 
 use crate::error::{AppError, AppResult, ErrorKind};
-use crate::project::git_error;
 use crate::review::approval_status;
 use crate::service::Service;
 use crate::steps::apply::Prepared;
@@ -271,7 +270,7 @@ async fn running_apply(service: &Service, review: &RunId) -> AppResult<Option<Ru
 /// Refuses unless the work tree is exactly the reviewed commit.
 pub fn checked_out(service: &Service, head: &Revision) -> AppResult<()> {
     let git = service.checkout.git()?;
-    let now = git.resolve("HEAD").map_err(|e| git_error(&e))?;
+    let (now, dirty) = crate::project::head_and_dirty(git)?;
     if now != head.commit {
         let short = |commit: &str| commit.get(..12).unwrap_or(commit).to_owned();
         let diagnostic = Diagnostic::error(
@@ -281,7 +280,6 @@ pub fn checked_out(service: &Service, head: &Revision) -> AppResult<()> {
         .help(format!("check out `{}` at that commit, or run `windlass review` for what is checked out", head.name));
         return Err(AppError::new(ErrorKind::Conflict, diagnostic));
     }
-    let dirty = crate::project::dirty(git)?;
     if !dirty.is_empty() {
         let diagnostic = Diagnostic::error("WL614", "the work tree has uncommitted changes")
             .detail(dirty.join("\n"))

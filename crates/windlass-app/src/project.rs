@@ -116,12 +116,12 @@ impl Project {
 
 pub use windlass_lang::discovery::{Detail, environments_of};
 
-/// Paths with uncommitted changes. What terraform itself leaves beside the configuration while it works (states, their locks and
-/// backups) is no change of anything that is reviewed.
-pub fn dirty(git: &GitRepository) -> AppResult<Vec<String>> {
-    let mut paths = git.status_dirty().map_err(|e| git_error(&e))?;
+/// The commit that is checked out, and the paths with uncommitted changes. What terraform itself leaves beside the configuration
+/// while it works (states, their locks and backups) is no change of anything that is reviewed.
+pub fn head_and_dirty(git: &GitRepository) -> AppResult<(String, Vec<String>)> {
+    let (head, mut paths) = git.status().map_err(|e| git_error(&e))?;
     paths.retain(|path| !is_left_by_terraform(path));
-    Ok(paths)
+    Ok((head, paths))
 }
 
 fn is_left_by_terraform(path: &str) -> bool {

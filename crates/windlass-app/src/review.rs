@@ -65,7 +65,7 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
         Some(base) => base.commit.clone(),
         None => base_revision(git, None, &head.commit).map_or_else(|_| head.commit.clone(), |base| base.commit),
     };
-    let dirty = crate::project::dirty(git)?;
+    let dirty = crate::project::head_and_dirty(git)?.1;
     let authors = match &base {
         Some(base) => git.authors(&base.commit, &head.commit).map_err(|e| git_error(&e))?,
         None => git.authors(&deciding, &head.commit).map_err(|e| git_error(&e))?,

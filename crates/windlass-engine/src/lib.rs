@@ -214,11 +214,11 @@ impl Engine {
                 continue;
             }
             tokio::select! {
-                Some(finished) = tasks.join_next() => self.finished(finished, &mut steps, running, run).await?,
+                Some(finished) = tasks.join_next() => self.finished(finished, &mut steps, running, run, &specs).await?,
                 () = tokio::time::sleep(POLL) => {}
             }
             while let Some(finished) = tasks.try_join_next() {
-                self.finished(finished, &mut steps, running, run).await?;
+                self.finished(finished, &mut steps, running, run, &specs).await?;
             }
         }
     }
@@ -296,6 +296,7 @@ impl Engine {
         steps: &mut Steps,
         running: &mut HashMap<StepId, Running>,
         run: &RunId,
+        specs: &HashMap<StepId, StepSpec>,
     ) -> Result<(), StoreError> {
         let Finished { claim, result } = match finished {
             Ok(finished) => finished,
@@ -303,10 +304,8 @@ impl Engine {
             Err(_) => return Ok(()),
         };
         running.remove(&claim.step);
-        let record = self.store.run_get(run).await?;
-        let spec = record.plan.steps.iter().find(|s| s.id == claim.step);
         let now = self.store.now().await?;
-        let outcome = outcome(result, spec, &claim, now);
+        let outcome = outcome(result, specs.get(&claim.step), &claim, now);
         match store_firmly(&self.store, &claim, &outcome).await {
             Err(StoreError::StaleClaim { .. }) | Ok(()) => {}
             Err(error) => return Err(error),

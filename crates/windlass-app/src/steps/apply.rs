@@ -67,10 +67,6 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
         Some(Planned::Done(judged)) => *judged,
     };
     let Judged { effect, findings, artefact, binding, .. } = planned;
-    let again = compare == Compare::Remainder || was_attempted(service, &run, &work.instance.id).await?;
-    if let Some(reviewed_on) = reviewed_on {
-        refuse_moved(&work.instance.id, &reviewed_on, &binding, again)?;
-    }
     let denied: Vec<&Finding> = findings.iter().filter(|f| f.level <= Level::Deny).collect();
     if !denied.is_empty() {
         let diagnostics = denied
@@ -83,6 +79,13 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
         return Err(AppError::many(ErrorKind::Refused, diagnostics));
     }
     let same = if preview { matches_preview(&reviewed, &effect) } else { equal(&reviewed, &effect) };
+    let is_moved = reviewed_on.as_ref().is_some_and(|reviewed| !moved(reviewed, &binding, false).is_empty());
+    // Only when something is not as it was it matters whether an earlier attempt did it.
+    let again = compare == Compare::Remainder
+        || ((is_moved || same.is_err()) && was_attempted(service, &run, &work.instance.id).await?);
+    if let Some(reviewed_on) = reviewed_on.filter(|_| is_moved) {
+        refuse_moved(&work.instance.id, &reviewed_on, &binding, again)?;
+    }
     let differences = match same {
         Ok(()) => Vec::new(),
         // Nothing left to do, or a part of what was approved after an attempt that ended early: less than what was allowed.
@@ -227,8 +230,6 @@ impl Apply {
     async fn apply(&self, cx: &StepContext) -> AppResult<StepResult> {
         let service = &self.0;
         let work: ApplyWork = input(&cx.input)?;
-        let run: ApplyInput = input(&cx.run_input)?;
-        checked_out(service, &run)?;
         let prepared = if cx.attempt > 1 {
             match prepare(service, cx, Compare::Remainder).await? {
                 None => return Ok(StepResult::Cancelled),

@@ -235,19 +235,31 @@ impl GitRepository {
             .map(str::to_owned)
     }
 
-    /// Paths that differ from HEAD or are untracked (and not ignored), sorted.
+    /// The commit that is checked out, and the paths that differ from it or are untracked (and not ignored), sorted.
     ///
     /// # Errors
-    /// git failed.
-    pub fn status_dirty(&self) -> Result<Vec<String>, GitError> {
-        let output = self.git(&["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames"])?;
-        let mut paths: Vec<String> = output
-            .split(|b| *b == 0)
-            .filter(|entry| entry.len() > 3)
-            .map(|entry| String::from_utf8_lossy(&entry[3..]).into_owned())
-            .collect();
+    /// git failed, or there is no commit yet.
+    pub fn status(&self) -> Result<(String, Vec<String>), GitError> {
+        let arguments = ["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all", "--no-renames"];
+        let output = self.git(&arguments)?;
+        let (mut head, mut paths) = (None, Vec::new());
+        for entry in output.split(|b| *b == 0).filter(|entry| !entry.is_empty()) {
+            let entry = String::from_utf8_lossy(entry);
+            // The path is the last field; how many stand before it depends on the kind of entry.
+            let fields = match entry.as_bytes()[0] {
+                b'#' => {
+                    let oid = entry.strip_prefix("# branch.oid ").filter(|oid| *oid != "(initial)");
+                    head = oid.map(str::to_owned).or(head);
+                    continue;
+                }
+                b'?' => 2,
+                b'u' => 11,
+                _ => 9,
+            };
+            paths.extend(entry.splitn(fields, ' ').last().map(str::to_owned));
+        }
         paths.sort();
-        Ok(paths)
+        Ok((head.ok_or_else(|| GitError::UnknownRevision("HEAD".into()))?, paths))
     }
 
     /// `Name <mail>` of everyone who wrote a commit between `base` (exclusive) and `head`, sorted.

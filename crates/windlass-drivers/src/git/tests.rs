@@ -264,7 +264,7 @@ fn dirt_authors_and_branches_are_told() {
     let repo = Repo::new(&[("a/main.tf", STACK)]);
     let base = repo.git.resolve("HEAD").unwrap();
     repo.write(&[("a/main.tf", "changed"), ("new file", "")]);
-    assert_eq!(repo.git.status_dirty().unwrap(), ["a/main.tf", "new file"]);
+    assert_eq!(repo.git.status().unwrap().1, ["a/main.tf", "new file"]);
     let head = repo.commit();
     assert_eq!(repo.git.authors(&base, &head).unwrap(), ["Dev <dev@example.com>"]);
     assert_eq!(repo.git.current_branch().as_deref(), Some("main"));
