@@ -45,6 +45,7 @@ pub fn holder(kind: &str, config: &Value) -> Result<Option<BackendLock>, LockErr
 fn send(config: &Value, method: &str, address: &str, body: &Value) -> Result<(u16, Vec<u8>), String> {
     use base64::Engine as _;
     let agent: ureq::Agent = ureq::Agent::config_builder()
+        .tls_config(crate::http::tls(crate::http::system_roots()))
         .timeout_global(Some(Duration::from_secs(10)))
         .http_status_as_error(false)
         .allow_non_standard_methods(true)
