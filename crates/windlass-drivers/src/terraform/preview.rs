@@ -2,7 +2,7 @@
 //! linked.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Makes `scratch` look like the repository at `root` from the point of view of `directories` (relative to the root): these
 /// hold copies with the contents of `rewritten` (file path relative to the root → content), everything beside them is a link.
@@ -51,7 +51,7 @@ pub fn prepare(
                 None if entry.file_name() == ".terraform.lock.hcl" => {
                     std::fs::copy(entry.path(), scratch.join(&path)).map(|_| ())?
                 }
-                None => std::os::unix::fs::symlink(entry.path(), scratch.join(&path))?,
+                None => std::os::unix::fs::symlink(destination(&entry.path(), directory), scratch.join(&path))?,
             }
         }
     }
@@ -62,6 +62,17 @@ pub fn prepare(
         }
     }
     Ok(directories.first().map_or_else(|| scratch.to_owned(), |first| scratch.join(first)))
+}
+
+/// What the link for an entry of `directory` points at. A link within the repository stays one within the copy: what it leads to
+/// may be rewritten there.
+fn destination(entry: &Path, directory: &Path) -> PathBuf {
+    let inside = |target: &PathBuf| {
+        let up = target.components().take_while(|part| *part == Component::ParentDir).count();
+        up <= directory.components().count()
+            && target.components().skip(up).all(|part| matches!(part, Component::Normal(_)))
+    };
+    std::fs::read_link(entry).ok().filter(inside).unwrap_or_else(|| entry.to_owned())
 }
 
 #[cfg(test)]
@@ -77,23 +88,30 @@ mod tests {
             ("aws/db/terraform.tfstate", "state"),
             ("aws/network/x", "n"),
             ("modules/m/a.tf", "m"),
+            ("modules/v1/a.tf", "old"),
             (".git/HEAD", "h"),
         ] {
             let path = root.join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, content).unwrap();
         }
+        std::fs::write(temp.path().join("outside"), "o").unwrap();
+        std::os::unix::fs::symlink("v1", root.join("modules/current")).unwrap();
+        std::os::unix::fs::symlink("../../../outside", root.join("aws/db/outside")).unwrap();
         let rewritten = BTreeMap::from([
+            ("modules/v1/a.tf".to_owned(), "new".into()),
             ("aws/db/main.tf".to_owned(), "new".into()),
             ("aws/db/windlass_preview.tf".to_owned(), "extra".into()),
         ]);
-        let directory = prepare(&root, &scratch, &["aws/db".into()], &rewritten).unwrap();
+        let directory = prepare(&root, &scratch, &["aws/db".into(), "modules/v1".into()], &rewritten).unwrap();
         let read = |path: &str| std::fs::read_to_string(directory.join(path)).unwrap();
         assert_eq!(read("main.tf"), "new");
         assert_eq!(read("windlass_preview.tf"), "extra");
         assert_eq!(read("terraform.tfstate"), "state");
         assert_eq!(read("../network/x"), "n");
         assert_eq!(read("../../modules/m/a.tf"), "m");
+        assert_eq!(read("../../modules/current/a.tf"), "new");
+        assert_eq!(read("outside"), "o");
         assert!(!scratch.join(".git").exists());
         assert_eq!(std::fs::read_to_string(root.join("aws/db/main.tf")).unwrap(), "old");
     }
