@@ -14,6 +14,7 @@ pub mod policy;
 pub mod project;
 pub mod recover;
 pub mod review;
+pub mod rollback;
 pub mod runs;
 pub mod service;
 pub mod settings;

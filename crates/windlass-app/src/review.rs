@@ -24,6 +24,8 @@ pub enum Selection {
     Matching(Vec<String>),
     /// Instances that match one of these patterns, to be destroyed.
     Destroy(Vec<String>),
+    /// What this apply applied, as it was applied before.
+    Rollback(RunId),
 }
 
 /// Stores a review run for the work tree as it is now; the engine has to drive it. `None` when nothing is affected.
@@ -36,6 +38,7 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
                 affected_find(&service.checkout, base.as_deref(), None, Detail::Outputs)?;
             (Some(base), affected, project.sound()?)
         }
+        Selection::Rollback(_) => (None, Vec::new(), service.checkout.project()?.sound()?),
         Selection::All => {
             let project = service.checkout.project()?.sound()?;
             (None, chosen(&project, |_| true), project)
@@ -57,7 +60,11 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
             (None, affected, project)
         }
     };
-    if affected.is_empty() {
+    let back = match selection {
+        Selection::Rollback(run) => crate::rollback::works(service, run).await?,
+        _ => Vec::new(),
+    };
+    if affected.is_empty() && back.is_empty() {
         return Ok(None);
     }
     // What decides comes from the branch the change goes to, never from the change itself.
@@ -81,7 +88,8 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
         Selection::Destroy(_) => Vec::new(),
         _ => configuration_files(service, &project, &present)?,
     };
-    let (works, deleted) = match selection {
+    let (mut works, deleted) = match selection {
+        Selection::Rollback(_) => (back, deleted),
         Selection::Destroy(_) => {
             crate::destroy::refuse_dependants(service, &project, &present).await?;
             (stack_plan::destroy_works(&project.repository, &present, &Default::default(), None), deleted)
@@ -93,6 +101,9 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
             (works, unplanned)
         }
     };
+    for work in works.iter_mut().filter(|work| !work.destroy && work.source.is_none()) {
+        arrange(work, &project.definitions);
+    }
     let concerned = |d: &&Diagnostic| d.severity == Severity::Warning;
     let input = ReviewInput {
         project: service.checkout.name(&project.definitions),
@@ -102,7 +113,13 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
         dirty,
         authors,
         deleted,
-        diagnostics: project.diagnostics.iter().filter(concerned).cloned().collect(),
+        diagnostics: project
+            .diagnostics
+            .iter()
+            .filter(concerned)
+            .cloned()
+            .chain(stack_plan::rollout_diagnostics(&works))
+            .collect(),
     };
     // A mistake in what decides is told now, not after minutes of planning.
     service.deciding(input.deciding.as_deref()).await?;
@@ -110,6 +127,17 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
     let plan = stack_plan::review(&works, &files, &input, &costs);
     let run = service.store.run_create(&plan, &service.actor.to_string()).await?;
     Ok(Some(run))
+}
+
+/// What the definitions say about the order and the readiness of an instance. A stack's own rollout goes before that of its
+/// environment.
+fn arrange(work: &mut stack_plan::StackWork, definitions: &Definitions) {
+    let stack = definitions.stacks.iter().find(|d| d.id == work.stack);
+    work.ready = stack.map(|d| d.ready.clone()).unwrap_or_default();
+    let own = stack.and_then(|d| Some((format!("stack {}", d.id), d.rollout.clone()?)));
+    let environments = definitions.environments.iter().filter(|e| work.instance.environments.contains(&e.name));
+    let mut shared = environments.filter_map(|e| Some((format!("environment {}", e.name), e.rollout.clone()?)));
+    work.rollout = own.or_else(|| shared.next());
 }
 
 fn chosen(project: &Project, wanted: impl Fn(&InstanceId) -> bool) -> Vec<Affected> {

@@ -154,6 +154,7 @@ impl Engine {
             let mut close = Vec::new();
             let mut state = (record.state, None);
             let mut changed = false;
+            let mut sleeps = false;
             for decision in next(&record.plan, &steps, record.cancel_requested, now) {
                 match decision {
                     Decision::Start(id) => {
@@ -183,7 +184,7 @@ impl Engine {
                         close.push((id, StepState::Cancelled, "cancelled before it began".to_owned()))
                     }
                     Decision::Become(to, reason) => state = (to, reason),
-                    Decision::Sleep(_) => {}
+                    Decision::Sleep(_) => sleeps = true,
                 }
             }
             if !close.is_empty() {
@@ -207,8 +208,11 @@ impl Engine {
                     return Ok(record);
                 }
             }
-            if record.state == RunState::Waiting && running.is_empty() && held.is_empty() && !changed {
+            if record.state == RunState::Waiting && running.is_empty() && held.is_empty() && !changed && !sleeps {
                 return Ok(record);
+            }
+            for step in steps.values().filter(|s| sleeps && s.state == StepState::Waiting && s.not_before.is_some()) {
+                self.hold(&mut told, &step.id, step.reason.as_deref().unwrap_or("waits"));
             }
             if changed {
                 continue;

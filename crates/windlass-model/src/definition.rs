@@ -3,6 +3,7 @@
 
 use crate::diagnostic::Span;
 use crate::id::StackId;
+use crate::rollout::{Gate, Rollout};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -28,6 +29,9 @@ pub struct Environment {
     pub matches: Globs,
     /// `None`: the environment is not protected.
     pub approvals: Option<ApprovalRule>,
+    /// How its instances are applied one after the other.
+    #[serde(default)]
+    pub rollout: Option<Rollout>,
     pub span: Span,
 }
 
@@ -76,6 +80,13 @@ pub struct StackDefinition {
     /// It is never destroyed as a whole; the definition of the deciding commit counts.
     #[serde(default)]
     pub protect: bool,
+    /// What has to pass between its apply and its dependants; texts may hold `${output.NAME}`. The timeout of each is for all
+    /// its attempts.
+    #[serde(default)]
+    pub ready: Vec<Gate>,
+    /// How its instances are applied one after the other; it goes before the environment's.
+    #[serde(default)]
+    pub rollout: Option<Rollout>,
     pub span: Span,
 }
 

@@ -7,6 +7,7 @@ use crate::effect::Effect;
 use crate::graph::GraphIndex;
 use crate::id::{InstanceId, RunId, StackId, StepId};
 use crate::review::{Affected, AffectedKind, Outcome, Reason, Review, Revision};
+use crate::rollout::{Gate, InstanceSteps, Rollout, Target, WavePlan, plan_waves, to_steps};
 use crate::run::{Cost, Repeat, Retry, RunPlan, StepSpec, When, Work};
 use crate::stack::{ConsumedOutputs, EdgeKind, Instance, Repository, Tool};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ pub mod driver {
     pub const PREPARE: &str = "apply.plan";
     pub const GATE: &str = "apply.gate";
     pub const APPLY: &str = "apply.apply";
+    pub const READY: &str = "apply.ready";
     pub const FINISH: &str = "apply.finish";
 }
 
@@ -50,6 +52,12 @@ pub struct StackWork {
     /// The commit its configuration is read from; `None` for the work tree.
     #[serde(default)]
     pub source: Option<String>,
+    /// What has to pass between its apply and its dependants.
+    #[serde(default)]
+    pub ready: Vec<Gate>,
+    /// The rollout it is a part of, by name.
+    #[serde(default)]
+    pub rollout: Option<(String, Rollout)>,
     /// Instances that read from it, directly or through others, in this run or not.
     #[serde(default)]
     pub dependants: usize,
@@ -201,7 +209,7 @@ pub fn apply(
         steps.push(StepSpec {
             id: ids[0].clone(),
             title: format!("Plan {instance} again and compare with the review"),
-            after: upstreams.iter().map(apply_step).collect(),
+            after: upstreams.iter().map(|upstream| last_step(works, upstream)).collect(),
             when: When::Succeeded,
             work: Work { driver: driver::PREPARE.into(), input: input.clone() },
             repeat: Repeat::Idempotent,
@@ -234,6 +242,36 @@ pub fn apply(
             locks: lock,
             cost,
         });
+        if !work.ready.is_empty() && !work.destroy {
+            let id = ready_step(instance);
+            ends.push(id.clone());
+            let limit: Micros = work.ready.iter().filter_map(Gate::timeout).sum();
+            steps.push(StepSpec {
+                id,
+                title: format!("{instance} is ready"),
+                after: vec![apply_step(instance)],
+                when: When::Succeeded,
+                work: Work { driver: driver::READY.into(), input: to_value(work) },
+                repeat: Repeat::Idempotent,
+                timeout: Some(limit + HOUR / 60),
+                retry: Retry::NEVER,
+                locks: Vec::new(),
+                cost: Cost::NONE,
+            });
+        }
+    }
+    for (name, (rollout, instances)) in rollouts(works, &chosen_set) {
+        let waves = waves_of(&rollout, &instances, works, &chosen_set).waves;
+        let own = |id: &InstanceId| InstanceSteps { first: plan_step(id), apply: last_step(works, id) };
+        let own = instances.iter().map(|id| (id.clone(), own(id))).collect();
+        let chain = to_steps(&name, &waves, rollout.gate_timeout, rollout.max_failures, &own);
+        for (id, after) in chain.after {
+            if let Some(step) = steps.iter_mut().find(|s| s.id == id) {
+                step.after.extend(after);
+            }
+        }
+        ends.extend(chain.steps.iter().map(|s| s.id.clone()));
+        steps.extend(chain.steps);
     }
     steps.push(StepSpec {
         id: StepId::new("finish"),
@@ -254,6 +292,59 @@ pub fn apply(
         input,
         steps,
     })
+}
+
+/// Rollouts by name, with the instances of each that are to be applied.
+fn rollouts(
+    works: &BTreeMap<InstanceId, StackWork>,
+    chosen: &BTreeSet<&InstanceId>,
+) -> BTreeMap<String, (Rollout, Vec<InstanceId>)> {
+    let mut found: BTreeMap<String, (Rollout, Vec<InstanceId>)> = BTreeMap::new();
+    for work in works.values().filter(|work| chosen.contains(&work.instance.id)) {
+        if let Some((name, rollout)) = &work.rollout {
+            let entry = found.entry(name.clone()).or_insert_with(|| (rollout.clone(), Vec::new()));
+            entry.1.push(work.instance.id.clone());
+        }
+    }
+    found
+}
+
+fn waves_of(
+    rollout: &Rollout,
+    instances: &[InstanceId],
+    works: &BTreeMap<InstanceId, StackWork>,
+    chosen: &BTreeSet<&InstanceId>,
+) -> WavePlan {
+    let members: BTreeSet<&InstanceId> = instances.iter().collect();
+    let mut edges = Vec::new();
+    let mut targets = Vec::new();
+    for work in instances.iter().filter_map(|id| works.get(id)) {
+        let id = &work.instance.id;
+        let upstreams = nearest(&work.after, works, chosen);
+        edges.extend(upstreams.into_iter().filter(|up| members.contains(up)).map(|up| (up, id.clone())));
+        targets.push(Target {
+            instance: id.clone(),
+            region: id.key().map(str::to_owned),
+            environments: work.instance.environments.clone(),
+        });
+    }
+    plan_waves(rollout, &targets, &edges)
+}
+
+/// What is odd about the waves of these works, if all of them were applied.
+pub fn rollout_diagnostics(works: &[StackWork]) -> Vec<crate::diagnostic::Diagnostic> {
+    let by_id: BTreeMap<InstanceId, StackWork> = works.iter().map(|w| (w.instance.id.clone(), w.clone())).collect();
+    let chosen: BTreeSet<&InstanceId> = by_id.keys().collect();
+    let found = rollouts(&by_id, &chosen);
+    found.values().flat_map(|(rollout, ids)| waves_of(rollout, ids, &by_id, &chosen).diagnostics).collect()
+}
+
+/// The step after which an instance is there for its dependants.
+fn last_step(works: &BTreeMap<InstanceId, StackWork>, instance: &InstanceId) -> StepId {
+    match works.get(instance) {
+        Some(work) if !work.ready.is_empty() && !work.destroy => ready_step(instance),
+        _ => apply_step(instance),
+    }
 }
 
 /// The nearest chosen ancestors: an upstream without changes is passed through to what it waits for itself.
@@ -330,6 +421,8 @@ pub fn stack_works(repository: &Repository, affected: &[Affected]) -> Vec<StackW
             after: after.into_iter().collect(),
             destroy: false,
             source: None,
+            ready: Vec::new(),
+            rollout: None,
             dependants: index.as_ref().map_or(0, |index| reached(index, &item.instance)),
             files: stack.inputs.files.iter().map(|f| f.path.clone()).collect(),
         });
@@ -400,6 +493,10 @@ pub fn gate_step(instance: &InstanceId) -> StepId {
 }
 pub fn apply_step(instance: &InstanceId) -> StepId {
     StepId::new(format!("apply:{instance}"))
+}
+
+pub fn ready_step(instance: &InstanceId) -> StepId {
+    StepId::new(format!("ready:{instance}"))
 }
 
 fn to_value<T: Serialize>(value: &T) -> serde_json::Value {

@@ -190,6 +190,12 @@ Examples:
     /// Compare what two runs (reviews or applies) would do or did, stack by stack.
     #[command(after_help = "Example:\n  windlass diff 01k9… 01ka…")]
     Diff { before: String, after: String },
+    /// Review taking what an apply applied back to the commits that were applied before it.
+    #[command(after_help = "Example:\n  windlass rollback latest && windlass approve && windlass apply")]
+    Rollback {
+        /// The apply; `latest` for the newest run.
+        run: String,
+    },
     /// List runs, newest first, or one run with its steps.
     Runs {
         /// Show this run with its steps.

@@ -118,3 +118,90 @@ fn an_unexpectedly_large_effect_asks_for_one_more_approval() {
     expect(&env, &["approve", "--reason", "meant so"], 0, &[]);
     expect(&env, &["apply", "--yes"], 0, &["Applied"]);
 }
+
+/// Three regions of one stack; each instance notes when it is applied.
+fn regions(extra: &str) -> Vec<(&'static str, String)> {
+    let stack = "terraform {\n  backend \"local\" {}\n}\nvariable \"region\" {\n  type = string\n}\nvariable \"size\" {\n  default = 1\n}\nresource \"terraform_data\" \"x\" {\n  triggers_replace = var.size\n  provisioner \"local-exec\" {\n    command = \"echo ${var.region} >> ../made.log; test ! -e ../broken-${var.region}\"\n  }\n}\noutput \"id\" {\n  value = var.region\n}\n";
+    let windlass = format!("stack \"svc\" {{\n  regions = [\"tokyo\", \"osaka\", \"seoul\"]\n{extra}}}\n");
+    vec![
+        ("svc/main.tf", stack.to_owned()),
+        ("windlass.hcl", windlass),
+        (".gitignore", "*.tfstate*\n.terraform*\nmade.log\nbroken-*\nsick\n".to_owned()),
+    ]
+}
+
+fn rolled(extra: &str) -> windlass_testkit::cli::CliEnv {
+    let files = regions(extra);
+    env(&files.iter().map(|(path, content)| (*path, content.as_str())).collect::<Vec<_>>())
+}
+
+#[test]
+fn waves_go_one_after_the_other_and_a_failed_gate_halts() {
+    let env = rolled(
+        "  rollout {\n    canary = \"osaka\"\n    batch  = 1\n    soak   = \"1s\"\n    gate {\n      command = [\"sh\", \"-c\", \"test ! -e ../sick\"]\n    }\n  }\n",
+    );
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    let applied = expect(&env, &["apply", "--yes"], 0, &["Applied 3"]);
+    assert_eq!(made(&env), ["osaka", "seoul", "tokyo"]);
+    assert!(applied.stderr.contains("soaks for another"), "{}", applied.stderr);
+    // The next change: the gate is not well after the canary.
+    env.write("svc/size.auto.tfvars", "size = 2\n").unwrap();
+    env.commit("Two").unwrap();
+    env.write("sick", "").unwrap();
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    expect(&env, &["apply", "--yes"], 1, &["[WL668]", "fails after wave", "windlass explain"]);
+    assert_eq!(made(&env), ["osaka", "seoul", "tokyo", "osaka"]);
+    // It is mended, and goes on where it halted.
+    std::fs::remove_file(env.root().join("sick")).unwrap();
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    assert_eq!(made(&env)[4..], ["seoul", "tokyo"]);
+    expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
+}
+
+#[test]
+fn a_failed_canary_leaves_the_others_alone_and_is_rolled_back() {
+    let env = rolled("  rollout {\n    canary     = \"tokyo\"\n    on_failure = \"rollback\"\n  }\n");
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied 3"]);
+    env.write("svc/size.auto.tfvars", "size = 2\n").unwrap();
+    env.commit("Two").unwrap();
+    env.write("broken-tokyo", "").unwrap();
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    // The review of going back comes by itself, and is approved and applied like any other.
+    let texts = ["[WL667]", "1 of 1 in wave", "The rollout says to go back", "applied commit", "Ready to apply"];
+    expect(&env, &["apply", "--yes"], 1, &texts);
+    assert_eq!(made(&env).len(), 4);
+    std::fs::remove_file(env.root().join("broken-tokyo")).unwrap();
+    expect(&env, &["apply", "--yes"], 0, &["Applied 1"]);
+    let state = std::fs::read_to_string(env.root().join("svc/terraform.tfstate.d/tokyo/terraform.tfstate")).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    assert_eq!(state["resources"][0]["instances"][0]["attributes"]["triggers_replace"]["value"], 1);
+    expect(&env, &["rollback", "latest"], 0, &["Nothing to apply"]);
+}
+
+#[test]
+fn a_dependant_waits_until_its_upstream_is_ready() {
+    let ready = "stack \"net\" {\n  ready {\n    command  = [\"test\", \"-e\", \"../${output.id}\"]\n    timeout  = \"2s\"\n    interval = \"100ms\"\n  }\n}\n";
+    let env =
+        env(&[("net/main.tf", &NET.replace("net-${var.size}", "up")), ("app/main.tf", APP), ("windlass.hcl", ready)]);
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    let failed =
+        expect(&env, &["apply", "--yes"], 1, &["✓ apply:net", "✗ ready:net", "net is not ready", "- plan:app"]);
+    assert!(!failed.stdout.contains("✓ apply:app"));
+    let ignore = std::fs::read_to_string(env.root().join(".gitignore")).unwrap();
+    env.write(".gitignore", &format!("{ignore}up\n")).unwrap();
+    env.commit("Ignore it").unwrap();
+    env.write("up", "").unwrap();
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    assert_eq!(resources(&env, "app"), 1);
+    let wrong = ready.replace("output.id", "output.nothing");
+    env.write("windlass.hcl", &wrong).unwrap();
+    env.write("net/size.auto.tfvars", "size = 3\n").unwrap();
+    env.write("net/more.tf", "resource \"terraform_data\" \"more\" {}\n").unwrap();
+    env.commit("Wrong").unwrap();
+    expect(&env, &["review", "--all"], 0, &[]);
+    expect(&env, &["apply", "--yes"], 1, &["[WL666]", "`nothing`"]);
+    env.write("windlass.hcl", "stack \"net\" {\n  ready {\n    tcp = \"a:1\"\n    http = \"http://a\"\n    timeout = \"soon\"\n  }\n  rollout {\n    on_failure = \"pray\"\n  }\n}\n").unwrap();
+    expect(&env, &["check"], 1, &["asks one thing, this one asks 2", "expected a time", "\"halt\" or \"rollback\""]);
+}

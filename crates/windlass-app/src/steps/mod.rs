@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod plan;
 pub mod review;
+pub mod rollout;
 pub mod terraform;
 
 use crate::error::{AppError, ErrorKind};
@@ -10,6 +11,7 @@ use crate::service::Service;
 use std::collections::HashMap;
 use std::sync::Arc;
 use windlass_engine::{Executor, StepFailure, StepResult};
+use windlass_model::rollout::driver as waves;
 use windlass_model::stack_plan::driver;
 
 /// All executors, by the name that [`windlass_model::run::Work::driver`] gives.
@@ -21,6 +23,9 @@ pub fn executors(service: &Arc<Service>) -> HashMap<String, Arc<dyn Executor>> {
     map.insert(driver::PREPARE.into(), Arc::new(apply::Prepare(service.clone())));
     map.insert(driver::GATE.into(), Arc::new(apply::Gate(service.clone())));
     map.insert(driver::APPLY.into(), Arc::new(apply::Apply(service.clone())));
+    map.insert(driver::READY.into(), Arc::new(rollout::Ready(service.clone())));
+    map.insert(waves::SOAK.into(), Arc::new(rollout::Soak(service.clone())));
+    map.insert(waves::GATE.into(), Arc::new(rollout::WaveGate(service.clone())));
     map.insert(driver::FINISH.into(), Arc::new(apply::Finish(service.clone())));
     map
 }

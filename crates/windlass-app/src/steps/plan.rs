@@ -172,7 +172,8 @@ async fn prepare_preview(
         let outputs = upstream_outputs(service, cx, &read.from).await?;
         by_module.entry(read.module.clone()).or_default().insert(read.name.clone(), (*outputs).clone());
     }
-    let root = &service.checkout.root;
+    // The work tree, or the copy of another commit.
+    let root = &stack.root.clone();
     let io = |path: &std::path::Path, error: &std::io::Error| crate::settings::disk(path, error);
     let mut rewritten = BTreeMap::new();
     let mut directories = vec![directory_of(work)];

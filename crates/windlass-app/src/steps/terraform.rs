@@ -127,8 +127,24 @@ fn from_commit(
     directories.extend(content.keys().map(|path| path.rsplit_once('/').map_or(String::new(), |(d, _)| d.to_owned())));
     stack.directory = windlass_drivers::terraform::preview::prepare(&stack.root, &scratch, &directories, &content)
         .map_err(|e| io(&e))?;
+    for directory in &directories {
+        unlink_newer(&scratch.join(directory)).map_err(|e| io(&e))?;
+    }
     stack.modules = work.directories.iter().map(|directory| scratch.join(&**directory)).collect();
     stack.root = scratch;
+    Ok(())
+}
+
+/// Configuration that is only linked is of the work tree, not of the commit.
+fn unlink_newer(directory: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let configuration = windlass_model::affected::is_configuration(&name.to_string_lossy());
+        if entry.file_type()?.is_symlink() && configuration && name != ".terraform.lock.hcl" {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
     Ok(())
 }
 

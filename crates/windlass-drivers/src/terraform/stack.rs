@@ -534,6 +534,30 @@ impl StackDirectory {
         Ok(Ok(serde_json::from_slice(&pulled.out).unwrap_or_default()))
     }
 
+    /// Root outputs that are plain texts, numbers or bools and not sensitive, as texts.
+    ///
+    /// # Errors
+    /// The command could not be run, or terraform failed: what it says.
+    pub async fn outputs(
+        &self,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Result<BTreeMap<String, String>, Vec<Diagnostic>>, TerraformError> {
+        let arguments = ["output".into(), "-json".into(), "-no-color".into()];
+        let answer = self.invoke(&arguments, false, cancel, &mut Quiet(sink)).await?;
+        if !answer.success {
+            return Ok(Err(answer.diagnostics));
+        }
+        let outputs: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&answer.out).unwrap_or_default();
+        let plain = |output: &serde_json::Value| match (&output["value"], &output["sensitive"]) {
+            (_, serde_json::Value::Bool(true)) => None,
+            (serde_json::Value::String(text), _) => Some(text.clone()),
+            (value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)), _) => Some(value.to_string()),
+            _ => None,
+        };
+        Ok(Ok(outputs.iter().filter_map(|(name, output)| Some((name.clone(), plain(output)?))).collect()))
+    }
+
     /// `state push` of a file. terraform refuses one of another lineage, and one that is older than the present state.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Windlass files: `windlass.hcl` at the root and `*.windlass.hcl` anywhere, into [`Definitions`]. All mistakes are collected.
 
 mod reader;
+mod rollout;
 
 use crate::eval::{Scope, Value, evaluate};
 use crate::terraform::syntax::{Block, Expr, parse_native};
@@ -23,7 +24,7 @@ const TOP: Schema =
     Schema { block: "a Windlass file", attributes: &[], blocks: &["project", "team", "stack", "policy", "locals"] };
 const PROJECT: Schema = Schema { block: "project", attributes: &[], blocks: &["environment"] };
 const ENVIRONMENT: Schema =
-    Schema { block: "environment", attributes: &[("match", Kind::Texts, true)], blocks: &["approvals"] };
+    Schema { block: "environment", attributes: &[("match", Kind::Texts, true)], blocks: &["approvals", "rollout"] };
 const APPROVALS: Schema = Schema {
     block: "approvals",
     attributes: &[
@@ -49,7 +50,7 @@ const STACK: Schema = Schema {
         ("enabled", Kind::Bool, false),
         ("protect", Kind::Bool, false),
     ],
-    blocks: &["instance"],
+    blocks: &["instance", "ready", "rollout"],
 };
 const INSTANCE: Schema = Schema {
     block: "instance",
@@ -244,6 +245,12 @@ impl<'a> Loader<'a> {
         Some((name.clone(), span))
     }
 
+    fn mistake_at(&mut self, file: usize, block: &Block, code: &str, summary: &str, help: &str) {
+        let (path, text) = &self.files[file];
+        let span = Span::of(path, text, block.range.start as usize, block.range.end as usize);
+        self.diagnostics.push(Diagnostic::error(code, summary).at_source(span, text, "here").help(help));
+    }
+
     fn top(&mut self, file: usize, block: &Block) {
         match block.kind.as_str() {
             "project" => self.project(file, block),
@@ -332,7 +339,8 @@ impl<'a> Loader<'a> {
             });
             reader.finish();
         }
-        self.definitions.environments.push(Environment { name, matches, approvals, span });
+        let rollout = self.rollout(file, block);
+        self.definitions.environments.push(Environment { name, matches, approvals, rollout, span });
     }
 
     fn team(&mut self, file: usize, block: &Block) {
@@ -379,6 +387,8 @@ impl<'a> Loader<'a> {
             env: reader.texts("env"),
             enabled: reader.bool("enabled").unwrap_or(true),
             protect: reader.bool("protect").unwrap_or(false),
+            ready: Vec::new(),
+            rollout: None,
             span,
         };
         let both = !definition.regions.is_empty() && block.body.blocks.iter().any(|b| b.kind == "instance");
@@ -391,6 +401,8 @@ impl<'a> Loader<'a> {
             );
         }
         reader.finish();
+        definition.ready = self.ready(file, block);
+        definition.rollout = self.rollout(file, block);
         for inner in block.body.blocks.iter().filter(|b| b.kind == "instance") {
             let Some((key, span)) = self.name(file, inner, &format!("{}/", definition.id)) else { continue };
             let mut reader = self.reader(file, inner, &INSTANCE);

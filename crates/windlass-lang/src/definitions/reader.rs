@@ -15,6 +15,11 @@ pub enum Kind {
     /// A whole number from 1.
     Count,
     Map,
+    /// A time such as `90s`, `5m`, `2h`, `7d`.
+    Duration,
+    /// A text that may hold outputs of the stack, `${output.NAME}`: they are known when it has been applied.
+    Template,
+    Templates,
 }
 
 /// What a block may hold: attributes (name, kind, required) and nested blocks.
@@ -189,6 +194,54 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Microseconds.
+    pub fn duration(&mut self, name: &str) -> Option<windlass_model::Micros> {
+        let text = self.text(name)?;
+        let units: [(&str, i64); 5] =
+            [("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000)];
+        let parsed = units.iter().find_map(|(unit, micros)| {
+            let number: i64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+            (number >= 0).then(|| number.checked_mul(*micros)).flatten()
+        });
+        if parsed.is_none() {
+            self.wrong(name, Kind::Duration);
+        }
+        parsed
+    }
+
+    /// A text in which outputs of the stack stay as `${output.NAME}`.
+    pub fn template(&mut self, name: &str) -> Option<String> {
+        let expr = self.body.value(name)?;
+        let text = self.with_outputs(expr);
+        if text.is_none() {
+            self.wrong(name, Kind::Template);
+        }
+        text
+    }
+
+    /// See [`Reader::template`].
+    pub fn templates(&mut self, name: &str) -> Vec<String> {
+        let Some(expr) = self.body.value(name) else { return Vec::new() };
+        let items = match &expr.kind {
+            ExprKind::List(items) => items.iter().map(|item| self.with_outputs(item)).collect::<Option<Vec<_>>>(),
+            _ => None,
+        };
+        items.unwrap_or_else(|| {
+            self.wrong(name, Kind::Templates);
+            Vec::new()
+        })
+    }
+
+    fn with_outputs(&self, expr: &Expr) -> Option<String> {
+        match &expr.kind {
+            ExprKind::Template(parts) => parts.iter().map(|part| self.with_outputs(part)).collect(),
+            ExprKind::Attribute(base, name) if matches!(&base.kind, ExprKind::Variable(root) if root == "output") => {
+                Some(format!("${{output.{name}}}"))
+            }
+            _ => evaluate(expr, self.names).as_text().map(|text| text.to_string()),
+        }
+    }
+
     pub fn map(&mut self, name: &str) -> BTreeMap<String, serde_json::Value> {
         let Some((_, value)) = self.value(name) else { return BTreeMap::new() };
         match value.to_json() {
@@ -208,6 +261,9 @@ fn expected(kind: Kind) -> &'static str {
         Kind::Bool => "true or false",
         Kind::Count => "a whole number from 1",
         Kind::Map => "an object, e.g. { name = \"value\" }",
+        Kind::Duration => "a time, e.g. \"90s\", \"5m\", \"2h\" or \"7d\"",
+        Kind::Template => "a string, which may hold outputs of the stack, e.g. \"${output.host}:9042\"",
+        Kind::Templates => "a list of strings, which may hold outputs of the stack",
     }
 }
 

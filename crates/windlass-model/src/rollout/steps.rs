@@ -86,20 +86,21 @@ pub enum GateWait {
     Ask,
 }
 
-pub fn soak_step(wave: usize) -> StepId {
-    StepId::new(format!("soak:{}", wave + 1))
+pub fn soak_step(rollout: &str, wave: usize) -> StepId {
+    StepId::new(format!("soak:{rollout}/{}", wave + 1))
 }
 
-pub fn gate_step(wave: usize, gate: usize) -> StepId {
-    StepId::new(format!("wave-gate:{}.{}", wave + 1, gate + 1))
+pub fn gate_step(rollout: &str, wave: usize, gate: usize) -> StepId {
+    StepId::new(format!("wave-gate:{rollout}/{}.{}", wave + 1, gate + 1))
 }
 
-/// The steps that chain the waves. Instances without an entry in `instances` have no steps in the run and are left out; a wave
+/// The steps that chain the waves of the rollout called `name`, which makes their ids different from another's. Instances without an entry in `instances` have no steps in the run and are left out; a wave
 /// with none of them gets no steps.
 ///
 /// A soak comes after all applies of its wave however they ended, because some may fail; everything after it comes only when it
 /// succeeded. The engine skips the waves after a failed soak or gate: that is the halt.
 pub fn to_steps(
+    name: &str,
     waves: &[Wave],
     gate_timeout: Micros,
     max_failures: u32,
@@ -122,7 +123,7 @@ pub fn to_steps(
                 after.entry(own.first.clone()).or_default().extend(before.iter().cloned());
             }
         }
-        let soak = soak_step(index);
+        let soak = soak_step(name, index);
         let waits = of_wave.values().map(|own| own.apply.clone()).chain(before.iter().cloned()).collect();
         let input = SoakInput {
             wave: index,
@@ -144,7 +145,7 @@ pub fn to_steps(
                 soak: soak.clone(),
                 instances: of_wave.clone(),
             };
-            let id = gate_step(index, number);
+            let id = gate_step(name, index, number);
             let title = format!("Gate of wave {}: {}", wave.name, gate.title());
             // The probe keeps its own time; this is for one that does not come back.
             let timeout = gate.timeout().map(|timeout| timeout.saturating_add(MINUTE));

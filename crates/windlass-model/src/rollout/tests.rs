@@ -395,7 +395,7 @@ fn run(max_failures: u32, bad: &[&str]) -> (Vec<String>, RunState) {
         apply: StepId::new(format!("apply:{id}")),
     };
     let all = || state.waves.iter().flat_map(|wave| &wave.instances);
-    let chain = to_steps(&state.waves, 50, max_failures, &all().map(|id| (id.clone(), steps_of(id))).collect());
+    let chain = to_steps("r", &state.waves, 50, max_failures, &all().map(|id| (id.clone(), steps_of(id))).collect());
     let simple = |id: &StepId, after: Vec<StepId>| StepSpec {
         id: id.clone(),
         title: String::new(),
@@ -495,20 +495,20 @@ fn the_steps_of_a_run_keep_the_waves() {
         assert_eq!(ran.join(", "), want, "{bad:?}");
         assert_eq!(ended, end, "{bad:?}");
     };
-    let canary = "0 plan:a1, 0 apply:a1, 0 plan:a2, 0 apply:a2, 100 soak:1, 100 wave-gate:1.1";
-    let middle = "100 plan:b1, 100 plan:b2, 100 apply:b1, 100 apply:b2, 200 soak:2, 200 wave-gate:2.1";
-    let last = "200 plan:c1, 200 apply:c1, 300 soak:3, 300 wave-gate:3.1";
+    let canary = "0 plan:a1, 0 apply:a1, 0 plan:a2, 0 apply:a2, 100 soak:r/1, 100 wave-gate:r/1.1";
+    let middle = "100 plan:b1, 100 plan:b2, 100 apply:b1, 100 apply:b2, 200 soak:r/2, 200 wave-gate:r/2.1";
+    let last = "200 plan:c1, 200 apply:c1, 300 soak:r/3, 300 wave-gate:r/3.1";
     check(0, &[], &format!("{canary}, {middle}, {last}"), RunState::Succeeded);
     // Later waves are left alone; their soaks end without asking anything.
-    check(0, &["wave-gate:1.1"], &format!("{canary}, 100 soak:2, 100 soak:3"), RunState::Failed);
-    check(0, &["apply:a1"], "0 plan:a1, 0 apply:a1, 0 soak:1, 0 soak:2, 0 soak:3", RunState::Failed);
-    check(0, &["plan:a1"], "0 plan:a1, 0 soak:1, 0 soak:2, 0 soak:3", RunState::Failed);
+    check(0, &["wave-gate:r/1.1"], &format!("{canary}, 100 soak:r/2, 100 soak:r/3"), RunState::Failed);
+    check(0, &["apply:a1"], "0 plan:a1, 0 apply:a1, 0 soak:r/1, 0 soak:r/2, 0 soak:r/3", RunState::Failed);
+    check(0, &["plan:a1"], "0 plan:a1, 0 soak:r/1, 0 soak:r/2, 0 soak:r/3", RunState::Failed);
     // One failure is borne; what reads from it is skipped.
-    check(1, &["apply:b1"], &format!("{canary}, {middle}, 200 soak:3, 200 wave-gate:3.1 moot"), RunState::Failed);
+    check(1, &["apply:b1"], &format!("{canary}, {middle}, 200 soak:r/3, 200 wave-gate:r/3.1 moot"), RunState::Failed);
     check(
         1,
         &["plan:b1", "apply:b2"],
-        &format!("{canary}, 100 plan:b1, 100 plan:b2, 100 apply:b2, 100 soak:2, 100 soak:3"),
+        &format!("{canary}, 100 plan:b1, 100 plan:b2, 100 apply:b2, 100 soak:r/2, 100 soak:r/3"),
         RunState::Failed,
     );
 }

@@ -44,6 +44,10 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
         }
         Command::Approve { id, reason } => approve(cx, service, id.as_deref(), reason.as_deref()).await,
         Command::Apply { review, yes, confirm } => apply_review(cx, service, review.as_deref(), yes, confirm).await,
+        Command::Rollback { run } => {
+            let run = runs::run_find(service, &run).await?.id;
+            make_review(cx, service, &Selection::Rollback(run)).await
+        }
         Command::Destroy { stack } => make_review(cx, service, &Selection::Destroy(stack)).await,
         Command::Runs { run: Some(name), .. } => show_run(cx, service, &runs::run_find(service, &name).await?).await,
         Command::Runs { run: None, limit } => {
@@ -234,7 +238,13 @@ async fn apply_review(
         eprintln!("Applying as run {run}");
     }
     let record = drive(cx, service, &run).await?;
-    conclude(cx, service, &record).await
+    let answer = conclude(cx, service, &record).await?;
+    if record.state == RunState::Failed && windlass_app::rollback::is_wanted(&record)? {
+        eprintln!("The rollout says to go back: this is the review of that.");
+        make_review(cx, service, &Selection::Rollback(record.id)).await?;
+        return Ok(false);
+    }
+    Ok(answer)
 }
 
 /// How a run ended, or what it waits for.
