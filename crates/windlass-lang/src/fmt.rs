@@ -1,5 +1,6 @@
 //! The one format of Windlass files: two spaces per level, `=` aligned in runs of single-line attributes, no trailing space, at
-//! most one blank line. Only white space at the start of lines and around `=` changes; heredocs and comments stay.
+//! most one blank line. Only white space at the start and end of lines and around `=` changes; heredocs, comments and texts over
+//! several lines stay, and so do the file's line endings.
 
 use std::sync::Arc;
 use windlass_model::diagnostic::{Diagnostic, Span};
@@ -18,15 +19,15 @@ pub fn format(path: &str, text: &str) -> Result<String, Box<Diagnostic>> {
             Diagnostic::error("WL101", format!("syntax error: {what}")).at_source(span, text, "here"),
         ));
     }
-    let formatted = align(&indent(text));
+    let formatted = layout(text);
     // Layout is all that may change: a file that the formatter does not understand well enough stays as it is.
     Ok(if same(text, &formatted) { formatted } else { text.to_owned() })
 }
 
-/// Whether two texts mean the same.
+/// Whether two texts mean the same and differ in white space only.
 fn same(a: &str, b: &str) -> bool {
     fn plain(body: &mut crate::terraform::syntax::Body) {
-        use crate::terraform::syntax::{Expr, ExprKind, For, Range};
+        use crate::terraform::syntax::{Access, Expr, ExprKind, For, Range};
         fn expr(e: &mut Expr) {
             e.range = Range::default();
             match &mut e.kind {
@@ -38,10 +39,15 @@ fn same(a: &str, b: &str) -> bool {
                     expr(key);
                     expr(value);
                 }),
-                ExprKind::Attribute(base, _)
-                | ExprKind::Not(base)
-                | ExprKind::Negative(base)
-                | ExprKind::Splat(base, _) => expr(base),
+                ExprKind::Attribute(base, _) | ExprKind::Not(base) | ExprKind::Negative(base) => expr(base),
+                ExprKind::Splat(base, rest) => {
+                    expr(base);
+                    for access in rest {
+                        if let Access::Index(index) = access {
+                            expr(index);
+                        }
+                    }
+                }
                 ExprKind::Index(base, index) | ExprKind::Binary(base, _, index) => {
                     expr(base);
                     expr(index);
@@ -80,203 +86,273 @@ fn same(a: &str, b: &str) -> bool {
         plain(&mut body);
         Some(body)
     };
-    let (a, b) = (parsed(a), parsed(b));
-    a.is_some() && a == b
+    let ink = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+    let (parsed_a, parsed_b) = (parsed(a), parsed(b));
+    ink(a) == ink(b) && parsed_a.is_some() && parsed_a == parsed_b
 }
 
-/// What a line does to the depth, leaving out strings and comments.
+/// One line of a file and what it does.
+struct Line<'a> {
+    /// Without its line ending.
+    text: &'a str,
+    /// As it is in the file; empty at the end of one that has no final line feed.
+    ending: &'a str,
+    /// It begins within a comment, a heredoc or a quoted text: nothing in it is layout.
+    starts_within: bool,
+    /// It ends within one: what follows on the line, and its ending, are not layout.
+    ends_within: bool,
+    /// Closing brackets before anything else.
+    leading: usize,
+    /// Opening brackets less closing ones.
+    net: isize,
+    /// The last thing on it is an opening bracket.
+    opens: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Within {
+    Comment,
+    Quote,
+    /// Its closing marker.
+    Heredoc(String),
+    /// `${` or `%{` of a text, and how many braces are open in it.
+    Template(usize),
+}
+
+/// Reads lines one after the other; what a line begins within is what stands open before it.
+#[derive(Default)]
 struct Scan {
-    depth: usize,
-    heredoc: Option<String>,
-    comment: bool,
+    open: Vec<Within>,
 }
 
 impl Scan {
-    /// Depth change of a line: (closers before anything else, net change).
-    fn line(&mut self, line: &str) -> (usize, isize) {
-        let mut leading = 0usize;
-        let mut only_closers = true;
-        let mut net = 0isize;
-        let mut chars = line.char_indices().peekable();
-        let mut quoted = false;
-        let mut template = 0usize;
-        while let Some((at, c)) = chars.next() {
-            if self.comment {
-                if c == '*' && chars.peek().is_some_and(|(_, n)| *n == '/') {
-                    chars.next();
-                    self.comment = false;
-                }
-                continue;
-            }
-            if quoted {
-                match c {
-                    '\\' => drop(chars.next()),
-                    '$' | '%' if chars.peek().is_some_and(|(_, n)| *n == '{') => {
-                        chars.next();
-                        template += 1;
-                    }
-                    '}' if template > 0 => template -= 1,
-                    '"' if template == 0 => quoted = false,
-                    _ => {}
-                }
-                continue;
-            }
-            match c {
-                '"' => {
-                    quoted = true;
-                    only_closers = false;
-                }
-                '#' => break,
-                '/' if chars.peek().is_some_and(|(_, n)| *n == '/') => break,
-                '/' if chars.peek().is_some_and(|(_, n)| *n == '*') => {
-                    chars.next();
-                    self.comment = true;
-                }
-                '<' if line[at..].starts_with("<<") => {
-                    let marker = line[at + 2..].trim_start_matches('-').trim();
-                    if !marker.is_empty() && marker.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-') {
-                        self.heredoc = Some(marker.to_owned());
-                        break;
-                    }
-                }
-                '{' | '[' | '(' => {
-                    net += 1;
-                    only_closers = false;
-                }
-                '}' | ']' | ')' => {
-                    net -= 1;
-                    if only_closers {
-                        leading += 1;
-                    }
-                }
-                c if c.is_whitespace() => {}
-                _ => only_closers = false,
-            }
+    fn line<'a>(&mut self, whole: &'a str) -> Line<'a> {
+        let text = whole.strip_suffix('\n').map_or(whole, |t| t.strip_suffix('\r').unwrap_or(t));
+        let mut line = Line {
+            text,
+            ending: &whole[text.len()..],
+            starts_within: !self.open.is_empty(),
+            ends_within: false,
+            leading: 0,
+            net: 0,
+            opens: false,
+        };
+        let mut rest = text;
+        if matches!(self.open.last(), Some(Within::Heredoc(marker)) if text.trim_matches(BLANK).strip_prefix(marker.as_str()).is_some_and(|after| !after.starts_with(is_identifier)))
+        {
+            self.open.pop();
+            let marker = text.trim_start_matches(BLANK);
+            rest = marker.trim_start_matches(is_identifier);
         }
-        (leading, net)
+        let mut first = true;
+        let mut heredoc = None;
+        while let Some(c) = rest.chars().next() {
+            let after = &rest[c.len_utf8()..];
+            let (taken, significant) = self.step(c, after, &mut line, first, &mut heredoc);
+            first &= !significant;
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+        // Its text begins on the next line.
+        self.open.extend(heredoc.map(Within::Heredoc));
+        line.ends_within = !self.open.is_empty();
+        line
+    }
+
+    /// One token, or one character of a text: how many bytes it has, and whether anything but closing brackets.
+    fn step(
+        &mut self,
+        c: char,
+        after: &str,
+        line: &mut Line<'_>,
+        first: bool,
+        heredoc: &mut Option<String>,
+    ) -> (usize, bool) {
+        let one = c.len_utf8();
+        let begins_template = matches!(c, '$' | '%') && after.starts_with('{');
+        match self.open.last_mut() {
+            Some(Within::Comment) => {
+                let ends = c == '*' && after.starts_with('/');
+                if ends {
+                    self.open.pop();
+                }
+                return (if ends { 2 } else { one }, true);
+            }
+            Some(within @ (Within::Quote | Within::Heredoc(_))) => {
+                let quote = *within == Within::Quote;
+                return match c {
+                    '\\' if quote => (1 + after.chars().next().map_or(0, char::len_utf8), true),
+                    '"' if quote => {
+                        self.open.pop();
+                        (1, true)
+                    }
+                    // `$${` is an escape.
+                    '$' | '%' if after.starts_with(c) && after[1..].starts_with('{') => (3, true),
+                    _ if begins_template => {
+                        self.open.push(Within::Template(0));
+                        (2, true)
+                    }
+                    _ => (one, true),
+                };
+            }
+            Some(Within::Template(depth)) => match c {
+                '{' => *depth += 1,
+                '}' if *depth == 0 => {
+                    self.open.pop();
+                    return (1, true);
+                }
+                '}' => *depth -= 1,
+                _ => {}
+            },
+            None => {}
+        }
+        let layout = self.open.is_empty();
+        let mut opens = false;
+        let taken = match c {
+            '"' => {
+                self.open.push(Within::Quote);
+                1
+            }
+            // To the end of the line.
+            '#' => return (one + after.len(), true),
+            '/' if after.starts_with('/') => return (one + after.len(), true),
+            '/' if after.starts_with('*') => {
+                self.open.push(Within::Comment);
+                return (2, true);
+            }
+            '<' if after.starts_with('<') => {
+                let marker = after[1..].strip_prefix('-').unwrap_or(&after[1..]).trim_end_matches(BLANK);
+                if !marker.is_empty() && marker.chars().all(is_identifier) {
+                    *heredoc = Some(marker.to_owned());
+                    one + after.len()
+                } else {
+                    1
+                }
+            }
+            '{' | '[' | '(' if layout => {
+                line.net += 1;
+                opens = true;
+                1
+            }
+            '}' | ']' | ')' if layout => {
+                line.net -= 1;
+                if first {
+                    line.leading += 1;
+                    return (1, false);
+                }
+                1
+            }
+            c if BLANK.contains(&c) => return (1, false),
+            _ => one,
+        };
+        line.opens = opens;
+        (taken, true)
     }
 }
 
-fn indent(text: &str) -> String {
-    let mut scan = Scan { depth: 0, heredoc: None, comment: false };
-    let mut out: Vec<String> = Vec::new();
-    for line in text.lines() {
-        if let Some(marker) = &scan.heredoc {
-            if line.trim() == marker.as_str() {
-                scan.heredoc = None;
-            }
-            out.push(line.to_owned());
-            continue;
-        }
-        let was_comment = scan.comment;
-        let trimmed = line.trim();
-        if trimmed.is_empty() && !was_comment {
+/// White space that is layout.
+const BLANK: [char; 2] = [' ', '\t'];
+
+fn is_identifier(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '-'
+}
+
+/// A line that is written: its indentation and text, and its ending where that is not layout.
+struct Written<'a> {
+    text: String,
+    ending: Option<&'a str>,
+    /// Name and value of an attribute that is all on this line: its indentation is before it.
+    attribute: Option<(usize, &'a str, &'a str)>,
+}
+
+impl Written<'_> {
+    fn is_blank(&self) -> bool {
+        self.text.is_empty() && self.attribute.is_none() && self.ending.is_none()
+    }
+}
+
+fn layout(text: &str) -> String {
+    let mut scan = Scan::default();
+    let mut depth = 0usize;
+    let mut after_opening = true;
+    // The first that is layout decides for all others.
+    let mut file_ending = None;
+    let mut out: Vec<Written<'_>> = Vec::new();
+    for whole in text.split_inclusive('\n') {
+        let line = scan.line(whole);
+        let ending = line.ends_within.then_some(line.ending);
+        let trimmed = match line.ends_within {
+            true => line.text.trim_start_matches(BLANK),
+            false => line.text.trim_matches(BLANK),
+        };
+        if !line.starts_within && trimmed.is_empty() {
             // One blank line at most, none after an opening.
-            if out.last().is_some_and(|last| !last.is_empty() && !last.ends_with(['{', '[', '('])) {
-                out.push(String::new());
+            if !after_opening && out.last().is_some_and(|last| !last.is_blank()) {
+                out.push(Written { text: String::new(), ending: None, attribute: None });
             }
             continue;
         }
-        let before = scan.depth;
-        let (leading, net) = scan.line(trimmed);
-        let depth = before.saturating_sub(leading);
-        scan.depth = before.saturating_add_signed(net);
-        if leading > 0 && out.last().is_some_and(String::is_empty) {
+        if !line.ends_within && !line.ending.is_empty() {
+            file_ending.get_or_insert(line.ending);
+        }
+        if !line.starts_within && line.leading > 0 && out.last().is_some_and(Written::is_blank) {
             out.pop();
         }
-        out.push(if was_comment { line.trim_end().to_owned() } else { format!("{}{trimmed}", "  ".repeat(depth)) });
+        let indentation = 2 * depth.saturating_sub(line.leading);
+        depth = depth.saturating_add_signed(line.net);
+        after_opening = line.opens;
+        let attribute = attribute(trimmed).filter(|_| !line.starts_within);
+        let single = line.net == 0 && !line.ends_within;
+        out.push(match attribute {
+            _ if line.starts_within => {
+                let kept = if line.ends_within { line.text } else { line.text.trim_end_matches(BLANK) };
+                Written { text: kept.to_owned(), ending, attribute: None }
+            }
+            Some((name, value)) if single => {
+                Written { text: String::new(), ending, attribute: Some((indentation, name, value)) }
+            }
+            Some((name, value)) => {
+                Written { text: format!("{}{name} = {value}", " ".repeat(indentation)), ending, attribute: None }
+            }
+            None => Written { text: format!("{}{trimmed}", " ".repeat(indentation)), ending, attribute: None },
+        });
     }
-    while out.last().is_some_and(String::is_empty) {
+    while out.last().is_some_and(Written::is_blank) {
         out.pop();
     }
-    let mut text = out.join("\n");
-    if !text.is_empty() {
-        text.push('\n');
-    }
-    text
+    align(&mut out);
+    let first_ending = if text.lines().next() == text.split('\n').next() { "\n" } else { "\r\n" };
+    let ending = file_ending.unwrap_or(first_ending);
+    out.iter().flat_map(|line| [line.text.as_str(), line.ending.unwrap_or(ending)]).collect()
 }
 
-/// `name = value` on one line: indentation, name, value. Anything that opens something is left to itself.
-fn attribute(line: &str) -> Option<(usize, &str, &str)> {
-    let depth = line.len() - line.trim_start().len();
-    let (name, value) = line.trim_start().split_once('=')?;
-    let name = name.trim_end();
-    let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
-    (plain && !value.starts_with(['=', '>']) && !value.trim().is_empty()).then(|| (depth, name, value.trim()))
+/// `name = value`: name and value. Anything that opens something before is left to itself.
+fn attribute(line: &str) -> Option<(&str, &str)> {
+    let (name, value) = line.split_once('=')?;
+    let (name, value) = (name.trim_end_matches(BLANK), value.trim_start_matches(BLANK));
+    let plain = !name.is_empty() && name.chars().all(is_identifier);
+    (plain
+        && !line[name.len()..].trim_start_matches(BLANK).starts_with("==")
+        && !value.starts_with('>')
+        && !value.is_empty())
+    .then_some((name, value))
 }
 
-fn align(text: &str) -> String {
-    let mut out: Vec<String> = Vec::new();
-    let mut run: Vec<(usize, &str, &str)> = Vec::new();
-    let mut heredoc: Option<String> = None;
-    let flush = |run: &mut Vec<(usize, &str, &str)>, out: &mut Vec<String>| {
-        let width = run.iter().map(|(_, name, _)| name.chars().count()).max().unwrap_or(0);
-        out.extend(run.drain(..).map(|(depth, name, value)| {
-            format!("{}{name}{} = {value}", " ".repeat(depth), " ".repeat(width - name.chars().count()))
-        }));
+/// Writes the attributes of each run with their `=` in one column.
+fn align(lines: &mut [Written<'_>]) {
+    let same_run = |a: &Written<'_>, b: &Written<'_>| match (a.attribute, b.attribute) {
+        (Some((a, ..)), Some((b, ..))) => a == b,
+        _ => false,
     };
-    for line in text.lines() {
-        if let Some(marker) = &heredoc {
-            if line.trim() == marker.as_str() {
-                heredoc = None;
-            }
-            out.push(line.to_owned());
-            continue;
-        }
-        let mut scan = Scan { depth: 0, heredoc: None, comment: false };
-        let (_, net) = scan.line(line.trim());
-        heredoc = scan.heredoc.take();
-        let single = net == 0 && heredoc.is_none() && !scan.comment;
-        match attribute(line).filter(|_| single) {
-            Some(found) => {
-                if run.last().is_some_and(|(depth, ..)| *depth != found.0) {
-                    flush(&mut run, &mut out);
-                }
-                run.push(found);
-            }
-            None => {
-                flush(&mut run, &mut out);
-                out.push(match attribute(line) {
-                    Some((depth, name, value)) => format!("{}{name} = {value}", " ".repeat(depth)),
-                    None => line.to_owned(),
-                });
+    for run in lines.chunk_by_mut(same_run) {
+        let width = run.iter().filter_map(|line| line.attribute).map(|(_, name, _)| name.chars().count()).max();
+        for line in run {
+            if let (Some((indentation, name, value)), Some(width)) = (line.attribute, width) {
+                let padding = width - name.chars().count();
+                line.text = format!("{}{name}{} = {value}", " ".repeat(indentation), " ".repeat(padding));
             }
         }
     }
-    flush(&mut run, &mut out);
-    let mut text = out.join("\n");
-    if !text.is_empty() {
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(text: &str, want: &str) {
-        let formatted = format("w", text).unwrap();
-        assert_eq!(formatted, want);
-        assert_eq!(format("w", &formatted).unwrap(), formatted);
-    }
-
-    #[test]
-    fn files_are_indented_and_aligned() {
-        check(
-            "project \"x\" {\n\n\n environment \"p\" {\nmatch=[\n\"a\", # one\n\"b\"]\n   approvals {\ncount = 1\n  author_may_approve   =    false   \n}\n\n }\n}\n\n\n\nteam \"a\" { members = [\"user:a\"] }\n\n",
-            "project \"x\" {\n  environment \"p\" {\n    match = [\n      \"a\", # one\n      \"b\"]\n    approvals {\n      count              = 1\n      author_may_approve = false\n    }\n  }\n}\n\nteam \"a\" { members = [\"user:a\"] }\n",
-        );
-        check(
-            "locals {\n  t = <<-EOT\n     keep  =  this\n  EOT\n a = \"}\"\n}\n",
-            "locals {\n  t = <<-EOT\n     keep  =  this\n  EOT\n  a = \"}\"\n}\n",
-        );
-        check("a = <<MY-EOT\n  x  =  1\nMY-EOT\n", "a = <<MY-EOT\n  x  =  1\nMY-EOT\n");
-        check("", "");
-    }
-
-    #[test]
-    fn broken_files_are_not_touched() {
-        assert_eq!(format("w", "a {").unwrap_err().code, "WL101");
-    }
-}
+mod tests;
