@@ -1,6 +1,7 @@
 //! Windlass files: `windlass.hcl` at the root and `*.windlass.hcl` anywhere, into [`Definitions`]. All mistakes are collected.
 
 mod reader;
+mod references;
 mod rollout;
 
 use crate::eval::{Scope, Value, evaluate};
@@ -103,7 +104,8 @@ pub fn load_files(files: &[(Arc<str>, String)]) -> (Definitions, Vec<Diagnostic>
     let mut blocks: Vec<(usize, Block)> = Vec::new();
     for (index, (path, text)) in files.iter().enumerate() {
         match parse_native(text, 0) {
-            Ok(body) => {
+            Ok(mut body) => {
+                references::resolve(path, text, &mut body, &mut diagnostics);
                 for attribute in &body.attributes {
                     let span =
                         Span::of(path, text, attribute.name_range.start as usize, attribute.name_range.end as usize);
@@ -121,6 +123,10 @@ pub fn load_files(files: &[(Arc<str>, String)]) -> (Definitions, Vec<Diagnostic>
             }
             Err(error) => {
                 let at = error.at as usize;
+                if let Some(diagnostic) = references::unreadable(path, text, at) {
+                    diagnostics.push(diagnostic);
+                    continue;
+                }
                 let what = error.message.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or("not valid HCL");
                 diagnostics.push(Diagnostic::error("WL101", format!("syntax error: {what}")).at_source(
                     Span::of(path, text, at, at + 1),
@@ -146,43 +152,26 @@ pub fn load_files(files: &[(Arc<str>, String)]) -> (Definitions, Vec<Diagnostic>
 /// What expressions may refer to: `team.x`, `stack.a/b`, `local.x`.
 struct Names {
     locals: HashMap<String, Expr>,
-    /// Literals that stand in brackets behind `team` or `stack`.
-    indexed: std::collections::BTreeSet<String>,
     known: RefCell<HashMap<String, Option<Value>>>,
 }
 
 impl Names {
     fn new(blocks: &[(usize, Block)]) -> Self {
         let attributes = blocks.iter().filter(|(_, b)| b.kind == "locals").flat_map(|(_, b)| &b.body.attributes);
-        let mut indexed = std::collections::BTreeSet::new();
-        for (_, block) in blocks {
-            block.body.visit(&mut |expr| {
-                expr.walk(&mut |inner| {
-                    if let crate::terraform::syntax::ExprKind::Index(_, index) = &inner.kind {
-                        indexed.extend(index.literal().map(str::to_owned));
-                    }
-                    true
-                });
-            });
-        }
-        Self {
-            locals: attributes.map(|a| (a.name.clone(), a.value.clone())).collect(),
-            indexed,
-            known: RefCell::default(),
-        }
+        Self { locals: attributes.map(|a| (a.name.clone(), a.value.clone())).collect(), known: RefCell::default() }
     }
 }
 
 impl Scope for Names {
     fn lookup(&self, root: &str, name: Option<&str>) -> Option<Value> {
-        if name.is_none() && matches!(root, "team" | "stack") {
-            // `team["x"]`: every name stands for itself, whether it exists is checked where it is used.
-            return Some(Value::Object(
-                self.indexed.iter().map(|name| (name.clone(), Value::string(name.as_str()))).collect(),
-            ));
+        // What else begins with `stack` was resolved before, and so was `team[…]`.
+        match (root, name) {
+            ("stack", None) => return Some(Value::unknown("`stack` needs a path, such as `stack.aws/network`")),
+            ("team", None) => return Some(Value::unknown("`team` needs a name, such as `team.sre`")),
+            _ => {}
         }
         match (root, name?) {
-            ("team" | "stack", name) => Some(Value::string(name)),
+            ("team", name) => Some(Value::string(name)),
             ("local", name) => {
                 match self.known.borrow().get(name) {
                     Some(Some(value)) => return Some(value.clone()),

@@ -2,7 +2,7 @@
 
 use super::Names;
 use crate::eval::{Value, evaluate};
-use crate::terraform::syntax::{Block, Body, Expr, ExprKind, Range};
+use crate::terraform::syntax::{Block, Body, Expr, Range};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_model::diagnostic::{Diagnostic, Span};
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self, name: &str) -> Option<(&'a Expr, Value)> {
         let expr = self.body.value(name)?;
-        let value = self.reference(expr).unwrap_or_else(|| evaluate(expr, self.names));
+        let value = evaluate(expr, self.names);
         if let Some(why) = value.why_unknown() {
             self.mistake(
                 name,
@@ -110,24 +110,6 @@ impl<'a> Reader<'a> {
             return None;
         }
         Some((expr, value))
-    }
-
-    /// `stack.aws/network` is a division to the grammar; as a reference it is its own text. Lists are looked into.
-    fn reference(&self, expr: &Expr) -> Option<Value> {
-        if let ExprKind::List(items) = &expr.kind {
-            return Some(Value::List(
-                items.iter().map(|item| self.reference(item).unwrap_or_else(|| evaluate(item, self.names))).collect(),
-            ));
-        }
-        if let ExprKind::Index(base, index) = &expr.kind
-            && matches!(&base.kind, ExprKind::Variable(root) if root == "stack" || root == "team")
-        {
-            return index.literal().map(Value::string);
-        }
-        let text = self.text.get(expr.range.start as usize..expr.range.end as usize)?.trim();
-        let path = text.strip_prefix("stack.")?;
-        let plain = path.chars().all(|c| c.is_alphanumeric() || "-_./".contains(c));
-        plain.then(|| Value::string(path))
     }
 
     fn wrong(&mut self, name: &str, kind: Kind) {

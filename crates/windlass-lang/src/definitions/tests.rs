@@ -108,3 +108,68 @@ fn a_second_rule_and_an_unknown_team_cannot_weaken_an_approval() {
     let codes: Vec<&str> = diagnostics.iter().map(|d| d.code.as_str()).collect();
     assert_eq!(codes, ["WL104", "WL108", "WL104"], "{diagnostics:?}");
 }
+
+/// Value of a local, as JSON, or what is said about it.
+fn check_expression(expression: &str, want: &str) {
+    let text = format!(
+        "locals {{\n  yes = true\n  rs  = [\"t\", \"o\"]\n  x   = {expression}\n}}\nstack \"s\" {{\n  variables = {{ x = local.x }}\n}}\n"
+    );
+    let (definitions, diagnostics) = load(&text);
+    let found = match diagnostics.first() {
+        Some(d) => format!("{} {}", d.code, d.help.clone().unwrap_or_default()),
+        None => definitions.stacks[0].variables["x"].to_string(),
+    };
+    assert_eq!(found, want, "{expression}: {diagnostics:?}");
+    assert!(diagnostics.iter().filter(|d| d.code == "WL112").count() <= 1, "{expression}: {diagnostics:?}");
+}
+
+#[test]
+fn stacks_are_named_anywhere_in_an_expression() {
+    let check = check_expression;
+    check("stack.aws/network", r#""aws/network""#);
+    check("stack.network", r#""network""#);
+    check("stack.aws/a-b/c_d/e", r#""aws/a-b/c_d/e""#);
+    check("stack.aws / network", r#""aws/network""#);
+    check("stack.v1.2/x.y.z", r#""v1.2/x.y.z""#);
+    check("stack.aws/2024", r#""aws/2024""#);
+    check("stack.2024/x", r#""2024/x""#);
+    check("stack.aws/net.0", r#""aws/net.0""#);
+    check("stack.aws/null/true", r#""aws/null/true""#);
+    check("local.yes ? stack.a/b : stack.c/d", r#""a/b""#);
+    check("stack.a/b == \"a/b\"", "true");
+    check("join(\",\", [stack.a/b, upper(stack.c/d)])", r#""a/b,C/D""#);
+    check("\"in ${stack.a/b}!\"", r#""in a/b!""#);
+    check("{ (stack.a/b) = stack.c/d }", r#"{"a/b":"c/d"}"#);
+    check("[for r in local.rs : stack.a/b]", r#"["a/b","a/b"]"#);
+    check("(stack.a/b)", r#""a/b""#);
+    check("6 / 2", "3");
+    check("[for stack in [8] : stack / 2]", "[4]");
+}
+
+#[test]
+fn instances_are_in_brackets() {
+    let check = check_expression;
+    check("stack.aws/network[tokyo]", r#""aws/network[tokyo]""#);
+    check("stack.aws/network[\"tokyo\"]", r#""aws/network[tokyo]""#);
+    check("stack.network[ap-northeast-1]", r#""network[ap-northeast-1]""#);
+    check("stack[\"aws/2024-net\"][tokyo]", r#""aws/2024-net[tokyo]""#);
+    check("[for r in local.rs : stack.aws/network[r]]", r#"["aws/network[t]","aws/network[o]"]"#);
+    check("stack.a/b[local.rs[1]]", r#""a/b[o]""#);
+    check("stack.a/b[\"x-${local.rs[0]}\"]", r#""a/b[x-t]""#);
+}
+
+#[test]
+fn a_path_that_is_no_name_is_written_as_text() {
+    let check = check_expression;
+    check("stack[\"aws/2024-net\"]", r#""aws/2024-net""#);
+    check("stack[\"aws/${local.rs[0]}\"]", r#""aws/t""#);
+    check("[for r in local.rs : team[r]]", r#"["t","o"]"#);
+    check("stack.aws/2024-net", "WL112 write `stack[\"aws/2024-net\"]`");
+    check("stack.aws/2024net", "WL112 write `stack[\"aws/2024net\"]`");
+    check("[stack.aws/2024-net/x]", "WL112 write `stack[\"aws/2024-net/x\"]`");
+    check("stack.a/b[x]/c", "WL112 write `stack[\"a/b[x]/c\"]`");
+    check("stack.a/2-c[\"x\"]", "WL112 write `stack[\"a/2-c[x]\"]`");
+    check("[stack.a/b stack.c]", "WL101 ");
+    check("stack.a/b[*]", "WL112 write `stack[\"a/b[*]\"]`");
+    check("stack", "WL105 ");
+}
