@@ -3,11 +3,16 @@
 mod reader;
 mod references;
 mod rollout;
+mod schema;
 
 use crate::eval::{Scope, Value, evaluate};
 use crate::terraform::syntax::{Block, Expr, parse_native};
 use crate::tree::Tree;
-use reader::{Kind, Reader, Schema};
+use reader::Reader;
+use schema::{
+    ApprovalsValues, Attributes, EnvironmentValues, InstanceValues, PolicyValues, ProjectValues, StackValues, TOP,
+    TeamValues,
+};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,59 +25,6 @@ use windlass_model::diagnostic::{Diagnostic, Span};
 pub fn is_windlass_file(path: &str) -> bool {
     path == "windlass.hcl" || path.ends_with(".windlass.hcl")
 }
-
-const TOP: Schema =
-    Schema { block: "a Windlass file", attributes: &[], blocks: &["project", "team", "stack", "policy", "locals"] };
-const PROJECT: Schema = Schema { block: "project", attributes: &[], blocks: &["environment"] };
-const ENVIRONMENT: Schema =
-    Schema { block: "environment", attributes: &[("match", Kind::Texts, true)], blocks: &["approvals", "rollout"] };
-const APPROVALS: Schema = Schema {
-    block: "approvals",
-    attributes: &[
-        ("count", Kind::Count, false),
-        ("from", Kind::Texts, false),
-        ("author_may_approve", Kind::Bool, false),
-        ("unverified", Kind::Bool, false),
-    ],
-    blocks: &[],
-};
-const TEAM: Schema = Schema { block: "team", attributes: &[("members", Kind::Texts, true)], blocks: &[] };
-const STACK: Schema = Schema {
-    block: "stack",
-    attributes: &[
-        ("owner", Kind::Text, false),
-        ("regions", Kind::Texts, false),
-        ("after", Kind::Texts, false),
-        ("var_files", Kind::Texts, false),
-        ("variables", Kind::Map, false),
-        ("backend_config", Kind::Map, false),
-        ("tool", Kind::Text, false),
-        ("env", Kind::Texts, false),
-        ("enabled", Kind::Bool, false),
-        ("protect", Kind::Bool, false),
-    ],
-    blocks: &["instance", "ready", "rollout"],
-};
-const INSTANCE: Schema = Schema {
-    block: "instance",
-    attributes: &[
-        ("workspace", Kind::Text, false),
-        ("var_files", Kind::Texts, false),
-        ("variables", Kind::Map, false),
-        ("backend_config", Kind::Map, false),
-    ],
-    blocks: &[],
-};
-const POLICY: Schema = Schema {
-    block: "policy",
-    attributes: &[
-        ("paths", Kind::Texts, true),
-        ("match", Kind::Texts, false),
-        ("namespaces", Kind::Texts, false),
-        ("enforcement", Kind::Text, false),
-    ],
-    blocks: &[],
-};
 
 /// Reads all Windlass files of a tree.
 pub fn load(tree: &dyn Tree) -> (Definitions, Vec<Diagnostic>) {
@@ -162,6 +114,9 @@ impl Names {
     }
 }
 
+/// How a text stands for an output of the stack.
+const OUTPUT: &str = "${output.";
+
 impl Scope for Names {
     fn lookup(&self, root: &str, name: Option<&str>) -> Option<Value> {
         // What else begins with `stack` was resolved before, and so was `team[…]`.
@@ -172,6 +127,8 @@ impl Scope for Names {
         }
         match (root, name?) {
             ("team", name) => Some(Value::string(name)),
+            // Known when the stack has been applied; only kinds that wait for it take such a text.
+            ("output", name) => Some(Value::string(format!("{OUTPUT}{name}}}"))),
             ("local", name) => {
                 match self.known.borrow().get(name) {
                     Some(Some(value)) => return Some(value.clone()),
@@ -204,9 +161,8 @@ struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    fn reader<'b>(&'b mut self, file: usize, block: &'b Block, schema: &'static Schema) -> Reader<'b> {
-        let (path, text) = &self.files[file];
-        Reader::new(path, text, &block.body, block.range, schema, self.names, &mut self.diagnostics)
+    fn read<'b, A: Attributes>(&'b mut self, file: usize, block: &'b Block) -> (A, Reader<'b>) {
+        Reader::read(&self.files[file], block, self.names, &mut self.diagnostics)
     }
 
     /// The one label of a block, checked for presence and doubles.
@@ -279,7 +235,7 @@ impl<'a> Loader<'a> {
             }
             _ => {
                 let (path, text) = &self.files[file];
-                self.diagnostics.push(reader::unknown_block(path, text, block, &TOP));
+                self.diagnostics.push(reader::unknown_block(path, text, block, TOP));
             }
         }
     }
@@ -297,7 +253,7 @@ impl<'a> Loader<'a> {
             return;
         }
         self.definitions.project = Some(name);
-        self.reader(file, block, &PROJECT).finish();
+        let (ProjectValues {}, _) = self.read(file, block);
         for inner in block.body.blocks.iter().filter(|b| b.kind == "environment") {
             self.environment(file, inner);
         }
@@ -305,9 +261,7 @@ impl<'a> Loader<'a> {
 
     fn environment(&mut self, file: usize, block: &Block) {
         let Some((name, span)) = self.name(file, block, "") else { return };
-        let mut reader = self.reader(file, block, &ENVIRONMENT);
-        let matches = reader.globs("match");
-        reader.finish();
+        let (EnvironmentValues { matches }, _) = self.read(file, block);
         let mut approvals = None;
         let blocks: Vec<&Block> = block.body.blocks.iter().filter(|b| b.kind == "approvals").collect();
         if let [first, second, ..] = blocks.as_slice() {
@@ -319,14 +273,13 @@ impl<'a> Loader<'a> {
             self.diagnostics.push(diagnostic.help("an environment has one rule: merge them"));
         }
         for inner in blocks.into_iter().take(1) {
-            let mut reader = self.reader(file, inner, &APPROVALS);
+            let (values, _) = self.read::<ApprovalsValues>(file, inner);
             approvals = Some(ApprovalRule {
-                count: reader.count("count").unwrap_or(1),
-                from: reader.texts("from"),
-                author_may_approve: reader.bool("author_may_approve").unwrap_or(false),
-                unverified: reader.bool("unverified").unwrap_or(false),
+                count: values.count.unwrap_or(1),
+                from: values.from,
+                author_may_approve: values.author_may_approve.unwrap_or(false),
+                unverified: values.unverified.unwrap_or(false),
             });
-            reader.finish();
         }
         let rollout = self.rollout(file, block);
         self.definitions.environments.push(Environment { name, matches, approvals, rollout, span });
@@ -334,8 +287,7 @@ impl<'a> Loader<'a> {
 
     fn team(&mut self, file: usize, block: &Block) {
         let Some((name, span)) = self.name(file, block, "") else { return };
-        let mut reader = self.reader(file, block, &TEAM);
-        let members = reader.texts("members");
+        let (TeamValues { members }, mut reader) = self.read(file, block);
         for member in &members {
             let known = ["github:", "gitlab:", "oidc-group:", "user:", "email:"];
             if !known.iter().any(|prefix| member.starts_with(prefix)) {
@@ -347,15 +299,13 @@ impl<'a> Loader<'a> {
                 );
             }
         }
-        reader.finish();
         self.definitions.teams.push(Team { name, members, span });
     }
 
     fn stack(&mut self, file: usize, block: &Block) {
         let Some((name, span)) = self.name(file, block, "") else { return };
-        let mut reader = self.reader(file, block, &STACK);
-        let tool = reader.text("tool");
-        if tool.as_deref().is_some_and(|tool| !matches!(tool, "terraform" | "tofu")) {
+        let (values, mut reader) = self.read::<StackValues>(file, block);
+        if values.tool.as_deref().is_some_and(|tool| !matches!(tool, "terraform" | "tofu")) {
             reader.mistake(
                 "tool",
                 "WL106",
@@ -365,17 +315,17 @@ impl<'a> Loader<'a> {
         }
         let mut definition = StackDefinition {
             id: name.trim_end_matches('/').trim_start_matches("./").into(),
-            owner: reader.text("owner"),
-            regions: reader.texts("regions"),
+            owner: values.owner,
+            regions: values.regions,
             instances: Vec::new(),
-            after: reader.texts("after").into_iter().map(|s| s.as_str().into()).collect(),
-            var_files: reader.texts("var_files"),
-            variables: reader.map("variables"),
-            backend_config: text_map(reader.map("backend_config")),
-            tool,
-            env: reader.texts("env"),
-            enabled: reader.bool("enabled").unwrap_or(true),
-            protect: reader.bool("protect").unwrap_or(false),
+            after: values.after.into_iter().map(|s| s.as_str().into()).collect(),
+            var_files: values.var_files,
+            variables: values.variables,
+            backend_config: text_map(values.backend_config),
+            tool: values.tool,
+            env: values.env,
+            enabled: values.enabled.unwrap_or(true),
+            protect: values.protect.unwrap_or(false),
             ready: Vec::new(),
             rollout: None,
             span,
@@ -389,29 +339,27 @@ impl<'a> Loader<'a> {
                 "keep the `instance` blocks when the regions differ in more than their name",
             );
         }
-        reader.finish();
         definition.ready = self.ready(file, block);
         definition.rollout = self.rollout(file, block);
         for inner in block.body.blocks.iter().filter(|b| b.kind == "instance") {
             let Some((key, span)) = self.name(file, inner, &format!("{}/", definition.id)) else { continue };
-            let mut reader = self.reader(file, inner, &INSTANCE);
+            let (values, _) = self.read::<InstanceValues>(file, inner);
             definition.instances.push(InstanceDefinition {
                 key,
-                workspace: reader.text("workspace"),
-                var_files: reader.texts("var_files"),
-                variables: reader.map("variables"),
-                backend_config: text_map(reader.map("backend_config")),
+                workspace: values.workspace,
+                var_files: values.var_files,
+                variables: values.variables,
+                backend_config: text_map(values.backend_config),
                 span,
             });
-            reader.finish();
         }
         self.definitions.stacks.push(definition);
     }
 
     fn policy(&mut self, file: usize, block: &Block) {
         let Some((name, span)) = self.name(file, block, "") else { return };
-        let mut reader = self.reader(file, block, &POLICY);
-        let enforcement = match reader.text("enforcement").as_deref() {
+        let (values, mut reader) = self.read::<PolicyValues>(file, block);
+        let enforcement = match values.enforcement.as_deref() {
             None | Some("deny") => Enforcement::Deny,
             Some("warn") => Enforcement::Warn,
             Some(_) => {
@@ -426,13 +374,12 @@ impl<'a> Loader<'a> {
         };
         let policy = PolicyDefinition {
             name,
-            paths: reader.texts("paths"),
-            matches: reader.globs("match"),
-            namespaces: reader.texts("namespaces"),
+            paths: values.paths,
+            matches: values.matches,
+            namespaces: values.namespaces,
             enforcement,
             span,
         };
-        reader.finish();
         self.definitions.policies.push(policy);
     }
 

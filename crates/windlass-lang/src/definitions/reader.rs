@@ -1,33 +1,136 @@
 //! Attributes of one block against its schema: every mistake is reported in the same words, with what was expected.
 
 use super::Names;
+use super::schema::{Attribute, Attributes, Schema};
 use crate::eval::{Value, evaluate};
-use crate::terraform::syntax::{Block, Body, Expr, Range};
+use crate::terraform::syntax::{Block, Body, Range};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_model::diagnostic::{Diagnostic, Span};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Text,
-    Texts,
-    Bool,
-    /// A whole number from 1.
-    Count,
-    Map,
-    /// A time such as `90s`, `5m`, `2h`, `7d`.
-    Duration,
-    /// A text that may hold outputs of the stack, `${output.NAME}`: they are known when it has been applied.
-    Template,
-    Templates,
+/// A type of attribute: what is written, and what is read.
+pub trait Kind {
+    /// What an attribute gives; its default when it is not there or wrong.
+    type Output: Default;
+    /// What a value looks like.
+    const EXPECTED: &'static str;
+    /// `None` when the value is of another type.
+    fn convert(value: &Value) -> Option<Self::Output>;
+    /// Mistakes in values of the right type: summary and help.
+    fn mistakes(_output: &Self::Output) -> Vec<(String, &'static str)> {
+        Vec::new()
+    }
 }
 
-/// What a block may hold: attributes (name, kind, required) and nested blocks.
-#[derive(Debug)]
-pub struct Schema {
-    pub block: &'static str,
-    pub attributes: &'static [(&'static str, Kind, bool)],
-    pub blocks: &'static [&'static str],
+pub struct Text;
+pub struct Texts;
+/// Patterns over paths.
+pub struct Globs;
+pub struct Flag;
+/// A whole number from 1.
+pub struct Count;
+pub struct Map;
+/// A time such as `90s`, `5m`, `2h`, `7d`; microseconds.
+pub struct Duration;
+/// A text that may hold outputs of the stack, `${output.NAME}`.
+pub struct Template;
+pub struct Templates;
+
+impl Kind for Template {
+    type Output = Option<String>;
+    const EXPECTED: &'static str = "a string, which may hold outputs of the stack, e.g. \"${output.host}:9042\"";
+    fn convert(value: &Value) -> Option<Self::Output> {
+        if let Value::String(text) = value { Some(Some(text.to_string())) } else { None }
+    }
+}
+
+impl Kind for Templates {
+    type Output = Vec<String>;
+    const EXPECTED: &'static str = "a list of strings, which may hold outputs of the stack";
+    fn convert(value: &Value) -> Option<Self::Output> {
+        let Value::List(items) = value else { return None };
+        items.iter().map(|item| Template::convert(item).flatten()).collect()
+    }
+}
+
+impl Kind for Duration {
+    type Output = Option<windlass_model::Micros>;
+    const EXPECTED: &'static str = "a time, e.g. \"90s\", \"5m\", \"2h\" or \"7d\"";
+    fn convert(value: &Value) -> Option<Self::Output> {
+        let Value::String(text) = value else { return None };
+        let units =
+            [("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000_i64)];
+        let parsed = units.iter().find_map(|(unit, micros)| {
+            let number: i64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+            (number >= 0).then(|| number.checked_mul(*micros)).flatten()
+        });
+        parsed.map(Some)
+    }
+}
+
+impl Kind for Text {
+    type Output = Option<String>;
+    const EXPECTED: &'static str = "a string, e.g. \"x\"";
+    fn convert(value: &Value) -> Option<Self::Output> {
+        Template::convert(value).filter(|text| text.as_ref().is_none_or(|text| !text.contains(super::OUTPUT)))
+    }
+}
+
+impl Kind for Texts {
+    type Output = Vec<String>;
+    const EXPECTED: &'static str = "a list of strings, e.g. [\"x\"]";
+    fn convert(value: &Value) -> Option<Self::Output> {
+        let Value::List(items) = value else { return None };
+        items.iter().map(|item| Text::convert(item).flatten()).collect()
+    }
+}
+
+impl Kind for Globs {
+    type Output = Vec<String>;
+    const EXPECTED: &'static str = Texts::EXPECTED;
+    fn convert(value: &Value) -> Option<Self::Output> {
+        Texts::convert(value)
+    }
+    fn mistakes(globs: &Self::Output) -> Vec<(String, &'static str)> {
+        let wrong = |glob: &String| {
+            let error = crate::glob(&glob.replace('[', "[[]")).err()?;
+            let help = "`*` stands for anything within a segment, `**` for any number of segments";
+            Some((format!("pattern `{glob}` is not valid: {error}"), help))
+        };
+        globs.iter().filter_map(wrong).collect()
+    }
+}
+
+impl Kind for Flag {
+    type Output = Option<bool>;
+    const EXPECTED: &'static str = "true or false";
+    fn convert(value: &Value) -> Option<Self::Output> {
+        if let Value::Bool(value) = value { Some(Some(*value)) } else { None }
+    }
+}
+
+impl Kind for Count {
+    type Output = Option<u32>;
+    const EXPECTED: &'static str = "a whole number from 1";
+    fn convert(value: &Value) -> Option<Self::Output> {
+        match value {
+            Value::Number(number) if number.fract() == 0.0 && (1.0..=1000.0).contains(number) => {
+                Some(Some(*number as u32))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Kind for Map {
+    type Output = BTreeMap<String, serde_json::Value>;
+    const EXPECTED: &'static str = "an object, e.g. { name = \"value\" }";
+    fn convert(value: &Value) -> Option<Self::Output> {
+        match value.to_json() {
+            Some(serde_json::Value::Object(object)) => Some(object.into_iter().collect()),
+            _ => None,
+        }
+    }
 }
 
 pub struct Reader<'a> {
@@ -41,25 +144,26 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(
-        path: &'a Arc<str>,
-        text: &'a str,
-        body: &'a Body,
-        head: Range,
-        schema: &'static Schema,
+    /// Reads all attributes of a block, and reports what is unknown, missing or wrong. The reader takes further mistakes.
+    pub fn read<A: Attributes>(
+        (path, text): &'a (Arc<str>, String),
+        block: &'a Block,
         names: &'a Names,
         diagnostics: &'a mut Vec<Diagnostic>,
-    ) -> Self {
-        Self { path, text, body, head, schema, names, diagnostics }
+    ) -> (A, Self) {
+        let mut reader =
+            Self { path, text, body: &block.body, head: block.range, schema: A::SCHEMA, names, diagnostics };
+        reader.unexpected();
+        (A::read(&mut reader), reader)
     }
 
     fn span(&self, range: Range) -> Span {
         Span::of(self.path, self.text, range.start as usize, range.end as usize)
     }
 
-    /// Reports what is unknown or missing; call it once, when all attributes were read.
-    pub fn finish(self) {
-        let names: Vec<&str> = self.schema.attributes.iter().map(|(name, ..)| *name).collect();
+    /// What is not expected, or missing.
+    fn unexpected(&mut self) {
+        let names: Vec<&str> = self.schema.attributes.iter().map(|attribute| attribute.name).collect();
         for attribute in &self.body.attributes {
             if names.contains(&attribute.name.as_str()) {
                 continue;
@@ -78,13 +182,13 @@ impl<'a> Reader<'a> {
                 self.diagnostics.push(unknown_block(self.path, self.text, block, self.schema));
             }
         }
-        for (name, kind, required) in self.schema.attributes {
-            if *required && self.body.value(name).is_none() {
+        for Attribute { name, expected, meaning, .. } in self.schema.attributes.iter().filter(|a| a.required) {
+            if self.body.value(name).is_none() {
                 let diagnostic = Diagnostic::error("WL109", format!("{} needs `{name}`", self.schema.block));
                 self.diagnostics.push(
                     diagnostic
                         .at_source(self.span(self.head), self.text, "in this block")
-                        .help(format!("add `{name} = …`, {}", expected(*kind))),
+                        .help(format!("add `{name} = …`, {expected}: {meaning}")),
                 );
             }
         }
@@ -97,8 +201,9 @@ impl<'a> Reader<'a> {
         self.diagnostics.push(diagnostic);
     }
 
-    fn value(&mut self, name: &str) -> Option<(&'a Expr, Value)> {
-        let expr = self.body.value(name)?;
+    /// One attribute; its default when it is not there or wrong.
+    pub fn value<K: Kind>(&mut self, name: &str) -> K::Output {
+        let Some(expr) = self.body.value(name) else { return K::Output::default() };
         let value = evaluate(expr, self.names);
         if let Some(why) = value.why_unknown() {
             self.mistake(
@@ -107,145 +212,18 @@ impl<'a> Reader<'a> {
                 &format!("`{name}` has no value: {why}"),
                 "Windlass files know `local.x`, `team.x`, `stack.path` and pure functions",
             );
-            return None;
+            return K::Output::default();
         }
-        Some((expr, value))
-    }
-
-    fn wrong(&mut self, name: &str, kind: Kind) {
-        self.mistake(name, "WL110", &format!("`{name}` has the wrong type"), &format!("expected {}", expected(kind)));
-    }
-
-    pub fn text(&mut self, name: &str) -> Option<String> {
-        match self.value(name)?.1 {
-            Value::String(text) => Some(text.to_string()),
-            _ => {
-                self.wrong(name, Kind::Text);
-                None
-            }
-        }
-    }
-
-    pub fn texts(&mut self, name: &str) -> Vec<String> {
-        let Some((_, value)) = self.value(name) else { return Vec::new() };
-        let items = match value {
-            Value::List(items) => items
-                .iter()
-                .map(|v| if let Value::String(text) = v { Some(text.to_string()) } else { None })
-                .collect::<Option<Vec<_>>>(),
-            _ => None,
+        let Some(output) = K::convert(&value) else {
+            let meaning = self.schema.attributes.iter().find(|a| a.name == name).map_or("", |a| a.meaning);
+            let help = format!("expected {}: {meaning}", K::EXPECTED);
+            self.mistake(name, "WL110", &format!("`{name}` has the wrong type"), &help);
+            return K::Output::default();
         };
-        items.unwrap_or_else(|| {
-            self.wrong(name, Kind::Texts);
-            Vec::new()
-        })
-    }
-
-    pub fn globs(&mut self, name: &str) -> Vec<String> {
-        let globs = self.texts(name);
-        for glob in &globs {
-            if let Err(error) = crate::glob(&glob.replace('[', "[[]")) {
-                self.mistake(
-                    name,
-                    "WL106",
-                    &format!("pattern `{glob}` is not valid: {error}"),
-                    "`*` stands for anything within a segment, `**` for any number of segments",
-                );
-            }
+        for (summary, help) in K::mistakes(&output) {
+            self.mistake(name, "WL106", &summary, help);
         }
-        globs
-    }
-
-    pub fn bool(&mut self, name: &str) -> Option<bool> {
-        match self.value(name)?.1 {
-            Value::Bool(value) => Some(value),
-            _ => {
-                self.wrong(name, Kind::Bool);
-                None
-            }
-        }
-    }
-
-    pub fn count(&mut self, name: &str) -> Option<u32> {
-        match self.value(name)?.1 {
-            Value::Number(number) if number.fract() == 0.0 && (1.0..=1000.0).contains(&number) => Some(number as u32),
-            _ => {
-                self.wrong(name, Kind::Count);
-                None
-            }
-        }
-    }
-
-    /// Microseconds.
-    pub fn duration(&mut self, name: &str) -> Option<windlass_model::Micros> {
-        let text = self.text(name)?;
-        let units: [(&str, i64); 5] =
-            [("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000)];
-        let parsed = units.iter().find_map(|(unit, micros)| {
-            let number: i64 = text.strip_suffix(unit)?.trim().parse().ok()?;
-            (number >= 0).then(|| number.checked_mul(*micros)).flatten()
-        });
-        if parsed.is_none() {
-            self.wrong(name, Kind::Duration);
-        }
-        parsed
-    }
-
-    /// A text in which outputs of the stack stay as `${output.NAME}`.
-    pub fn template(&mut self, name: &str) -> Option<String> {
-        let expr = self.body.value(name)?;
-        let text = self.with_outputs(expr);
-        if text.is_none() {
-            self.wrong(name, Kind::Template);
-        }
-        text
-    }
-
-    /// See [`Reader::template`].
-    pub fn templates(&mut self, name: &str) -> Vec<String> {
-        let Some(expr) = self.body.value(name) else { return Vec::new() };
-        let items = match &expr.kind {
-            ExprKind::List(items) => items.iter().map(|item| self.with_outputs(item)).collect::<Option<Vec<_>>>(),
-            _ => None,
-        };
-        items.unwrap_or_else(|| {
-            self.wrong(name, Kind::Templates);
-            Vec::new()
-        })
-    }
-
-    fn with_outputs(&self, expr: &Expr) -> Option<String> {
-        match &expr.kind {
-            ExprKind::Template(parts) => parts.iter().map(|part| self.with_outputs(part)).collect(),
-            ExprKind::Attribute(base, name) if matches!(&base.kind, ExprKind::Variable(root) if root == "output") => {
-                Some(format!("${{output.{name}}}"))
-            }
-            _ => evaluate(expr, self.names).as_text().map(|text| text.to_string()),
-        }
-    }
-
-    pub fn map(&mut self, name: &str) -> BTreeMap<String, serde_json::Value> {
-        let Some((_, value)) = self.value(name) else { return BTreeMap::new() };
-        match value.to_json() {
-            Some(serde_json::Value::Object(object)) => object.into_iter().collect(),
-            _ => {
-                self.wrong(name, Kind::Map);
-                BTreeMap::new()
-            }
-        }
-    }
-}
-
-fn expected(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Text => "a string, e.g. \"x\"",
-        Kind::Texts => "a list of strings, e.g. [\"x\"]",
-        Kind::Bool => "true or false",
-        Kind::Count => "a whole number from 1",
-        Kind::Map => "an object, e.g. { name = \"value\" }",
-        Kind::Duration => "a time, e.g. \"90s\", \"5m\", \"2h\" or \"7d\"",
-        Kind::Template => "a string, which may hold outputs of the stack, e.g. \"${output.host}:9042\"",
-        Kind::Templates => "a list of strings, which may hold outputs of the stack",
+        output
     }
 }
 

@@ -70,14 +70,14 @@ policy "p" {
         .collect();
     insta::assert_snapshot!(found.join("\n"), @r#"
     2:WL111 unknown block `projct` in a Windlass file | did you mean `project`?
-    4:WL110 `members` has the wrong type | expected a list of strings, e.g. ["x"]
+    4:WL110 `members` has the wrong type | expected a list of strings, e.g. ["x"]: who belongs to it, such as "user:NAME" or "github:ORG/TEAM"
     6:WL104 team "sre" is defined twice | merge or rename one of them
     8:WL102 unknown attribute `ownr` in stack | did you mean `owner`?
     9:WL108 there is no team "srre" | did you mean "sre"?
     10:WL107 `regions` and `instance` blocks exclude each other | keep the `instance` blocks when the regions differ in more than their name
-    11:WL110 `enabled` has the wrong type | expected true or false
+    11:WL110 `enabled` has the wrong type | expected true or false: `false` takes the directory out of discovery
     12:WL102 unknown attribute `workspce` in instance | did you mean `workspace`?
-    14:WL109 policy needs `paths` | add `paths = …`, a list of strings, e.g. ["x"]
+    14:WL109 policy needs `paths` | add `paths = …`, a list of strings, e.g. ["x"]: Rego files or directories, from the root
     15:WL106 pattern `a{` is not valid: error parsing glob 'a{': unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?) | `*` stands for anything within a segment, `**` for any number of segments
     "#);
 }
@@ -172,4 +172,21 @@ fn a_path_that_is_no_name_is_written_as_text() {
     check("[stack.a/b stack.c]", "WL101 ");
     check("stack.a/b[*]", "WL112 write `stack[\"a/b[*]\"]`");
     check("stack", "WL105 ");
+}
+
+#[test]
+fn every_attribute_is_documented_and_nothing_else() {
+    let page = include_str!("../../../../docs/windlass-files.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(name, _)| name);
+    let documented: std::collections::BTreeSet<&str> = rows.collect();
+    let mut known = std::collections::BTreeSet::new();
+    for schema in schema::ALL {
+        known.extend(schema.attributes.iter().map(|a| a.name).chain(schema.blocks.iter().copied()));
+        for attribute in schema.attributes {
+            // In a table, or in an example where there is no table.
+            let shown = documented.contains(attribute.name) || page.contains(&format!("  {} = ", attribute.name));
+            assert!(shown, "{} of {} is not in the documentation", attribute.name, schema.block);
+        }
+    }
+    assert!(documented.is_subset(&known), "documented only: {:?}", documented.difference(&known).collect::<Vec<_>>());
 }

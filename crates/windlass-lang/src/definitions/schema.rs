@@ -1,0 +1,158 @@
+//! What each block of a Windlass file takes. One table is the source of everything about an attribute: its name, its type, both
+//! in the file and in the value that is read, whether it is required, and the words that explain it.
+
+use super::reader::{Count, Duration, Flag, Globs, Kind, Map, Reader, Template, Templates, Text, Texts};
+
+/// What a block may hold, for messages.
+#[derive(Debug)]
+pub struct Schema {
+    pub block: &'static str,
+    pub attributes: &'static [Attribute],
+    pub blocks: &'static [&'static str],
+}
+
+#[derive(Debug)]
+pub struct Attribute {
+    pub name: &'static str,
+    /// What a value looks like.
+    pub expected: &'static str,
+    pub required: bool,
+    /// What it means, in a few words.
+    pub meaning: &'static str,
+}
+
+/// A block's attributes, read and checked against its table.
+pub trait Attributes: Sized {
+    const SCHEMA: &'static Schema;
+    fn read(reader: &mut Reader<'_>) -> Self;
+}
+
+/// `Values: "block", [inner blocks], { field = "name" Kind required|optional "meaning", … }`
+macro_rules! schema {
+    ($values:ident: $block:literal, [$($inner:literal),*], {
+        $($field:ident = $name:literal $kind:ident $required:ident $meaning:literal,)*
+    }) => {
+        pub struct $values {
+            $(pub $field: <$kind as Kind>::Output,)*
+        }
+
+        impl Attributes for $values {
+            const SCHEMA: &'static Schema = &Schema {
+                block: $block,
+                attributes: &[$(Attribute {
+                    name: $name,
+                    expected: <$kind as Kind>::EXPECTED,
+                    required: schema!(@$required),
+                    meaning: $meaning,
+                }),*],
+                blocks: &[$($inner),*],
+            };
+
+            fn read(_reader: &mut Reader<'_>) -> Self {
+                Self { $($field: _reader.value::<$kind>($name),)* }
+            }
+        }
+    };
+    (@required) => { true };
+    (@optional) => { false };
+}
+
+/// The top of a file.
+pub const TOP: &Schema =
+    &Schema { block: "a Windlass file", attributes: &[], blocks: &["project", "team", "stack", "policy", "locals"] };
+
+schema!(ProjectValues: "project", ["environment"], {});
+
+schema!(EnvironmentValues: "environment", ["approvals", "rollout"], {
+    matches = "match" Globs required "patterns over stacks, or over instances when they have a bracket",
+});
+
+schema!(ApprovalsValues: "approvals", [], {
+    count = "count" Count optional "how many different people",
+    from = "from" Texts optional "teams whose members count",
+    author_may_approve = "author_may_approve" Flag optional "whether an author of the change counts",
+    unverified = "unverified" Flag optional "whether people nobody has checked count",
+});
+
+schema!(TeamValues: "team", [], {
+    members = "members" Texts required "who belongs to it, such as \"user:NAME\" or \"github:ORG/TEAM\"",
+});
+
+schema!(StackValues: "stack", ["instance", "ready", "rollout"], {
+    owner = "owner" Text optional "a team",
+    regions = "regions" Texts optional "one instance each",
+    after = "after" Texts optional "stacks that are applied first",
+    var_files = "var_files" Texts optional "variable files of all instances, relative to the stack",
+    variables = "variables" Map optional "values for all instances",
+    backend_config = "backend_config" Map optional "what a partial backend configuration leaves out",
+    tool = "tool" Text optional "\"terraform\" or \"tofu\"",
+    env = "env" Texts optional "environment variables that are passed to terraform, by name",
+    enabled = "enabled" Flag optional "`false` takes the directory out of discovery",
+    protect = "protect" Flag optional "`true` keeps it from ever being destroyed as a whole",
+});
+
+schema!(InstanceValues: "instance", [], {
+    workspace = "workspace" Text optional "its workspace",
+    var_files = "var_files" Texts optional "its variable files, relative to the stack",
+    variables = "variables" Map optional "its values",
+    backend_config = "backend_config" Map optional "what a partial backend configuration leaves out",
+});
+
+schema!(ReadyValues: "ready", [], {
+    tcp = "tcp" Template optional "an address that has to accept connections",
+    http = "http" Template optional "an address that has to answer",
+    command = "command" Templates optional "a program and its arguments that has to succeed",
+    status = "status" Count optional "the status to answer with; any from 200 to 299 otherwise",
+    contains = "contains" Text optional "a text that the answer has to hold",
+    timeout = "timeout" Duration optional "how long all of it may take",
+    interval = "interval" Duration optional "from an answer to the next question",
+});
+
+schema!(GateValues: "gate", [], {
+    tcp = "tcp" Text optional "an address that has to accept connections",
+    http = "http" Text optional "an address that has to answer",
+    command = "command" Texts optional "a program and its arguments: 0 passes, 1 fails, anything else holds",
+    status = "status" Count optional "the status to answer with; any from 200 to 299 otherwise",
+    contains = "contains" Text optional "a text that the answer has to hold",
+    timeout = "timeout" Duration optional "how long one question may take",
+    interval = "interval" Duration optional "from an answer to the next question",
+    checks = "checks" Flag optional "`true` asks the `check` blocks of what was applied",
+    service_level = "service_level" Text optional "a service level by name",
+});
+
+schema!(RolloutValues: "rollout", ["gate", "wave"], {
+    canary = "canary" Text optional "what goes first: a region, an instance, or environment:NAME",
+    batch = "batch" Count optional "how many go at a time after it; all when left out",
+    soak = "soak" Duration optional "how long each wave is left alone before its gates are asked",
+    gate_timeout = "gate_timeout" Duration optional "how long a gate may hold before a person is asked",
+    max_failures = "max_failures" Count optional "failed instances that a wave may have and still go on",
+    on_failure = "on_failure" Text optional "\"halt\" or \"rollback\"",
+});
+
+schema!(WaveValues: "wave", ["gate"], {
+    select = "select" Texts required "regions, instances, environment:NAME, or rest",
+    soak = "soak" Duration optional "instead of the rollout's",
+});
+
+schema!(PolicyValues: "policy", [], {
+    paths = "paths" Texts required "Rego files or directories, from the root",
+    matches = "match" Globs optional "stacks that it judges",
+    namespaces = "namespaces" Texts optional "packages that judge",
+    enforcement = "enforcement" Text optional "\"deny\" or \"warn\"",
+});
+
+/// The tables, for the test that compares them with the documentation.
+#[cfg(test)]
+pub const ALL: [&Schema; 11] = [
+    ProjectValues::SCHEMA,
+    EnvironmentValues::SCHEMA,
+    ApprovalsValues::SCHEMA,
+    TeamValues::SCHEMA,
+    StackValues::SCHEMA,
+    InstanceValues::SCHEMA,
+    ReadyValues::SCHEMA,
+    GateValues::SCHEMA,
+    RolloutValues::SCHEMA,
+    WaveValues::SCHEMA,
+    PolicyValues::SCHEMA,
+];
