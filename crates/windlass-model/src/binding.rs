@@ -155,12 +155,34 @@ pub fn variables_of(plan: &Value, key: &[u8]) -> BTreeMap<String, String> {
 /// Digests of the outputs that the plan read from remote states and that `consumes` (name of the data source, name of the
 /// output) says matter, from `terraform show -json` of a plan.
 pub fn upstream_of(plan: &Value, key: &[u8], consumes: impl Fn(&str, &str) -> bool) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
+    remote_outputs(plan)
+        .filter(|output| consumes(output.data, output.name))
+        .map(|output| {
+            let digest = keyed_digest(key, output.value.to_string().as_bytes());
+            (format!("{}.{}", output.address, output.name), digest)
+        })
+        .collect()
+}
+
+/// An output of another stack that a plan read.
+#[derive(Debug, Clone, Copy)]
+pub struct RemoteOutput<'a> {
+    /// Name of the `terraform_remote_state`.
+    pub data: &'a str,
+    /// Its address, modules included.
+    pub address: &'a str,
+    pub name: &'a str,
+    pub value: &'a Value,
+}
+
+/// Outputs that a plan (`terraform show -json`) read from remote states.
+pub fn remote_outputs(plan: &Value) -> impl Iterator<Item = RemoteOutput<'_>> {
     let mut modules: Vec<&Value> = ["prior_state", "planned_values"]
         .iter()
         .filter_map(|name| plan.get(name))
         .filter_map(|state| state.get("values").unwrap_or(state).get("root_module"))
         .collect();
+    let mut found = Vec::new();
     while let Some(module) = modules.pop() {
         modules.extend(module.get("child_modules").and_then(Value::as_array).into_iter().flatten());
         for resource in module.get("resources").and_then(Value::as_array).into_iter().flatten() {
@@ -169,13 +191,16 @@ pub fn upstream_of(plan: &Value, key: &[u8], consumes: impl Fn(&str, &str) -> bo
                 continue;
             }
             let outputs = resource.get("values").and_then(|v| v.get("outputs")).and_then(Value::as_object);
-            for (output, value) in outputs.into_iter().flatten().filter(|(output, _)| consumes(text("name"), output)) {
-                let digest = keyed_digest(key, value.to_string().as_bytes());
-                found.insert(format!("{}.{output}", text("address")), digest);
-            }
+            let (data, address) = (text("name"), text("address"));
+            found.extend(outputs.into_iter().flatten().map(|(name, value)| RemoteOutput {
+                data,
+                address,
+                name,
+                value,
+            }));
         }
     }
-    found
+    found.into_iter()
 }
 
 #[cfg(test)]

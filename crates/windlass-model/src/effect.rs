@@ -4,7 +4,7 @@ mod compare;
 mod read;
 
 pub use compare::{Difference, matches_preview, remaining_of};
-pub use read::{EffectError, PlannedOutput, planned_outputs};
+pub use read::{EffectError, PlannedOutput, masked_text, planned_outputs, secrets, secrets_of_output, texts};
 
 use crate::id::InstanceId;
 use serde::{Deserialize, Serialize};

@@ -52,6 +52,9 @@ pub struct StackWork {
     /// The commit its configuration is read from; `None` for the work tree.
     #[serde(default)]
     pub source: Option<String>,
+    /// Outputs of the stacks it reads that are declared sensitive, by name of the data source.
+    #[serde(default)]
+    pub sensitive: BTreeMap<String, BTreeSet<String>>,
     /// What has to pass between its apply and its dependants.
     #[serde(default)]
     pub ready: Vec<Gate>,
@@ -372,8 +375,12 @@ fn nearest(
 /// The work of each affected instance that exists at the head, in order of `affected`.
 pub fn stack_works(repository: &Repository, affected: &[Affected]) -> Vec<StackWork> {
     let mut consumes: BTreeMap<&InstanceId, BTreeMap<String, ConsumedOutputs>> = BTreeMap::new();
+    let mut sensitive: BTreeMap<&InstanceId, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     for edge in repository.edges.iter().filter(|e| e.is_active()) {
         if let EdgeKind::RemoteState { name, outputs, .. } = &edge.kind {
+            let declared = repository.stack(&edge.from.stack()).into_iter().flat_map(|stack| &stack.outputs);
+            let names = declared.filter(|output| output.sensitive).map(|output| output.name.clone());
+            sensitive.entry(&edge.to).or_default().entry(name.clone()).or_default().extend(names);
             let of = consumes.entry(&edge.to).or_default();
             match of.get_mut(name) {
                 Some(known) => known.add(outputs),
@@ -421,6 +428,7 @@ pub fn stack_works(repository: &Repository, affected: &[Affected]) -> Vec<StackW
             after: after.into_iter().collect(),
             destroy: false,
             source: None,
+            sensitive: sensitive.get(&item.instance).cloned().unwrap_or_default(),
             ready: Vec::new(),
             rollout: None,
             dependants: index.as_ref().map_or(0, |index| reached(index, &item.instance)),
@@ -479,6 +487,11 @@ impl Read {
 }
 
 impl StackWork {
+    /// Whether this output of the remote state that it knows by this name is declared sensitive.
+    pub fn is_sensitive(&self, data: &str, output: &str) -> bool {
+        self.sensitive.get(data).is_some_and(|outputs| outputs.contains(output))
+    }
+
     /// Whether it uses this output of the remote state that it knows by this name.
     pub fn consumes(&self, data: &str, output: &str) -> bool {
         self.consumes.get(data).is_none_or(|outputs| outputs.has(output))

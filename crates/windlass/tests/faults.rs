@@ -490,3 +490,22 @@ fn what_terraform_leaves_beside_the_configuration_is_no_change() {
     expect(&env, &["apply", "--yes"], 0, &["Applied 8"]);
     expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
 }
+
+#[test]
+fn a_sensitive_output_of_another_stack_is_never_stored_or_shown() {
+    let net = NET
+        .replace("value = terraform_data.net.output\n", "value     = \"hush-hush-${var.size}\"\n  sensitive = true\n");
+    let env = env(&[("net/main.tf", &net), ("app/main.tf", APP)]);
+    let quiet = |text: &str| assert!(!text.contains("hush-hush"), "{text}");
+    quiet(&expect(&env, &["review", "--all"], 0, &["(sensitive"]).stdout);
+    // What was previewed as sensitive is the same when it is planned for real, although terraform forgets that it is.
+    expect(&env, &["apply", "--yes"], 0, &["Applied 2"]);
+    env.write("net/size.auto.tfvars", "size = 2\n").unwrap();
+    env.commit("Two").unwrap();
+    quiet(&expect(&env, &["review", "--base", "HEAD~1", "--json"], 0, &[]).stdout);
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    for file in walk(&env.root().join(".windlass")) {
+        let content = std::fs::read(&file).unwrap();
+        assert!(!content.windows(9).any(|w| w == b"hush-hush"), "{file}");
+    }
+}

@@ -12,7 +12,7 @@ use windlass_engine::StepContext;
 use windlass_lang::terraform::module::is_configuration;
 use windlass_model::binding::{self, Binding, StateVersion, keyed_digest};
 use windlass_model::diagnostic::{Diagnostic, Severity};
-use windlass_model::effect::{Effect, planned_outputs};
+use windlass_model::effect::{self, Effect, planned_outputs};
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::{Finding, Stage};
 use windlass_model::run::Cost;
@@ -81,7 +81,16 @@ pub async fn plan_instance(
         let memory_mib = u32::try_from(peak_kib / 1024 * 5 / 4).unwrap_or(u32::MAX).max(64);
         service.cost_learned(&work.instance.id, Cost { memory_mib, ..UNMEASURED }).await?;
     }
-    let effect = Effect::from_plan_json(work.instance.id.clone(), &json, &service.key).map_err(|error| {
+    let mut secrets = effect::secrets(&json, |data, output| work.is_sensitive(data, output));
+    if let PlanKind::Preview(reads) = kind {
+        // The state still has what the upstream output before.
+        for read in reads {
+            let outputs = upstream_outputs(service, cx, &read.from).await?;
+            secrets.extend(outputs.values().flat_map(effect::secrets_of_output));
+        }
+    }
+    let secrets = with_known_secrets(service, &work.instance.id, &json, secrets).await?;
+    let effect = Effect::from_plan(work.instance.id.clone(), &json, &service.key, &secrets).map_err(|error| {
         AppError::new(
             ErrorKind::Internal,
             Diagnostic::error("WL515", format!("the plan of {} cannot be read: {error}", work.instance.id)),
@@ -96,6 +105,9 @@ pub async fn plan_instance(
     let changed_outputs = outputs.iter().filter(|(_, output)| output.changed).map(|(name, _)| name.clone()).collect();
     service.outputs_put(&cx.run, &work.instance.id, outputs);
     let mut findings = policies.judge(&work.stack, &json);
+    for finding in &mut findings {
+        finding.message = effect::masked_text(&finding.message, &secrets);
+    }
     if work.destroy && protected {
         findings.push(Finding {
             level: windlass_model::review::Level::Deny,
@@ -112,6 +124,33 @@ pub async fn plan_instance(
     }
     Ok(Some(Planned::Done(Box::new(Judged { effect, findings, changed_outputs, artefact, binding }))))
 }
+
+/// Secrets that were seen at earlier plans of the instance are secrets still: terraform keeps the old value of another stack's
+/// sensitive output in the clear. They are remembered as keyed digests.
+async fn with_known_secrets(
+    service: &Service,
+    instance: &InstanceId,
+    plan: &serde_json::Value,
+    mut secrets: BTreeSet<String>,
+) -> AppResult<BTreeSet<String>> {
+    let digest = |text: &String| keyed_digest(&service.key, text.as_bytes());
+    let rows = service.store.kv_list(SECRETS).await?;
+    let known = rows.into_iter().find(|(name, _)| name == instance.as_str()).map(|(_, digests)| digests);
+    let mut known: BTreeSet<String> = known.iter().flat_map(|d| d.split(' ')).map(str::to_owned).collect();
+    if !known.is_empty() {
+        let found: Vec<String> = effect::texts(plan).into_iter().filter(|text| known.contains(&digest(text))).collect();
+        secrets.extend(found);
+    }
+    let before = known.len();
+    known.extend(secrets.iter().map(digest));
+    if known.len() > before {
+        let digests = known.into_iter().filter(|d| !d.is_empty()).collect::<Vec<_>>().join(" ");
+        service.store.kv_set(SECRETS, instance.as_str(), &digests).await?;
+    }
+    Ok(secrets)
+}
+
+const SECRETS: &str = "secret-digests";
 
 /// What the plan stands on.
 async fn binding(

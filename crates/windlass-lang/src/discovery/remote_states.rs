@@ -274,7 +274,11 @@ impl Finder<'_, '_> {
         for definition in &definitions.stacks {
             let Some(to) = by_id.get(definition.id.as_str()) else { continue };
             for after in &definition.after {
-                let Some(from) = by_id.get(after.as_str()) else {
+                // An instance stands for itself, a stack for all of its own.
+                let after = InstanceId::new(after.as_str());
+                let from = by_id.get(after.stack().as_str()).copied();
+                let known = from.filter(|from| after.key().is_none() || from.instances.iter().any(|i| i.id == after));
+                let Some(from) = known else {
                     let diagnostic = Diagnostic::error(
                         "WL216",
                         format!("`after` of stack \"{}\" names \"{after}\", which is no stack", definition.id),
@@ -289,7 +293,7 @@ impl Finder<'_, '_> {
                 for a in &from.instances {
                     for b in &to.instances {
                         let related = a.id.key() == b.id.key() || a.id.key().is_none() || b.id.key().is_none();
-                        if related {
+                        if if after.key().is_some() { a.id == after } else { related } {
                             self.edges.push(Edge {
                                 from: a.id.clone(),
                                 to: b.id.clone(),

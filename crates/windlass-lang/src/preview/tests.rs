@@ -2,7 +2,7 @@ use super::*;
 use serde_json::{Value, json};
 
 fn outputs(value: Value, unknown: Value, sensitive: bool) -> Outputs {
-    BTreeMap::from([("id".to_owned(), PlannedOutput { value, unknown, sensitive, changed: true })])
+    BTreeMap::from([("id".to_owned(), PlannedOutput { value, before: Value::Null, unknown, sensitive, changed: true })])
 }
 
 fn rewritten(files: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -24,6 +24,8 @@ const SHORTEST_SECRET: usize = 6;
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedOutput {
     pub value: Value,
+    /// What the state has now.
+    pub before: Value,
     /// `true` where it is known after apply only, nested like the value.
     pub unknown: Value,
     pub sensitive: bool,
@@ -37,12 +39,25 @@ impl Effect {
     /// # Errors
     /// It is not a plan, or one of a later format.
     pub fn from_plan_json(instance: InstanceId, plan: &Value, key: &[u8]) -> Result<Self, EffectError> {
+        Self::from_plan(instance, plan, key, &secrets(plan, |_, _| false))
+    }
+
+    /// As [`Effect::from_plan_json`], with the texts that must not be shown ([`secrets`]).
+    ///
+    /// # Errors
+    /// It is not a plan, or one of a later format.
+    pub fn from_plan(
+        instance: InstanceId,
+        plan: &Value,
+        key: &[u8],
+        secrets: &BTreeSet<String>,
+    ) -> Result<Self, EffectError> {
         let version =
             plan.get("format_version").and_then(Value::as_str).ok_or(EffectError::NotAPlan("format_version"))?;
         if !version.starts_with("1.") && !version.starts_with("0.") {
             return Err(EffectError::Version(version.to_owned()));
         }
-        let masker = Masker { key, secrets: secrets(plan) };
+        let masker = Masker { key, secrets };
         let mut changes = Vec::new();
         for resource in array(plan.get("resource_changes")) {
             changes.extend(resource_change(resource, &masker)?);
@@ -85,6 +100,7 @@ pub fn planned_outputs(plan: &Value) -> BTreeMap<String, PlannedOutput> {
                 .or_else(|| planned.and_then(|p| p.get(name)).and_then(|o| o.get("value")));
             let output = PlannedOutput {
                 value: value.cloned().unwrap_or(Value::Null),
+                before: change.get("before").cloned().unwrap_or(Value::Null),
                 unknown: change.get("after_unknown").cloned().unwrap_or(Value::Bool(false)),
                 sensitive: any_true(change.get("after_sensitive")),
                 changed: !has_actions(change, &["no-op"]),
@@ -264,7 +280,7 @@ impl Differ<'_, '_> {
 struct Masker<'a> {
     key: &'a [u8],
     /// Texts that are sensitive somewhere in the plan.
-    secrets: BTreeSet<String>,
+    secrets: &'a BTreeSet<String>,
 }
 
 impl Masker<'_> {
@@ -295,7 +311,7 @@ impl Masker<'_> {
     }
 
     fn masked_text(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "(sensitive)"))
+        masked_text(text, self.secrets)
     }
 
     fn digest(&self, value: &Value) -> String {
@@ -329,9 +345,39 @@ fn with_unknown(value: &Value, unknown: &Value) -> Value {
     }
 }
 
-/// Every sensitive text of the plan: masked attributes and outputs, sensitive variables.
-fn secrets(plan: &Value) -> BTreeSet<String> {
+/// The texts of an output that must not be shown: none unless it is sensitive.
+pub fn secrets_of_output(output: &PlannedOutput) -> BTreeSet<String> {
     let mut out = BTreeSet::new();
+    for value in [&output.value, &output.before] {
+        masked_texts(value, &Value::Bool(output.sensitive), &mut out);
+    }
+    out
+}
+
+/// All texts in the values of a plan's changes that are long enough to be secrets.
+pub fn texts(plan: &Value) -> BTreeSet<String> {
+    let mut out = BTreeSet::new();
+    let changes = array(plan.get("resource_changes")).filter_map(|r| r.get("change"));
+    for change in changes.chain(object(plan.get("output_changes")).map(|(_, c)| c)) {
+        for value in [change.get("before"), change.get("after")].into_iter().flatten() {
+            masked_texts(value, &Value::Bool(true), &mut out);
+        }
+    }
+    out
+}
+
+/// A text without the secrets in it.
+pub fn masked_text(text: &str, secrets: &BTreeSet<String>) -> String {
+    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "(sensitive)"))
+}
+
+/// Every sensitive text of the plan: masked attributes and outputs, sensitive variables, and outputs of other stacks that
+/// `upstream` (name of the data source, name of the output) says are sensitive: terraform forgets that when it reads them.
+pub fn secrets(plan: &Value, upstream: impl Fn(&str, &str) -> bool) -> BTreeSet<String> {
+    let mut out = BTreeSet::new();
+    for output in crate::binding::remote_outputs(plan).filter(|output| upstream(output.data, output.name)) {
+        masked_texts(output.value, &Value::Bool(true), &mut out);
+    }
     let mut add = |value: Option<&Value>, mask: Option<&Value>| {
         if let (Some(value), Some(mask)) = (value, mask) {
             masked_texts(value, mask, &mut out);
