@@ -1,5 +1,6 @@
 //! git, through the `git` program: objects are read directly, nothing is ever checked out.
 
+mod commits;
 mod trees;
 
 pub use trees::{GitTree, WorkTree};

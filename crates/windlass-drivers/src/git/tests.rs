@@ -1,6 +1,7 @@
 //! With the real git; the traps of other tools, each on a repository of its own.
 
 use super::*;
+use std::collections::BTreeMap;
 use windlass_lang::tree::Tree;
 use windlass_model::affected::{affected, base_needed};
 use windlass_model::definition::Definitions;
@@ -282,4 +283,37 @@ fn a_commit_and_the_work_tree_hold_the_same_files() {
     for path in commit.paths() {
         assert_eq!(commit.read(path).unwrap(), work.read(path).unwrap(), "{path}");
     }
+}
+
+#[test]
+fn commits_are_made_beside_the_work_tree() {
+    let repo = Repo::new(&[("a/main.tf", "one\n"), ("b.txt", "b\n")]);
+    sh(repo.directory.path(), &["config", "user.name", "Dev"]);
+    sh(repo.directory.path(), &["config", "user.email", "dev@example.com"]);
+    repo.write(&[("b.txt", "changed\n"), ("staged", "s\n"), ("new", "n\n")]);
+    sh(repo.directory.path(), &["add", "staged"]);
+    let index = repo.directory.path().join(".git/index");
+    let before = (std::fs::read(&index).unwrap(), repo.git.status().unwrap());
+    let head = repo.git.resolve("HEAD").unwrap();
+    let files = BTreeMap::from([
+        ("a/new file.tf".to_owned(), b"two\n".to_vec()),
+        ("a/main.tf".to_owned(), b"three\n".to_vec()),
+    ]);
+    let temporary = repo.directory.path().join(".git/other-index");
+    let commit = repo.git.commit_files(&head, &files, "Subject\n\nbody\n", &temporary).unwrap();
+    assert!(!temporary.exists());
+    let check = |path: &str, want: Option<&str>| {
+        assert_eq!(repo.git.file_at(&commit, path), want.map(|text| text.as_bytes().to_vec()), "{path}");
+    };
+    check("a/new file.tf", Some("two\n"));
+    check("a/main.tf", Some("three\n"));
+    check("b.txt", Some("b\n"));
+    check("staged", None);
+    check("new", None);
+    assert_eq!(sh(repo.directory.path(), &["log", "-1", "--format=%P %s|%an", &commit]), format!("{head} Subject|Dev"));
+    assert!(repo.git.branch_create("adopt/a-1", &commit).unwrap());
+    assert!(!repo.git.branch_create("adopt/a-1", &head).unwrap());
+    assert_eq!(repo.git.resolve("adopt/a-1").unwrap(), commit);
+    assert!(repo.git.branch_create("no..name", &commit).is_err());
+    assert_eq!(before, (std::fs::read(&index).unwrap(), repo.git.status().unwrap()));
 }

@@ -420,6 +420,32 @@ impl StackDirectory {
         cancel: &CancellationToken,
         sink: &mut impl Sink,
     ) -> Result<PlanResult, TerraformError> {
+        self.plan_with(file, lock, None, cancel, sink).await
+    }
+
+    /// As [`Self::plan`] without a lock; configuration of what is imported and has none is written into `generated`, which must
+    /// not exist. It can be there after a plan that failed, too: what is generated need not be valid.
+    ///
+    /// # Errors
+    /// A command could not be run.
+    pub async fn plan_generating(
+        &self,
+        file: &Path,
+        generated: &Path,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<PlanResult, TerraformError> {
+        self.plan_with(file, false, Some(generated), cancel, sink).await
+    }
+
+    async fn plan_with(
+        &self,
+        file: &Path,
+        lock: bool,
+        generated: Option<&Path>,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<PlanResult, TerraformError> {
         if let Some(init) = self.init(cancel, sink).await? {
             if init.cancelled {
                 return Ok(PlanResult::Cancelled);
@@ -437,6 +463,11 @@ impl StackDirectory {
         arguments.extend(self.var_files.iter().map(|file| OsString::from(format!("-var-file={file}"))));
         if self.destroy {
             arguments.push("-destroy".into());
+        }
+        if let Some(generated) = generated {
+            let mut option = OsString::from("-generate-config-out=");
+            option.push(generated);
+            arguments.push(option);
         }
         let mut out = OsString::from("-out=");
         out.push(file);
@@ -594,6 +625,22 @@ impl StackDirectory {
                 .extend(String::from_utf8_lossy(&result.out).lines().filter(|l| !l.is_empty()).map(str::to_owned));
         }
         Ok(unformatted)
+    }
+
+    /// Formats files (absolute) in place.
+    ///
+    /// # Errors
+    /// The command could not be run, or terraform does not understand a file: what it says.
+    pub async fn format(
+        &self,
+        files: &[PathBuf],
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Result<(), Vec<Diagnostic>>, TerraformError> {
+        let mut arguments: Vec<OsString> = ["fmt", "-list=false", "-no-color"].map(OsString::from).to_vec();
+        arguments.extend(files.iter().map(|file| file.strip_prefix(&self.directory).unwrap_or(file).into()));
+        let done = self.invoke(&arguments, false, cancel, sink).await?;
+        Ok(if done.success { Ok(()) } else { Err(done.diagnostics) })
     }
 }
 
