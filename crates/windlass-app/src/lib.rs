@@ -1,6 +1,7 @@
 //! Use cases, one module each. A use case checks, then changes the record in one transaction; the engine does the work.
 
 pub mod actor;
+pub mod adopt;
 pub mod affected;
 pub mod apply;
 pub mod check;

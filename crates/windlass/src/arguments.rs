@@ -140,6 +140,36 @@ Examples:
         #[arg(required = true, value_name = "PATTERN")]
         stack: Vec<String>,
     },
+    /// Take what was made by hand into a stack: `import` blocks and generated configuration on a branch ready for review.
+    #[command(after_help = "\
+Examples:
+  windlass adopt aws/network 'aws_vpc.main=vpc-0a1b2c' 'aws_subnet.a=subnet-1'
+  windlass adopt aws/network --from list.csv        lines ADDRESS=ID, CSV or JSON
+  windlass adopt --unmanaged --listing all.json     what no state of this repository has
+  windlass adopt aws/network --listing new.json     addresses are made from types and names")]
+    Adopt {
+        /// The stack that takes them.
+        #[arg(required_unless_present = "unmanaged", conflicts_with = "unmanaged")]
+        stack: Option<String>,
+        /// ADDRESS=ID, with the id that the provider imports by.
+        #[arg(value_name = "ADDRESS=ID")]
+        resource: Vec<String>,
+        /// Read them from a file: lines ADDRESS=ID, CSV with a head line, or JSON; `-` is standard input.
+        #[arg(long, value_name = "FILE", conflicts_with = "unmanaged")]
+        from: Option<PathBuf>,
+        /// Read a JSON list of {"type", "id", "name"?}, as a cloud's listing gives; `-` is standard input.
+        #[arg(long, value_name = "FILE", required_if_eq("unmanaged", "true"))]
+        listing: Option<PathBuf>,
+        /// Only compare the listing with all states of this repository, and list what none of them has.
+        #[arg(long)]
+        unmanaged: bool,
+        /// Import into configuration that is there already, where there is.
+        #[arg(long, conflicts_with = "unmanaged")]
+        configured: bool,
+        /// Go on although a state cannot be read, in which the ids may be managed already.
+        #[arg(long, conflicts_with = "unmanaged")]
+        ignore_unread: bool,
+    },
     /// Show what an apply that ended badly left, and settle it: nothing is applied to a quarantined stack before.
     #[command(after_help = "\
 Examples:

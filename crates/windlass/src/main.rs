@@ -9,6 +9,7 @@ use arguments::{Arguments, Command};
 use clap::Parser;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use terminal::Terminal;
 use windlass_app::error::AppError;
 
@@ -70,8 +71,11 @@ fn run(cx: &Context, command: Command) -> Answer {
     }
 }
 
+/// Whether standard output has its one document.
+static ANSWERED: AtomicBool = AtomicBool::new(false);
+
 fn fail(cx: &Context, error: &AppError) {
-    if cx.json {
+    if cx.json && !ANSWERED.load(Ordering::Relaxed) {
         print_json(
             &serde_json::json!({ "error": { "kind": format!("{:?}", error.kind).to_lowercase(), "diagnostics": error.diagnostics } }),
         );
@@ -82,7 +86,10 @@ fn fail(cx: &Context, error: &AppError) {
 /// One JSON document on standard output.
 pub fn print_json<T: serde::Serialize>(value: &T) {
     match serde_json::to_string_pretty(value) {
-        Ok(text) => print(&format!("{text}\n")),
+        Ok(text) => {
+            ANSWERED.store(true, Ordering::Relaxed);
+            print(&format!("{text}\n"));
+        }
         Err(error) => eprintln!("cannot render the answer as JSON: {error}"),
     }
 }

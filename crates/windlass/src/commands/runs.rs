@@ -90,6 +90,7 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
             }
             conclude(cx, service, &ended).await
         }
+        Command::Adopt { .. } => super::adopt::run(cx, service, command).await,
         Command::Recover { .. }
         | Command::Locks
         | Command::Unlock { .. }
