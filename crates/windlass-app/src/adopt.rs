@@ -246,7 +246,10 @@ async fn adopt_create(service: &Service, request: &Request, cancel: &Cancellatio
         clean: draft.is_clean(),
         resources: draft.resources,
         effect: draft.effect,
-        left_out: draft.left_out,
+        left_out: {
+            draft.left_out.sort();
+            draft.left_out
+        },
         diagnostics: draft.diagnostics,
         unread: states.unread,
     })

@@ -3,7 +3,7 @@
 use crate::project::Checkout;
 use serde::Serialize;
 use std::path::Path;
-use windlass_drivers::terraform::ToolBox;
+use windlass_drivers::terraform::{Places, ToolBox};
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Fitness {
@@ -52,7 +52,7 @@ pub fn doctor(directory: &Path) -> Vec<Fitness> {
         Err(error) => add("directory", Err(first(error))),
     }
     let cache = std::env::temp_dir().join(format!("windlass-doctor-{}", std::process::id()));
-    let tools = ToolBox::discover(&std::env::var_os("PATH").unwrap_or_default(), &cache);
+    let tools = ToolBox::discover(&Places::of_process(), &cache);
     // The cache was only for this call.
     let _ = std::fs::remove_file(cache);
     let names: Vec<String> =
@@ -60,7 +60,10 @@ pub fn doctor(directory: &Path) -> Vec<Fitness> {
     add(
         "terraform or tofu",
         if names.is_empty() {
-            Err(("none on the PATH".into(), Some("install OpenTofu: https://opentofu.org/docs/intro/install".into())))
+            Err((
+                "none on the PATH, and none of a version manager".into(),
+                Some("install OpenTofu: https://opentofu.org/docs/intro/install".into()),
+            ))
         } else {
             Ok(names.join(", "))
         },

@@ -7,7 +7,7 @@ use crate::settings::StateDirectory;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use windlass_drivers::terraform::ToolBox;
+use windlass_drivers::terraform::{Places, ToolBox};
 use windlass_model::approval::Actor;
 use windlass_model::definition::Definitions;
 use windlass_model::diagnostic::{Diagnostic, has_errors};
@@ -46,8 +46,7 @@ impl Service {
         let state = StateDirectory::create(&checkout.root)?;
         let store = Store::open(&state.database()).await?;
         let key = state.key()?;
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let tools = ToolBox::discover(&path, &state.cache().join("tools.json"));
+        let tools = ToolBox::discover(&Places::of_process(), &state.cache().join("tools.json"));
         let actor = crate::actor::local(checkout.git_if_any());
         Ok(Self {
             checkout,

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use windlass_drivers::process::OutputFiles;
 use windlass_drivers::terraform::events::Event;
-use windlass_drivers::terraform::{Applied, Sink, StackDirectory, TerraformError};
+use windlass_drivers::terraform::version::version_files;
+use windlass_drivers::terraform::{Applied, Sink, StackDirectory, TerraformError, ToolError};
 use windlass_engine::{StepContext, StepFailure, StepResult};
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::journal::event;
@@ -151,9 +152,9 @@ fn unlink_newer(directory: &Path) -> std::io::Result<()> {
 /// As [`stack_directory`], for commands that belong to no step; `token` is handed to them.
 pub fn directory(service: &Service, work: &StackWork, token: &str) -> AppResult<StackDirectory> {
     let root = service.checkout.root.clone();
-    let tool = service
-        .tools
-        .select(work.tool, &work.required_version)
+    let tool = version_files(&root, &root.join(directory_of(work)), work.tool)
+        .map_err(ToolError::from)
+        .and_then(|files| service.tools.select(work.tool, &work.required_version, &files))
         .map_err(|error| AppError::new(ErrorKind::Unavailable, error.diagnostic()))?;
     let instance = &work.instance;
     Ok(StackDirectory {
@@ -203,7 +204,7 @@ pub fn driver_error(error: &TerraformError) -> AppError {
 pub async fn format_check(service: &Service, cx: &StepContext, files: &[String]) -> AppResult<Vec<String>> {
     let tool = service
         .tools
-        .select(Tool::Any, &[])
+        .select(Tool::Any, &[], &[])
         .map_err(|error| AppError::new(ErrorKind::Unavailable, error.diagnostic()))?;
     let root = service.checkout.root.clone();
     let stack = StackDirectory {

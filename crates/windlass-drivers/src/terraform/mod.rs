@@ -7,6 +7,7 @@ pub mod plan_file;
 pub mod preview;
 mod stack;
 mod tools;
+pub mod version;
 
 pub use stack::{Applied, Invocation, Plan, PlanResult, Sink, StackDirectory, TerraformError};
-pub use tools::{ToolBinary, ToolBox, ToolError};
+pub use tools::{Places, ToolBinary, ToolBox, ToolError};

@@ -1,8 +1,9 @@
 //! Which terraform or tofu runs a stack.
 
+use super::version::{NotAConstraint, Pin, UnknownPin, VersionFile, order, satisfies};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::stack::Tool;
@@ -21,10 +22,12 @@ pub enum ToolError {
     Missing,
     #[error("{0} is not on the PATH, and this stack needs it")]
     MissingOne(&'static str),
-    #[error("this stack requires version {required}, but there is {found}")]
-    Version { required: String, found: String },
-    #[error("`{0}` is no version constraint")]
-    Constraint(String),
+    #[error("this stack wants version {wanted}, and there is only {found}")]
+    Version { wanted: String, found: String },
+    #[error(transparent)]
+    Constraint(#[from] NotAConstraint),
+    #[error(transparent)]
+    VersionFile(#[from] UnknownPin),
 }
 
 impl ToolError {
@@ -39,13 +42,84 @@ impl ToolError {
                 "install OpenTofu (https://opentofu.org/docs/intro/install), or set `tool = \"terraform\"` in the stack's block",
             ),
             Self::MissingOne(_) => ("WL501", "install it and put it on the PATH, or set `tool` in the stack's block"),
-            Self::Version { .. } => {
-                ("WL502", "install a version that satisfies the constraint, or widen `required_version`")
-            }
+            Self::Version { .. } => (
+                "WL502",
+                "install a version that fits (with tfenv, tenv, asdf or mise it is found at once), or change what is wanted",
+            ),
             Self::Constraint(_) => ("WL502", "write for example `required_version = \">= 1.5, < 2.0\"`"),
+            Self::VersionFile(_) => {
+                ("WL519", "write a version (`1.11.4`), a constraint (`~> 1.11`), `min-required` or `latest-allowed`")
+            }
         };
         Diagnostic::error(code, self.to_string()).help(help)
     }
+}
+
+/// Where programs are looked for.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// As `PATH`.
+    pub path: OsString,
+    /// What version managers installed: a directory with one directory per version, the program below that, and its name.
+    pub installs: Vec<(PathBuf, &'static str, &'static str)>,
+}
+
+impl Places {
+    /// The `PATH` and the version managers of the user: tfenv, tofuenv, tenv, asdf and mise. `variable` gives a variable of the
+    /// environment.
+    pub fn new(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let home = variable("HOME").map(PathBuf::from);
+        let place = |name: &str, below_home: &str| {
+            variable(name).map(PathBuf::from).or_else(|| home.as_ref().map(|home| home.join(below_home)))
+        };
+        let mut installs = Vec::new();
+        let mut add = |root: Option<PathBuf>, below: &str, program: &'static str, name: &'static str| {
+            installs.extend(root.map(|root| (root.join(below), program, name)));
+        };
+        add(place("TFENV_CONFIG_DIR", ".tfenv"), "versions", "terraform", "terraform");
+        add(place("TOFUENV_CONFIG_DIR", ".tofuenv"), "versions", "tofu", "tofu");
+        add(place("TENV_ROOT", ".tenv"), "Terraform", "terraform", "terraform");
+        add(place("TENV_ROOT", ".tenv"), "OpenTofu", "tofu", "tofu");
+        let data = variable("XDG_DATA_HOME").map(|data| PathBuf::from(data).join("mise"));
+        let mise = variable("MISE_DATA_DIR").map(PathBuf::from).or(data);
+        let mise = mise.or_else(|| home.as_ref().map(|home| home.join(".local/share/mise")));
+        for (directory, name) in [("terraform", "terraform"), ("opentofu", "tofu")] {
+            for root in [mise.clone(), place("ASDF_DATA_DIR", ".asdf")] {
+                let below = format!("installs/{directory}");
+                add(root.clone(), &below, if name == "tofu" { "bin/tofu" } else { "bin/terraform" }, name);
+                add(root, &below, name, name);
+            }
+        }
+        Self { path: variable("PATH").unwrap_or_default(), installs }
+    }
+
+    /// As [`Self::new`], with the environment of this process.
+    pub fn of_process() -> Self {
+        Self::new(|name| std::env::var_os(name))
+    }
+
+    /// Every program, in the order of the `PATH`, then of the version managers; the same file only once.
+    fn programs(&self) -> Vec<(PathBuf, &'static str)> {
+        let mut found: Vec<(PathBuf, &'static str)> = Vec::new();
+        for directory in std::env::split_paths(&self.path).filter(|directory| !is_shims(directory)) {
+            found.extend(["terraform", "tofu"].map(|name| (directory.join(name), name)));
+        }
+        for (directory, program, name) in &self.installs {
+            let mut versions: Vec<PathBuf> =
+                std::fs::read_dir(directory).into_iter().flatten().filter_map(|e| Some(e.ok()?.path())).collect();
+            versions.sort();
+            found.extend(versions.into_iter().map(|version| (version.join(program), *name)));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        found.retain(|(path, _)| is_executable(path) && path.canonicalize().is_ok_and(|real| seen.insert(real)));
+        found
+    }
+}
+
+/// Whether programs there are stand-ins of a version manager, which choose by themselves what they run.
+fn is_shims(directory: &Path) -> bool {
+    directory.file_name().is_some_and(|name| name == "shims")
+        || ["tfenv", "tofuenv", "tenv"].iter().any(|manager| is_executable(&directory.join(manager)))
 }
 
 /// The binaries that were found.
@@ -59,18 +133,13 @@ pub struct ToolBox {
 struct Cache(BTreeMap<String, String>);
 
 impl ToolBox {
-    /// Looks for `terraform` and `tofu` on `path`. `cache` is a file that remembers their versions.
-    pub fn discover(path: &OsStr, cache: &Path) -> Self {
+    /// Looks for every `terraform` and `tofu` in `places`. `cache` is a file that remembers their versions.
+    pub fn discover(places: &Places, cache: &Path) -> Self {
         let mut known: Cache =
             std::fs::read(cache).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let mut tools = Vec::new();
         let mut fresh = false;
-        for name in ["terraform", "tofu"] {
-            let Some(path) =
-                std::env::split_paths(path).map(|directory| directory.join(name)).find(|path| is_executable(path))
-            else {
-                continue;
-            };
+        for (path, name) in places.programs() {
             let Ok(meta) = std::fs::metadata(&path) else { continue };
             let modified = meta
                 .modified()
@@ -101,31 +170,63 @@ impl ToolBox {
         &self.tools
     }
 
-    /// The binary for a stack.
+    /// The binary for a stack: the newest that satisfies `required` and the version file of its program; terraform before tofu
+    /// where both would do. A pre-release is taken when it is named, or when there is nothing else.
     ///
     /// # Errors
-    /// There is none, or none of the required version.
-    pub fn select(&self, tool: Tool, required: &[String]) -> Result<&ToolBinary, ToolError> {
-        let name = match tool {
-            Tool::Any => None,
-            Tool::Terraform => Some("terraform"),
-            Tool::Tofu => Some("tofu"),
+    /// There is none, or none of the wanted version: then the error lists what is wanted and what was found.
+    pub fn select(&self, tool: Tool, required: &[String], files: &[VersionFile]) -> Result<&ToolBinary, ToolError> {
+        let names: &[&'static str] = match tool {
+            Tool::Any => &["terraform", "tofu"],
+            Tool::Terraform => &["terraform"],
+            Tool::Tofu => &["tofu"],
         };
-        let candidates: Vec<&ToolBinary> =
-            self.tools.iter().filter(|t| name.is_none_or(|name| t.name == name)).collect();
-        let Some(first) = candidates.first() else {
-            return Err(name.map_or(ToolError::Missing, ToolError::MissingOne));
-        };
-        for candidate in &candidates {
-            let mut fits = true;
-            for constraint in required {
-                fits &= satisfies(&candidate.version, constraint)?;
+        // A version file for one program says that it is this one.
+        let names: Vec<&'static str> = names
+            .iter()
+            .copied()
+            .filter(|name| files.is_empty() || files.iter().any(|file| file.tool == *name))
+            .collect();
+        for name in &names {
+            let file = files.iter().find(|file| file.tool == *name);
+            let mut fitting = Vec::new();
+            for candidate in self.tools.iter().filter(|t| t.name == *name) {
+                let pinned = file.and_then(|file| match &file.pin {
+                    Pin::Constraint(constraint) => Some(constraint),
+                    Pin::Oldest | Pin::Newest => None,
+                });
+                let mut fits = true;
+                for constraint in required.iter().chain(pinned) {
+                    fits &= satisfies(&candidate.version, constraint)?;
+                }
+                if fits {
+                    fitting.push(candidate);
+                }
             }
-            if fits {
-                return Ok(candidate);
+            let oldest = matches!(file, Some(VersionFile { pin: Pin::Oldest, .. }));
+            // Of equal ones the first that was found.
+            let best = fitting.into_iter().reduce(|best, other| {
+                let better = order(&other.version, &best.version);
+                if if oldest { better.is_lt() } else { better.is_gt() } { other } else { best }
+            });
+            if let Some(best) = best {
+                return Ok(best);
             }
         }
-        Err(ToolError::Version { required: required.join(", "), found: format!("{} {}", first.name, first.version) })
+        let found: Vec<&ToolBinary> = self.tools.iter().filter(|t| names.contains(&t.name.as_str())).collect();
+        if found.is_empty() {
+            return Err(match names.as_slice() {
+                [one] => ToolError::MissingOne(one),
+                _ => ToolError::Missing,
+            });
+        }
+        let mut wanted: Vec<String> = required.iter().map(|text| format!("{text} (required_version)")).collect();
+        wanted.extend(files.iter().filter_map(|file| match &file.pin {
+            Pin::Constraint(text) => Some(format!("{text} ({})", file.path)),
+            Pin::Oldest | Pin::Newest => None,
+        }));
+        let found = found.iter().map(|t| format!("{} {} ({})", t.name, t.version, t.path.display()));
+        Err(ToolError::Version { wanted: wanted.join(", "), found: found.collect::<Vec<_>>().join(", ") })
     }
 }
 
@@ -148,83 +249,111 @@ fn ask_version(path: &Path) -> Option<String> {
     answer.get("terraform_version")?.as_str().map(str::to_owned)
 }
 
-/// Numbers and pre-release of a version.
-fn parse(text: &str) -> Option<(Vec<u64>, Option<&str>)> {
-    let text = text.trim().trim_start_matches('v');
-    let text = text.split('+').next()?;
-    let (numbers, pre) = text.split_once('-').map_or((text, None), |(n, p)| (n, Some(p)));
-    let numbers: Option<Vec<u64>> = numbers.split('.').map(|n| n.parse().ok()).collect();
-    numbers.map(|numbers| (numbers, pre))
-}
-
-/// Whether a version satisfies a comma list of constraints (`=`, `!=`, `>`, `>=`, `<`, `<=`, `~>`).
-fn satisfies(version: &str, constraints: &str) -> Result<bool, ToolError> {
-    let bad = || ToolError::Constraint(constraints.to_owned());
-    let (mut have, pre) = parse(version).ok_or_else(bad)?;
-    have.resize(3, 0);
-    for part in constraints.split(',').map(str::trim) {
-        let split = part.find(|c: char| c.is_ascii_digit() || c == 'v').ok_or_else(bad)?;
-        let (operator, rest) = (part[..split].trim(), &part[split..]);
-        let (given, given_pre) = parse(rest).ok_or_else(bad)?;
-        let mut want = given.clone();
-        want.resize(3, 0);
-        // A pre-release is only ever meant when it is named.
-        if pre.is_some() && pre != given_pre {
-            return Ok(false);
-        }
-        let fits = match operator {
-            "" | "=" => have == want && pre == given_pre,
-            "!=" => have != want || pre != given_pre,
-            ">" => have > want,
-            ">=" => have >= want,
-            "<" => have < want,
-            "<=" => have <= want,
-            "~>" => {
-                let fixed = given.len().saturating_sub(1).max(1);
-                have >= want && have[..fixed] == want[..fixed]
-            }
-            _ => return Err(bad()),
-        };
-        if !fits {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A program that answers only what it is asked for its version.
+    fn program(path: &Path, version: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("#!/bin/sh\necho '{{\"terraform_version\": \"{version}\"}}'\n")).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn tool(name: &str, version: &str) -> ToolBinary {
+        ToolBinary { path: format!("/{name}-{version}").into(), name: name.into(), version: version.into() }
+    }
+
+    fn file(tool: &'static str, pin: Pin) -> VersionFile {
+        VersionFile { path: format!(".{tool}-version"), tool, pin }
+    }
 
     #[test]
-    fn constraints() {
-        let check =
-            |constraint: &str, want: bool| assert_eq!(satisfies("1.11.4", constraint), Ok(want), "{constraint}");
-        check(">= 1.0", true);
-        check(">= 1.5, < 2.0.0", true);
-        check("~> 1.0", true);
-        check("~> 1.11.0", true);
-        check("~> 1.10.0", false);
-        check("= 1.11.4", true);
-        check("1.11.4", true);
-        check("!= 1.11.4", false);
-        check("> 1.11.4", false);
-        check("< 1.11", false);
-        check("~> 0.12", false);
-        assert!(satisfies("1.11.4", "soon").is_err());
-        assert_eq!(satisfies("1.12.0-beta1", ">= 1.0"), Ok(false));
+    fn every_program_of_every_layout_is_found_and_stand_ins_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = directory.path();
+        for (path, version) in [
+            ("bin/terraform", "1.1.0"),
+            ("more/terraform", "1.2.0"),
+            (".tfenv/versions/1.3.0/terraform", "1.3.0"),
+            (".tofuenv/versions/1.4.0/tofu", "1.4.0"),
+            (".tenv/Terraform/1.5.0/terraform", "1.5.0"),
+            (".tenv/OpenTofu/1.6.0/tofu", "1.6.0"),
+            (".local/share/mise/installs/terraform/1.7.0/bin/terraform", "1.7.0"),
+            (".local/share/mise/installs/opentofu/1.8.0/tofu", "1.8.0"),
+            (".asdf/installs/terraform/1.9.0/bin/terraform", "1.9.0"),
+            (".asdf/installs/opentofu/1.10.0/bin/tofu", "1.10.0"),
+            ("shims/terraform", "0.1.0"),
+            (".tfenv/bin/terraform", "0.2.0"),
+            (".tfenv/bin/tfenv", "0"),
+        ] {
+            program(&home.join(path), version);
+        }
+        // The same program by another name counts once.
+        std::os::unix::fs::symlink(home.join("bin"), home.join("again")).unwrap();
+        std::fs::write(home.join("more/tofu"), "not executable").unwrap();
+        let path = std::env::join_paths(["shims", ".tfenv/bin", "bin", "again", "more"].map(|d| home.join(d))).unwrap();
+        let places = Places::new(|name| match name {
+            "HOME" => Some(home.into()),
+            "PATH" => Some(path.clone()),
+            _ => None,
+        });
+        let found = ToolBox::discover(&places, &home.join("cache"));
+        let versions = |tools: &ToolBox, name: &str| -> Vec<String> {
+            tools.tools().iter().filter(|t| t.name == name).map(|t| t.version.clone()).collect()
+        };
+        assert_eq!(versions(&found, "terraform"), ["1.1.0", "1.2.0", "1.3.0", "1.5.0", "1.7.0", "1.9.0"]);
+        assert_eq!(versions(&found, "tofu"), ["1.4.0", "1.6.0", "1.8.0", "1.10.0"]);
+        // Versions come out of the cache the next time: no program is asked again.
+        let cached = std::fs::read(home.join("cache")).unwrap();
+        assert_eq!(ToolBox::discover(&places, &home.join("cache")).tools(), found.tools());
+        assert_eq!(std::fs::read(home.join("cache")).unwrap(), cached);
+    }
+
+    #[test]
+    fn the_newest_that_fits_is_taken() {
+        let all = ToolBox {
+            tools: vec![
+                tool("terraform", "1.9.8"),
+                tool("tofu", "1.10.0"),
+                tool("terraform", "1.11.4"),
+                tool("terraform", "1.12.0-beta1"),
+                tool("tofu", "1.8.0"),
+            ],
+        };
+        let check = |tool: Tool, required: &[&str], files: &[VersionFile], want: &str| {
+            let required: Vec<String> = required.iter().map(|r| (*r).to_owned()).collect();
+            let found = all.select(tool, &required, files).unwrap();
+            assert_eq!(format!("{} {}", found.name, found.version), want, "{tool:?} {required:?} {files:?}");
+        };
+        let pin = |text: &str| Pin::Constraint(text.into());
+        check(Tool::Any, &[], &[], "terraform 1.11.4");
+        check(Tool::Any, &["~> 1.9.0"], &[], "terraform 1.9.8");
+        check(Tool::Any, &["~> 1.10.0"], &[], "tofu 1.10.0");
+        check(Tool::Any, &[], &[file("terraform", pin("1.12.0-beta1"))], "terraform 1.12.0-beta1");
+        check(Tool::Any, &[], &[file("terraform", pin("1.9.8"))], "terraform 1.9.8");
+        check(Tool::Any, &[], &[file("tofu", pin("~> 1.8.0"))], "tofu 1.8.0");
+        check(Tool::Any, &[], &[file("terraform", pin("2.0")), file("tofu", pin("1.8.0"))], "tofu 1.8.0");
+        check(Tool::Any, &[">= 1.0"], &[file("terraform", Pin::Oldest)], "terraform 1.9.8");
+        check(Tool::Any, &["< 1.10"], &[file("terraform", Pin::Newest)], "terraform 1.9.8");
+        check(Tool::Tofu, &[], &[], "tofu 1.10.0");
     }
 
     #[test]
     fn what_is_missing_is_said() {
-        let directory = tempfile::tempdir().unwrap();
-        let none = ToolBox::discover(directory.path().as_os_str(), &directory.path().join("cache"));
-        assert_eq!(none.select(Tool::Any, &[]), Err(ToolError::Missing));
-        let some = ToolBox {
-            tools: vec![ToolBinary { path: "/t".into(), name: "terraform".into(), version: "1.11.4".into() }],
-        };
-        assert_eq!(some.select(Tool::Tofu, &[]), Err(ToolError::MissingOne("tofu")));
-        assert!(matches!(some.select(Tool::Any, &[">= 2".into()]), Err(ToolError::Version { .. })));
-        assert!(some.select(Tool::Any, &["~> 1.0".into()]).is_ok());
+        let none = ToolBox::default();
+        assert_eq!(none.select(Tool::Any, &[], &[]), Err(ToolError::Missing));
+        let some = ToolBox { tools: vec![tool("terraform", "1.9.8"), tool("terraform", "1.11.4")] };
+        assert_eq!(some.select(Tool::Tofu, &[], &[]), Err(ToolError::MissingOne("tofu")));
+        let tofu = [file("tofu", Pin::Newest)];
+        assert_eq!(some.select(Tool::Any, &[], &tofu), Err(ToolError::MissingOne("tofu")));
+        let files = [file("terraform", Pin::Constraint("1.10.0".into()))];
+        let error = some.select(Tool::Any, &["< 2".into()], &files).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "this stack wants version < 2 (required_version), 1.10.0 (.terraform-version), and there is only terraform 1.9.8 (/terraform-1.9.8), terraform 1.11.4 (/terraform-1.11.4)"
+        );
+        assert!(matches!(some.select(Tool::Any, &["soon".into()], &[]), Err(ToolError::Constraint(_))));
     }
 }

@@ -1,6 +1,6 @@
 //! With the real terraform; its built-in provider needs no network.
 
-use super::super::ToolBox;
+use super::super::{Places, ToolBox};
 use super::*;
 use windlass_model::stack::Tool;
 
@@ -44,12 +44,12 @@ fn stack(directory: &tempfile::TempDir, files: &[(&str, &str)]) -> StackDirector
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
     }
-    let tools = ToolBox::discover(&std::env::var_os("PATH").unwrap(), &root.join("tools.json"));
+    let tools = ToolBox::discover(&Places::of_process(), &root.join("tools.json"));
     StackDirectory {
         directory: own.clone(),
         modules: vec![own],
         data: root.join("data"),
-        tool: tools.select(Tool::Any, &[]).unwrap().clone(),
+        tool: tools.select(Tool::Any, &[], &[]).unwrap().clone(),
         root,
         workspace: "default".into(),
         backend: "local".into(),
