@@ -21,6 +21,9 @@ pub const LOCKED: &str = "backend.locked";
 /// How long an interrupted terraform may take to stop by itself.
 pub const GRACE: Duration = Duration::from_secs(60);
 
+/// How long after a transient error a command that changes nothing is run again.
+const RETRY_WAIT: Duration = Duration::from_secs(2);
+
 /// Writes what a command says and does into the record of its step.
 pub struct Recorder<'a> {
     cx: &'a StepContext,
@@ -172,6 +175,7 @@ pub fn directory(service: &Service, work: &StackWork, token: &str) -> AppResult<
         token: token.to_owned(),
         destroy: work.destroy,
         lock_timeout: lock_timeout(),
+        retry_wait: RETRY_WAIT,
         root,
     })
 }
@@ -222,6 +226,7 @@ pub async fn format_check(service: &Service, cx: &StepContext, files: &[String])
         token: cx.token.clone(),
         destroy: false,
         lock_timeout: lock_timeout(),
+        retry_wait: RETRY_WAIT,
         root: root.clone(),
     };
     let paths: Vec<PathBuf> = files.iter().map(|file| root.join(file)).collect();

@@ -43,24 +43,32 @@ pub fn holder(kind: &str, config: &Value) -> Result<Option<BackendLock>, LockErr
 }
 
 fn send(config: &Value, method: &str, address: &str, body: &Value) -> Result<(u16, Vec<u8>), String> {
-    use base64::Engine as _;
-    let agent: ureq::Agent = ureq::Agent::config_builder()
+    let request = ureq::http::Request::builder().method(method).uri(address);
+    let request = authorized(config, request).header("Content-Type", "application/json");
+    let request = request.body(body.to_string()).map_err(|e| e.to_string())?;
+    let mut response = agent().run(request).map_err(|e| e.to_string())?;
+    let content = response.body_mut().read_to_vec().map_err(|e| e.to_string())?;
+    Ok((response.status().as_u16(), content))
+}
+
+/// A client that takes every answer for one.
+pub(super) fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
         .tls_config(crate::http::tls(crate::http::system_roots()))
         .timeout_global(Some(Duration::from_secs(10)))
         .http_status_as_error(false)
         .allow_non_standard_methods(true)
         .build()
-        .into();
+        .into()
+}
+
+/// `request` with the user and password of an `http` backend, where it has them.
+pub(super) fn authorized(config: &Value, request: ureq::http::request::Builder) -> ureq::http::request::Builder {
+    use base64::Engine as _;
     let text = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
-    let mut request =
-        ureq::http::Request::builder().method(method).uri(address).header("Content-Type", "application/json");
-    if !text("username").is_empty() {
-        let pair =
-            base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", text("username"), text("password")));
-        request = request.header("Authorization", format!("Basic {pair}"));
+    if text("username").is_empty() {
+        return request;
     }
-    let request = request.body(body.to_string()).map_err(|e| e.to_string())?;
-    let mut response = agent.run(request).map_err(|e| e.to_string())?;
-    let content = response.body_mut().read_to_vec().map_err(|e| e.to_string())?;
-    Ok((response.status().as_u16(), content))
+    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", text("username"), text("password")));
+    request.header("Authorization", format!("Basic {pair}"))
 }

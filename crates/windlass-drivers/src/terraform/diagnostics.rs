@@ -62,7 +62,10 @@ pub fn from_text(text: &str) -> Diagnostic {
 /// Code and way out by what Terraform says.
 fn classify(text: &str) -> (&'static str, Option<&'static str>) {
     let has = |needles: &[&str]| needles.iter().any(|needle| text.contains(needle));
-    if has(&["Error acquiring the state lock", "state blob is already locked"]) {
+    if has(&["state file uses format version", "state snapshot was created by"]) {
+        // Before the lock: terraform reads the state while it takes it, and says both.
+        ("WL518", Some("use the version that wrote the state, or a newer one: pin it in `.terraform-version`"))
+    } else if has(&["Error acquiring the state lock", "state blob is already locked"]) {
         ("WL504", Some("somebody else works on this state: wait for it to end; the lock's own message says who"))
     } else if has(&["Unable to find remote state", "No stored state was found"]) {
         (
@@ -127,6 +130,16 @@ mod tests {
         let diagnostic = from_json(&value, Path::new("/r"), Path::new("/r/aws"));
         assert_eq!(diagnostic.code, "WL509");
         assert_eq!((diagnostic.labels[0].span.line, diagnostic.labels[0].excerpt.as_str()), (3, "  x = var.y"));
+    }
+
+    #[test]
+    fn a_state_of_a_later_format_is_no_lock() {
+        // As terraform 1.11.4 says it with the `local` backend.
+        let value = serde_json::json!({
+            "severity": "error", "summary": "Error acquiring the state lock",
+            "detail": "Error message: Unsupported state file format: The state file uses format version 5, which is not supported by Terraform 1.11.4. This state file was created by Terraform 99.0.0."
+        });
+        assert_eq!(from_json(&value, Path::new("/r"), Path::new("/r/aws")).code, "WL518");
     }
 
     #[test]

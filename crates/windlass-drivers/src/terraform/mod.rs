@@ -6,7 +6,9 @@ pub mod events;
 pub mod plan_file;
 pub mod preview;
 mod stack;
+pub mod state_writer;
 mod tools;
+pub mod transient;
 pub mod version;
 
 pub use stack::{Applied, Invocation, Plan, PlanResult, Sink, StackDirectory, TerraformError};

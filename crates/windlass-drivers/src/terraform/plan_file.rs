@@ -24,8 +24,6 @@ pub enum PlanFileError {
 pub struct PlanState {
     /// `None` when there was no state.
     pub version: Option<StateVersion>,
-    /// Release of terraform or tofu that wrote it.
-    pub written_by: String,
     /// The state file as it was before the plan refreshed it.
     pub content: Vec<u8>,
 }
@@ -50,8 +48,7 @@ pub fn state_of(path: &Path) -> Result<PlanState, PlanFileError> {
     let lineage = text("lineage");
     let serial = before.get("serial").and_then(serde_json::Value::as_u64).unwrap_or_default();
     let version = (!lineage.is_empty()).then_some(StateVersion { lineage, serial });
-    let written_by = text("terraform_version");
-    Ok(PlanState { version, written_by, content: before.to_string().into_bytes() })
+    Ok(PlanState { version, content: before.to_string().into_bytes() })
 }
 
 /// Encrypts the file at `path` into `path` + `.sealed` and removes it. `purpose` has to be given again to open it. What comes

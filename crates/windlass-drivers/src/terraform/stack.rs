@@ -4,7 +4,10 @@ use super::backend_lock::{self, LockError};
 use super::diagnostics::{from_json, from_text};
 use super::events::{Event, Lines, parse};
 use super::plan_file;
+use super::state_writer::state_writer;
 use super::tools::ToolBinary;
+use super::transient;
+use super::version::is_newer;
 use crate::process::{Listener, OutputFiles, ProcessError, Spec, Stream, run};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -64,6 +67,8 @@ pub struct StackDirectory {
     pub destroy: bool,
     /// How long to wait for a lock at the backend that somebody else holds, as terraform writes durations.
     pub lock_timeout: String,
+    /// How long after a transient error init and plan are run again the first time; twice as long the next time.
+    pub retry_wait: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -242,6 +247,56 @@ impl StackDirectory {
         })
     }
 
+    /// [`Self::invoke`] of a command that changes nothing; again after a transient error.
+    async fn invoke_again(
+        &self,
+        arguments: &[OsString],
+        json: bool,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Invocation, TerraformError> {
+        let mut wait = self.retry_wait;
+        for attempt in 1..transient::ATTEMPTS {
+            let result = self.invoke(arguments, json, cancel, sink).await?;
+            let found =
+                if result.success || result.cancelled { None } else { transient::of_errors(&result.diagnostics) };
+            let Some(row) = found else { return Ok(result) };
+            let note = format!(
+                "\nwindlass: `{}` met a transient error ({}: {}); attempt {} of {} follows in {wait:?}\n",
+                arguments[0].to_string_lossy(),
+                row.pattern,
+                row.meaning,
+                attempt + 1,
+                transient::ATTEMPTS
+            );
+            sink.log(note.as_bytes()).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = cancel.cancelled() => return Ok(Invocation { cancelled: true, ..result }),
+            }
+            wait *= 2;
+        }
+        self.invoke(arguments, json, cancel, sink).await
+    }
+
+    /// The refusal of a state that a newer release wrote: this one would read it as it can, and write it back as its own.
+    async fn refuse_newer_state(&self) -> Option<Diagnostic> {
+        let (directory, workspace, recorded) =
+            (self.directory.clone(), self.workspace.clone(), self.recorded_backend());
+        let asked = tokio::task::spawn_blocking(move || state_writer(&directory, &workspace, recorded.as_ref())).await;
+        let writer = asked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let ToolBinary { name, version, .. } = &self.tool;
+        is_newer(&writer, version).then(|| {
+            let summary = format!("the state was written by version {writer}, and this is {name} {version}");
+            let file = if name == "tofu" { ".opentofu-version" } else { ".terraform-version" };
+            Diagnostic::error("WL518", summary)
+                .detail(format!(
+                    "An older {name} may drop what it does not know, and would claim the state for itself."
+                ))
+                .help(format!("use {name} {writer} or newer: install it, and write {writer} into `{file}`"))
+        })
+    }
+
     /// `init`, unless nothing that it depends on has changed since the last one that succeeded here.
     ///
     /// # Errors
@@ -270,10 +325,10 @@ impl StackDirectory {
             Some(hidden) => {
                 hidden
                     .map_err(|source| TerraformError::Io { path: self.data.clone(), source })?
-                    .invoke(&arguments, false, cancel, sink)
+                    .invoke_again(&arguments, false, cancel, sink)
                     .await?
             }
-            None => self.invoke(&arguments, false, cancel, sink).await?,
+            None => self.invoke_again(&arguments, false, cancel, sink).await?,
         };
         if result.success {
             let listing = self.data_listing();
@@ -454,6 +509,9 @@ impl StackDirectory {
                 return Ok(PlanResult::Failed { stage: Stage::Init, diagnostics: init.diagnostics });
             }
         }
+        if let Some(refused) = self.refuse_newer_state().await {
+            return Ok(PlanResult::Failed { stage: Stage::Plan, diagnostics: vec![refused] });
+        }
         if let Some(parent) = file.parent() {
             std::fs::create_dir_all(parent).map_err(|source| TerraformError::Io { path: parent.to_owned(), source })?;
         }
@@ -472,7 +530,7 @@ impl StackDirectory {
         let mut out = OsString::from("-out=");
         out.push(file);
         arguments.push(out);
-        let plan = self.invoke(&arguments, true, cancel, sink).await?;
+        let plan = self.invoke_again(&arguments, true, cancel, sink).await?;
         if plan.cancelled {
             return Ok(PlanResult::Cancelled);
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use windlass_drivers::process::OutputFiles;
+use windlass_drivers::terraform::Places;
 use windlass_drivers::terraform::events::Event;
 use windlass_drivers::terraform::{Applied, Plan, PlanResult, Sink, StackDirectory, ToolBox, preview};
 use windlass_lang::preview::{Outputs, rewrite};
@@ -40,7 +41,7 @@ impl Bench {
             directory: root.join(name),
             modules: vec![root.join(name), root.join(name).join("m")],
             data: self.root.join(".windlass").join(data),
-            tool: self.tools.select(Tool::Any, &[]).unwrap().clone(),
+            tool: self.tools.select(Tool::Any, &[], &[]).unwrap().clone(),
             workspace: "default".into(),
             backend: "local".into(),
             var_files: vec![],
@@ -199,7 +200,7 @@ async fn previews_are_what_terraform_plans_after_the_upstream_was_applied() {
     let temp = tempfile::tempdir().unwrap();
     let root = temp.path().canonicalize().unwrap();
     std::fs::create_dir(root.join(".windlass")).unwrap();
-    let tools = ToolBox::discover(&std::env::var_os("PATH").unwrap(), &root.join(".windlass/tools.json"));
+    let tools = ToolBox::discover(&Places::of_process(), &root.join(".windlass/tools.json"));
     let bench = Arc::new(Bench { root, tools });
     bench.write("net/main.tf", UPSTREAM);
     let net = bench.upstream("1");

@@ -61,6 +61,7 @@ fn stack(directory: &tempfile::TempDir, files: &[(&str, &str)]) -> StackDirector
         token: "r/s/1".into(),
         destroy: false,
         lock_timeout: "60s".into(),
+        retry_wait: Duration::from_millis(1),
     }
 }
 
@@ -215,4 +216,150 @@ async fn init_beside_existing_states_of_a_local_backend_migrates_nothing() {
         assert_eq!(made.json["resource_changes"][0]["change"]["actions"][0], action, "{workspace}");
     }
     assert_eq!(std::fs::read(stack.directory.join("terraform.tfstate.d/osaka/terraform.tfstate")).unwrap(), state);
+}
+
+/// Answers every GET with `state` and every other request with nothing, as an `http` backend does; counts what it is asked.
+fn http_backend(state: &'static str) -> (String, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/state", listener.local_addr().unwrap());
+    let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut reader = BufReader::new(stream);
+            let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
+            reader.read_line(&mut first).unwrap();
+            while reader.read_line(&mut line).unwrap() > 2 {
+                if let Some(text) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = text.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            reader.read_exact(&mut vec![0; length]).unwrap();
+            let method = first.split(' ').next().unwrap().to_owned();
+            let body = if method == "GET" { state } else { "" };
+            seen.lock().unwrap().push(method);
+            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            reader.get_mut().write_all(format!("{head}{body}").as_bytes()).unwrap();
+        }
+    });
+    (address, asked)
+}
+
+#[tokio::test]
+async fn a_state_of_a_newer_release_is_refused_before_terraform_sees_it() {
+    let newer = "{\"version\":4,\"terraform_version\":\"99.0.0\",\"serial\":3,\"lineage\":\"l\",\"outputs\":{},\"resources\":[],\"check_results\":null}";
+    let older = "{\"version\":4,\"terraform_version\":\"1.0.0\",\"serial\":3,\"lineage\":\"l\",\"outputs\":{},\"resources\":[],\"check_results\":null}";
+    let resource = "resource \"terraform_data\" \"x\" {}\n";
+    let directory = tempfile::tempdir().unwrap();
+    let local = stack(&directory, &[("main.tf", resource), ("terraform.tfstate", newer)]);
+    let mut sink = seen();
+    let PlanResult::Failed { stage: Stage::Plan, diagnostics } = plan(&local, &mut sink).await else {
+        panic!("refused")
+    };
+    assert_eq!(diagnostics[0].code, "WL518");
+    assert!(diagnostics[0].help.as_ref().unwrap().contains("99.0.0"), "{diagnostics:?}");
+    // Only init ran, and the state is as it was.
+    assert_eq!(sink.commands, 1);
+    assert_eq!(std::fs::read_to_string(local.directory.join("terraform.tfstate")).unwrap(), newer);
+    std::fs::write(local.directory.join("terraform.tfstate"), older).unwrap();
+    done(plan(&local, &mut seen()).await);
+
+    for (state, refused) in [(newer, true), (older, false)] {
+        let (address, asked) = http_backend(state);
+        let directory = tempfile::tempdir().unwrap();
+        let main = format!(
+            "terraform {{\n  backend \"http\" {{\n    address = \"{address}\"\n    lock_address = \"{address}\"\n    unlock_address = \"{address}\"\n  }}\n}}\n{resource}"
+        );
+        let mut remote = stack(&directory, &[("main.tf", &main)]);
+        remote.backend = "http".into();
+        let result = plan(&remote, &mut seen()).await;
+        if refused {
+            assert_eq!(codes(result).1, ["WL518"]);
+        } else {
+            done(result);
+        }
+        assert_eq!(asked.lock().unwrap().iter().any(|method| method == "LOCK"), !refused);
+    }
+}
+
+/// A stack whose terraform fails at `command` with `message` the first `times`, and is the real one otherwise.
+fn flaky(directory: &tempfile::TempDir, command: &str, times: u32, message: &str) -> StackDirectory {
+    use std::os::unix::fs::PermissionsExt;
+    let mut stack = stack(directory, &[("main.tf", "resource \"terraform_data\" \"x\" {}\n")]);
+    let script = stack.root.join("flaky");
+    let real = stack.tool.path.display();
+    let fail = if command == "init" {
+        format!("echo 'Error: {message}' >&2")
+    } else {
+        format!(
+            "echo '{{\"type\":\"diagnostic\",\"diagnostic\":{{\"severity\":\"error\",\"summary\":\"failed\",\"detail\":\"{message}\"}}}}'"
+        )
+    };
+    let counter = stack.root.join("count");
+    let counter = counter.display();
+    std::fs::write(
+        &script,
+        format!("#!/bin/sh\nif [ \"$1\" = {command} ]; then echo x >> {counter}; if [ $(wc -l < {counter}) -le {times} ]; then {fail}; exit 1; fi; fi\nexec {real} \"$@\"\n"),
+    )
+    .unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    stack.tool.path = script;
+    stack
+}
+
+#[tokio::test]
+async fn transient_errors_of_init_and_plan_are_tried_again_and_others_are_not() {
+    let check = async |command: &str, times: u32, message: &str, ran: usize, succeeds: bool| {
+        let directory = tempfile::tempdir().unwrap();
+        let stack = flaky(&directory, command, times, message);
+        let mut sink = seen();
+        let result = plan(&stack, &mut sink).await;
+        assert_eq!(matches!(result, PlanResult::Done(_)), succeeds, "{command} {times} {message}: {result:?}");
+        let count = std::fs::read_to_string(stack.root.join("count")).unwrap().lines().count();
+        assert_eq!(count, ran, "{command} {times} {message}");
+        assert_eq!(sink.log.matches("met a transient error").count(), ran - 1, "{}", sink.log);
+    };
+    let reset = "read: connection reset by peer";
+    check("init", 1, reset, 2, true).await;
+    check("init", 2, "net/http: TLS handshake timeout", 3, true).await;
+    check("init", 3, reset, 3, false).await;
+    check("init", 1, "Unreadable module directory", 1, false).await;
+    check("plan", 2, "Unexpected HTTP response code 503", 3, true).await;
+    check("plan", 3, reset, 3, false).await;
+    check("plan", 1, "Unexpected HTTP response code 403", 1, false).await;
+}
+
+#[tokio::test]
+async fn an_apply_is_never_tried_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let stack = flaky(&directory, "apply", 1, "read: connection reset by peer");
+    let made = done(plan(&stack, &mut seen()).await);
+    let applied = stack.apply(&made.file, &output(&stack), &CancellationToken::new(), &mut seen()).await.unwrap();
+    assert!(matches!(applied, Applied::Failed { .. }), "{applied:?}");
+    assert_eq!(std::fs::read_to_string(stack.root.join("count")).unwrap().lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_cancel_ends_the_wait_for_the_next_attempt() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stack = flaky(&directory, "init", 1, "TLS handshake timeout");
+    stack.retry_wait = Duration::from_secs(3600);
+    let cancel = CancellationToken::new();
+    struct CancelAtNote(CancellationToken);
+    impl Sink for CancelAtNote {
+        async fn started(&mut self, _: u32) -> Result<(), String> {
+            Ok(())
+        }
+        async fn log(&mut self, bytes: &[u8]) {
+            if String::from_utf8_lossy(bytes).contains("transient error") {
+                self.0.cancel();
+            }
+        }
+        async fn event(&mut self, _: &Event) {}
+    }
+    let mut sink = CancelAtNote(cancel.clone());
+    let result = stack.plan(&stack.root.join("plans/p"), true, &cancel, &mut sink).await.unwrap();
+    assert!(matches!(result, PlanResult::Cancelled), "{result:?}");
 }
