@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 /// What is run.
@@ -130,9 +130,18 @@ impl Drop for Group {
 /// # Errors
 /// It could not be started or recorded.
 pub async fn run(spec: &Spec, cancel: &CancellationToken, listener: &mut impl Listener) -> Result<Ended, ProcessError> {
-    let mut command = tokio::process::Command::new(&spec.program);
+    // A child that may outlive this process begins only when it is recorded: it waits for a word, and ends without one.
+    let mut command = if spec.output.is_some() {
+        let mut shell = tokio::process::Command::new("/bin/sh");
+        shell.args(["-c", "read -r go && exec \"$@\"", "sh"]).arg(&spec.program).stdin(Stdio::piped());
+        shell
+    } else {
+        let mut plain = tokio::process::Command::new(&spec.program);
+        plain.stdin(Stdio::null());
+        plain
+    };
     command.args(&spec.arguments).current_dir(&spec.directory).env_clear().envs(&spec.environment);
-    command.stdin(Stdio::null()).process_group(0);
+    command.process_group(0);
     let mut tail = match &spec.output {
         Some(files) => {
             let (tail, out, err) = Tail::open(files)?;
@@ -151,6 +160,10 @@ pub async fn run(spec: &Spec, cancel: &CancellationToken, listener: &mut impl Li
         group.kill();
         child.wait().await?;
         return Err(ProcessError::Recorded(why));
+    }
+    if let Some(mut input) = child.stdin.take() {
+        // One that has ended already says so itself.
+        let _ = input.write_all(b"go\n").await;
     }
     let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
     let (mut out_buffer, mut err_buffer) = (vec![0; 32 * 1024], vec![0; 32 * 1024]);
@@ -320,6 +333,30 @@ mod tests {
         let script = "trap 'echo stopped; exit 0' INT; echo ready; while :; do :; done";
         let (ended, seen) = shell_into(script, Some("ready"), Duration::from_secs(20), Some(files)).await;
         assert_eq!((ended.cancelled, ended.killed, seen.out.as_str()), (true, false, "ready\nstopped\n"));
+    }
+
+    #[tokio::test]
+    async fn a_child_that_cannot_be_recorded_never_begins() {
+        struct Refuses;
+        impl Listener for Refuses {
+            async fn started(&mut self, _: u32) -> Result<(), String> {
+                Err("no room".into())
+            }
+            async fn output(&mut self, _: Stream, _: &[u8]) {}
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let made = directory.path().join("made");
+        let spec = Spec {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), format!("echo x > {}", made.display()).into()],
+            directory: "/".into(),
+            environment: BTreeMap::new(),
+            grace: Duration::from_secs(5),
+            output: Some(OutputFiles { out: directory.path().join("out"), err: directory.path().join("err") }),
+        };
+        let refused = run(&spec, &CancellationToken::new(), &mut Refuses).await;
+        assert!(matches!(refused, Err(ProcessError::Recorded(_))));
+        assert!(!made.exists());
     }
 
     #[tokio::test]

@@ -200,7 +200,7 @@ fn a_killed_terraform_leaves_a_quarantine_that_a_person_lifts() {
         1,
         &["1. These were under way", "create terraform_data.r2", "to = terraform_data.r2"],
     );
-    assert!(!shown.stdout.contains("r1"), "{}", shown.stdout);
+    assert!(!shown.stdout.contains("terraform_data.r1"), "{}", shown.stdout);
     expect(&env, &["recover", "net", "--push"], 2, &["WL654"]);
     expect(&env, &["recover", "net", "--release"], 2, &["--why"]);
     expect(&env, &["recover", "net", "--release", "--why", "looked: it is not there"], 0, &["windlass review"]);

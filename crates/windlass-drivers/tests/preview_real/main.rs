@@ -52,6 +52,7 @@ impl Bench {
             token: "r/s/1".into(),
             destroy: false,
             lock_timeout: "60s".into(),
+            retry_wait: Duration::ZERO,
         }
     }
 
