@@ -1,8 +1,10 @@
 //! What of the outside world is here and fit.
 
 use crate::project::Checkout;
+use crate::settings::{StateDirectory, provider_mirror};
 use serde::Serialize;
 use std::path::Path;
+use windlass_drivers::terraform::cli_configuration::CliConfiguration;
 use windlass_drivers::terraform::{Places, ToolBox};
 
 #[derive(Debug, Clone, Serialize)]
@@ -68,5 +70,39 @@ pub fn doctor(directory: &Path) -> Vec<Fitness> {
             Ok(names.join(", "))
         },
     );
+    if let Ok(checkout) = &checkout {
+        add("mirror of providers", Ok(mirror(&checkout.root)));
+    }
     out
+}
+
+/// What the mirror of providers takes and saves, or why it is not used.
+fn mirror(root: &Path) -> String {
+    let cli = CliConfiguration::of_process();
+    if let Err(why) = cli.may_add("terraform").and_then(|()| cli.may_add("tofu")) {
+        return format!("not used: {why}");
+    }
+    let state = StateDirectory::at(root);
+    let mirror = provider_mirror(&state);
+    let data: Vec<std::path::PathBuf> = std::fs::read_dir(state.all_terraform_data())
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    let usage = mirror.usage(data.iter().map(std::path::PathBuf::as_path));
+    format!(
+        "{}: {} packages, {}; {} links to them here save {}",
+        mirror.root().display(),
+        usage.packages,
+        size(usage.disk),
+        usage.links,
+        size(usage.saved)
+    )
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    let tenths = bytes / (1024 * 1024 / 10);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }

@@ -4,6 +4,7 @@ use crate::error::{AppError, AppResult, ErrorKind};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use windlass_drivers::terraform::mirror::Mirror;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{InstanceId, RunId, StepId};
 
@@ -25,12 +26,21 @@ impl StateDirectory {
         Ok(Self { path })
     }
 
+    /// The paths below `root`, whether they exist or not.
+    pub fn at(root: &Path) -> Self {
+        Self { path: root.join(".windlass") }
+    }
+
     pub fn database(&self) -> PathBuf {
         self.path.join("windlass.db")
     }
     /// `TF_DATA_DIR` of an instance.
     pub fn terraform_data(&self, instance: &InstanceId) -> PathBuf {
-        self.path.join("terraform").join(instance.file_name())
+        self.all_terraform_data().join(instance.file_name())
+    }
+    /// The directory with the `TF_DATA_DIR`s of all instances.
+    pub fn all_terraform_data(&self) -> PathBuf {
+        self.path.join("terraform")
     }
     /// Small files that can be made again.
     pub fn cache(&self) -> PathBuf {
@@ -74,6 +84,11 @@ impl StateDirectory {
         };
         make().map_err(|error| disk(&path, &error))
     }
+}
+
+/// The mirror of providers: the user's, for all repositories; of this one where the user has no cache directory.
+pub fn provider_mirror(directory: &StateDirectory) -> Mirror {
+    Mirror::of_user(|name| std::env::var_os(name), directory.cache().join("providers"))
 }
 
 /// A file of ours could not be written or read.

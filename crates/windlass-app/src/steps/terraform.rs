@@ -6,6 +6,7 @@ use crate::service::Service;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use windlass_drivers::process::OutputFiles;
+use windlass_drivers::terraform::cli_configuration::CliConfiguration;
 use windlass_drivers::terraform::events::Event;
 use windlass_drivers::terraform::version::version_files;
 use windlass_drivers::terraform::{Applied, Sink, StackDirectory, TerraformError, ToolError};
@@ -176,6 +177,8 @@ pub fn directory(service: &Service, work: &StackWork, token: &str) -> AppResult<
         destroy: work.destroy,
         lock_timeout: lock_timeout(),
         retry_wait: RETRY_WAIT,
+        cli: CliConfiguration::of_process(),
+        mirror: Some(crate::settings::provider_mirror(&service.directory)),
         root,
     })
 }
@@ -227,6 +230,8 @@ pub async fn format_check(service: &Service, cx: &StepContext, files: &[String])
         destroy: false,
         lock_timeout: lock_timeout(),
         retry_wait: RETRY_WAIT,
+        cli: CliConfiguration::of_process(),
+        mirror: Some(crate::settings::provider_mirror(&service.directory)),
         root: root.clone(),
     };
     let paths: Vec<PathBuf> = files.iter().map(|file| root.join(file)).collect();

@@ -74,6 +74,13 @@ fn classify(text: &str) -> (&'static str, Option<&'static str>) {
                 "the stack it reads from was never applied: review and apply that one first (`windlass graph` shows the order)",
             ),
         )
+    } else if has(&["does not match any of the checksums recorded in the dependency lock file"]) {
+        (
+            "WL506",
+            Some(
+                "the lock file was made on another platform: `terraform providers lock -platform=linux_amd64` adds the checksums of this one",
+            ),
+        )
     } else if has(&[
         "Failed to query available provider packages",
         "Could not retrieve the list of available versions",

@@ -1,8 +1,11 @@
 //! terraform and tofu as machines: found, versioned, invoked in one way, their JSON streams read.
 
 pub mod backend_lock;
+pub mod cli_configuration;
 pub mod diagnostics;
 pub mod events;
+pub mod lock_file;
+pub mod mirror;
 pub mod plan_file;
 pub mod preview;
 mod stack;

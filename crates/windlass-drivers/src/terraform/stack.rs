@@ -1,8 +1,10 @@
 //! One stack instance and the commands that are run for it.
 
 use super::backend_lock::{self, LockError};
+use super::cli_configuration::CliConfiguration;
 use super::diagnostics::{from_json, from_text};
 use super::events::{Event, Lines, parse};
+use super::mirror::{Mirror, directories};
 use super::plan_file;
 use super::state_writer::state_writer;
 use super::tools::ToolBinary;
@@ -69,6 +71,10 @@ pub struct StackDirectory {
     pub lock_timeout: String,
     /// How long after a transient error init and plan are run again the first time; twice as long the next time.
     pub retry_wait: Duration,
+    /// The user's CLI configuration.
+    pub cli: CliConfiguration,
+    /// Where init gets providers from that a lock file names.
+    pub mirror: Option<Mirror>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +150,7 @@ impl StackDirectory {
         set("TF_INPUT", "0".into());
         set("CHECKPOINT_DISABLE", "1".into());
         set("TF_DATA_DIR", self.data.clone().into());
-        set("TF_CLI_CONFIG_FILE", self.configuration().into());
+        set("TF_CLI_CONFIG_FILE", self.cli.file(&self.tool.name, &self.data).into());
         set("WINDLASS_TOKEN", self.token.clone().into());
         // Short-lived processes spend a fifth of their time collecting garbage; the limit keeps large states in bounds.
         set("GOGC", "400".into());
@@ -158,18 +164,6 @@ impl StackDirectory {
             set(&format!("TF_VAR_{name}"), text.into());
         }
         environment
-    }
-
-    /// The user's own CLI configuration where there is one: it names mirrors and credentials of registries. An empty one
-    /// otherwise, because terraform warns about a file that is missing.
-    fn configuration(&self) -> PathBuf {
-        let home = std::env::var_os("HOME").map(PathBuf::from);
-        let candidates = [
-            std::env::var_os("TF_CLI_CONFIG_FILE").map(PathBuf::from),
-            home.as_ref().map(|h| h.join(".terraformrc")),
-            home.as_ref().map(|h| h.join(".tofurc")),
-        ];
-        candidates.into_iter().flatten().find(|path| path.is_file()).unwrap_or_else(|| "/dev/null".into())
     }
 
     /// Runs one command. `json` tells whether standard output is the event stream.
@@ -325,10 +319,10 @@ impl StackDirectory {
             Some(hidden) => {
                 hidden
                     .map_err(|source| TerraformError::Io { path: self.data.clone(), source })?
-                    .invoke_again(&arguments, false, cancel, sink)
+                    .init_with_mirror(&arguments, cancel, sink)
                     .await?
             }
-            None => self.invoke_again(&arguments, false, cancel, sink).await?,
+            None => self.init_with_mirror(&arguments, cancel, sink).await?,
         };
         if result.success {
             let listing = self.data_listing();
@@ -408,7 +402,10 @@ impl StackDirectory {
     /// Names of what init left in the data directory.
     fn data_listing(&self) -> String {
         let wanted = ["modules/modules.json", "terraform.tfstate", "providers"];
-        wanted.iter().filter(|name| self.data.join(name).exists()).map(|name| format!("{name}\n")).collect()
+        let wanted = wanted.iter().map(|name| self.data.join(name));
+        // A package may be a link into the mirror, which can be emptied behind it.
+        let all = wanted.chain(directories(&self.data.join("providers"), 5)).filter(|path| path.exists());
+        all.filter_map(|path| Some(format!("{}\n", path.strip_prefix(&self.data).ok()?.display()))).collect()
     }
 
     fn data_is_whole(&self) -> bool {
@@ -783,6 +780,8 @@ impl<S: Sink> Listener for Adapter<'_, S> {
         }
     }
 }
+
+mod providers;
 
 /// The rendering of a plan holds sensitive values in the clear: it never reaches the log.
 struct Quiet<'a, S>(&'a mut S);

@@ -62,6 +62,8 @@ fn stack(directory: &tempfile::TempDir, files: &[(&str, &str)]) -> StackDirector
         destroy: false,
         lock_timeout: "60s".into(),
         retry_wait: Duration::from_millis(1),
+        cli: CliConfiguration::default(),
+        mirror: None,
     }
 }
 

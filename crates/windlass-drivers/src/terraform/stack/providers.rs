@@ -1,0 +1,182 @@
+//! `init` out of the mirror of providers.
+
+use super::{Invocation, Sink, StackDirectory, TerraformError};
+use crate::terraform::cli_configuration::write_private;
+use crate::terraform::lock_file::{self, Locked};
+use crate::terraform::mirror::{Mirror, MirrorError, configuration_of};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use tokio_util::sync::CancellationToken;
+use windlass_model::diagnostic::Diagnostic;
+
+/// What became of a provider.
+enum Provided {
+    Here,
+    /// Terraform gets it by itself; why.
+    Elsewhere(String),
+    Cancelled,
+}
+
+impl StackDirectory {
+    /// `init` with `arguments`: out of the mirror, where there is one and the lock file allows it; without it otherwise.
+    ///
+    /// # Errors
+    /// The command could not be run.
+    pub(super) async fn init_with_mirror(
+        &self,
+        arguments: &[OsString],
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Invocation, TerraformError> {
+        let locked = self.lock_file().map(|text| lock_file::parse(&String::from_utf8_lossy(&text))).unwrap_or_default();
+        let Some(mirror) = self.mirror.clone().filter(|_| !locked.is_empty()) else {
+            return self.invoke_again(arguments, false, cancel, sink).await;
+        };
+        if let Err(why) = self.cli.may_add(&self.tool.name) {
+            note(sink, &format!("the mirror of providers is not used: {why}")).await;
+            return self.invoke_again(arguments, false, cancel, sink).await;
+        }
+        let mut mirrored: Vec<&Locked> = Vec::new();
+        for provider in &locked {
+            match self.provide(&mirror, provider, cancel, sink).await {
+                Ok(Provided::Here) => mirrored.push(provider),
+                Ok(Provided::Elsewhere(why)) => {
+                    note(sink, &format!("{} {} is not mirrored: {why}", provider.address, provider.version)).await;
+                }
+                Ok(Provided::Cancelled) => return Ok(ended(true, None)),
+                Err(error @ MirrorError::Mismatch { .. }) => {
+                    let diagnostic = Diagnostic::error("WL520", error.to_string())
+                        .detail(
+                            "Somebody changed the provider at its source, or the lock file; nothing of it was kept.",
+                        )
+                        .help("find out which; `terraform providers lock` writes the checksums anew");
+                    return Ok(ended(false, Some(diagnostic)));
+                }
+                Err(error) => note(sink, &error.to_string()).await,
+            }
+        }
+        if mirrored.is_empty() {
+            return self.invoke_again(arguments, false, cancel, sink).await;
+        }
+        let addresses: Vec<String> = mirrored.iter().map(|locked| locked.address.clone()).collect();
+        let text = self.cli.with_mirror(&self.tool.name, &self.directory, &mirror.packages(), &addresses);
+        let file = self.data.join("windlass.tfrc");
+        let written = match text {
+            Ok(text) => write_private(&file, &text).map_err(|error| error.to_string()),
+            Err(why) => Err(why.to_string()),
+        };
+        if let Err(why) = written {
+            note(sink, &format!("the mirror of providers is not used: {why}")).await;
+            return self.invoke_again(arguments, false, cancel, sink).await;
+        }
+        let with_mirror = Self { cli: self.cli.replaced_by(file), ..self.clone() };
+        let result = with_mirror.invoke_again(arguments, false, cancel, sink).await?;
+        if result.success || result.cancelled {
+            return Ok(result);
+        }
+        if !result.diagnostics.iter().any(|diagnostic| diagnostic.code == "WL506") {
+            return Ok(result);
+        }
+        // When a package was damaged since it came it is fetched anew by the next init, and this one goes without.
+        let mut damaged = false;
+        for locked in mirrored {
+            let (mirror, owned) = (mirror.clone(), locked.clone());
+            let looked = blocking(move || mirror.drop_if_damaged(&owned)).await;
+            if looked.unwrap_or(false) {
+                damaged = true;
+                note(sink, &format!("{} {} was damaged in the mirror and is removed", locked.address, locked.version))
+                    .await;
+            }
+        }
+        if damaged { self.invoke_again(arguments, false, cancel, sink).await } else { Ok(result) }
+    }
+
+    /// Makes sure that the mirror has a provider that the lock file allows.
+    async fn provide(
+        &self,
+        mirror: &Mirror,
+        locked: &Locked,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Provided, MirrorError> {
+        // `init` checks the unpacked package, so it is this checksum that has to be there.
+        let unlocked = || {
+            let platform = mirror.platform();
+            let hint = format!("`{} providers lock -platform={platform}` adds it", self.tool.name);
+            Ok(Provided::Elsewhere(format!("the lock file has no h1 checksum for {platform}; {hint}")))
+        };
+        let judged = |hash: String| if locked.allows(&hash) { Ok(Provided::Here) } else { unlocked() };
+        if !locked.hashes.iter().any(|hash| hash.starts_with("h1:")) {
+            return unlocked();
+        }
+        if self.cli.has_locally(&self.tool.name, &self.directory, &locked.address) {
+            return Ok(Provided::Elsewhere("it lies in a local plugin directory".into()));
+        }
+        if let Some(hash) = mirror.hash(locked) {
+            return judged(hash);
+        }
+        let (waiting, provider) = (mirror.clone(), locked.clone());
+        let _lock = blocking(move || waiting.lock(&provider)).await?;
+        if let Some(hash) = mirror.hash(locked) {
+            return judged(hash);
+        }
+        let filling = mirror.filling()?;
+        let (directory, fetched) = (filling.path().join("configuration"), filling.path().join("fetched"));
+        let io = |source| MirrorError::Io { path: directory.clone(), source };
+        std::fs::create_dir_all(&directory).map_err(io)?;
+        std::fs::write(directory.join("main.tf"), configuration_of(locked)).map_err(io)?;
+        std::fs::write(directory.join(".terraform.lock.hcl"), locked.text()).map_err(io)?;
+        note(sink, &format!("fetching {} {} into the mirror", locked.address, locked.version)).await;
+        let fetch = Self {
+            root: directory.clone(),
+            directory: directory.clone(),
+            modules: Vec::new(),
+            data: filling.path().join("data"),
+            workspace: "default".into(),
+            backend: "local".into(),
+            var_files: Vec::new(),
+            variables: BTreeMap::new(),
+            backend_config: BTreeMap::new(),
+            mirror: None,
+            ..self.clone()
+        };
+        let arguments: [OsString; 4] = [
+            "providers".into(),
+            "mirror".into(),
+            format!("-platform={}", mirror.platform()).into(),
+            fetched.clone().into(),
+        ];
+        match fetch.invoke_again(&arguments, false, cancel, sink).await {
+            Ok(result) if result.cancelled => return Ok(Provided::Cancelled),
+            Ok(result) if result.success => {}
+            Ok(_) => return Ok(Provided::Elsewhere("it could not be fetched from its registry".into())),
+            Err(error) => return Ok(Provided::Elsewhere(error.to_string())),
+        }
+        let (taking, provider) = (mirror.clone(), locked.clone());
+        blocking(move || taking.take_in(&provider, &filling, &fetched)).await.and_then(judged)
+    }
+}
+
+async fn note(sink: &mut impl Sink, text: &str) {
+    sink.log(format!("windlass: {text}\n").as_bytes()).await;
+}
+
+/// An init that did not run.
+fn ended(cancelled: bool, diagnostic: Option<Diagnostic>) -> Invocation {
+    Invocation {
+        success: false,
+        code: None,
+        cancelled,
+        peak_kib: 0,
+        out: Vec::new(),
+        err: String::new(),
+        diagnostics: diagnostic.into_iter().collect(),
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
