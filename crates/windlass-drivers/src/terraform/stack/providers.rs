@@ -69,8 +69,11 @@ impl StackDirectory {
             note(sink, &format!("the mirror of providers is not used: {why}")).await;
             return self.invoke_again(arguments, false, cancel, sink).await;
         }
-        let with_mirror = Self { cli: self.cli.replaced_by(file), ..self.clone() };
-        let result = with_mirror.invoke_again(arguments, false, cancel, sink).await?;
+        let with_mirror = Self { cli: self.cli.replaced_by(file.clone()), ..self.clone() };
+        let result = with_mirror.invoke_again(arguments, false, cancel, sink).await;
+        // It repeats the user's credentials, and is written anew for the next init.
+        let _ = std::fs::remove_file(file);
+        let result = result?;
         if result.success || result.cancelled {
             return Ok(result);
         }
@@ -116,7 +119,10 @@ impl StackDirectory {
             return judged(hash);
         }
         let (waiting, provider) = (mirror.clone(), locked.clone());
-        let _lock = blocking(move || waiting.lock(&provider)).await?;
+        let _lock = tokio::select! {
+            lock = blocking(move || waiting.lock(&provider)) => lock?,
+            () = cancel.cancelled() => return Ok(Provided::Cancelled),
+        };
         if let Some(hash) = mirror.hash(locked) {
             return judged(hash);
         }
