@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use windlass_drivers::process::OutputFiles;
 use windlass_drivers::terraform::Places;
+use windlass_drivers::terraform::cli_configuration::CliConfiguration;
 use windlass_drivers::terraform::events::Event;
 use windlass_drivers::terraform::{Applied, Plan, PlanResult, Sink, StackDirectory, ToolBox, preview};
 use windlass_lang::preview::{Outputs, rewrite};
@@ -53,6 +54,8 @@ impl Bench {
             destroy: false,
             lock_timeout: "60s".into(),
             retry_wait: Duration::ZERO,
+            cli: CliConfiguration::default(),
+            mirror: None,
         }
     }
 
