@@ -7,6 +7,7 @@ pub mod apply;
 pub mod check;
 pub mod destroy;
 pub mod doctor;
+pub mod drift;
 pub mod error;
 pub mod format;
 pub mod history;

@@ -140,7 +140,7 @@ fn arrange(work: &mut stack_plan::StackWork, definitions: &Definitions) {
     work.rollout = own.or_else(|| shared.next());
 }
 
-fn chosen(project: &Project, wanted: impl Fn(&InstanceId) -> bool) -> Vec<Affected> {
+pub(crate) fn chosen(project: &Project, wanted: impl Fn(&InstanceId) -> bool) -> Vec<Affected> {
     project
         .repository
         .instances()
@@ -154,7 +154,7 @@ fn chosen(project: &Project, wanted: impl Fn(&InstanceId) -> bool) -> Vec<Affect
         .collect()
 }
 
-fn pattern(text: &str) -> AppResult<globset::GlobMatcher> {
+pub(crate) fn pattern(text: &str) -> AppResult<globset::GlobMatcher> {
     // The brackets of an instance are meant as they stand, not as a character class.
     let literal = text.replace('[', "[[]");
     windlass_lang::glob(&literal).map_err(|error| {

@@ -80,6 +80,9 @@ pub struct StackDefinition {
     /// It is never destroyed as a whole; the definition of the deciding commit counts.
     #[serde(default)]
     pub protect: bool,
+    /// What may drift without being told: patterns over `ADDRESS.ATTRIBUTE`.
+    #[serde(default)]
+    pub drift_ignore: Vec<String>,
     /// What has to pass between its apply and its dependants; texts may hold `${output.NAME}`. The timeout of each is for all
     /// its attempts.
     #[serde(default)]

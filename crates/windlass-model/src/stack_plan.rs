@@ -24,6 +24,7 @@ pub mod driver {
     pub const APPLY: &str = "apply.apply";
     pub const READY: &str = "apply.ready";
     pub const FINISH: &str = "apply.finish";
+    pub const DRIFT: &str = "drift.look";
 }
 
 /// Everything a step needs to run terraform for one instance, so that any process can do it from the stored plan alone.
@@ -61,6 +62,9 @@ pub struct StackWork {
     /// The rollout it is a part of, by name.
     #[serde(default)]
     pub rollout: Option<(String, Rollout)>,
+    /// What may drift without being told.
+    #[serde(default)]
+    pub drift_ignore: Vec<String>,
     /// Instances that read from it, directly or through others, in this run or not.
     #[serde(default)]
     pub dependants: usize,
@@ -431,6 +435,7 @@ pub fn stack_works(repository: &Repository, affected: &[Affected]) -> Vec<StackW
             sensitive: sensitive.get(&item.instance).cloned().unwrap_or_default(),
             ready: Vec::new(),
             rollout: None,
+            drift_ignore: Vec::new(),
             dependants: index.as_ref().map_or(0, |index| reached(index, &item.instance)),
             files: stack.inputs.files.iter().map(|f| f.path.clone()).collect(),
         });
@@ -450,6 +455,28 @@ fn reached(index: &GraphIndex<'_>, instance: &InstanceId) -> usize {
         }
     }
     seen.len() - 1
+}
+
+/// A look at each instance, in no order.
+pub fn drift(works: &[StackWork], costs: &Costs) -> RunPlan {
+    let step = |work: &StackWork| StepSpec {
+        id: StepId::new(format!("drift:{}", work.instance.id)),
+        title: format!("Look for drift of {}", work.instance.id),
+        after: Vec::new(),
+        when: When::Succeeded,
+        work: Work { driver: driver::DRIFT.into(), input: to_value(work) },
+        repeat: Repeat::Idempotent,
+        timeout: Some(4 * HOUR),
+        retry: Retry::NEVER,
+        locks: Vec::new(),
+        cost: costs.get(&work.instance.id).copied().unwrap_or(UNMEASURED),
+    };
+    RunPlan {
+        kind: "drift".into(),
+        title: format!("drift of {} instances", works.len()),
+        input: serde_json::Value::Null,
+        steps: works.iter().map(step).collect(),
+    }
 }
 
 /// The work of destroying instances of `repository`: each after everything that depends on it, be it destroyed as well or, in

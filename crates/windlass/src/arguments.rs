@@ -170,6 +170,25 @@ Examples:
         #[arg(long, conflicts_with = "unmanaged")]
         ignore_unread: bool,
     },
+    /// Look for drift: what the configuration would change although nobody changed it, and what the world changed behind the
+    /// states.
+    #[command(after_help = "\
+Examples:
+  windlass drift                       all stacks
+  windlass drift 'aws/**'
+  windlass drift --last                what was found before, without looking again
+  windlass drift --schedule-ready      for a scheduler: silent when there is none; 1 drift, 3 something could not be looked at")]
+    Drift {
+        /// Instances that match these patterns; all when left out.
+        #[arg(value_name = "PATTERN")]
+        stack: Vec<String>,
+        /// Show what was found the last time.
+        #[arg(long)]
+        last: bool,
+        /// Print nothing when there is no drift, and no progress.
+        #[arg(long, conflicts_with = "last")]
+        schedule_ready: bool,
+    },
     /// Show what an apply that ended badly left, and settle it: nothing is applied to a quarantined stack before.
     #[command(after_help = "\
 Examples:

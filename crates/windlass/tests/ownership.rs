@@ -205,3 +205,35 @@ fn a_dependant_waits_until_its_upstream_is_ready() {
     env.write("windlass.hcl", "stack \"net\" {\n  ready {\n    tcp = \"a:1\"\n    http = \"http://a\"\n    timeout = \"soon\"\n  }\n  rollout {\n    on_failure = \"pray\"\n  }\n}\n").unwrap();
     expect(&env, &["check"], 1, &["asks one thing, this one asks 2", "expected a time", "\"halt\" or \"rollback\""]);
 }
+
+#[test]
+fn drift_is_found_remembered_and_ends() {
+    let ignore = "stack \"app\" {\n  drift_ignore = [\"terraform_data.app.*\"]\n}\n";
+    let env = env(&[("net/main.tf", NET), ("app/main.tf", APP), ("windlass.hcl", ignore)]);
+    expect(&env, &["drift", "--last"], 0, &["Nobody has looked"]);
+    apply_all(&env);
+    expect(&env, &["drift"], 0, &["0 instances drifted, 2 did not"]);
+    assert_eq!(expect(&env, &["drift", "--schedule-ready"], 0, &[]).stdout, "");
+    // Somebody applies something else by hand.
+    by_hand(&env, "net", &["apply", "-auto-approve", "-var=size=7"]);
+    let texts = [
+        "net  for",
+        "The configuration would change what is recorded",
+        "\"net-7\" → \"net-1\"",
+        "windlass review --stack 'net'",
+        "1 instance drifted, 1 did not",
+    ];
+    expect(&env, &["drift"], 1, &texts);
+    expect(&env, &["drift", "--schedule-ready"], 1, &["net-7"]);
+    let json = expect(&env, &["drift", "--last", "--json"], 1, &[]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let net = json["instances"].as_array().unwrap().iter().find(|r| r["instance"] == "net").unwrap();
+    assert_eq!((net["history"].as_array().unwrap().len(), net["since"].is_i64()), (1, true));
+    expect(&env, &["drift", "nothing"], 2, &["WL903"]);
+    // It is put back by an apply.
+    expect(&env, &["review", "--stack", "net"], 0, &["Ready to apply"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    expect(&env, &["drift"], 0, &["0 instances drifted"]);
+    env.write("net/main.tf", "resource \"terraform_data\" \"x\" {\n  input = var.nothing\n}\n").unwrap();
+    expect(&env, &["drift", "net"], 3, &["WL663", "net"]);
+}

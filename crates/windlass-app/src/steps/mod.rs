@@ -23,6 +23,7 @@ pub fn executors(service: &Arc<Service>) -> HashMap<String, Arc<dyn Executor>> {
     map.insert(driver::PREPARE.into(), Arc::new(apply::Prepare(service.clone())));
     map.insert(driver::GATE.into(), Arc::new(apply::Gate(service.clone())));
     map.insert(driver::APPLY.into(), Arc::new(apply::Apply(service.clone())));
+    map.insert(driver::DRIFT.into(), Arc::new(crate::drift::Look(service.clone())));
     map.insert(driver::READY.into(), Arc::new(rollout::Ready(service.clone())));
     map.insert(waves::SOAK.into(), Arc::new(rollout::Soak(service.clone())));
     map.insert(waves::GATE.into(), Arc::new(rollout::WaveGate(service.clone())));
@@ -31,7 +32,7 @@ pub fn executors(service: &Arc<Service>) -> HashMap<String, Arc<dyn Executor>> {
 }
 
 /// A use-case error as the result of a step.
-fn failed(error: AppError) -> StepResult {
+pub(crate) fn failed(error: AppError) -> StepResult {
     let code = error.diagnostics.first().map_or_else(|| "WL999".to_owned(), |d| d.code.clone());
     let message = error.diagnostics.iter().map(|d| d.summary.clone()).collect::<Vec<_>>().join("; ");
     StepResult::Failed(StepFailure { code, message, retryable: error.kind == ErrorKind::Unavailable })

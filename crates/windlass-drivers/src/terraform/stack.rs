@@ -472,7 +472,23 @@ impl StackDirectory {
         cancel: &CancellationToken,
         sink: &mut impl Sink,
     ) -> Result<PlanResult, TerraformError> {
-        self.plan_with(file, lock, None, cancel, sink).await
+        self.plan_with(file, lock, &[], cancel, sink).await
+    }
+
+    /// The two plans that tell drift, each rendered: what the configuration would do to the state as it is recorded, and (with
+    /// `refresh_only`) what the world has otherwise than the state. Nothing is locked.
+    ///
+    /// # Errors
+    /// A command could not be run.
+    pub async fn plan_drift(
+        &self,
+        file: &Path,
+        refresh_only: bool,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<PlanResult, TerraformError> {
+        let option = if refresh_only { "-refresh-only" } else { "-refresh=false" };
+        self.plan_with(file, false, &[option.into()], cancel, sink).await
     }
 
     /// As [`Self::plan`] without a lock; configuration of what is imported and has none is written into `generated`, which must
@@ -487,14 +503,16 @@ impl StackDirectory {
         cancel: &CancellationToken,
         sink: &mut impl Sink,
     ) -> Result<PlanResult, TerraformError> {
-        self.plan_with(file, false, Some(generated), cancel, sink).await
+        let mut option = OsString::from("-generate-config-out=");
+        option.push(generated);
+        self.plan_with(file, false, &[option], cancel, sink).await
     }
 
     async fn plan_with(
         &self,
         file: &Path,
         lock: bool,
-        generated: Option<&Path>,
+        more: &[OsString],
         cancel: &CancellationToken,
         sink: &mut impl Sink,
     ) -> Result<PlanResult, TerraformError> {
@@ -519,11 +537,7 @@ impl StackDirectory {
         if self.destroy {
             arguments.push("-destroy".into());
         }
-        if let Some(generated) = generated {
-            let mut option = OsString::from("-generate-config-out=");
-            option.push(generated);
-            arguments.push(option);
-        }
+        arguments.extend(more.iter().cloned());
         let mut out = OsString::from("-out=");
         out.push(file);
         arguments.push(out);

@@ -326,6 +326,7 @@ impl<'a> Loader<'a> {
             env: values.env,
             enabled: values.enabled.unwrap_or(true),
             protect: values.protect.unwrap_or(false),
+            drift_ignore: values.drift_ignore,
             ready: Vec::new(),
             rollout: None,
             span,

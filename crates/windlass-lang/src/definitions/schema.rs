@@ -88,6 +88,7 @@ schema!(StackValues: "stack", ["instance", "ready", "rollout"], {
     tool = "tool" Text optional "\"terraform\" or \"tofu\"",
     env = "env" Texts optional "environment variables that are passed to terraform, by name",
     enabled = "enabled" Flag optional "`false` takes the directory out of discovery",
+    drift_ignore = "drift_ignore" Texts optional "what may drift without being told: patterns over ADDRESS.ATTRIBUTE",
     protect = "protect" Flag optional "`true` keeps it from ever being destroyed as a whole",
 });
 

@@ -44,6 +44,10 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
         }
         Command::Approve { id, reason } => approve(cx, service, id.as_deref(), reason.as_deref()).await,
         Command::Apply { review, yes, confirm } => apply_review(cx, service, review.as_deref(), yes, confirm).await,
+        Command::Drift { stack, last, schedule_ready } => {
+            let run = if last { None } else { Some(windlass_app::drift::drift_create(service, &stack).await?) };
+            drift(cx, service, run, schedule_ready).await
+        }
         Command::Rollback { run } => {
             let run = runs::run_find(service, &run).await?.id;
             make_review(cx, service, &Selection::Rollback(run)).await
@@ -147,6 +151,41 @@ async fn make_review(cx: &Context, service: &Arc<Service>, selection: &Selection
         return conclude(cx, service, &record).await;
     }
     show_review(cx, service, &id).await
+}
+
+/// Drives a look for drift (or shows the last) and says what was found.
+async fn drift(cx: &Context, service: &Arc<Service>, run: Option<RunId>, silent: bool) -> Answer {
+    let mut failed = Vec::new();
+    let mut only = None;
+    if let Some(run) = run {
+        let quiet = Context { directory: cx.directory.clone(), json: cx.json || silent, out: cx.out, err: cx.err };
+        let record = drive(&quiet, service, &run).await?;
+        let steps = runs::run_steps(service, &record.id).await?;
+        let name = |step: &windlass_model::run::StepRecord| step.id.as_str().trim_start_matches("drift:").to_owned();
+        only = Some(steps.iter().map(name).collect::<std::collections::BTreeSet<_>>());
+        failed.extend(
+            steps
+                .iter()
+                .filter(|s| s.state != windlass_model::run::StepState::Succeeded)
+                .map(|step| (name(step), step.reason.clone().unwrap_or_else(|| step.state.as_str().to_owned()))),
+        );
+    }
+    let mut records = windlass_app::drift::records(service).await?;
+    records.retain(|record| only.as_ref().is_none_or(|only| only.contains(record.instance.as_str())));
+    let drifted = records.iter().any(|record| record.since.is_some());
+    if cx.json {
+        let unseen: Vec<_> =
+            failed.iter().map(|(name, why)| serde_json::json!({ "instance": name, "reason": why })).collect();
+        print_json(&serde_json::json!({ "drift": drifted, "instances": records, "not_looked_at": unseen }));
+    } else if !silent || drifted || !failed.is_empty() {
+        print(&views::drift::render(cx.out, &records, &failed, service.store.now().await?));
+    }
+    if !failed.is_empty() {
+        let names = failed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        let diagnostic = windlass_model::diagnostic::Diagnostic::error("WL663", format!("could not look at {names}"));
+        return Err(windlass_app::error::AppError::new(windlass_app::error::ErrorKind::Unavailable, diagnostic));
+    }
+    Ok(!drifted)
 }
 
 async fn show_review(cx: &Context, service: &Service, id: &RunId) -> Answer {

@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod affected;
 pub mod diagnostic;
+pub mod drift;
 pub mod progress;
 pub mod records;
 pub mod review;

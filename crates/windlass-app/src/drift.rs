@@ -1,0 +1,121 @@
+//! Drift: looked for by a run, remembered per instance.
+
+use crate::error::{AppError, AppResult, ErrorKind};
+use crate::review::{chosen, pattern};
+use crate::service::Service;
+use crate::steps::terraform::{Recorder, driver_error, stack_directory};
+use crate::steps::{failed, input};
+use std::sync::Arc;
+use windlass_drivers::terraform::PlanResult;
+use windlass_engine::{Executor, StepContext, StepFailure, StepResult};
+use windlass_model::diagnostic::{Diagnostic, Severity};
+use windlass_model::drift::{Drift, Record, refresh_as_changes};
+use windlass_model::effect::{Effect, secrets};
+use windlass_model::id::{InstanceId, RunId};
+use windlass_model::stack_plan::{self, StackWork};
+
+const SCOPE: &str = "drift";
+
+/// Stores a run that looks at the instances that match one of the patterns; at all when there is none.
+pub async fn drift_create(service: &Service, patterns: &[String]) -> AppResult<RunId> {
+    let project = service.checkout.project()?.sound()?;
+    let matchers = patterns.iter().map(|p| pattern(p)).collect::<AppResult<Vec<_>>>()?;
+    let affected = chosen(&project, |id| {
+        matchers.is_empty() || matchers.iter().any(|m| m.is_match(id.as_str()) || m.is_match(id.stack().as_str()))
+    });
+    if affected.is_empty() {
+        let diagnostic = Diagnostic::error("WL903", format!("no instance matches {}", patterns.join(", ")));
+        return Err(AppError::new(ErrorKind::NotFound, diagnostic.help("`windlass stacks` lists all of them")));
+    }
+    let mut works = stack_plan::stack_works(&project.repository, &affected);
+    for work in &mut works {
+        let definition = project.definitions.stacks.iter().find(|d| d.id == work.stack);
+        work.drift_ignore = definition.map(|d| d.drift_ignore.clone()).unwrap_or_default();
+    }
+    let plan = stack_plan::drift(&works, &service.costs().await?);
+    Ok(service.store.run_create(&plan, &service.actor.to_string()).await?)
+}
+
+/// What is known of each instance that was ever looked at, by instance.
+pub async fn records(service: &Service) -> AppResult<Vec<Record>> {
+    let rows = service.store.kv_list(SCOPE).await?;
+    rows.into_iter().map(|(_, text)| serde_json::from_str(&text).map_err(crate::error::internal)).collect()
+}
+
+/// Looks at one instance.
+pub struct Look(pub Arc<Service>);
+
+#[async_trait::async_trait]
+impl Executor for Look {
+    async fn execute(&self, cx: &StepContext) -> StepResult {
+        match self.look(cx).await {
+            Ok(result) => result,
+            Err(error) => failed(error),
+        }
+    }
+}
+
+impl Look {
+    async fn look(&self, cx: &StepContext) -> AppResult<StepResult> {
+        let service = &self.0;
+        let work: StackWork = input(&cx.input)?;
+        let mut effects = Vec::with_capacity(2);
+        for refresh_only in [false, true] {
+            match self.effect(cx, &work, refresh_only).await? {
+                Ok(effect) => effects.push(effect),
+                Err(ended) => return Ok(ended),
+            }
+        }
+        let (Some(refresh), Some(configuration)) = (effects.pop(), effects.pop()) else {
+            return Err(crate::error::internal("two plans without two effects"));
+        };
+        let drift = Drift { configuration, refresh }.without(&work.drift_ignore);
+        let instance = &work.instance.id;
+        let before = record(service, instance).await?;
+        let now = service.store.now().await?;
+        let after = Record::after(before.clone(), instance, drift, now);
+        let text = serde_json::to_string(&after).map_err(crate::error::internal)?;
+        service.store.kv_set(SCOPE, instance.as_str(), &text).await?;
+        if before.and_then(|record| record.since).is_some() != after.since.is_some() {
+            let kind = if after.since.is_some() { "stack.drifted" } else { "stack.drift_ended" };
+            cx.events(&[(kind.to_owned(), serde_json::json!({ "instance": instance }))]).await?;
+        }
+        Ok(StepResult::Succeeded(serde_json::json!({ "drift": after.since.is_some() })))
+    }
+
+    async fn effect(
+        &self,
+        cx: &StepContext,
+        work: &StackWork,
+        refresh_only: bool,
+    ) -> AppResult<Result<Effect, StepResult>> {
+        let service = &self.0;
+        let stack = stack_directory(service, cx, work)?;
+        let file = service.directory.run(&cx.run).join(format!("{}.tfplan", work.instance.id.file_name()));
+        let result = stack.plan_drift(&file, refresh_only, &cx.cancel, &mut Recorder::new(cx)).await;
+        // It holds secrets in the clear.
+        let _ = std::fs::remove_file(&file);
+        let plan = match result.map_err(|e| driver_error(&e))? {
+            PlanResult::Cancelled => return Ok(Err(StepResult::Cancelled)),
+            PlanResult::Failed { diagnostics, .. } => {
+                let first = diagnostics.iter().find(|d| d.severity == Severity::Error);
+                let code = first.map_or_else(|| "WL503".to_owned(), |d| d.code.clone());
+                let message = first.map_or_else(|| "terraform failed".to_owned(), |d| d.summary.clone());
+                return Ok(Err(StepResult::Failed(StepFailure { code, message, retryable: false })));
+            }
+            PlanResult::Done(plan) => plan.json,
+        };
+        let secrets = secrets(&plan, |data, output| work.is_sensitive(data, output));
+        let plan = if refresh_only { refresh_as_changes(plan) } else { plan };
+        let instance = &work.instance.id;
+        let effect = Effect::from_plan(instance.clone(), &plan, &service.key, &secrets).map_err(|error| {
+            let summary = format!("the plan of {instance} cannot be read: {error}");
+            AppError::new(ErrorKind::Internal, Diagnostic::error("WL515", summary))
+        })?;
+        Ok(Ok(effect))
+    }
+}
+
+async fn record(service: &Service, instance: &InstanceId) -> AppResult<Option<Record>> {
+    Ok(records(service).await?.into_iter().find(|record| record.instance == *instance))
+}
