@@ -26,6 +26,9 @@ pub struct Deciding {
 /// Outputs an upstream will have, by name. Real values: they stay in memory.
 pub type PlannedOutputs = std::collections::BTreeMap<String, PlannedOutput>;
 
+/// Code of a terraform that was killed from outside.
+pub const KILLED: &str = "WL513";
+
 pub struct Service {
     pub checkout: Checkout,
     pub directory: StateDirectory,
@@ -92,6 +95,19 @@ impl Service {
     pub async fn cost_learned(&self, instance: &InstanceId, cost: Cost) -> AppResult<()> {
         let text = serde_json::to_string(&cost).map_err(crate::error::internal)?;
         Ok(self.store.kv_set("cost", instance.as_str(), &text).await?)
+    }
+
+    /// A terraform that was killed from outside was most likely killed for its memory: the next run of the instance has the
+    /// machine for itself, until it is measured again.
+    pub async fn run_alone_next(&self, instance: &InstanceId, diagnostics: &mut [Diagnostic]) -> AppResult<()> {
+        for diagnostic in diagnostics.iter_mut().filter(|d| d.code == KILLED) {
+            diagnostic.help = Some(format!(
+                "look whether the machine ran out of memory; the next run of {instance} has this machine for itself"
+            ));
+            let whole = Cost { memory_mib: u32::MAX, ..windlass_model::stack_plan::UNMEASURED };
+            self.cost_learned(instance, whole).await?;
+        }
+        Ok(())
     }
 
     /// What each instance cost the last time.

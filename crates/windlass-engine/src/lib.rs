@@ -160,7 +160,13 @@ impl Engine {
                     Decision::Start(id) => {
                         let Some(spec) = specs.get(&id) else { continue };
                         if !has_room(&self.options.budget, running.values().map(|r| r.cost), spec.cost) {
-                            self.hold(&mut told, &id, "waits for a free place on this machine");
+                            let alone = spec.cost.memory_mib > self.options.budget.memory_mib;
+                            let why = if alone {
+                                "waits to have this machine for itself"
+                            } else {
+                                "waits for a free place on this machine"
+                            };
+                            self.hold(&mut told, &id, why);
                             held.insert(id);
                             continue;
                         }
@@ -428,12 +434,12 @@ fn has_room(budget: &Cost, running: impl Iterator<Item = Cost>, wanted: Cost) ->
     let mut any = false;
     for cost in running.filter(|c| *c != Cost::NONE) {
         any = true;
-        used.cpu_milli += cost.cpu_milli;
-        used.memory_mib += cost.memory_mib;
+        used.cpu_milli = used.cpu_milli.saturating_add(cost.cpu_milli);
+        used.memory_mib = used.memory_mib.saturating_add(cost.memory_mib);
     }
     !any || wanted == Cost::NONE
-        || (used.cpu_milli + wanted.cpu_milli <= budget.cpu_milli
-            && used.memory_mib + wanted.memory_mib <= budget.memory_mib)
+        || (used.cpu_milli.saturating_add(wanted.cpu_milli) <= budget.cpu_milli
+            && used.memory_mib.saturating_add(wanted.memory_mib) <= budget.memory_mib)
 }
 
 fn micros(duration: Duration) -> windlass_model::Micros {

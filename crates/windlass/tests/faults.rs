@@ -509,3 +509,37 @@ fn a_sensitive_output_of_another_stack_is_never_stored_or_shown() {
         assert!(!content.windows(9).any(|w| w == b"hush-hush"), "{file}");
     }
 }
+
+#[test]
+fn a_plan_that_is_killed_has_the_machine_for_itself_the_next_time() {
+    // A terraform before the real one that dies in its first plan of `big`, as the kernel ends what takes too much memory.
+    let mut env = env(&[("big/main.tf", NET), ("small/main.tf", &NET.replace("net", "small"))]);
+    let real = windlass_testkit::cli::terraform().unwrap();
+    let place = env.home().join("bin");
+    std::fs::create_dir_all(&place).unwrap();
+    let script = place.join("terraform");
+    let mark = env.home().join("killed-once");
+    let log = env.home().join("plans");
+    let text = format!(
+        "#!/bin/sh\nstack=${{PWD##*/}}\nif [ \"$1\" != plan ]; then exec '{real}' \"$@\"; fi\nif [ $stack = big ] && [ ! -e '{mark}' ]; then\n  touch '{mark}'\n  kill -KILL $$\nfi\necho \"$stack begins\" >> '{log}'\n'{real}' \"$@\"\nended=$?\necho \"$stack ends\" >> '{log}'\nexit $ended\n",
+        real = real.display(),
+        mark = mark.display(),
+        log = log.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    env.set("PATH", format!("{}:{path}", place.display()));
+    expect(
+        &env,
+        &["review", "--all"],
+        1,
+        &["was killed from outside", "the next run of big has this machine for itself"],
+    );
+    // It is planned alone, and measured again.
+    std::fs::remove_file(&log).unwrap();
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    let plans = std::fs::read_to_string(&log).unwrap();
+    assert!(plans.contains("big begins\nbig ends\n"), "{plans}");
+    expect(&env, &["apply", "--yes"], 0, &["Applied 2"]);
+}

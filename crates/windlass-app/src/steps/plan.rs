@@ -69,6 +69,7 @@ pub async fn plan_instance(
     let plan = match stack.plan(&file, real, &cx.cancel, &mut Recorder::new(cx)).await.map_err(|e| driver_error(&e))? {
         PlanResult::Cancelled => return Ok(None),
         PlanResult::Failed { stage, mut diagnostics } => {
+            service.run_alone_next(&work.instance.id, &mut diagnostics).await?;
             if !real {
                 diagnostics.iter_mut().for_each(|d| in_the_repository(d, service, cx, work));
             }

@@ -252,6 +252,13 @@ pub async fn apply(service: &Service, cx: &StepContext, work: &StackWork, plan: 
     if let (Applied::Done { .. }, None) = (&applied, &unrecorded) {
         return Ok(StepResult::Succeeded(serde_json::json!({ "applied": true })));
     }
+    let applied = match applied {
+        Applied::Failed { mut diagnostics } => {
+            service.run_alone_next(&work.instance.id, &mut diagnostics).await?;
+            Applied::Failed { diagnostics }
+        }
+        other => other,
+    };
     let doubts = recover::look(service, cx, &stack, work).await?;
     if let Some(reason) = doubts {
         return Ok(StepResult::Failed(StepFailure { code: "WL651".into(), message: reason, retryable: false }));
