@@ -1,7 +1,7 @@
 //! The review for the terminal: what would change, what is wrong, what to do next.
 
 use super::{affected, count, diagnostic, short};
-use crate::terminal::{Terminal, clean};
+use crate::terminal::{Terminal, clean, table};
 use windlass_model::diagnostic::Span;
 use windlass_model::effect::{Action, Effect, EffectSummary, OutputAction, ResourceChange, Shown};
 use windlass_model::review::{Finding, Level as FindingLevel, Outcome, Review, StackReview, Verdict};
@@ -33,6 +33,10 @@ pub fn render(terminal: Terminal, review: &Review, missing_approvals: &[String])
     }
     out.push('\n');
     let (quiet, loud): (Vec<_>, Vec<_>) = review.stacks.iter().partition(|s| is_quiet(s));
+    if loud.len() >= OVERVIEW {
+        out.push_str(&overview(terminal, &loud));
+        out.push('\n');
+    }
     for stack in loud {
         out.push_str(&render_stack(terminal, stack));
         out.push('\n');
@@ -51,6 +55,35 @@ pub fn render(terminal: Terminal, review: &Review, missing_approvals: &[String])
     }
     out.push_str(&render_verdict(terminal, review, missing_approvals));
     out
+}
+
+/// With this many stacks that have something to say, a table of them comes first.
+const OVERVIEW: usize = 3;
+
+fn overview(terminal: Terminal, stacks: &[&StackReview]) -> String {
+    let rows = stacks.iter().map(|stack| {
+        let effect = match &stack.outcome {
+            Outcome::Planned { effect } => effect.summary().to_string(),
+            Outcome::Preview { effect, .. } => format!("{} (preview)", effect.summary()),
+            Outcome::Unaffected => "nothing".into(),
+            Outcome::Failed { stage, .. } => terminal.red(&format!("failed at {}", stage.as_str())),
+            Outcome::Skipped { because } => terminal.yellow(&format!("not planned: {because} failed")),
+            Outcome::Deleted => terminal.yellow("its directory is gone"),
+        };
+        let risk = stack.risk.as_ref().filter(|risk| risk.level > Level::Low);
+        let denied = stack.findings.iter().filter(|f| f.level <= FindingLevel::Deny).count();
+        let warned = stack.findings.len() - denied;
+        let mut findings = Vec::new();
+        findings.extend((denied > 0).then(|| terminal.red_bold(&format!("{denied} denied"))));
+        findings.extend((warned > 0).then(|| terminal.yellow(&format!("{warned} warned"))));
+        vec![
+            stack.instance.to_string(),
+            effect,
+            risk.map(|risk| risk.level.as_str().to_owned()).unwrap_or_default(),
+            findings.join(", "),
+        ]
+    });
+    table(terminal, &["instance", "effect", "risk", "policy"], rows.collect())
 }
 
 fn is_quiet(stack: &StackReview) -> bool {
