@@ -85,6 +85,7 @@ pub async fn look(
     work: &StackWork,
 ) -> AppResult<Option<String>> {
     ingest(service, cx).await?;
+    remove_opened(service, &cx.run);
     let instance = &work.instance.id;
     let errored = keep_errored_state(service, cx, &stack.directory, instance);
     let entries = entries(service, &cx.run, &cx.step, cx.attempt).await?;
@@ -193,7 +194,14 @@ async fn quarantined_stack(service: &Service, quarantine: &Quarantine) -> AppRes
     let spec = record.plan.steps.iter().find(|s| s.id == quarantine.step);
     let spec = spec.ok_or_else(|| crate::error::internal("a quarantine without its step"))?;
     let work: windlass_model::stack_plan::ApplyWork = crate::steps::input(&spec.work.input)?;
-    crate::steps::terraform::directory(service, &work.work, "recover")
+    let stack = crate::steps::terraform::directory(service, &work.work, "recover")?;
+    if stack.directory.is_dir() {
+        return Ok(stack);
+    }
+    let commit = work.work.source.as_deref().map_or("HEAD", |commit| commit.get(..12).unwrap_or(commit));
+    let summary = format!("the directory of {} is gone, and terraform has to run in it", quarantine.instance);
+    let help = format!("bring it back for this: git checkout {commit} -- {}", quarantine.instance.stack());
+    Err(AppError::new(ErrorKind::Conflict, Diagnostic::error("WL657", summary).help(help)))
 }
 
 fn sentence(
@@ -221,6 +229,15 @@ fn sentence(
         parts.push(format!("the state is locked by {} since {}, which may be the dead apply", lock.who, lock.created));
     }
     format!("{instance} is quarantined: {}; see `windlass recover {instance}`", parts.join("; "))
+}
+
+/// A process that was killed could not put its plan back under seal.
+fn remove_opened(service: &Service, run: &RunId) {
+    let plans = std::fs::read_dir(service.directory.run(run).join("plans")).into_iter().flatten().flatten();
+    for path in plans.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "open")) {
+        // All of the directory goes with the run at the latest.
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// What terraform said after this process's predecessor died is in the files of the attempt: it is recorded now.

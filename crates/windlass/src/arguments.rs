@@ -306,10 +306,63 @@ pub enum GraphFormat {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 mod tests {
+    use super::*;
+    use std::path::Path;
+
     #[test]
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
-        super::Arguments::command().debug_assert();
+        Arguments::command().debug_assert();
+    }
+
+    /// Words of a command line, with quotes; up to what belongs to the shell.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut word = String::new();
+        let mut quote = None;
+        for c in line.chars() {
+            match (quote, c) {
+                (Some(open), c) if open == c => quote = None,
+                (Some(_), c) => word.push(c),
+                (None, '\'' | '"') => quote = Some(c),
+                (None, '#' | '|' | '>' | '&') => break,
+                (None, ' ') => words.extend((!word.is_empty()).then(|| std::mem::take(&mut word))),
+                (None, c) => word.push(c),
+            }
+        }
+        words.extend((!word.is_empty()).then_some(word));
+        words
+    }
+
+    fn pages(directory: &Path, out: &mut Vec<std::path::PathBuf>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                pages(&path, out);
+            } else if path.extension().is_some_and(|e| e == "md") {
+                out.push(path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_in_the_documentation_is_one() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut files = vec![root.join("README.md")];
+        pages(&root.join("docs"), &mut files);
+        let mut seen = 0;
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for line in text.lines().filter_map(|line| line.trim().strip_prefix("$ ")) {
+                for command in line.split("&&").map(str::trim).filter(|command| command.starts_with("windlass ")) {
+                    seen += 1;
+                    let parsed = Arguments::try_parse_from(words(command));
+                    assert!(parsed.is_ok(), "{}: {command}\n{}", file.display(), parsed.err().unwrap());
+                }
+            }
+        }
+        assert!(seen > 30, "only {seen} commands were found");
     }
 }

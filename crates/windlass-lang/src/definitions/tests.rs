@@ -190,3 +190,28 @@ fn every_attribute_is_documented_and_nothing_else() {
     }
     assert!(documented.is_subset(&known), "documented only: {:?}", documented.difference(&known).collect::<Vec<_>>());
 }
+
+/// Examples stand alone: they may name teams and stacks that are elsewhere, and nothing else may be wrong with them.
+#[test]
+fn the_examples_of_the_documentation_are_read() {
+    let mut seen = 0;
+    for (page, text) in [
+        ("windlass-files.md", include_str!("../../../../docs/windlass-files.md")),
+        ("review.md", include_str!("../../../../docs/review.md")),
+        ("policies.md", include_str!("../../../../docs/policies.md")),
+        ("getting-started.md", include_str!("../../../../docs/getting-started.md")),
+    ] {
+        for block in text.split("```hcl\n").skip(1) {
+            let block = block.split("```").next().unwrap_or_default();
+            let ours = ["project ", "team ", "stack ", "policy ", "locals "];
+            if !ours.iter().any(|kind| block.lines().any(|line| line.starts_with(kind))) {
+                continue;
+            }
+            seen += 1;
+            let (_, diagnostics) = load_files(&[(page.into(), block.to_owned())]);
+            let wrong: Vec<_> = diagnostics.iter().filter(|d| d.code != "WL108").collect();
+            assert!(wrong.is_empty(), "{page}:\n{block}\n{wrong:?}");
+        }
+    }
+    assert!(seen >= 5, "only {seen} examples were found");
+}
