@@ -28,9 +28,14 @@ pub fn affected_find(
     detail: Detail,
 ) -> AppResult<AffectedAnswer> {
     let git = checkout.git()?;
-    let tip = git.resolve(head.unwrap_or("HEAD")).map_err(|e| git_error(&e))?;
-    let base = base_revision(git, base, &tip)?;
-    let head = head.map(|name| Revision { name: name.to_owned(), commit: tip });
+    let head = match head {
+        Some(name) => {
+            let commit = git.resolve(name).map_err(|e| git_error(&e))?;
+            Some(Revision { name: name.to_owned(), commit })
+        }
+        None => None,
+    };
+    let base = base_revision(git, base, head.as_ref().map_or("HEAD", |head| &head.commit))?;
     let target = head.as_ref().map_or(Target::WorkTree, |head| Target::Commit(head.commit.clone()));
     // git compares while the stacks are discovered.
     let (changes, read) = std::thread::scope(|scope| {
@@ -101,20 +106,26 @@ fn shape(content: Option<&[u8]>) -> Vec<String> {
     }
 }
 
-/// The commit a change is compared with: the merge base of `tip` and `base`, which is the default branch when not given.
+/// The commit a change is compared with: the merge base of the revision `tip` and `base`, which is the default branch when not given.
 pub fn base_revision(git: &GitRepository, base: Option<&str>, tip: &str) -> AppResult<Revision> {
     let name = match base {
         Some(name) => name.to_owned(),
-        None => git.default_branch().ok_or_else(|| {
-            AppError::new(
-                ErrorKind::Usage,
-                Diagnostic::error("WL301", "there is no default branch to compare with")
+        None => match git.default_branch() {
+            Some(name) => name,
+            None => {
+                // A repository without a commit has no branch either, and that is what has to be told.
+                git.resolve(tip).map_err(|e| git_error(&e))?;
+                let diagnostic = Diagnostic::error("WL301", "there is no default branch to compare with")
                     .detail("looked for the branch that origin/HEAD names, and for main and master")
-                    .help("name what to compare with, e.g. `--base HEAD~1`"),
-            )
-        })?,
+                    .help("name what to compare with, e.g. `--base HEAD~1`");
+                return Err(AppError::new(ErrorKind::Usage, diagnostic));
+            }
+        },
     };
-    let commit = git.resolve(&name).map_err(|e| git_error(&e))?;
-    let commit = git.merge_base(&commit, tip).map_err(|e| git_error(&e))?;
-    Ok(Revision { name, commit })
+    // One question answers when all is well; what is wrong is then asked for in turn.
+    let commit = match git.merge_base(&name, tip) {
+        Ok(commit) if name != tip => Ok(commit),
+        _ => git.resolve(tip).and_then(|tip| git.merge_base(&git.resolve(&name)?, &tip)),
+    };
+    Ok(Revision { name, commit: commit.map_err(|e| git_error(&e))? })
 }

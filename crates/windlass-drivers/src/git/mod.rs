@@ -205,7 +205,7 @@ impl GitRepository {
         if a == b {
             return Ok(a.to_owned());
         }
-        match self.git(&["merge-base", a, b]) {
+        match self.git(&["merge-base", "--end-of-options", a, b]) {
             Ok(commit) => Ok(text(commit)),
             Err(GitError::Failed { .. }) if self.is_shallow() => Err(GitError::Shallow(a.to_owned(), b.to_owned())),
             Err(GitError::Failed { .. }) => Err(GitError::NoMergeBase(a.to_owned(), b.to_owned())),
