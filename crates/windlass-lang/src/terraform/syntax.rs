@@ -413,12 +413,18 @@ pub fn parse_json(text: &str) -> Result<Body, SyntaxError> {
         let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
         SyntaxError { message: error.to_string(), at: (before + error.column().saturating_sub(1)) as u32 }
     })?;
-    let serde_json::Value::Object(top) = value else {
-        return Err(SyntaxError { message: "expected an object at the top".into(), at: 0 });
+    // A body is an object, or several of them in an array.
+    let objects = match value {
+        serde_json::Value::Array(items) => items,
+        value => vec![value],
+    };
+    let top: Option<Vec<_>> = objects.iter().map(serde_json::Value::as_object).collect();
+    let Some(top) = top else {
+        return Err(SyntaxError { message: "expected an object, or an array of objects, at the top".into(), at: 0 });
     };
     let json = Json { text };
     let mut body = Body::default();
-    for (kind, content) in &top {
+    for (kind, content) in top.into_iter().flatten() {
         let labels = match kind.as_str() {
             "resource" | "data" | "ephemeral" => 2,
             "variable" | "output" | "module" | "provider" | "check" => 1,
@@ -534,6 +540,18 @@ impl Json<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_bodies_are_objects_or_arrays_of_them() {
+        let kinds = |text: &str| {
+            parse_json(text).map(|body| body.blocks.into_iter().map(|b| b.labels.join(".")).collect::<Vec<_>>())
+        };
+        let both = [r#"{"variable": {"a": {}, "b": {}}}"#, r#"[{"variable": {"a": {}}}, {"variable": [{"b": {}}]}]"#];
+        for text in both {
+            assert_eq!(kinds(text).unwrap(), ["a", "b"], "{text}");
+        }
+        assert!(kinds("[1]").is_err() && kinds("\"x\"").is_err() && kinds("{").is_err());
+    }
 
     /// What is read without the parser is what the parser reads.
     #[test]
