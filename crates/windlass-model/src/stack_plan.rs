@@ -267,7 +267,8 @@ pub fn apply(
             });
         }
     }
-    for (name, (rollout, instances)) in rollouts(works, &chosen_set) {
+    let in_order = chosen.iter().filter_map(|(instance, ..)| works.get(*instance));
+    for (name, (rollout, instances)) in rollouts(in_order) {
         let waves = waves_of(&rollout, &instances, works, &chosen_set).waves;
         let own = |id: &InstanceId| InstanceSteps { first: plan_step(id), apply: last_step(works, id) };
         let own = instances.iter().map(|id| (id.clone(), own(id))).collect();
@@ -301,13 +302,10 @@ pub fn apply(
     })
 }
 
-/// Rollouts by name, with the instances of each that are to be applied.
-fn rollouts(
-    works: &BTreeMap<InstanceId, StackWork>,
-    chosen: &BTreeSet<&InstanceId>,
-) -> BTreeMap<String, (Rollout, Vec<InstanceId>)> {
+/// Rollouts by name, with the instances of each in the order of the works: where nothing else decides, waves keep it.
+fn rollouts<'a>(works: impl Iterator<Item = &'a StackWork>) -> BTreeMap<String, (Rollout, Vec<InstanceId>)> {
     let mut found: BTreeMap<String, (Rollout, Vec<InstanceId>)> = BTreeMap::new();
-    for work in works.values().filter(|work| chosen.contains(&work.instance.id)) {
+    for work in works {
         if let Some((name, rollout)) = &work.rollout {
             let entry = found.entry(name.clone()).or_insert_with(|| (rollout.clone(), Vec::new()));
             entry.1.push(work.instance.id.clone());
@@ -342,7 +340,7 @@ fn waves_of(
 pub fn rollout_diagnostics(works: &[StackWork]) -> Vec<crate::diagnostic::Diagnostic> {
     let by_id: BTreeMap<InstanceId, StackWork> = works.iter().map(|w| (w.instance.id.clone(), w.clone())).collect();
     let chosen: BTreeSet<&InstanceId> = by_id.keys().collect();
-    let found = rollouts(&by_id, &chosen);
+    let found = rollouts(works.iter());
     found.values().flat_map(|(rollout, ids)| waves_of(rollout, ids, &by_id, &chosen).diagnostics).collect()
 }
 

@@ -142,7 +142,7 @@ fn waves_go_one_after_the_other_and_a_failed_gate_halts() {
     );
     expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
     let applied = expect(&env, &["apply", "--yes"], 0, &["Applied 3"]);
-    assert_eq!(made(&env), ["osaka", "seoul", "tokyo"]);
+    assert_eq!(made(&env), ["osaka", "tokyo", "seoul"]);
     assert!(applied.stderr.contains("soaks for another"), "{}", applied.stderr);
     // The next change: the gate is not well after the canary.
     env.write("svc/size.auto.tfvars", "size = 2\n").unwrap();
@@ -150,11 +150,11 @@ fn waves_go_one_after_the_other_and_a_failed_gate_halts() {
     env.write("sick", "").unwrap();
     expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
     expect(&env, &["apply", "--yes"], 1, &["[WL668]", "fails after wave", "windlass explain"]);
-    assert_eq!(made(&env), ["osaka", "seoul", "tokyo", "osaka"]);
+    assert_eq!(made(&env), ["osaka", "tokyo", "seoul", "osaka"]);
     // It is mended, and goes on where it halted.
     std::fs::remove_file(env.root().join("sick")).unwrap();
     expect(&env, &["apply", "--yes"], 0, &["Applied"]);
-    assert_eq!(made(&env)[4..], ["seoul", "tokyo"]);
+    assert_eq!(made(&env)[4..], ["tokyo", "seoul"]);
     expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
 }
 
