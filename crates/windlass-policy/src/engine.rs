@@ -1,0 +1,101 @@
+//! The embedded engine behind one door: modules and data go in, and are refused here when the engine would answer something else
+//! than OPA without saying so; values of rules come out.
+
+use crate::refuse;
+use crate::rules::{self, Rule};
+use regorus::{Engine, Value};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use windlass_model::diagnostic::{Diagnostic, Span};
+
+/// Loaded modules and data.
+#[derive(Clone)]
+pub struct Rego {
+    engine: Engine,
+    /// The rules that Conftest knows by name, of all modules.
+    pub rules: Vec<Rule>,
+}
+
+impl Rego {
+    /// Loads modules (path, text), all of them together: what one may be called depends on the others.
+    ///
+    /// # Errors
+    /// Everything that is wrong: syntax, constructs that are refused.
+    pub fn load(modules: &[(Arc<str>, String)]) -> Result<Self, Vec<Diagnostic>> {
+        let mut diagnostics = Vec::new();
+        let mut engine = Engine::new();
+        // A builtin that fails breaks the gate instead of quietly dropping a denial.
+        engine.set_strict_builtin_errors(true);
+        let mut found = Vec::new();
+        let all_names: BTreeSet<String> = modules.iter().flat_map(|(_, text)| rules::names(text)).collect();
+        for (path, text) in modules {
+            let refused = refuse::check(path, text, &all_names);
+            if !refused.is_empty() {
+                diagnostics.extend(refused);
+                continue;
+            }
+            match add(&mut engine, path, text) {
+                Ok(()) => found.extend(rules::find(path, text)),
+                Err(diagnostic) => diagnostics.push(*diagnostic),
+            }
+        }
+        if diagnostics.is_empty() { Ok(Self { engine, rules: found }) } else { Err(diagnostics) }
+    }
+
+    /// Adds a document to `data`.
+    ///
+    /// # Errors
+    /// It is no object, or contradicts another one.
+    pub fn add_data(&mut self, value: &serde_json::Value) -> Result<(), String> {
+        self.engine.add_data(Value::from(value.clone())).map_err(|error| error.to_string())
+    }
+
+    pub fn set_input(&mut self, input: Value) {
+        self.engine.set_input(input);
+    }
+
+    /// The value of a rule, e.g. `data.main.deny`.
+    ///
+    /// # Errors
+    /// It could not be evaluated; the engine's sentence.
+    pub fn eval_rule(&mut self, path: &str) -> Result<Value, String> {
+        self.engine.eval_rule(path.to_owned()).map_err(|error| error.to_string())
+    }
+}
+
+/// Parses as Rego v1, else as v0; when both fail, v1's complaint is told unless the file says it is older.
+fn add(engine: &mut Engine, path: &Arc<str>, text: &str) -> Result<(), Box<Diagnostic>> {
+    let mut attempt = |v0: bool| {
+        let mut trial = engine.clone();
+        trial.set_rego_v0(v0);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            trial.add_policy(path.to_string(), text.to_owned())
+        }));
+        match result {
+            Ok(Ok(_)) => {
+                trial.set_rego_v0(false);
+                *engine = trial;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the parser panicked".to_owned()),
+        }
+    };
+    let Err(first) = attempt(false) else { return Ok(()) };
+    let Err(_) = attempt(true) else { return Ok(()) };
+    // The engine's message holds `--> path:line:column` and an excerpt.
+    let line = first
+        .split(&**path)
+        .nth(1)
+        .and_then(|rest| rest.trim_start_matches(':').split(':').next()?.trim().parse::<u32>().ok())
+        .unwrap_or(1);
+    let message = first
+        .lines()
+        .map(str::trim)
+        .rfind(|l| l.starts_with("error:"))
+        .map_or(first.as_str(), |l| l.trim_start_matches("error:").trim());
+    let span = Span { line, end_line: line, ..Span::file(path.clone()) };
+    Err(Box::new(
+        Diagnostic::error("WL407", format!("policy cannot be parsed: {message}")).at_source(span, text, "here"),
+    ))
+}
