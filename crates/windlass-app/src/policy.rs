@@ -47,14 +47,10 @@ impl Policies {
                 }
                 findings.push(finding);
             }
-            findings.extend(evaluation.broken.into_iter().map(|diagnostic| Finding {
-                level: Level::Broken,
-                source: format!("policy {}", judge.name),
-                rule: None,
-                message: format!("[{}] {}", diagnostic.code, diagnostic.summary),
-                address: None,
-                code: None,
-                policy: diagnostic.labels.first().map(|l| l.span.clone()),
+            findings.extend(evaluation.broken.into_iter().map(|diagnostic| {
+                let message = format!("[{}] {}", diagnostic.code, diagnostic.summary);
+                let policy = diagnostic.labels.first().map(|l| l.span.clone());
+                Finding { policy, ..Finding::new(Level::Broken, format!("policy {}", judge.name), message) }
             }));
         }
         findings.sort_by(|a, b| {

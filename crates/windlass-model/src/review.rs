@@ -135,6 +135,38 @@ pub struct Finding {
     pub code: Option<Span>,
     /// Where the rule stands.
     pub policy: Option<Span>,
+    /// How bad it is, where the rule's METADATA or the tool says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    /// Address of a page that says more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Critical,
+    High,
+    Medium,
+    Low,
+    Info,
+}
+
+impl Finding {
+    pub fn new(level: Level, source: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            level,
+            source: source.into(),
+            rule: None,
+            message: message.into(),
+            address: None,
+            code: None,
+            policy: None,
+            severity: None,
+            help: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -229,13 +229,11 @@ fn finding(rule: &Rule, level: Level, item: &Value) -> Result<Finding, String> {
         Some(Span { line, end_line: line, ..Span::file(file) })
     });
     Ok(Finding {
-        level,
-        source: "policy".into(),
         rule: Some(rule.path()),
-        message,
         address: text("address").or_else(|| text("resource")),
         code,
         policy: Some(rule.span.clone()),
+        ..Finding::new(level, "policy", message)
     })
 }
 

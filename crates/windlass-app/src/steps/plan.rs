@@ -14,7 +14,7 @@ use windlass_model::binding::{self, Binding, StateVersion, keyed_digest};
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::effect::{self, Effect, planned_outputs};
 use windlass_model::id::{InstanceId, RunId};
-use windlass_model::review::{Finding, Stage};
+use windlass_model::review::{Finding, Level, Stage};
 use windlass_model::run::Cost;
 use windlass_model::stack_plan::{Read, StackWork, UNMEASURED};
 
@@ -110,15 +110,8 @@ pub async fn plan_instance(
         finding.message = effect::masked_text(&finding.message, &secrets);
     }
     if work.destroy && protected {
-        findings.push(Finding {
-            level: windlass_model::review::Level::Deny,
-            source: "protect".into(),
-            rule: None,
-            message: format!("{} is protected: its definition says `protect = true`", work.stack),
-            address: None,
-            code: None,
-            policy: None,
-        });
+        let message = format!("{} is protected: its definition says `protect = true`", work.stack);
+        findings.push(Finding::new(Level::Deny, "protect", message));
     }
     if !findings.is_empty() {
         locate(service, work, &mut findings)?;

@@ -194,14 +194,10 @@ impl Assemble {
                 unformatted
                     .iter()
                     .filter(|file| work.directories.iter().any(|directory| lies_in(file, directory)))
-                    .map(|file| Finding {
-                        level: Level::Warn,
-                        source: "terraform fmt".into(),
-                        rule: None,
-                        message: format!("{file} is not formatted: run `terraform fmt {file}`"),
-                        address: None,
-                        code: Some(Span::file(file.as_str())),
-                        policy: None,
+                    .map(|file| {
+                        let message = format!("{file} is not formatted: run `terraform fmt {file}`");
+                        let code = Some(Span::file(file.as_str()));
+                        Finding { code, ..Finding::new(Level::Warn, "terraform fmt", message) }
                     }),
             );
             let risk = output.outcome.effect().filter(|effect| !effect.is_empty()).map(|effect| {
