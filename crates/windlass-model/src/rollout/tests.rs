@@ -168,234 +168,46 @@ proptest! {
     }
 }
 
-/// `T started x`, `T applied x`, `T failed x`, `T pass|hold|fail WAVE.GATE`, `T resume|halt|rollback`, `T proceed WAVE`, separated
-/// by commas.
-fn facts(text: &str) -> Vec<Fact> {
-    let fact = |words: Vec<&str>| {
-        let at: Micros = words[0].parse().unwrap();
-        let about = words.get(2).copied().unwrap_or_default();
-        let said = |word| Fact::Said { word, by: "anna".into(), at };
-        match words[1] {
-            "started" => Fact::Started { instance: about.into(), at },
-            "applied" => Fact::Applied { instance: about.into(), at },
-            "failed" => Fact::Failed { instance: about.into(), reason: "no quota".into(), at },
-            "resume" => said(Word::Resume),
-            "halt" => said(Word::Halt),
-            "rollback" => said(Word::RollBack),
-            "proceed" => said(Word::Proceed { wave: about.parse().unwrap() }),
-            answer => {
-                let (wave, gate) = about.split_once('.').unwrap();
-                let answer = match answer {
-                    "pass" => Answer::Pass,
-                    "hold" => Answer::Hold,
-                    "fail" => Answer::Fail,
-                    other => panic!("{other}"),
-                };
-                let (wave, gate) = (wave.parse().unwrap(), gate.parse().unwrap());
-                Fact::Answered { wave, gate, answer, reason: "it says".into(), at }
-            }
-        }
+#[test]
+fn a_rollout_is_stored_and_read() {
+    let rollout = rollout(WaveOrder::Declared(vec![spec("one", vec![Selector::Rest, region("x")])]));
+    assert_eq!(serde_json::from_str::<Rollout>(&serde_json::to_string(&rollout).unwrap()).unwrap(), rollout);
+}
+
+#[test]
+fn a_gate_that_holds_is_asked_again_and_then_a_person() {
+    // Asked every 10, for 50 from 100 on.
+    let check = |gate: &Gate, answered: Option<Micros>, now: Micros, want: GateWait| {
+        assert_eq!(gate_wait(gate, 50, 100, answered, now), want, "{answered:?} at {now}");
     };
-    text.split(", ").filter(|t| !t.is_empty()).map(|t| fact(t.split(' ').collect())).collect()
+    let level = gate("up");
+    check(&level, None, 100, GateWait::Now);
+    check(&level, Some(100), 105, GateWait::Until(110));
+    check(&level, Some(100), 110, GateWait::Now);
+    check(&level, Some(145), 146, GateWait::Until(150));
+    check(&level, Some(145), 150, GateWait::Ask);
+    check(&level, None, 150, GateWait::Ask);
+    // Checks do not change by themselves.
+    check(&Gate::Checks, Some(100), 120, GateWait::Until(150));
 }
 
-fn shown(decision: &RolloutDecision) -> String {
-    let list = |ids: &[InstanceId]| ids.iter().map(InstanceId::as_str).collect::<Vec<_>>().join(" ");
-    match decision {
-        RolloutDecision::Advance { wave } => format!("advance {wave}"),
-        RolloutDecision::Start { instance } => format!("start {instance}"),
-        RolloutDecision::Skip { instance, reason } => format!("skip {instance} ({reason})"),
-        RolloutDecision::Evaluate { wave, gate } => format!("evaluate {wave}.{gate}"),
-        RolloutDecision::Wait { until: Some(until), reason } => format!("wait {until} ({reason})"),
-        RolloutDecision::Wait { until: None, reason } => format!("wait ({reason})"),
-        RolloutDecision::Ask { wave, reason } => format!("ask {wave} ({reason})"),
-        RolloutDecision::Halt { wave, reason, untouched } => format!("halt {wave} ({reason}) [{}]", list(untouched)),
-        RolloutDecision::RollBack { wave, reason, instances } => {
-            format!("roll back {wave} ({reason}) [{}]", list(instances))
-        }
-        RolloutDecision::Done { failed, skipped } => format!("done [{}] [{}]", list(failed), list(skipped)),
-    }
-}
-
-/// Waves `a1 a2 | b1 b2 | c1`, soak 100, one gate with interval 10 and timeout 50, edges a1>a2 and b1>c1.
-fn state(max_failures: u32, on_failure: OnFailure, text: &str) -> RolloutState {
+/// Waves `a1 a2 | b1 b2 | c1`, soak 100, one gate, edges a1>a2 and b1>c1, with a plan and an apply for each instance, driven by
+/// the planner of runs. Steps in `bad` fail. Gives the ids of the steps that ran, in order, and how the run ended.
+fn run(max_failures: u32, bad: &[&str]) -> (Vec<String>, RunState) {
     let wave = |name: &str, instances: &[&str]| Wave {
         name: name.into(),
         instances: instances.iter().map(|i| InstanceId::from(*i)).collect(),
         soak: 100,
         gates: vec![gate("up")],
     };
-    RolloutState {
-        waves: vec![wave("canary", &["a1", "a2"]), wave("middle", &["b1", "b2"]), wave("last", &["c1"])],
-        edges: pairs("a1>a2 b1>c1"),
-        gate_timeout: 50,
-        max_failures,
-        on_failure,
-        facts: facts(text),
-    }
-}
-
-fn check_with(max_failures: u32, on_failure: OnFailure, text: &str, now: Micros, want: &str) {
-    let found: Vec<String> = next(&state(max_failures, on_failure, text), now).iter().map(shown).collect();
-    assert_eq!(found.join(", "), want, "{text} at {now}");
-}
-
-fn check(text: &str, now: Micros, want: &str) {
-    check_with(0, OnFailure::Halt, text, now, want);
-}
-
-const CANARY: &str = "1 started a1, 5 applied a1, 6 started a2, 9 applied a2";
-
-#[test]
-fn a_rollout_goes_on_wave_by_wave() {
-    check("", 0, "start a1");
-    check("1 started a1", 2, "wait (a1 is being applied)");
-    check("1 started a1, 5 applied a1", 5, "start a2");
-    check(CANARY, 10, "wait 109 (wave canary soaks)");
-    check(CANARY, 109, "evaluate 0.0");
-    let passed = format!("{CANARY}, 110 pass 0.0");
-    check(&passed, 111, "advance 1, start b1, start b2");
-    check(&format!("{passed}, 112 started b1"), 112, "start b2");
-    let middle = format!("{passed}, 112 started b1, 112 started b2, 120 applied b2, 121 applied b1");
-    check(&format!("{passed}, 112 started b1, 112 started b2"), 113, "wait (2 instances are being applied)");
-    let last = format!("{middle}, 230 pass 1.0, 231 started c1, 240 applied c1");
-    check(&last, 345, "evaluate 2.0");
-    check(&format!("{last}, 345 pass 2.0"), 346, "done [] []");
-    let empty = RolloutState { waves: vec![], ..state(0, OnFailure::Halt, "") };
-    assert_eq!(next(&empty, 0), [RolloutDecision::Done { failed: vec![], skipped: vec![] }]);
-}
-
-#[test]
-fn a_canary_that_fails_halts_and_leaves_the_others_untouched() {
-    let why = "1 of 2 in wave canary failed: a1: no quota";
-    check(
-        "1 started a1, 5 failed a1",
-        6,
-        &format!("skip a2 (a1, which it reads from, was not applied), halt 0 ({why}) [a2 b1 b2 c1]"),
-    );
-    check(
-        &format!("{CANARY}, 110 fail 0.0"),
-        111,
-        "halt 0 (gate of wave canary failed: service level up: it says) [b1 b2 c1]",
-    );
-    // What is under way comes to its end first; nothing else begins.
-    let middle = format!("{CANARY}, 110 pass 0.0, 111 started b1, 111 started b2, 115 failed b2");
-    check(&middle, 116, "wait (1 of 2 in wave middle failed: b2: no quota; b1 is being applied)");
-    check(&format!("{middle}, 118 applied b1"), 119, "halt 1 (1 of 2 in wave middle failed: b2: no quota) [c1]");
-}
-
-#[test]
-fn a_gate_that_holds_is_asked_again_and_then_a_person() {
-    check(&format!("{CANARY}, 110 hold 0.0"), 111, "wait 120 (service level up holds: it says)");
-    check(&format!("{CANARY}, 110 hold 0.0"), 120, "evaluate 0.0");
-    // The time is over before the next question is due.
-    check(&format!("{CANARY}, 155 hold 0.0"), 156, "wait 159 (service level up holds: it says)");
-    let ask = "ask 0 (wave canary cannot be judged: service level up holds: it says)";
-    check(&format!("{CANARY}, 155 hold 0.0"), 159, ask);
-    check(&format!("{CANARY}, 155 hold 0.0"), 100_000, ask);
-    // Without any answer it does not pass either.
-    check(CANARY, 159, "ask 0 (wave canary cannot be judged: service level up holds: it has not answered)");
-    // An answer from before the end of the soak does not count.
-    check(&format!("{CANARY}, 50 pass 0.0"), 110, "evaluate 0.0");
-    let held = format!("{CANARY}, 155 hold 0.0");
-    check(&format!("{held}, 300 proceed 0"), 301, "advance 1, start b1, start b2");
-    check(&format!("{held}, 300 proceed 1"), 301, ask);
-    check(&format!("{held}, 300 halt"), 301, "halt 0 (anna halted it) [b1 b2 c1]");
-    check(&format!("{held}, 300 resume"), 301, "evaluate 0.0");
-    check(&format!("{held}, 300 resume, 301 hold 0.0"), 302, "wait 311 (service level up holds: it says)");
-    check(&format!("{held}, 300 resume, 345 hold 0.0"), 350, ask);
-    // Nobody proceeds past the soak.
-    check(&format!("{CANARY}, 20 proceed 0"), 30, "wait 109 (wave canary soaks)");
-}
-
-#[test]
-fn failures_within_the_allowance_are_borne() {
-    let check = |text: &str, now, want: &str| check_with(1, OnFailure::Halt, text, now, want);
-    let passed = format!("{CANARY}, 110 pass 0.0, 111 started b1, 111 started b2");
-    let one = format!("{passed}, 115 failed b1, 116 applied b2");
-    check(&one, 117, "wait 216 (wave middle soaks)");
-    // What reads from it is skipped; a wave without anything applied has nothing to prove.
-    let skip = "skip c1 (b1, which it reads from, was not applied)";
-    check(&format!("{one}, 217 pass 1.0"), 218, &format!("{skip}, done [b1] [c1]"));
-    check(
-        &format!("{passed}, 115 failed b1, 116 failed b2"),
-        117,
-        "halt 1 (2 of 2 in wave middle failed (1 allowed): b1: no quota; b2: no quota) [c1]",
-    );
-}
-
-#[test]
-fn a_resume_goes_on_where_it_halted() {
-    let halted = format!("{CANARY}, 110 pass 0.0, 111 started b1, 111 started b2, 115 failed b2, 118 applied b1");
-    check(&format!("{halted}, 500 resume"), 501, "start b2");
-    check(&format!("{halted}, 500 resume, 501 started b2"), 502, "wait (b2 is being applied)");
-    check(&format!("{halted}, 500 resume, 501 started b2, 510 applied b2"), 511, "wait 610 (wave middle soaks)");
-    check(
-        &format!("{halted}, 500 resume, 501 started b2, 510 failed b2"),
-        511,
-        "halt 1 (1 of 2 in wave middle failed: b2: no quota) [c1]",
-    );
-    let gate = format!("{CANARY}, 110 fail 0.0");
-    check(&format!("{gate}, 500 resume"), 501, "evaluate 0.0");
-    check(&format!("{gate}, 500 resume, 502 pass 0.0"), 503, "advance 1, start b1, start b2");
-    check(&format!("{CANARY}, 20 halt"), 21, "halt 0 (anna halted it) [b1 b2 c1]");
-    check(&format!("{CANARY}, 20 halt, 30 resume"), 31, "wait 109 (wave canary soaks)");
-}
-
-#[test]
-fn a_rollback_is_the_reverse_of_what_was_applied() {
-    let check = |text: &str, now, want: &str| check_with(0, OnFailure::Rollback, text, now, want);
-    let passed = format!("{CANARY}, 110 pass 0.0, 111 started b1, 111 started b2");
-    check(
-        &format!("{passed}, 115 failed b2, 118 applied b1"),
-        119,
-        "roll back 1 (1 of 2 in wave middle failed: b2: no quota) [b1 b2 a2 a1]",
-    );
-    // It waits for what is under way.
-    check(
-        &format!("{passed}, 115 failed b2"),
-        119,
-        "wait (1 of 2 in wave middle failed: b2: no quota; b1 is being applied)",
-    );
-    check(
-        &format!("{CANARY}, 110 fail 0.0"),
-        119,
-        "roll back 0 (gate of wave canary failed: service level up: it says) [a2 a1]",
-    );
-    let all =
-        format!("{passed}, 120 applied b2, 121 applied b1, 230 pass 1.0, 231 started c1, 240 applied c1, 345 pass 2.0");
-    check(&all, 346, "done [] []");
-    check(&format!("{all}, 400 rollback"), 401, "roll back 2 (anna asked for a rollback) [c1 b1 b2 a2 a1]");
-}
-
-#[test]
-fn a_circle_never_passes() {
-    let mut state = state(0, OnFailure::Halt, "");
-    state.edges = pairs("a1>a2 a2>a1");
-    let found: Vec<String> = next(&state, 0).iter().map(shown).collect();
-    assert_eq!(found, ["halt 0 (a1 waits for itself, through what it reads from) [a1 a2 b1 b2 c1]"]);
-}
-
-#[test]
-fn a_state_is_stored_and_read() {
-    let state =
-        state(1, OnFailure::Rollback, &format!("{CANARY}, 110 hold 0.0, 120 proceed 0, 130 failed b1, 140 halt"));
-    let text = serde_json::to_string(&state).unwrap();
-    assert_eq!(serde_json::from_str::<RolloutState>(&text).unwrap(), state);
-    let rollout = rollout(WaveOrder::Declared(vec![spec("one", vec![Selector::Rest, region("x")])]));
-    assert_eq!(serde_json::from_str::<Rollout>(&serde_json::to_string(&rollout).unwrap()).unwrap(), rollout);
-}
-
-/// A run of the three waves with a plan and an apply for each instance, driven by the planner of runs. Steps in `bad` fail.
-/// Gives the ids of the steps that ran, in order, and how the run ended.
-fn run(max_failures: u32, bad: &[&str]) -> (Vec<String>, RunState) {
-    let state = state(max_failures, OnFailure::Halt, "");
+    let waves = [wave("canary", &["a1", "a2"]), wave("middle", &["b1", "b2"]), wave("last", &["c1"])];
+    let edges = pairs("a1>a2 b1>c1");
     let steps_of = |id: &InstanceId| InstanceSteps {
         first: StepId::new(format!("plan:{id}")),
         apply: StepId::new(format!("apply:{id}")),
     };
-    let all = || state.waves.iter().flat_map(|wave| &wave.instances);
-    let chain = to_steps("r", &state.waves, 50, max_failures, &all().map(|id| (id.clone(), steps_of(id))).collect());
+    let all = || waves.iter().flat_map(|wave| &wave.instances);
+    let chain = to_steps("r", &waves, 50, max_failures, &all().map(|id| (id.clone(), steps_of(id))).collect());
     let simple = |id: &StepId, after: Vec<StepId>| StepSpec {
         id: id.clone(),
         title: String::new(),
@@ -412,7 +224,7 @@ fn run(max_failures: u32, bad: &[&str]) -> (Vec<String>, RunState) {
     for id in all() {
         let own = steps_of(id);
         let mut after: Vec<StepId> =
-            state.edges.iter().filter(|(_, to)| to == id).map(|(from, _)| steps_of(from).apply).collect();
+            edges.iter().filter(|(_, to)| to == id).map(|(from, _)| steps_of(from).apply).collect();
         after.extend(chain.after.get(&own.first).into_iter().flatten().cloned());
         specs.push(simple(&own.first, after));
         specs.push(simple(&own.apply, vec![own.first.clone()]));
