@@ -12,6 +12,7 @@ use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{InstanceId, RunId, StepId};
 use windlass_model::journal::{Aftermath, BackendLock, Entry, Quarantine, aftermath, event, journal};
 use windlass_model::stack_plan::StackWork;
+use windlass_store::Event;
 
 const SCOPE: &str = "quarantine";
 /// States from before applies that are kept for each instance.
@@ -133,8 +134,7 @@ pub async fn look(
 /// holder at a time. One that only may be theirs comes back, for a person; any other is left alone.
 async fn own_lock(service: &Service, cx: &StepContext, stack: &StackDirectory) -> AppResult<Option<BackendLock>> {
     let Ok(Some(holder)) = stack.lock_holder().await else { return Ok(None) };
-    let events = service.store.event_list(Some(&cx.run), 0, u32::MAX).await?;
-    let of_step: Vec<_> = events.iter().filter(|e| e.step.as_deref() == Some(cx.step.as_str())).collect();
+    let of_step = recorded(service, &cx.run, &cx.step, &[LOCKED, "step.started"]).await?;
     let seen = of_step.iter().rev().find(|e| e.kind == LOCKED && e.data["attempt"] == cx.attempt);
     let seen = seen.is_some_and(|e| e.data["lock"]["id"] == holder.id.as_str());
     let here = holder.who.rsplit_once('@').is_some_and(|(_, host)| host == windlass_engine::identity().host);
@@ -252,34 +252,35 @@ async fn ingest(service: &Service, cx: &StepContext) -> AppResult<()> {
         .filter_map(|line| fact(&parse(line)?, cx.attempt))
         .map(|(kind, data)| (kind.to_owned(), data))
         .collect();
-    let known = recorded(service, &cx.run, &cx.step).await?;
-    let known = known.iter().filter(|(_, data)| data["attempt"] == cx.attempt).count();
+    let known = recorded(service, &cx.run, &cx.step, &ACTS).await?;
+    let known = known.iter().filter(|e| e.data["attempt"] == cx.attempt).count();
     if facts.len() > known {
         cx.events(&facts[known..]).await?;
     }
     Ok(())
 }
 
-async fn recorded(service: &Service, run: &RunId, step: &StepId) -> AppResult<Vec<(String, serde_json::Value)>> {
-    let kinds = [event::STARTED, event::PROGRESS, event::APPLIED, event::FAILED];
+/// What terraform says about resources.
+const ACTS: [&str; 4] = [event::STARTED, event::PROGRESS, event::APPLIED, event::FAILED];
+
+/// Events of a step of these kinds, oldest first.
+async fn recorded(service: &Service, run: &RunId, step: &StepId, kinds: &[&str]) -> AppResult<Vec<Event>> {
     let mut found = Vec::new();
     let mut after = 0;
     loop {
         let page = service.store.event_list(Some(run), after, 1000).await?;
         let Some(last) = page.last() else { return Ok(found) };
         after = last.id;
-        let of_step = |e: &windlass_store::Event| e.step.as_deref() == Some(step.as_str());
-        found.extend(
-            page.into_iter().filter(|e| of_step(e) && kinds.contains(&e.kind.as_str())).map(|e| (e.kind, e.data)),
-        );
+        let of_step = |e: &Event| e.step.as_deref() == Some(step.as_str());
+        found.extend(page.into_iter().filter(|e| of_step(e) && kinds.contains(&e.kind.as_str())));
     }
 }
 
 /// What an attempt of a step was seen to do.
 async fn entries(service: &Service, run: &RunId, step: &StepId, attempt: u32) -> AppResult<Vec<Entry>> {
-    let events = recorded(service, run, step).await?;
-    let of_attempt = events.iter().filter(|(_, data)| data["attempt"] == attempt);
-    Ok(journal(of_attempt.map(|(kind, data)| (kind.as_str(), data))))
+    let events = recorded(service, run, step, &ACTS).await?;
+    let of_attempt = events.iter().filter(|e| e.data["attempt"] == attempt);
+    Ok(journal(of_attempt.map(|e| (e.kind.as_str(), &e.data))))
 }
 
 /// `errored.tfstate` is the only copy of a state that could not be written: it is moved to where nothing overwrites it.

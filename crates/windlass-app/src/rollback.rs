@@ -1,7 +1,6 @@
 //! Going back: what an apply applied, reviewed and applied again as it was applied before.
 
 use crate::error::{AppError, AppResult, ErrorKind};
-use crate::history::history;
 use crate::project::{Detail, Project, git_error};
 use crate::service::Service;
 use std::collections::BTreeMap;
@@ -10,7 +9,8 @@ use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::{Affected, AffectedKind, Reason};
 use windlass_model::rollout::OnFailure;
 use windlass_model::run::{RunRecord, StepState};
-use windlass_model::stack_plan::{ApplyWork, StackWork, driver, stack_works};
+use windlass_model::stack_plan::{ApplyInput, ApplyWork, StackWork, apply_step, driver, stack_works};
+use windlass_store::RunFilter;
 
 /// The work of taking every instance that the run began to apply back to the commit that was applied to it before.
 pub async fn works(service: &Service, run: &RunId) -> AppResult<Vec<StackWork>> {
@@ -20,24 +20,17 @@ pub async fn works(service: &Service, run: &RunId) -> AppResult<Vec<StackWork>> 
         let help = "only an apply that has ended can be rolled back; `windlass runs` lists them";
         return Err(AppError::new(ErrorKind::Usage, Diagnostic::error("WL669", summary).help(help)));
     }
+    let begun = begun(service, &record).await?;
+    let mut before = last_commits(service, run, &begun).await?;
     let mut by_commit: BTreeMap<String, Vec<Affected>> = BTreeMap::new();
     let mut first_time: Vec<InstanceId> = Vec::new();
-    for spec in record.plan.steps.iter().filter(|s| s.work.driver == driver::APPLY) {
-        if service.store.step_get(run, &spec.id).await?.attempt == 0 {
-            continue;
-        }
-        let work: ApplyWork = crate::steps::input(&spec.work.input)?;
-        let instance = work.work.instance.id;
-        let earlier = history(service, instance.as_str(), 10_000).await?.into_iter().find(|applied| {
-            applied.instance == instance && applied.run < *run && applied.outcome == StepState::Succeeded
-        });
-        let Some(earlier) = earlier else {
+    for instance in begun {
+        let Some((earlier, commit)) = before.remove(&instance) else {
             first_time.push(instance);
             continue;
         };
-        let commit = earlier.head.commit;
         let short = commit.get(..12).unwrap_or(&commit).to_owned();
-        let cause = format!("run {}", earlier.run);
+        let cause = format!("run {earlier}");
         by_commit.entry(commit).or_default().push(Affected {
             stack: instance.stack(),
             instance,
@@ -61,6 +54,39 @@ pub async fn works(service: &Service, run: &RunId) -> AppResult<Vec<StackWork>> 
         works.extend(found);
     }
     Ok(works)
+}
+
+/// The instances that the run began to apply, in its order.
+async fn begun(service: &Service, record: &RunRecord) -> AppResult<Vec<InstanceId>> {
+    let attempts: BTreeMap<_, _> =
+        service.store.step_list(&record.id).await?.into_iter().map(|step| (step.id, step.attempt)).collect();
+    let applies = record.plan.steps.iter().filter(|s| s.work.driver == driver::APPLY);
+    applies
+        .filter(|spec| attempts.get(&spec.id).is_some_and(|attempt| *attempt > 0))
+        .map(|spec| Ok(crate::steps::input::<ApplyWork>(&spec.work.input)?.work.instance.id))
+        .collect()
+}
+
+/// Which run applied each of these instances last before `run`, and which commit.
+async fn last_commits(
+    service: &Service,
+    run: &RunId,
+    wanted: &[InstanceId],
+) -> AppResult<BTreeMap<InstanceId, (RunId, String)>> {
+    let mut found = BTreeMap::new();
+    let filter = RunFilter { kind: Some("apply".into()), ..Default::default() };
+    for record in service.store.run_list(&filter, 10_000).await?.into_iter().filter(|record| record.id < *run) {
+        if found.len() == wanted.len() {
+            break;
+        }
+        let input: ApplyInput = crate::steps::input(&record.plan.input)?;
+        for step in service.store.step_list(&record.id).await?.iter().filter(|s| s.state == StepState::Succeeded) {
+            if let Some(instance) = wanted.iter().find(|id| apply_step(id) == step.id) {
+                found.entry(instance.clone()).or_insert_with(|| (record.id.clone(), input.head.commit.clone()));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Whether a rollout of the apply says that a failure is answered by going back.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::Sha256;
 use std::collections::BTreeMap;
 
-/// How long a review is good for, microseconds: seven days.
+/// How long a review is good for where nothing else is said, microseconds: seven days.
 pub const REVIEW_EXPIRES: Micros = 7 * 24 * 3_600_000_000;
 
 /// Version of a state: it has the same lineage for its whole life, and a serial that grows with every write.
@@ -52,14 +52,23 @@ pub struct Moved {
 
 const AGAIN: &str = "run `windlass review` again and approve what it shows";
 
+/// In the largest unit of which there are two.
+fn age(time: Micros) -> String {
+    let seconds = time / 1_000_000;
+    let units = [("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1)];
+    let (unit, length) = units.into_iter().find(|(_, length)| seconds >= 2 * length).unwrap_or(units[3]);
+    format!("{} {unit}", seconds / length)
+}
+
 /// What of `reviewed` is not so any more, in the order of the fields. A plan that was made as a preview is bound only to the
-/// upstream outputs that it read for real. `own_state` tells that the state was moved by an earlier apply of the same review.
-pub fn moved(reviewed: &Binding, now: &Binding, own_state: bool) -> Vec<Moved> {
+/// upstream outputs that it read for real. `own_state` tells that the state was moved by an earlier apply of the same review;
+/// `expires` is how long a review is good for, microseconds.
+pub fn moved(reviewed: &Binding, now: &Binding, own_state: bool, expires: Micros) -> Vec<Moved> {
     let mut out = Vec::new();
     let mut add = |code, what: String, help| out.push(Moved { code, what, help });
-    if now.made_at - reviewed.made_at > REVIEW_EXPIRES {
-        let days = (now.made_at - reviewed.made_at) / (24 * 3_600_000_000);
-        add("WL640", format!("the review is {days} days old; it was good for 7"), AGAIN);
+    if now.made_at - reviewed.made_at > expires {
+        let (old, good) = (age(now.made_at - reviewed.made_at), age(expires));
+        add("WL640", format!("the review is {old} old; it was good for {good}"), AGAIN);
     }
     if reviewed.workspace != now.workspace {
         let what = format!("the workspace was `{}` and is `{}` now", reviewed.workspace, now.workspace);
@@ -232,7 +241,7 @@ mod tests {
         let check = |change: fn(&mut Binding), want: &[(&str, &str)]| {
             let mut now = binding();
             change(&mut now);
-            let found = moved(&binding(), &now, false);
+            let found = moved(&binding(), &now, false, REVIEW_EXPIRES);
             let codes: Vec<&str> = found.iter().map(|m| m.code).collect();
             assert_eq!(codes, want.iter().map(|(code, _)| *code).collect::<Vec<_>>(), "{found:?}");
             for (moved, (_, text)) in found.iter().zip(want) {
@@ -262,11 +271,11 @@ mod tests {
         let mut both = binding();
         both.workspace = "x".into();
         both.tool = "tofu 1.10.6".into();
-        assert_eq!(moved(&binding(), &both, false).len(), 2);
+        assert_eq!(moved(&binding(), &both, false, REVIEW_EXPIRES).len(), 2);
         let mut first = binding();
         first.state = None;
-        assert_eq!(moved(&first, &binding(), false)[0].code, "WL644");
-        assert_eq!(moved(&first, &binding(), true), vec![]);
+        assert_eq!(moved(&first, &binding(), false, REVIEW_EXPIRES)[0].code, "WL644");
+        assert_eq!(moved(&first, &binding(), true, REVIEW_EXPIRES), vec![]);
     }
 
     #[test]

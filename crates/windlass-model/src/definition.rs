@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 pub struct Definitions {
     /// `None` when no `project` block exists; the directory's name is used then.
     pub project: Option<String>,
+    /// How long a review is good for, microseconds; [`crate::binding::REVIEW_EXPIRES`] when it is not said.
+    #[serde(default)]
+    pub review_expires: Option<crate::Micros>,
     pub environments: Vec<Environment>,
     pub teams: Vec<Team>,
     pub stacks: Vec<StackDefinition>,

@@ -119,6 +119,16 @@ fn an_unexpectedly_large_effect_asks_for_one_more_approval() {
     expect(&env, &["apply", "--yes"], 0, &["Applied"]);
 }
 
+#[test]
+fn a_review_expires_when_the_project_says_so() {
+    let env = env(&[("net/main.tf", NET), ("windlass.hcl", "project \"p\" {\n  review_expires = \"1ms\"\n}\n")]);
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    expect(&env, &["apply", "--yes"], 1, &["[WL640]", "seconds old; it was good for 0 seconds"]);
+    env.write("windlass.hcl", "project \"p\" {\n  review_expires = \"1h\"\n}\n").unwrap();
+    env.commit("Longer").unwrap();
+    apply_all(&env);
+}
+
 /// Three regions of one stack; each instance notes when it is applied.
 fn regions(extra: &str) -> Vec<(&'static str, String)> {
     let stack = "terraform {\n  backend \"local\" {}\n}\nvariable \"region\" {\n  type = string\n}\nvariable \"size\" {\n  default = 1\n}\nresource \"terraform_data\" \"x\" {\n  triggers_replace = var.size\n  provisioner \"local-exec\" {\n    command = \"echo ${var.region} >> ../made.log; test ! -e ../broken-${var.region}\"\n  }\n}\noutput \"id\" {\n  value = var.region\n}\n";

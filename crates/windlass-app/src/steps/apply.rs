@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use windlass_drivers::terraform::plan_file::Opened;
 use windlass_engine::{Executor, Probe, StepContext, StepResult};
-use windlass_model::binding::{Binding, moved};
+use windlass_model::Micros;
+use windlass_model::binding::{Binding, REVIEW_EXPIRES, moved};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::effect::{Difference, Effect, matches_preview, remaining_of};
 use windlass_model::id::{InstanceId, RunId};
@@ -79,12 +80,13 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
         return Err(AppError::many(ErrorKind::Refused, diagnostics));
     }
     let same = if preview { matches_preview(&reviewed, &effect) } else { equal(&reviewed, &effect) };
-    let is_moved = reviewed_on.as_ref().is_some_and(|reviewed| !moved(reviewed, &binding, false).is_empty());
+    let expires = deciding.definitions.review_expires.unwrap_or(REVIEW_EXPIRES);
+    let is_moved = reviewed_on.as_ref().is_some_and(|reviewed| !moved(reviewed, &binding, false, expires).is_empty());
     // Only when something is not as it was it matters whether an earlier attempt did it.
     let again = compare == Compare::Remainder
         || ((is_moved || same.is_err()) && was_attempted(service, &run, &work.instance.id).await?);
     if let Some(reviewed_on) = reviewed_on.filter(|_| is_moved) {
-        refuse_moved(&work.instance.id, &reviewed_on, &binding, again)?;
+        refuse_moved(&work.instance.id, &reviewed_on, &binding, again, expires)?;
     }
     let differences = match same {
         Ok(()) => Vec::new(),
@@ -98,8 +100,14 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
 }
 
 /// Refuses when something that the reviewed plan stands on is not what it was, with the name of each thing that moved.
-fn refuse_moved(instance: &InstanceId, reviewed: &Binding, now: &Binding, own_state: bool) -> AppResult<()> {
-    let diagnostics: Vec<Diagnostic> = moved(reviewed, now, own_state)
+fn refuse_moved(
+    instance: &InstanceId,
+    reviewed: &Binding,
+    now: &Binding,
+    own_state: bool,
+    expires: Micros,
+) -> AppResult<()> {
+    let diagnostics: Vec<Diagnostic> = moved(reviewed, now, own_state, expires)
         .into_iter()
         .map(|moved| {
             Diagnostic::error(moved.code, format!("{instance} is not what was reviewed: {}", moved.what))
@@ -298,7 +306,7 @@ async fn same_again(
 ) -> AppResult<Option<Prepared>> {
     let Some(fresh) = prepare(service, cx, Compare::Review).await? else { return Ok(None) };
     let instance = &work.work.instance.id;
-    refuse_moved(instance, &compared.binding, &fresh.binding, false)?;
+    refuse_moved(instance, &compared.binding, &fresh.binding, false, Micros::MAX)?;
     if fresh.effect_digest != compared.effect_digest {
         let summary = format!("{instance} would do something else now than was approved");
         let help = "run `windlass apply` again: it shows what, and asks";

@@ -253,7 +253,8 @@ impl<'a> Loader<'a> {
             return;
         }
         self.definitions.project = Some(name);
-        let (ProjectValues {}, _) = self.read(file, block);
+        let (values, _) = self.read::<ProjectValues>(file, block);
+        self.definitions.review_expires = values.review_expires;
         for inner in block.body.blocks.iter().filter(|b| b.kind == "environment") {
             self.environment(file, inner);
         }

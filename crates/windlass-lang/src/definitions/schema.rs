@@ -61,7 +61,9 @@ macro_rules! schema {
 pub const TOP: &Schema =
     &Schema { block: "a Windlass file", attributes: &[], blocks: &["project", "team", "stack", "policy", "locals"] };
 
-schema!(ProjectValues: "project", ["environment"], {});
+schema!(ProjectValues: "project", ["environment"], {
+    review_expires = "review_expires" Duration optional "how long a review is good for",
+});
 
 schema!(EnvironmentValues: "environment", ["approvals", "rollout"], {
     matches = "match" Globs required "patterns over stacks, or over instances when they have a bracket",
