@@ -214,14 +214,10 @@ impl Finder<'_, '_> {
                 .detail("each apply of one would plan to destroy what the other made")
                 .help("give each its own key, path or workspace; a stack that was renamed leaves only one of the two directories");
             for writer in writers {
-                diagnostic.labels.extend(backends.get(&writer.stack()).map(|span| self.label(span, "")));
+                diagnostic.labels.extend(backends.get(&writer.stack()).map(|span| self.modules.label(span, "")));
             }
             self.diagnostics.push(diagnostic);
         }
-    }
-
-    fn label(&self, span: &Span, message: &str) -> windlass_model::diagnostic::Label {
-        self.modules.label(span, message)
     }
 
     fn join(&mut self, reference: Reference) {
@@ -243,7 +239,7 @@ impl Finder<'_, '_> {
 
     fn dangling(&mut self, to: &InstanceId, name: &str, backend: &str, state: &str, evidence: &Span) {
         let place = |mut diagnostic: Diagnostic| {
-            diagnostic.labels.push(self.label(evidence, "read here"));
+            diagnostic.labels.push(self.modules.label(evidence, "read here"));
             diagnostic
         };
         if backend == "local" {
@@ -293,7 +289,8 @@ impl Finder<'_, '_> {
                 for a in &from.instances {
                     for b in &to.instances {
                         let related = a.id.key() == b.id.key() || a.id.key().is_none() || b.id.key().is_none();
-                        if if after.key().is_some() { a.id == after } else { related } {
+                        let meant = if after.key().is_some() { a.id == after } else { related };
+                        if meant {
                             self.edges.push(Edge {
                                 from: a.id.clone(),
                                 to: b.id.clone(),
