@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod git;
+pub mod plan;
 pub mod postgres;
 pub mod sample;
 pub mod state_server;
