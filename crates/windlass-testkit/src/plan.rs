@@ -164,7 +164,7 @@ fn attribute(kind: &str, random: &mut Random) -> Attribute {
             random.below(4096)
         )]),
         "rules" => rules(random),
-        "blocks" => (0..1 + random.below(3))
+        "blocks" => (0..2 + random.below(4))
             .map(|_| {
                 json!({
                     "name": word(random), "size": random.below(500), "encrypted": true, "kms_key_id": id(random, "key"),
