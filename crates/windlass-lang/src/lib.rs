@@ -5,6 +5,7 @@ pub mod definitions;
 pub mod discovery;
 pub mod eval;
 pub mod fmt;
+pub mod lint;
 pub mod preview;
 pub mod terraform;
 pub mod tree;

@@ -312,14 +312,14 @@ pub fn is_local(source: &str) -> bool {
 }
 
 /// The version constraint, or the `ref` of a git source.
-fn reference(source: &str, version: Option<&str>) -> Option<String> {
+pub fn reference(source: &str, version: Option<&str>) -> Option<String> {
     let query = source.split_once('?').map(|(_, query)| query);
     let from_query = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("ref=")));
     from_query.or(version).map(str::to_owned)
 }
 
 /// Whether what a reference names can change: a branch, nothing at all, an open constraint. A tag is taken to stay.
-fn is_moving(source: &str, reference: Option<&str>) -> bool {
+pub fn is_moving(source: &str, reference: Option<&str>) -> bool {
     let git = source.starts_with("git::")
         || source.starts_with("git@")
         || source.starts_with("github.com/")

@@ -10,7 +10,7 @@ mod uses;
 use crate::terraform::module::{Depth, Item, Module, is_configuration};
 use crate::terraform::syntax::Expr;
 use crate::tree::{Tree, join, resolve};
-use inputs::{ModuleReads, is_local, module_reads};
+use inputs::{ModuleReads, module_reads};
 use remote_states::References;
 use scope::ModuleScope;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,7 +20,9 @@ use windlass_model::diagnostic::{Diagnostic, Span};
 use windlass_model::id::StackId;
 use windlass_model::stack::{Instance, Output, Repository, Stack, Tool, Variable};
 
+pub use inputs::{is_local, is_moving, reference};
 pub use instances::environments_of;
+pub use remote_states::children;
 
 /// What a tree holds.
 #[derive(Debug, Default)]
@@ -72,6 +74,16 @@ impl<'a> Modules<'a> {
             |names| Directory { names, module: OnceLock::new(), reads: OnceLock::new(), reads_state: OnceLock::new() };
         let directories = names.into_iter().map(|(directory, names)| (directory, empty(names))).collect();
         Self { tree, depth, directories }
+    }
+
+    /// All modules of a tree, each parsed as a whole when it is asked for.
+    pub fn all(tree: &'a dyn Tree) -> Self {
+        Self::of(tree, Depth::All)
+    }
+
+    /// Directories with configuration, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.directories.keys().copied()
     }
 
     fn has(&self, directory: &str) -> bool {
