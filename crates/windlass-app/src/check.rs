@@ -15,6 +15,8 @@ pub fn check(checkout: &Checkout) -> AppResult<CheckAnswer> {
     let project = Project::load(&*tree);
     let mut diagnostics = project.diagnostics;
     diagnostics.extend(windlass_lang::discovery::check(&*tree, &project.definitions));
+    let modules = windlass_lang::discovery::Modules::all(&*tree);
+    diagnostics.extend(crate::steps::checks::own(&modules, &project.definitions.lint, |_| true));
     diagnostics.extend(crate::policy::check(&*tree, &project.definitions));
     let place = |d: &Diagnostic| d.labels.first().map(|l| l.span.clone());
     diagnostics.sort_by(|a, b| {

@@ -4,14 +4,17 @@ use crate::affected::{AffectedAnswer, affected_find, base_revision};
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::project::{Detail, Project, git_error};
 use crate::service::Service;
+use std::collections::BTreeSet;
 use windlass_drivers::git::GitRepository;
 use windlass_model::approval::{ApprovalStatus, ChangeIdentity, evaluate};
 use windlass_model::definition::{ApprovalRule, Definitions};
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::id::{InstanceId, RunId};
-use windlass_model::review::{Affected, AffectedKind, Level, Outcome, Reason, Review, Revision, StackReview, Verdict};
+use windlass_model::review::{
+    Affected, AffectedKind, Finding, Level, Outcome, Reason, Review, Revision, StackReview, Verdict,
+};
 use windlass_model::risk::ReasonCode;
-use windlass_model::stack_plan::{self, ReviewInput};
+use windlass_model::stack_plan::{self, ChecksInput, ReviewInput};
 
 /// Which instances a review is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +31,9 @@ pub enum Selection {
     Rollback(RunId),
 }
 
-/// Stores a review run for the work tree as it is now; the engine has to drive it. `None` when nothing is affected.
-pub async fn review_create(service: &Service, selection: &Selection) -> AppResult<Option<RunId>> {
+/// Stores a review run for the work tree as it is now; the engine has to drive it. `None` when nothing is affected. `handed` are
+/// findings of other programs ([`report_read`]).
+pub async fn review_create(service: &Service, selection: &Selection, handed: Vec<Finding>) -> AppResult<Option<RunId>> {
     let git = service.checkout.git()?;
     let head = head_revision(git)?;
     let (base, affected, project) = match selection {
@@ -84,9 +88,12 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
             order.iter().enumerate().map(|(at, id)| (id, at)).collect();
         present.sort_by_key(|item| position.get(&item.instance).copied());
     }
-    let files = match selection {
-        Selection::Destroy(_) => Vec::new(),
-        _ => configuration_files(service, &project, &present)?,
+    let checks = match selection {
+        Selection::Destroy(_) => ChecksInput { handed, ..ChecksInput::default() },
+        _ => {
+            let (files, directories) = configuration(service, &project, &present)?;
+            ChecksInput { files, directories, handed }
+        }
     };
     let (mut works, deleted) = match selection {
         Selection::Rollback(_) => (back, deleted),
@@ -124,7 +131,7 @@ pub async fn review_create(service: &Service, selection: &Selection) -> AppResul
     // A mistake in what decides is told now, not after minutes of planning.
     service.deciding(input.deciding.as_deref()).await?;
     let costs = service.costs().await?;
-    let plan = stack_plan::review(&works, &files, &input, &costs);
+    let plan = stack_plan::review(&works, &checks, &input, &costs);
     let run = service.store.run_create(&plan, &service.actor.to_string()).await?;
     Ok(Some(run))
 }
@@ -173,12 +180,18 @@ fn head_revision(git: &GitRepository) -> AppResult<Revision> {
     Ok(Revision { name, commit })
 }
 
-/// Configuration files in the directories of the affected stacks, whose format is checked.
-fn configuration_files(service: &Service, project: &Project, affected: &[Affected]) -> AppResult<Vec<String>> {
-    let mut directories = std::collections::BTreeSet::new();
+/// The directories of the affected stacks' own and local modules, and the configuration files in them.
+fn configuration(
+    service: &Service,
+    project: &Project,
+    affected: &[Affected],
+) -> AppResult<(Vec<String>, BTreeSet<String>)> {
+    let mut directories = BTreeSet::new();
     for item in affected.iter().filter(|a| a.kind != AffectedKind::Dependant) {
         if let Some(stack) = project.repository.stack(&item.stack) {
-            directories.extend(stack.inputs.directories.iter().map(|d| d.path.to_string()));
+            // A tree has no name for its root.
+            let names = stack.inputs.directories.iter().map(|d| d.path.to_string());
+            directories.extend(names.map(|name| if name == "." { String::new() } else { name }));
         }
     }
     let tree = service.checkout.work_tree()?;
@@ -186,13 +199,25 @@ fn configuration_files(service: &Service, project: &Project, affected: &[Affecte
         .paths()
         .iter()
         .filter(|path| path.ends_with(".tf") || path.ends_with(".tfvars") || path.ends_with(".tofu"))
-        .filter(|path| {
-            directories.contains(path.rsplit_once('/').map_or("", |(directory, _)| directory))
-                || (!path.contains('/') && directories.contains("."))
-        })
+        .filter(|path| directories.contains(path.rsplit_once('/').map_or("", |(directory, _)| directory)))
         .map(|path| path.to_string())
         .collect();
-    Ok(files)
+    Ok((files, directories))
+}
+
+/// Findings of a report in SARIF that another program made of this repository.
+///
+/// # Errors
+/// It cannot be read, or is no such report.
+pub fn report_read(service: &Service, path: &std::path::Path) -> AppResult<Vec<Finding>> {
+    let refuse = |kind: ErrorKind, why: String| {
+        let diagnostic = Diagnostic::error("WL710", format!("cannot use the report {}: {why}", path.display()));
+        AppError::new(kind, diagnostic.help("hand in a SARIF 2.1.0 file, e.g. of `tflint --format sarif`"))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| refuse(ErrorKind::NotFound, error.to_string()))?;
+    let root = std::fs::canonicalize(&service.checkout.root).unwrap_or_else(|_| service.checkout.root.clone());
+    windlass_model::sarif::findings(&text, &root.display().to_string())
+        .map_err(|error| refuse(ErrorKind::Definition, error.to_string()))
 }
 
 /// The document from the results of all steps.

@@ -18,6 +18,46 @@ pub struct Definitions {
     pub teams: Vec<Team>,
     pub stacks: Vec<StackDefinition>,
     pub policies: Vec<PolicyDefinition>,
+    #[serde(default)]
+    pub lint: LintDefinition,
+}
+
+/// `lint { disable = ["WL703"]  tool "tflint" {} }` inside `project`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LintDefinition {
+    /// Codes of our own checks that are not made.
+    pub disable: Vec<String>,
+    pub tools: Vec<LintTool>,
+}
+
+/// A static checker that reports in SARIF.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LintTool {
+    pub name: String,
+    /// Program and arguments, run at the root of the repository; its report comes on standard output, or in the file or directory
+    /// that stands for [`LintTool::REPORT`].
+    pub command: Vec<String>,
+    /// With [`Enforcement::Deny`] what the tool calls an error blocks.
+    pub enforcement: Enforcement,
+    pub span: Span,
+}
+
+impl LintTool {
+    /// In an argument: an empty directory of the step, where the report is expected as the only file.
+    pub const REPORT: &str = "{report}";
+
+    /// How the tools that are known by name are run.
+    pub fn known(name: &str) -> Option<Vec<String>> {
+        let command: &[&str] = match name {
+            "tflint" => &["tflint", "--recursive", "--format", "sarif"],
+            "trivy" => &["trivy", "config", "--quiet", "--format", "sarif", "."],
+            "checkov" => {
+                &["checkov", "--directory", ".", "--quiet", "--output", "sarif", "--output-file-path", Self::REPORT]
+            }
+            _ => return None,
+        };
+        Some(command.iter().map(|word| (*word).to_owned()).collect())
+    }
 }
 
 /// Glob patterns over stack ids (`*` within a segment, `**` over segments).

@@ -19,6 +19,7 @@ pub mod review;
 pub mod risk;
 pub mod rollout;
 pub mod run;
+pub mod sarif;
 pub mod stack;
 pub mod stack_plan;
 

@@ -6,7 +6,7 @@ use crate::binding::Binding;
 use crate::effect::Effect;
 use crate::graph::GraphIndex;
 use crate::id::{InstanceId, RunId, StackId, StepId};
-use crate::review::{Affected, AffectedKind, Outcome, Reason, Review, Revision};
+use crate::review::{Affected, AffectedKind, Finding, Outcome, Reason, Review, Revision};
 use crate::rollout::{Gate, InstanceSteps, Rollout, Target, WavePlan, plan_waves, to_steps};
 use crate::run::{Cost, Repeat, Retry, RunPlan, StepSpec, When, Work};
 use crate::stack::{ConsumedOutputs, EdgeKind, Instance, Repository, Tool};
@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 /// Names of the executors the steps are done by.
 pub mod driver {
-    pub const FORMAT: &str = "review.format";
+    /// Input [`super::ChecksInput`].
+    pub const CHECKS: &str = "review.checks";
     pub const PLAN: &str = "review.plan";
     pub const ASSEMBLE: &str = "review.assemble";
     pub const PREPARE: &str = "apply.plan";
@@ -125,19 +126,35 @@ pub const UNMEASURED: Cost = Cost { cpu_milli: 1000, memory_mib: 400 };
 
 const HOUR: Micros = 3_600_000_000;
 
-/// Steps of a review: format once, a plan per instance in the order of the works, then the document.
-pub fn review(works: &[StackWork], files: &[String], input: &ReviewInput, costs: &Costs) -> RunPlan {
+/// What is looked at without a plan.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChecksInput {
+    /// Configuration whose format is checked.
+    pub files: Vec<String>,
+    /// Directories of the modules that are checked.
+    pub directories: BTreeSet<String>,
+    /// Findings of reports that were handed in.
+    pub handed: Vec<Finding>,
+}
+
+/// The step of the static checks.
+pub fn checks_step() -> StepId {
+    StepId::new("checks")
+}
+
+/// Steps of a review: static checks once, a plan per instance in the order of the works, then the document.
+pub fn review(works: &[StackWork], checks: &ChecksInput, input: &ReviewInput, costs: &Costs) -> RunPlan {
     let mut steps = Vec::with_capacity(works.len() + 2);
     let mut ends = Vec::new();
-    if !files.is_empty() {
-        let id = StepId::new("format");
+    if *checks != ChecksInput::default() {
+        let id = checks_step();
         ends.push(id.clone());
         steps.push(StepSpec {
             id,
-            title: "Check the format of changed files".into(),
+            title: "Check the configuration of changed stacks".into(),
             after: Vec::new(),
             when: When::Succeeded,
-            work: Work { driver: driver::FORMAT.into(), input: serde_json::json!({ "files": files }) },
+            work: Work { driver: driver::CHECKS.into(), input: to_value(checks) },
             repeat: Repeat::Idempotent,
             timeout: Some(HOUR),
             retry: Retry::NEVER,

@@ -103,8 +103,11 @@ Examples:
         /// Review the instances that match this pattern, and only those (may be given several times).
         #[arg(long, value_name = "PATTERN")]
         stack: Vec<String>,
+        /// Take the findings of another program's report in SARIF into the review (may be given several times).
+        #[arg(long, value_name = "FILE")]
+        report: Vec<PathBuf>,
         /// Print a review that was made before (the last one when no id is given) instead of making one.
-        #[arg(long, value_name = "REVIEW", num_args = 0..=1, default_missing_value = "latest", conflicts_with_all = ["all", "stack", "base"])]
+        #[arg(long, value_name = "REVIEW", num_args = 0..=1, default_missing_value = "latest", conflicts_with_all = ["all", "stack", "base", "report"])]
         show: Option<String>,
     },
     /// Approve a review, or the changed effect that an apply waits with.

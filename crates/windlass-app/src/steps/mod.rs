@@ -1,6 +1,7 @@
 //! The executors behind the steps of review and apply runs.
 
 pub mod apply;
+pub mod checks;
 pub mod plan;
 pub mod review;
 pub mod rollout;
@@ -17,7 +18,7 @@ use windlass_model::stack_plan::driver;
 /// All executors, by the name that [`windlass_model::run::Work::driver`] gives.
 pub fn executors(service: &Arc<Service>) -> HashMap<String, Arc<dyn Executor>> {
     let mut map: HashMap<String, Arc<dyn Executor>> = HashMap::new();
-    map.insert(driver::FORMAT.into(), Arc::new(review::Format(service.clone())));
+    map.insert(driver::CHECKS.into(), Arc::new(checks::Checks(service.clone())));
     map.insert(driver::PLAN.into(), Arc::new(review::Plan(service.clone())));
     map.insert(driver::ASSEMBLE.into(), Arc::new(review::Assemble(service.clone())));
     map.insert(driver::PREPARE.into(), Arc::new(apply::Prepare(service.clone())));

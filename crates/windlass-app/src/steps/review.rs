@@ -1,5 +1,6 @@
 //! Steps of a review: format, plan one instance, put the document together.
 
+use super::checks::ChecksOutput;
 use super::plan::{Judged, PlanKind, Planned, plan_instance};
 use super::{failed, input};
 use crate::error::AppResult;
@@ -9,34 +10,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_engine::{Executor, StepContext, StepResult};
 use windlass_model::binding::Binding;
-use windlass_model::diagnostic::Span;
-use windlass_model::id::{InstanceId, StepId};
-use windlass_model::review::{AffectedKind, Finding, Level, Outcome, StackReview};
+use windlass_model::id::InstanceId;
+use windlass_model::review::{AffectedKind, Finding, Outcome, StackReview};
 use windlass_model::risk;
 use windlass_model::run::StepState;
-use windlass_model::stack_plan::{ReviewInput, StackWork, plan_step};
-
-/// `terraform fmt -check` over all changed files in one call.
-pub struct Format(pub Arc<Service>);
-
-#[derive(Deserialize)]
-struct FormatInput {
-    files: Vec<String>,
-}
-
-#[async_trait::async_trait]
-impl Executor for Format {
-    async fn execute(&self, cx: &StepContext) -> StepResult {
-        let work = async {
-            let FormatInput { files } = input(&cx.input)?;
-            super::terraform::format_check(&self.0, cx, &files).await
-        };
-        match work.await {
-            Ok(files) => StepResult::Succeeded(serde_json::json!({ "unformatted": files })),
-            Err(error) => failed(error),
-        }
-    }
-}
+use windlass_model::stack_plan::{ReviewInput, StackWork, checks_step, plan_step};
 
 /// What the plan step of one instance leaves for its dependants and for the document.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -157,13 +135,7 @@ impl Assemble {
         let run: ReviewInput = input(&cx.run_input)?;
         let record = service.store.run_get(&cx.run).await?;
         let deciding = service.deciding(run.deciding.as_deref()).await?;
-        let unformatted: Vec<String> = cx
-            .upstream
-            .get(&StepId::new("format"))
-            .and_then(|value| value.get("unformatted"))
-            .map(input)
-            .transpose()?
-            .unwrap_or_default();
+        let checks: ChecksOutput = cx.upstream.get(&checks_step()).map(input).transpose()?.unwrap_or_default();
         let history = crate::history::touched(service).await?;
         let mut stacks = Vec::new();
         for step in &record.plan.steps {
@@ -190,16 +162,12 @@ impl Assemble {
                 }
             };
             let mut findings = output.findings;
-            findings.extend(
-                unformatted
-                    .iter()
-                    .filter(|file| work.directories.iter().any(|directory| lies_in(file, directory)))
-                    .map(|file| {
-                        let message = format!("{file} is not formatted: run `terraform fmt {file}`");
-                        let code = Some(Span::file(file.as_str()));
-                        Finding { code, ..Finding::new(Level::Warn, "terraform fmt", message) }
-                    }),
-            );
+            let here = |finding: &&Finding| {
+                let file = finding.code.as_ref().map(|span| &*span.file);
+                // What has no place speaks of all of it.
+                file.is_none_or(|file| work.directories.iter().any(|directory| lies_in(file, directory)))
+            };
+            findings.extend(checks.findings.iter().filter(here).cloned());
             let risk = output.outcome.effect().filter(|effect| !effect.is_empty()).map(|effect| {
                 let protected = deciding.definitions.stacks.iter().any(|d| d.id == work.stack && d.protect);
                 let history = history.get(&work.instance.id).cloned().unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Windlass files: `windlass.hcl` at the root and `*.windlass.hcl` anywhere, into [`Definitions`]. All mistakes are collected.
 
+mod lint;
 mod reader;
 mod references;
 mod rollout;
@@ -255,6 +256,7 @@ impl<'a> Loader<'a> {
         self.definitions.project = Some(name);
         let (values, _) = self.read::<ProjectValues>(file, block);
         self.definitions.review_expires = values.review_expires;
+        self.definitions.lint = self.lint(file, block);
         for inner in block.body.blocks.iter().filter(|b| b.kind == "environment") {
             self.environment(file, inner);
         }

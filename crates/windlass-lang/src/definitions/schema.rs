@@ -61,12 +61,21 @@ macro_rules! schema {
 pub const TOP: &Schema =
     &Schema { block: "a Windlass file", attributes: &[], blocks: &["project", "team", "stack", "policy", "locals"] };
 
-schema!(ProjectValues: "project", ["environment"], {
+schema!(ProjectValues: "project", ["environment", "lint"], {
     review_expires = "review_expires" Duration optional "how long a review is good for",
 });
 
 schema!(EnvironmentValues: "environment", ["approvals", "rollout"], {
     matches = "match" Globs required "patterns over stacks, or over instances when they have a bracket",
+});
+
+schema!(LintValues: "lint", ["tool"], {
+    disable = "disable" Texts optional "codes of checks that are not made",
+});
+
+schema!(ToolValues: "tool", [], {
+    command = "command" Texts optional "program and arguments; it writes a SARIF report",
+    enforcement = "enforcement" Text optional "\"warn\" or \"deny\"",
 });
 
 schema!(ApprovalsValues: "approvals", [], {
@@ -146,7 +155,7 @@ schema!(PolicyValues: "policy", [], {
 
 /// The tables, for the test that compares them with the documentation.
 #[cfg(test)]
-pub const ALL: [&Schema; 11] = [
+pub const ALL: [&Schema; 13] = [
     ProjectValues::SCHEMA,
     EnvironmentValues::SCHEMA,
     ApprovalsValues::SCHEMA,
@@ -158,4 +167,6 @@ pub const ALL: [&Schema; 11] = [
     RolloutValues::SCHEMA,
     WaveValues::SCHEMA,
     PolicyValues::SCHEMA,
+    LintValues::SCHEMA,
+    ToolValues::SCHEMA,
 ];

@@ -199,6 +199,7 @@ fn the_examples_of_the_documentation_are_read() {
         ("windlass-files.md", include_str!("../../../../docs/windlass-files.md")),
         ("review.md", include_str!("../../../../docs/review.md")),
         ("policies.md", include_str!("../../../../docs/policies.md")),
+        ("lint.md", include_str!("../../../../docs/lint.md")),
         ("getting-started.md", include_str!("../../../../docs/getting-started.md")),
     ] {
         for block in text.split("```hcl\n").skip(1) {

@@ -231,19 +231,6 @@ pub fn discover_with(tree: &dyn Tree, definitions: &Definitions, detail: Detail)
     }
     let (edges, found) = remote_states::edges(&modules, &stacks, references, &backends, definitions);
     diagnostics.extend(found);
-    for stack in &stacks {
-        for module in stack.inputs.remote_modules.iter().filter(|m| m.moving) {
-            let what = module.reference.as_ref().map_or("no reference".to_owned(), |r| format!("`{r}`"));
-            diagnostics.push(
-                Diagnostic::warning(
-                    "WL206",
-                    format!("module source {} can move under {}: it is pinned to {what}", module.source, stack.id),
-                )
-                .at(module.span.clone())
-                .help("pin it to a version tag or a commit, so that a plan means the same tomorrow"),
-            );
-        }
-    }
     let repository = Repository { stacks, edges };
     if let Err(cycle) = windlass_model::graph::order(&repository) {
         diagnostics.push(cycle.diagnostic());

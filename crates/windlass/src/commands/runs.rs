@@ -34,13 +34,17 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
             let id = runs::review_find(service, Some(&name)).await?;
             show_review(cx, service, &id).await
         }
-        Command::Review { base, all, stack, .. } => {
+        Command::Review { base, all, stack, report, .. } => {
+            let mut handed = Vec::new();
+            for path in &report {
+                handed.extend(review::report_read(service, path)?);
+            }
             let selection = match (all, stack.is_empty()) {
                 (true, _) => Selection::All,
                 (false, false) => Selection::Matching(stack),
                 (false, true) => Selection::Affected { base: base.base },
             };
-            make_review(cx, service, &selection).await
+            make_review(cx, service, &selection, handed).await
         }
         Command::Approve { id, reason } => approve(cx, service, id.as_deref(), reason.as_deref()).await,
         Command::Apply { review, yes, confirm } => apply_review(cx, service, review.as_deref(), yes, confirm).await,
@@ -50,9 +54,9 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
         }
         Command::Rollback { run } => {
             let run = runs::run_find(service, &run).await?.id;
-            make_review(cx, service, &Selection::Rollback(run)).await
+            make_review(cx, service, &Selection::Rollback(run), Vec::new()).await
         }
-        Command::Destroy { stack } => make_review(cx, service, &Selection::Destroy(stack)).await,
+        Command::Destroy { stack } => make_review(cx, service, &Selection::Destroy(stack), Vec::new()).await,
         Command::Runs { run: Some(name), .. } => show_run(cx, service, &runs::run_find(service, &name).await?).await,
         Command::Runs { run: None, limit } => {
             let list = runs::run_list(service, limit).await?;
@@ -137,8 +141,13 @@ async fn drive(cx: &Context, service: &Arc<Service>, id: &RunId) -> AppResult<Ru
     record
 }
 
-async fn make_review(cx: &Context, service: &Arc<Service>, selection: &Selection) -> Answer {
-    let Some(id) = review::review_create(service, selection).await? else {
+async fn make_review(
+    cx: &Context,
+    service: &Arc<Service>,
+    selection: &Selection,
+    handed: Vec<windlass_model::review::Finding>,
+) -> Answer {
+    let Some(id) = review::review_create(service, selection, handed).await? else {
         if cx.json {
             print_json(&serde_json::json!({ "review": null, "affected": [] }));
         } else {
@@ -281,7 +290,7 @@ async fn apply_review(
     let answer = conclude(cx, service, &record).await?;
     if record.state == RunState::Failed && windlass_app::rollback::is_wanted(&record)? {
         eprintln!("The rollout says to go back: this is the review of that.");
-        make_review(cx, service, &Selection::Rollback(record.id)).await?;
+        make_review(cx, service, &Selection::Rollback(record.id), Vec::new()).await?;
         return Ok(false);
     }
     Ok(answer)
