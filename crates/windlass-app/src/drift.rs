@@ -117,5 +117,6 @@ impl Look {
 }
 
 async fn record(service: &Service, instance: &InstanceId) -> AppResult<Option<Record>> {
-    Ok(records(service).await?.into_iter().find(|record| record.instance == *instance))
+    let found = service.store.kv_get(SCOPE, instance.as_str()).await?;
+    found.map(|text| serde_json::from_str(&text).map_err(crate::error::internal)).transpose()
 }

@@ -303,7 +303,8 @@ pub async fn quarantine_list(service: &Service) -> AppResult<Vec<Quarantine>> {
 }
 
 pub async fn quarantine_get(service: &Service, instance: &InstanceId) -> AppResult<Option<Quarantine>> {
-    Ok(quarantine_list(service).await?.into_iter().find(|q| q.instance == *instance))
+    let found = service.store.kv_get(SCOPE, instance.as_str()).await?;
+    found.map(|text| serde_json::from_str(&text).map_err(crate::error::internal)).transpose()
 }
 
 /// Refuses when any of the instances is quarantined.

@@ -19,7 +19,7 @@ pub async fn run_drive(
     run: &RunId,
     progress: mpsc::UnboundedSender<Progress>,
 ) -> AppResult<RunRecord> {
-    let options = EngineOptions { lease: lease(), ..EngineOptions::default() };
+    let options = EngineOptions { lease: service.settings.lease, ..EngineOptions::default() };
     let engine = Engine::start(service.store.clone(), executors(service), options).await?.with_progress(progress);
     let interrupted = async {
         loop {
@@ -44,12 +44,6 @@ pub async fn run_drive(
         let _ = std::fs::remove_dir_all(service.directory.run(run));
     }
     Ok(record)
-}
-
-/// How long an engine keeps its steps without a sign of life: `WINDLASS_LEASE`, whole seconds; 30 when it is not set.
-fn lease() -> std::time::Duration {
-    let set = std::env::var("WINDLASS_LEASE").ok().and_then(|text| text.parse().ok()).filter(|seconds| *seconds > 0);
-    std::time::Duration::from_secs(set.unwrap_or(30))
 }
 
 /// Newest first.

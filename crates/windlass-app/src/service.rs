@@ -3,7 +3,7 @@
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::policy::Policies;
 use crate::project::{Checkout, git_error};
-use crate::settings::StateDirectory;
+use crate::settings::{Settings, StateDirectory};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -32,6 +32,7 @@ pub const KILLED: &str = "WL513";
 pub struct Service {
     pub checkout: Checkout,
     pub directory: StateDirectory,
+    pub settings: Settings,
     pub store: Store,
     pub tools: ToolBox,
     pub actor: Actor,
@@ -44,6 +45,7 @@ pub struct Service {
 impl Service {
     /// Opens the store of the checkout that `directory` lies in; it has to be a git repository.
     pub async fn open(directory: &Path) -> AppResult<Self> {
+        let settings = Settings::of_process()?;
         let checkout = Checkout::open(directory)?;
         checkout.git()?;
         let state = StateDirectory::create(&checkout.root)?;
@@ -54,6 +56,7 @@ impl Service {
         Ok(Self {
             checkout,
             directory: state,
+            settings,
             store,
             tools,
             actor,

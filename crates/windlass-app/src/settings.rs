@@ -1,12 +1,73 @@
 //! The directory Windlass keeps next to the repository's `.git`: `.windlass/`, ignored by git.
 
 use crate::error::{AppError, AppResult, ErrorKind};
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use windlass_drivers::terraform::mirror::Mirror;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{InstanceId, RunId, StepId};
+
+/// What the environment says about how Windlass works, read once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `WINDLASS_LOCK_TIMEOUT`: how long to wait for a lock at a backend that somebody else holds, as terraform writes
+    /// durations; `60s` when it is not set.
+    pub lock_timeout: String,
+    /// `WINDLASS_LEASE`, whole seconds: how long an engine keeps its steps without a sign of life; 30 when it is not set.
+    pub lease: Duration,
+}
+
+impl Settings {
+    /// The settings of this process.
+    pub fn of_process() -> AppResult<Self> {
+        Self::new(|name| std::env::var_os(name))
+    }
+
+    /// `variable` gives a variable of the environment; an empty one counts as not set. All that are not well formed are told.
+    pub fn new(variable: impl Fn(&str) -> Option<OsString>) -> AppResult<Self> {
+        let set = |name: &str| {
+            variable(name).filter(|value| !value.is_empty()).map(|value| value.to_string_lossy().into_owned())
+        };
+        let mut wrong = Vec::new();
+        let mut refuse = |name: &str, value: &str, help: &str| {
+            wrong.push(Diagnostic::error("WL906", format!("{name} is set to `{value}`")).help(help));
+        };
+        let mut settings = Self { lock_timeout: "60s".into(), lease: Duration::from_secs(30) };
+        if let Some(text) = set("WINDLASS_LOCK_TIMEOUT") {
+            if is_duration(&text) {
+                settings.lock_timeout = text;
+            } else {
+                let help = "it is how long to wait for the lock of a state, such as `90s`, `5m` or `1h30m`";
+                refuse("WINDLASS_LOCK_TIMEOUT", &text, help);
+            }
+        }
+        if let Some(text) = set("WINDLASS_LEASE") {
+            match text.parse() {
+                Ok(seconds @ 1..=86_400) => settings.lease = Duration::from_secs(seconds),
+                _ => refuse("WINDLASS_LEASE", &text, "it is a whole number of seconds from 1 to 86400, such as `30`"),
+            }
+        }
+        if wrong.is_empty() { Ok(settings) } else { Err(AppError::many(ErrorKind::Usage, wrong)) }
+    }
+}
+
+/// Numbers with units, as Go (and so terraform) reads durations: `500ms`, `5m`, `1h30m`, `1.5h`.
+fn is_duration(text: &str) -> bool {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let number = &rest[..rest.len() - unit.len()];
+        if !number.starts_with(|c: char| c.is_ascii_digit()) || number.parse::<f64>().is_err() {
+            return false;
+        }
+        let Some(after) = ["ms", "s", "m", "h"].iter().find_map(|known| unit.strip_prefix(known)) else { return false };
+        rest = after;
+    }
+    !text.is_empty()
+}
 
 /// Paths under `.windlass/`.
 #[derive(Debug, Clone)]
@@ -103,6 +164,43 @@ pub fn disk(path: &Path, error: &std::io::Error) -> AppError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_are_read_once_and_bad_ones_are_all_told() {
+        let check = |timeout: &str, lease: &str, want: Result<(&str, u64), &[&str]>| {
+            let variable = |name: &str| match name {
+                "WINDLASS_LOCK_TIMEOUT" => Some(OsString::from(timeout)),
+                "WINDLASS_LEASE" => Some(OsString::from(lease)),
+                _ => None,
+            };
+            let found = Settings::new(variable);
+            match want {
+                Ok((lock_timeout, seconds)) => {
+                    let lease = Duration::from_secs(seconds);
+                    assert_eq!(found.unwrap(), Settings { lock_timeout: lock_timeout.into(), lease });
+                }
+                Err(names) => {
+                    let diagnostics = found.unwrap_err().diagnostics;
+                    assert!(diagnostics.iter().all(|d| d.code == "WL906" && d.help.is_some()));
+                    let told: Vec<&str> = diagnostics.iter().filter_map(|d| d.summary.split(' ').next()).collect();
+                    assert_eq!(told, names, "{timeout} {lease}");
+                }
+            }
+        };
+        let (timeout, lease) = ("WINDLASS_LOCK_TIMEOUT", "WINDLASS_LEASE");
+        check("", "", Ok(("60s", 30)));
+        check("5m", "1", Ok(("5m", 1)));
+        check("1h30m", "86400", Ok(("1h30m", 86_400)));
+        check("500ms", "", Ok(("500ms", 30)));
+        check("1.5h", "", Ok(("1.5h", 30)));
+        for bad in ["5", "m", "5 m", "-5m", "5d", "1..5s", ".5s", "five"] {
+            check(bad, "7", Err(&[timeout]));
+        }
+        for bad in ["0", "-1", "30s", "86401", "99999999999999999999"] {
+            check("7s", bad, Err(&[lease]));
+        }
+        check("soon", "later", Err(&[timeout, lease]));
+    }
 
     #[test]
     fn the_key_is_made_once_and_private() {

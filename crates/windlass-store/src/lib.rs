@@ -156,6 +156,19 @@ impl Store {
             .map_err(|e| self.error(e))
     }
 
+    /// One value of a scope.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn kv_get(&self, scope: &str, name: &str) -> Result<Option<String>> {
+        sqlx::query_scalar("SELECT value FROM kv WHERE scope = $1 AND name = $2")
+            .bind(scope)
+            .bind(name)
+            .fetch_optional(&self.reader)
+            .await
+            .map_err(|e| self.error(e))
+    }
+
     /// Sets a value.
     ///
     /// # Errors

@@ -59,7 +59,7 @@ const FRESH: windlass_model::Micros = 600_000_000;
 async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppResult<Option<Prepared>> {
     let ApplyWork { work, reviewed, preview, binding: reviewed_on } = input(&cx.input)?;
     let run: ApplyInput = input(&cx.run_input)?;
-    checked_out(service, &run)?;
+    crate::apply::checked_out(service, &run.head)?;
     crate::recover::refuse_quarantined(service, std::iter::once(&work.instance.id)).await?;
     let deciding = service.deciding(run.deciding.as_deref()).await?;
     let planned = match plan_instance(service, cx, &work, &PlanKind::Real, &deciding).await? {
@@ -125,11 +125,6 @@ fn equal(reviewed: &Effect, now: &Effect) -> Result<(), Vec<Difference>> {
     matches_preview(reviewed, now)?;
     let what = "would start from other values than were reviewed".into();
     Err(vec![Difference { instance: now.instance.clone(), subject: "the plan".into(), what }])
-}
-
-/// The commit that was reviewed is the one in the work tree, without changes of its own.
-fn checked_out(service: &Service, run: &ApplyInput) -> AppResult<()> {
-    crate::apply::checked_out(service, &run.head)
 }
 
 /// An earlier apply of the same review got as far as applying this instance.

@@ -128,8 +128,7 @@ async fn with_known_secrets(
     mut secrets: BTreeSet<String>,
 ) -> AppResult<BTreeSet<String>> {
     let digest = |text: &String| keyed_digest(&service.key, text.as_bytes());
-    let rows = service.store.kv_list(SECRETS).await?;
-    let known = rows.into_iter().find(|(name, _)| name == instance.as_str()).map(|(_, digests)| digests);
+    let known = service.store.kv_get(SECRETS, instance.as_str()).await?;
     let mut known: BTreeSet<String> = known.iter().flat_map(|d| d.split(' ')).map(str::to_owned).collect();
     if !known.is_empty() {
         let found: Vec<String> = effect::texts(plan).into_iter().filter(|text| known.contains(&digest(text))).collect();

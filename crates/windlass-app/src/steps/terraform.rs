@@ -9,7 +9,7 @@ use windlass_drivers::process::OutputFiles;
 use windlass_drivers::terraform::cli_configuration::CliConfiguration;
 use windlass_drivers::terraform::events::Event;
 use windlass_drivers::terraform::version::version_files;
-use windlass_drivers::terraform::{Applied, Sink, StackDirectory, TerraformError, ToolError};
+use windlass_drivers::terraform::{Applied, Sink, StackDirectory, TerraformError, ToolBinary, ToolError};
 use windlass_engine::{StepContext, StepFailure, StepResult};
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::journal::event;
@@ -161,36 +161,31 @@ pub fn directory(service: &Service, work: &StackWork, token: &str) -> AppResult<
         .and_then(|files| service.tools.select(work.tool, &work.required_version, &files))
         .map_err(|error| AppError::new(ErrorKind::Unavailable, error.diagnostic()))?;
     let instance = &work.instance;
+    let data = service.directory.terraform_data(&instance.id);
     Ok(StackDirectory {
-        directory: root.join(directory_of(work)),
         modules: work.directories.iter().map(|directory| root.join(&**directory)).collect(),
-        data: service.directory.terraform_data(&instance.id),
-        tool: tool.clone(),
         workspace: instance.workspace.clone(),
         backend: instance.backend.clone(),
         var_files: instance.var_files.clone(),
         variables: instance.variables.clone(),
         backend_config: instance.backend_config.clone(),
         env: work.env.clone(),
-        grace: GRACE,
         token: token.to_owned(),
         destroy: work.destroy,
-        lock_timeout: lock_timeout(),
-        retry_wait: RETRY_WAIT,
-        cli: CliConfiguration::of_process(),
-        mirror: Some(crate::settings::provider_mirror(&service.directory)),
-        root,
+        ..common(service, root.join(directory_of(work)), data, tool)
     })
 }
 
-/// `WINDLASS_LOCK_TIMEOUT`, such as `5m`; a minute when it is not set or no duration.
-fn lock_timeout() -> String {
-    let set = std::env::var("WINDLASS_LOCK_TIMEOUT").ok();
-    let duration = |text: &String| {
-        let number = text.strip_suffix(['s', 'm', 'h']).unwrap_or_default();
-        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
-    };
-    set.filter(duration).unwrap_or_else(|| "60s".into())
+/// What all commands of this installation have in common.
+fn common(service: &Service, directory: PathBuf, data: PathBuf, tool: &ToolBinary) -> StackDirectory {
+    StackDirectory {
+        grace: GRACE,
+        lock_timeout: service.settings.lock_timeout.clone(),
+        retry_wait: RETRY_WAIT,
+        cli: CliConfiguration::of_process(),
+        mirror: Some(crate::settings::provider_mirror(&service.directory)),
+        ..StackDirectory::new(service.checkout.root.clone(), directory, data, tool.clone())
+    }
 }
 
 /// Directory of the stack relative to the repository; empty for the root.
@@ -214,26 +209,8 @@ pub async fn format_check(service: &Service, cx: &StepContext, files: &[String])
         .select(Tool::Any, &[], &[])
         .map_err(|error| AppError::new(ErrorKind::Unavailable, error.diagnostic()))?;
     let root = service.checkout.root.clone();
-    let stack = StackDirectory {
-        directory: root.clone(),
-        modules: Vec::new(),
-        data: service.directory.cache(),
-        tool: tool.clone(),
-        workspace: "default".into(),
-        backend: "local".into(),
-        var_files: Vec::new(),
-        variables: Default::default(),
-        backend_config: Default::default(),
-        env: Vec::new(),
-        grace: GRACE,
-        token: cx.token.clone(),
-        destroy: false,
-        lock_timeout: lock_timeout(),
-        retry_wait: RETRY_WAIT,
-        cli: CliConfiguration::of_process(),
-        mirror: Some(crate::settings::provider_mirror(&service.directory)),
-        root: root.clone(),
-    };
+    let stack =
+        StackDirectory { token: cx.token.clone(), ..common(service, root.clone(), service.directory.cache(), tool) };
     let paths: Vec<PathBuf> = files.iter().map(|file| root.join(file)).collect();
     let found = stack.format_check(&paths, &cx.cancel, &mut Recorder::new(cx)).await.map_err(|e| driver_error(&e))?;
     // What it names are lines of text; only files that were asked about are answers.

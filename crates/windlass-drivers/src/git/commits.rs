@@ -1,11 +1,8 @@
 //! Commits and branches made beside the work tree: neither it nor the index is looked at or touched.
 
-use super::{GitError, GitRepository, command, run, text};
+use super::{GitError, GitRepository, command, run, run_prepared, text};
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::io::Write;
 use std::path::Path;
-use std::process::Stdio;
 
 /// What `update-ref` takes for "it must not exist".
 const NOTHING: &str = "0000000000000000000000000000000000000000";
@@ -66,24 +63,7 @@ impl GitRepository {
 
     fn with_index(&self, index: &Path, arguments: &[&str], input: Option<&[u8]>) -> Result<Vec<u8>, GitError> {
         let mut command = command(self.root());
-        command.args(arguments).env("GIT_INDEX_FILE", index.as_os_str() as &OsStr);
-        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-        let started = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = started.map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => GitError::Missing,
-            _ => GitError::Io(error),
-        })?;
-        let sent = match (input, child.stdin.take()) {
-            // These commands read all of their input before they answer.
-            (Some(input), Some(mut pipe)) => pipe.write_all(input),
-            _ => Ok(()),
-        };
-        let output = child.wait_with_output()?;
-        if !output.status.success() {
-            let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(GitError::Failed { command: arguments.first().copied().unwrap_or_default().into(), message });
-        }
-        sent?;
-        Ok(output.stdout)
+        command.env("GIT_INDEX_FILE", index.as_os_str());
+        run_prepared(command, arguments, input)
     }
 }

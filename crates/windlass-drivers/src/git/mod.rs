@@ -5,9 +5,9 @@ mod trees;
 
 pub use trees::{GitTree, WorkTree};
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use windlass_model::affected::{ChangeKind, PathChange};
 use windlass_model::diagnostic::Diagnostic;
 
@@ -106,24 +106,43 @@ pub(crate) fn command(directory: &Path) -> Command {
 }
 
 fn run(directory: &Path, arguments: &[&str]) -> Result<Vec<u8>, GitError> {
-    let output = command(directory).args(arguments).output().map_err(|error| match error.kind() {
+    run_prepared(command(directory), arguments, None)
+}
+
+/// Runs `command` with `arguments` and `input` as its standard input, and gives what it printed.
+fn run_prepared(mut command: Command, arguments: &[&str], input: Option<&[u8]>) -> Result<Vec<u8>, GitError> {
+    command.args(arguments).stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    let mut child = spawn(&mut command)?;
+    let sent = match (input, child.stdin.take()) {
+        // Commands that take input read all of it before they answer.
+        (Some(input), Some(mut pipe)) => pipe.write_all(input),
+        _ => Ok(()),
+    };
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        return Err(failed(arguments, &output.stderr));
+    }
+    sent?;
+    Ok(output.stdout)
+}
+
+/// Starts git with pipes for what it prints.
+fn spawn(command: &mut Command) -> Result<Child, GitError> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => GitError::Missing,
         _ => GitError::Io(error),
-    })?;
-    if output.status.success() {
-        return Ok(output.stdout);
-    }
-    let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(GitError::Failed { command: arguments.first().copied().unwrap_or_default().to_owned(), message })
+    })
+}
+
+/// The command said no; `complaints` are from its standard error.
+fn failed(arguments: &[&str], complaints: &[u8]) -> GitError {
+    let message = String::from_utf8_lossy(complaints).trim().to_owned();
+    GitError::Failed { command: arguments.first().copied().unwrap_or_default().to_owned(), message }
 }
 
 /// Runs git and hands on each NUL-terminated entry of its output as it comes.
 fn run_by_entry(directory: &Path, arguments: &[&str], mut each: impl FnMut(&[u8])) -> Result<(), GitError> {
-    let started = command(directory).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = started.map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => GitError::Missing,
-        _ => GitError::Io(error),
-    })?;
+    let mut child = spawn(command(directory).args(arguments))?;
     let (Some(output), Some(mut errors)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(GitError::Io(std::io::Error::other("the pipes of git are missing")));
     };
@@ -150,8 +169,7 @@ fn run_by_entry(directory: &Path, arguments: &[&str], mut each: impl FnMut(&[u8]
     if status.success() {
         return Ok(());
     }
-    let message = String::from_utf8_lossy(&message?).trim().to_owned();
-    Err(GitError::Failed { command: arguments.first().copied().unwrap_or_default().to_owned(), message })
+    Err(failed(arguments, &message?))
 }
 
 fn text(bytes: Vec<u8>) -> String {

@@ -138,6 +138,32 @@ pub enum Applied {
 }
 
 impl StackDirectory {
+    /// The commands of the root module in `directory` of the repository at `root`, in the default workspace of a local backend,
+    /// without variables, with the CLI configuration and providers that terraform finds by itself, and the waits that suit
+    /// real services. `data` becomes `TF_DATA_DIR`.
+    pub fn new(root: PathBuf, directory: PathBuf, data: PathBuf, tool: ToolBinary) -> Self {
+        Self {
+            modules: vec![directory.clone()],
+            root,
+            directory,
+            data,
+            tool,
+            workspace: "default".into(),
+            backend: "local".into(),
+            var_files: Vec::new(),
+            variables: BTreeMap::new(),
+            backend_config: BTreeMap::new(),
+            env: Vec::new(),
+            grace: Duration::from_secs(60),
+            token: String::new(),
+            destroy: false,
+            lock_timeout: "60s".into(),
+            retry_wait: Duration::from_secs(2),
+            cli: CliConfiguration::default(),
+            mirror: None,
+        }
+    }
+
     fn environment(&self, command: &str) -> BTreeMap<OsString, OsString> {
         let mut environment: BTreeMap<OsString, OsString> = INHERITED
             .iter()

@@ -12,7 +12,6 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use windlass_drivers::process::OutputFiles;
 use windlass_drivers::terraform::Places;
-use windlass_drivers::terraform::cli_configuration::CliConfiguration;
 use windlass_drivers::terraform::events::Event;
 use windlass_drivers::terraform::{Applied, Plan, PlanResult, Sink, StackDirectory, ToolBox, preview};
 use windlass_lang::preview::{Outputs, rewrite};
@@ -37,25 +36,13 @@ struct Bench {
 
 impl Bench {
     fn stack(&self, root: &Path, name: &str, data: &str) -> StackDirectory {
+        let tool = self.tools.select(Tool::Any, &[], &[]).unwrap().clone();
+        let data = self.root.join(".windlass").join(data);
         StackDirectory {
-            root: root.to_owned(),
-            directory: root.join(name),
             modules: vec![root.join(name), root.join(name).join("m")],
-            data: self.root.join(".windlass").join(data),
-            tool: self.tools.select(Tool::Any, &[], &[]).unwrap().clone(),
-            workspace: "default".into(),
-            backend: "local".into(),
-            var_files: vec![],
-            variables: BTreeMap::new(),
-            backend_config: BTreeMap::new(),
-            env: vec![],
-            grace: Duration::from_secs(30),
             token: "r/s/1".into(),
-            destroy: false,
-            lock_timeout: "60s".into(),
             retry_wait: Duration::ZERO,
-            cli: CliConfiguration::default(),
-            mirror: None,
+            ..StackDirectory::new(root.to_owned(), root.join(name), data, tool)
         }
     }
 

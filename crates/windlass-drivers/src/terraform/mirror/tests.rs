@@ -162,24 +162,11 @@ fn stack(directory: &Path, name: &str, registry: &Registry, hashes: &[&str]) -> 
     tool.path = script;
     let home = root.join("home");
     StackDirectory {
-        directory: own.clone(),
-        modules: vec![own],
-        data: root.join("data").join(name),
-        tool,
-        workspace: "default".into(),
-        backend: "local".into(),
-        var_files: vec![],
-        variables: BTreeMap::new(),
-        backend_config: BTreeMap::new(),
-        env: vec![],
-        grace: Duration::from_secs(30),
         token: "r/s/1".into(),
-        destroy: false,
-        lock_timeout: "60s".into(),
         retry_wait: Duration::from_millis(1),
         cli: CliConfiguration::new(|name| (name == "HOME").then(|| home.clone().into())),
         mirror: Some(Mirror::new(root.join("mirror"))),
-        root,
+        ..StackDirectory::new(root.clone(), own, root.join("data").join(name), tool)
     }
 }
 

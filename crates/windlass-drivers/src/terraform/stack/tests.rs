@@ -45,26 +45,10 @@ fn stack(directory: &tempfile::TempDir, files: &[(&str, &str)]) -> StackDirector
         std::fs::write(path, content).unwrap();
     }
     let tools = ToolBox::discover(&Places::of_process(), &root.join("tools.json"));
-    StackDirectory {
-        directory: own.clone(),
-        modules: vec![own],
-        data: root.join("data"),
-        tool: tools.select(Tool::Any, &[], &[]).unwrap().clone(),
-        root,
-        workspace: "default".into(),
-        backend: "local".into(),
-        var_files: vec![],
-        variables: BTreeMap::new(),
-        backend_config: BTreeMap::new(),
-        env: vec![],
-        grace: Duration::from_secs(30),
-        token: "r/s/1".into(),
-        destroy: false,
-        lock_timeout: "60s".into(),
-        retry_wait: Duration::from_millis(1),
-        cli: CliConfiguration::default(),
-        mirror: None,
-    }
+    let tool = tools.select(Tool::Any, &[], &[]).unwrap().clone();
+    let data = root.join("data");
+    let stack = StackDirectory::new(root, own, data, tool);
+    StackDirectory { token: "r/s/1".into(), retry_wait: Duration::from_millis(1), ..stack }
 }
 
 async fn plan(stack: &StackDirectory, sink: &mut Seen) -> PlanResult {
