@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         // Not for people: what the benchmarks start as processes of their own.
         "measure" => bench::measure::child(&rest),
         "read-all" => bench::discover::read_all(&rest),
+        "bare-apply" => bench::apply::bare_apply(&rest),
         "bare-loop" => bench::review::bare_loop(&rest),
         "help" | "--help" | "-h" | "" => {
             println!("{HELP}");

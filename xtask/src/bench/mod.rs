@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: ratios against a named baseline that is measured in the same run.
 
+pub mod apply;
 pub mod discover;
 pub mod measure;
 pub mod review;
@@ -18,12 +19,14 @@ Builds the release binary and measures, each against a baseline in the same run,
             against one plain read of all .tf files plus `git diff --name-only`
   review    `windlass review` of 100 tiny stacks, CPU of the whole process tree,
             against a bare loop of terraform init + plan + show over the same stacks
-  apply     `windlass apply` of reviewed stacks, CPU of the whole process tree,
-            against a bare loop of plan + show + apply with the same settings of terraform's runtime
+  apply     `windlass apply` of 40 reviewed stacks, CPU of the whole process tree, against a careful script that runs
+            the same commands with the same options, as many at a time: plan into a file, show it, apply that file;
+            and the CPU of recording that apply once more (steps, events, logs, processes, sealing, opening and
+            digests of plans) as a share of the same script's
 
-  --quick   small sizes and few rounds: shows that it works, not how fast it is
+  --quick   small sizes, few rounds, development builds: shows that it works, not how fast it is
   --only    one of the names above
-  --rounds  how many rounds [default: 5 for discover, 3 for review]
+  --rounds  how many rounds [default: 5 for discover and apply, 3 for review]
 
 Exits with 1 when a target is missed (never with --quick).";
 
@@ -32,6 +35,8 @@ pub struct Bench {
     pub windlass: PathBuf,
     /// This program, built for release: it is the baseline.
     pub xtask: PathBuf,
+    /// Records an apply once more; built for the same profile.
+    pub record_again: PathBuf,
     pub directory: PathBuf,
     pub path: std::ffi::OsString,
     pub quick: bool,
@@ -50,7 +55,7 @@ type Measurement = fn(&Bench) -> Result<Vec<Row>>;
 
 pub fn run(options: &Options) -> Result<()> {
     let all: [(&str, Measurement); 3] =
-        [("discover", discover::measure), ("review", review::measure), ("apply", review::measure_apply)];
+        [("discover", discover::measure), ("review", review::measure), ("apply", apply::measure)];
     let chosen: Vec<_> =
         all.into_iter().filter(|(name, _)| options.value("--only").is_none_or(|only| only == *name)).collect();
     if chosen.is_empty() {
@@ -62,18 +67,25 @@ pub fn run(options: &Options) -> Result<()> {
         Some(_) => return Err(Failure::usage("`--rounds` is a number from 1")),
     };
     let path = setup::everything()?;
-    let windlass = setup::windlass(true)?;
-    shell::run(cargo().args(["build", "--release", "--package", "xtask"]))?;
+    let quick = options.has("--quick");
+    let windlass = setup::windlass(!quick)?;
+    let release: &[&str] = if quick { &[] } else { &["--release"] };
+    shell::run(cargo().args(["build", "--package", "windlass-app", "--example", "record-again"]).args(release))?;
+    if !quick {
+        shell::run(cargo().args(["build", "--release", "--package", "xtask"]))?;
+    }
+    let built = target().join(if quick { "debug" } else { "release" });
     // Of this process alone: two benchmarks at once disturb each other's figures, but not each other's files.
     let directory = target().join(format!("bench-{}", std::process::id()));
     std::fs::create_dir_all(&directory)
         .map_err(|e| Failure::new(format!("cannot make {}: {e}", directory.display())))?;
     let bench = Bench {
         windlass,
-        xtask: target().join("release/xtask"),
+        xtask: built.join("xtask"),
+        record_again: built.join("examples/record-again"),
         directory,
         path,
-        quick: options.has("--quick"),
+        quick,
         rounds,
     };
     let measured = measure_all(&bench, chosen);

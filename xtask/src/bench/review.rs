@@ -15,7 +15,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
     for round in 1..=rounds {
         let bare = once(bench, "bare", stacks, |root| {
             let mut command = Command::new(&bench.xtask);
-            command.arg("bare-loop").arg(root).arg("plan");
+            command.arg("bare-loop").arg(root);
             Ok((measure_command(bench, &mut command, &[0])?.0, ()))
         })?;
         let ours = once(bench, "review", stacks, |root| {
@@ -36,48 +36,6 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
     ])
 }
 
-/// Applies of reviewed stacks: what recording, binding and sealing cost on top of terraform with the same settings.
-pub fn measure_apply(bench: &Bench) -> Result<Vec<Row>> {
-    let stacks = if bench.quick { 5 } else { 40 };
-    let rounds = bench.rounds.unwrap_or(if bench.quick { 1 } else { 3 });
-    let mut ratios = Vec::new();
-    for round in 1..=rounds {
-        let bare = once(bench, "bare-apply", stacks, |root| {
-            let loop_of = |mode: &str| {
-                let mut command = Command::new(&bench.xtask);
-                command.args(["bare-loop".as_ref(), root.as_os_str(), mode.as_ref()]);
-                command.env("GOGC", "400").env("GOMEMLIMIT", "1GiB");
-                measure_command(bench, &mut command, &[0])
-            };
-            loop_of("plan")?;
-            Ok((loop_of("apply")?.0, ()))
-        })?;
-        let ours = once(bench, "apply", stacks, |root| {
-            review(bench, root, stacks)?;
-            let mut command = Command::new(&bench.windlass);
-            command.args(["apply", "--yes", "--json"]).current_dir(root);
-            let (usage, answer) = measure_command(bench, &mut command, &[0])?;
-            let applied = answer.matches("\"applied\": true").count();
-            if applied < stacks {
-                return Err(Failure::new(format!("`windlass apply` applied {applied} of {stacks} stacks:\n{answer}")));
-            }
-            Ok((usage, ()))
-        })?;
-        let (bare, ours) = (bare.0, ours.0);
-        eprintln!(
-            "  round {round}: bare {:.0} ms CPU ({:.0} wall); apply {:.0} ({:.0})",
-            bare.cpu_ms, bare.wall_ms, ours.cpu_ms, ours.wall_ms
-        );
-        ratios.push(ours.cpu_ms / bare.cpu_ms);
-    }
-    Ok(vec![at_most(
-        format!("apply of {stacks}: CPU, ratio to plan + show + apply with the same settings"),
-        1.02,
-        median(ratios),
-        "×",
-    )])
-}
-
 /// Fresh stacks for one measurement, removed afterwards.
 fn once<T>(
     bench: &Bench,
@@ -93,7 +51,8 @@ fn once<T>(
     result
 }
 
-fn review(bench: &Bench, root: &Path, stacks: usize) -> Result<Usage> {
+/// One review of all stacks, which has to plan every one.
+pub fn review(bench: &Bench, root: &Path, stacks: usize) -> Result<Usage> {
     let mut command = Command::new(&bench.windlass);
     command.args(["review", "--base", "empty", "--json"]).current_dir(root);
     let (usage, answer) = measure_command(bench, &mut command, &[0])?;
@@ -105,10 +64,10 @@ fn review(bench: &Bench, root: &Path, stacks: usize) -> Result<Usage> {
     Ok(usage)
 }
 
-/// `xtask bare-loop DIR plan|apply`: init, plan and show of each stack below `DIR/stacks`, or plan, show and apply, one after the
-/// other, with the least that terraform needs.
+/// `xtask bare-loop DIR`: init, plan and show of each stack below `DIR/stacks`, one after the other, with the least that terraform
+/// needs.
 pub fn bare_loop(arguments: &[String]) -> Result<()> {
-    let [root, mode] = arguments else { return Err(Failure::usage("bare-loop DIR plan|apply")) };
+    let [root] = arguments else { return Err(Failure::usage("bare-loop DIR")) };
     let tool = if works("terraform", "-version") { "terraform" } else { "tofu" };
     let read = std::fs::read_dir(Path::new(root).join("stacks"))
         .map_err(|e| Failure::new(format!("cannot read {root}: {e}")))?;
@@ -138,14 +97,9 @@ pub fn bare_loop(arguments: &[String]) -> Result<()> {
                 String::from_utf8_lossy(&output.stderr)
             )))
         };
-        if mode == "plan" {
-            run(&["init", "-input=false", "-no-color"])?;
-        }
+        run(&["init", "-input=false", "-no-color"])?;
         run(&["plan", "-input=false", "-no-color", "-out=plan.bin"])?;
         run(&["show", "-json", "plan.bin"])?;
-        if mode == "apply" {
-            run(&["apply", "-input=false", "-no-color", "-json", "plan.bin"])?;
-        }
     }
     println!("{} stacks", stacks.len());
     Ok(())
