@@ -131,12 +131,21 @@ impl StepContext {
         }
     }
 
-    /// Records facts about this step, e.g. that a resource was created, before the work goes on.
+    /// Records facts about this step, e.g. that a resource was created, before the work goes on; with the log that was held back,
+    /// in one transaction.
     ///
     /// # Errors
     /// The step was given to another engine, or the store cannot be written.
     pub async fn events(&self, events: &[(String, Value)]) -> Result<(), windlass_store::StoreError> {
-        self.store.event_append_claimed(&self.claim, events).await
+        let mut buffer = self.buffer.lock().await;
+        self.store.step_record(&self.claim, &buffer, events).await?;
+        buffer.clear();
+        Ok(())
+    }
+
+    /// What [`StepContext::log`] holds back, which is then the caller's to write.
+    pub(crate) async fn take_log(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.buffer.lock().await)
     }
 
     /// Remembers a child (which leads its own process group), so that recovery can end it when this engine is gone.

@@ -138,7 +138,7 @@ impl Engine {
                     self.tell(Progress::Held { id: step.clone(), why });
                 };
                 recovery::recover(&self.store, &self.identity, &self.executors, &self.options, run, waits).await?;
-                steps = self.store.step_list(run).await?.into_iter().map(|s| (s.id.clone(), s)).collect();
+                self.look(run, &mut steps).await?;
                 record.cancel_requested = self.store.run_cancel_requested(run).await?;
                 looked = Some(Instant::now());
             }
@@ -233,6 +233,25 @@ impl Engine {
         }
     }
 
+    /// Brings `steps` up to date with what is recorded. An output does not change within an epoch: only new ones are read.
+    async fn look(&self, run: &RunId, steps: &mut Steps) -> Result<(), StoreError> {
+        if steps.is_empty() {
+            *steps = self.store.step_list(run).await?.into_iter().map(|s| (s.id.clone(), s)).collect();
+            return Ok(());
+        }
+        for mut found in self.store.step_list_brief(run).await? {
+            let known =
+                steps.get_mut(&found.id).filter(|known| (known.state, known.epoch) == (found.state, found.epoch));
+            if let Some(known) = known {
+                found.output = known.output.take();
+            } else if found.state == StepState::Succeeded {
+                found = self.store.step_get(run, &found.id).await?;
+            }
+            steps.insert(found.id.clone(), found);
+        }
+        Ok(())
+    }
+
     fn hold(&self, told: &mut HashMap<StepId, String>, id: &StepId, why: &str) {
         if told.insert(id.clone(), why.to_owned()).as_deref() != Some(why) {
             self.tell(Progress::Held { id: id.clone(), why: why.to_owned() });
@@ -261,7 +280,7 @@ impl Engine {
         };
         let Some(executor) = self.executors.get(&spec.work.driver).cloned() else {
             let reason = format!("this release has no executor `{}`", spec.work.driver);
-            self.store.step_finish(&claim, &StepOutcome::Failed { code: "WL615".into(), reason }).await?;
+            self.store.step_finish(&claim, &StepOutcome::Failed { code: "WL615".into(), reason }, &[]).await?;
             return Ok(Begun::Gone);
         };
         let cancel = CancellationToken::new();
@@ -272,8 +291,7 @@ impl Engine {
             (spec.timeout.and_then(|t| u64::try_from(t).ok()).map(Duration::from_micros), self.options.grace);
         tasks.spawn(async move {
             let result = attempt(&cx, executor, timeout, grace).await;
-            cx.flush().await;
-            Finished { claim, result }
+            Finished { claim, result, log: cx.take_log().await }
         });
         Ok(Begun::Yes)
     }
@@ -308,7 +326,7 @@ impl Engine {
         run: &RunId,
         specs: &HashMap<StepId, StepSpec>,
     ) -> Result<(), StoreError> {
-        let Finished { claim, result } = match finished {
+        let Finished { claim, result, log } = match finished {
             Ok(finished) => finished,
             // Panics are caught inside; what is left is a runtime that is going down.
             Err(_) => return Ok(()),
@@ -316,11 +334,17 @@ impl Engine {
         running.remove(&claim.step);
         let now = self.store.now().await?;
         let outcome = outcome(result, specs.get(&claim.step), &claim, now);
-        match store_firmly(&self.store, &claim, &outcome).await {
-            Err(StoreError::StaleClaim { .. }) | Ok(()) => {}
+        let fresh: StepRecord = match store_firmly(&self.store, &claim, &outcome, &log).await {
+            Ok(fresh) => fresh,
+            Err(StoreError::StaleClaim { .. }) => {
+                // What it said is part of its attempt's log all the same.
+                if !log.is_empty() {
+                    self.store.log_append(run, &claim.step, claim.attempt, &log).await?;
+                }
+                self.store.step_get(run, &claim.step).await?
+            }
             Err(error) => return Err(error),
-        }
-        let fresh: StepRecord = self.store.step_get(run, &claim.step).await?;
+        };
         self.tell(Progress::Step { id: fresh.id.clone(), state: fresh.state, reason: fresh.reason.clone() });
         steps.insert(fresh.id.clone(), fresh);
         Ok(())
@@ -347,6 +371,8 @@ enum Begun {
 struct Finished {
     claim: Claim,
     result: StepResult,
+    /// The last of its log, which is not written yet.
+    log: Vec<u8>,
 }
 
 fn outcome(result: StepResult, spec: Option<&StepSpec>, claim: &Claim, now: windlass_model::Micros) -> StepOutcome {
@@ -366,10 +392,15 @@ fn outcome(result: StepResult, spec: Option<&StepSpec>, claim: &Claim, now: wind
 }
 
 /// A result that cannot be written is tried again for a while: the work is done, and forgetting it would do it twice.
-async fn store_firmly(store: &Store, claim: &Claim, outcome: &StepOutcome) -> Result<(), StoreError> {
+async fn store_firmly(
+    store: &Store,
+    claim: &Claim,
+    outcome: &StepOutcome,
+    log: &[u8],
+) -> Result<StepRecord, StoreError> {
     let mut wait = Duration::from_millis(50);
     loop {
-        match store.step_finish(claim, outcome).await {
+        match store.step_finish(claim, outcome, log).await {
             Err(StoreError::Disk { .. } | StoreError::Sql(_)) if wait < Duration::from_secs(4) => {
                 tokio::time::sleep(wait).await;
                 wait *= 2;

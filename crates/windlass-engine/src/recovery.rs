@@ -42,8 +42,8 @@ pub(crate) async fn recover(
         }
         crate::end_processes(store, &claim.run, &claim.step, options.grace).await?;
         let outcome = settle(store, executors, &claim).await?;
-        match store.step_finish(&claim, &outcome).await {
-            Ok(()) | Err(StoreError::StaleClaim { .. }) => {}
+        match store.step_finish(&claim, &outcome, &[]).await {
+            Ok(_) | Err(StoreError::StaleClaim { .. }) => {}
             Err(error) => return Err(error),
         }
     }

@@ -71,12 +71,14 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(30));
+        // A connection is a thread of this process: there is nothing to test before it is used.
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
+            .test_before_acquire(false)
             .connect_with(options.clone())
             .await
             .map_err(|e| StoreError::of(path, e))?;
-        let reader = SqlitePoolOptions::new().max_connections(2).connect_lazy_with(options);
+        let reader = SqlitePoolOptions::new().max_connections(2).test_before_acquire(false).connect_lazy_with(options);
         let store = Self { path: path.to_owned(), reader, writer, clock };
         store.migrate().await?;
         restrict(path);
@@ -132,6 +134,11 @@ impl Store {
         }
     }
 
+    /// Time as the tests set it; statements take the database's own where there is none.
+    fn set_time(&self) -> Option<Micros> {
+        self.clock.as_ref().map(|clock| clock.load(Ordering::SeqCst))
+    }
+
     /// The database's time: the one that leases and schedules go by.
     ///
     /// # Errors
@@ -169,13 +176,13 @@ impl Store {
             .map_err(|e| self.error(e))
     }
 
-    /// Sets a value.
+    /// Sets a value; one that is set already costs no write.
     ///
     /// # Errors
     /// The database cannot be written.
     pub async fn kv_set(&self, scope: &str, name: &str, value: &str) -> Result<()> {
         let query = sqlx::query(
-            "INSERT INTO kv (scope, name, value) VALUES ($1, $2, $3) ON CONFLICT (scope, name) DO UPDATE SET value = excluded.value",
+            "INSERT INTO kv (scope, name, value) VALUES ($1, $2, $3) ON CONFLICT (scope, name) DO UPDATE SET value = excluded.value WHERE kv.value <> excluded.value",
         );
         query.bind(scope).bind(name).bind(value).execute(&self.writer).await.map_err(|e| self.error(e))?;
         Ok(())

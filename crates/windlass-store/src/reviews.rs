@@ -190,20 +190,17 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn plan_mark_used(&self, plan: &str, run: &RunId, step: &StepId) -> Result<bool> {
-        let mut tx = self.begin().await?;
-        let now = self.now_in(&mut tx).await?;
         let done = sqlx::query(
-            "INSERT INTO used_plans (plan, run, step, at) VALUES ($1, $2, $3, $4) ON CONFLICT (plan) DO NOTHING",
+            "INSERT INTO used_plans (plan, run, step, at) VALUES ($1, $2, $3, COALESCE($4, CAST(unixepoch('subsec') * 1000000 AS INTEGER))) ON CONFLICT (plan) DO NOTHING",
         )
         .bind(plan)
         .bind(run.as_str())
         .bind(step.as_str())
-        .bind(now)
-        .execute(&mut *tx)
+        .bind(self.set_time())
+        .execute(&self.writer)
         .await
         .map_err(|e| self.error(e))?
         .rows_affected();
-        tx.commit().await.map_err(|e| self.error(e))?;
         Ok(done == 1)
     }
 }

@@ -30,6 +30,13 @@ pub struct Claim {
     pub epoch: i64,
 }
 
+impl Claim {
+    /// The refusal of this claim.
+    pub(crate) fn stale(&self) -> StoreError {
+        StoreError::StaleClaim { run: self.run.to_string(), step: self.step.to_string() }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClaimResult {
     Claimed(Claim),
@@ -141,6 +148,19 @@ impl Store {
         rows.iter().map(record).collect()
     }
 
+    /// As [`Store::step_list`] without the outputs, which are all `None`: cheap enough to ask often.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn step_list_brief(&self, run: &RunId) -> Result<Vec<StepRecord>> {
+        let rows = sqlx::query("SELECT id, state, attempt, epoch, not_before, started_at, ended_at, NULL AS output, reason, code FROM steps WHERE run = $1 ORDER BY position")
+            .bind(run.as_str())
+            .fetch_all(&self.reader)
+            .await
+            .map_err(|e| self.error(e))?;
+        rows.iter().map(record).collect()
+    }
+
     /// Makes this engine known.
     ///
     /// # Errors
@@ -173,19 +193,16 @@ impl Store {
     /// The database cannot be written.
     pub async fn step_claim(&self, engine: &str, run: &RunId, step: &StepSpec, lease: Micros) -> Result<ClaimResult> {
         let mut tx = self.begin().await?;
-        let now = self.now_in(&mut tx).await?;
         let open: Option<i64> = sqlx::query_scalar(
-            "SELECT 1 FROM steps JOIN runs ON runs.id = steps.run WHERE run = $1 AND steps.id = $2 AND steps.state = 'pending' AND (not_before IS NULL OR not_before <= $3) AND runs.ended_at IS NULL AND NOT runs.cancel_requested",
+            "SELECT clock.now FROM (SELECT COALESCE($3, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) AS now) AS clock, steps JOIN runs ON runs.id = steps.run WHERE run = $1 AND steps.id = $2 AND steps.state = 'pending' AND (not_before IS NULL OR not_before <= clock.now) AND runs.ended_at IS NULL AND NOT runs.cancel_requested",
         )
         .bind(run.as_str())
         .bind(step.id.as_str())
-        .bind(now)
+        .bind(self.set_time())
         .fetch_optional(&mut *tx)
         .await
         .map_err(|e| self.error(e))?;
-        if open.is_none() {
-            return Ok(ClaimResult::Gone);
-        }
+        let Some(now) = open else { return Ok(ClaimResult::Gone) };
         for name in &step.locks {
             if let Some(by) = self.lock_in(&mut tx, now, name, run, &step.id).await? {
                 // The place in the queue is kept, everything else is given up.
@@ -231,11 +248,12 @@ impl Store {
         tx.commit().await.map_err(|e| self.error(e))
     }
 
-    /// Records how a claimed attempt ended. A success is recorded exactly once: a claim that was lost is refused.
+    /// Records how a claimed attempt ended, with the last of its log (may be empty), and gives the step as it is then. A success
+    /// is recorded exactly once: a claim that was lost is refused.
     ///
     /// # Errors
     /// [`StoreError::StaleClaim`].
-    pub async fn step_finish(&self, claim: &Claim, outcome: &StepOutcome) -> Result<()> {
+    pub async fn step_finish(&self, claim: &Claim, outcome: &StepOutcome, log: &[u8]) -> Result<StepRecord> {
         let mut tx = self.begin().await?;
         let now = self.now_in(&mut tx).await?;
         let (state, output, reason, code, not_before) = match outcome {
@@ -248,8 +266,8 @@ impl Store {
             StepOutcome::Cancelled => (StepState::Cancelled, None, Some("cancelled while it ran"), None, None),
             StepOutcome::Unknown { reason } => (StepState::Unknown, None, Some(reason.as_str()), None, None),
         };
-        let done = sqlx::query(
-            "UPDATE steps SET state = $1, output = $2, reason = $3, code = $4, not_before = $5, ended_at = $6, engine = NULL, lease_until = NULL WHERE run = $7 AND id = $8 AND epoch = $9 AND state = 'running'",
+        let row = sqlx::query(
+            "UPDATE steps SET state = $1, output = $2, reason = $3, code = $4, not_before = $5, ended_at = $6, engine = NULL, lease_until = NULL WHERE run = $7 AND id = $8 AND epoch = $9 AND state = 'running' RETURNING id, state, attempt, epoch, not_before, started_at, ended_at, NULL AS output, reason, code",
         )
         .bind(state.as_str())
         .bind(output)
@@ -260,12 +278,15 @@ impl Store {
         .bind(claim.run.as_str())
         .bind(claim.step.as_str())
         .bind(claim.epoch)
-        .execute(&mut *tx)
+        .fetch_optional(&mut *tx)
         .await
-        .map_err(|e| self.error(e))?
-        .rows_affected();
-        if done == 0 {
-            return Err(StoreError::StaleClaim { run: claim.run.to_string(), step: claim.step.to_string() });
+        .map_err(|e| self.error(e))?;
+        let mut finished = record(&row.ok_or_else(|| claim.stale())?)?;
+        if let StepOutcome::Succeeded(output) = outcome {
+            finished.output = Some(output.clone());
+        }
+        if !log.is_empty() {
+            self.log_in(&mut tx, &claim.run, &claim.step, claim.attempt, log).await?;
         }
         self.leave(&mut tx, &claim.run, &claim.step).await?;
         let kind = match outcome {
@@ -279,7 +300,8 @@ impl Store {
             NewEvent { run: Some(claim.run.as_str()), step: Some(claim.step.as_str()), kind: &kind, data, actor: None },
         )
         .await?;
-        tx.commit().await.map_err(|e| self.error(e))
+        tx.commit().await.map_err(|e| self.error(e))?;
+        Ok(finished)
     }
 
     /// Gives up the locks and forgets the processes of a step.
@@ -474,20 +496,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::StaleClaim`]: the child has no right to go on; the database cannot be written.
     pub async fn process_add(&self, claim: &Claim, process: &ProcessRow) -> Result<()> {
-        let mut tx = self.begin().await?;
-        self.claimed_in(&mut tx, claim).await?;
-        sqlx::query("INSERT INTO processes (run, step, attempt, pid, ticks, host, boot) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (run, step, pid) DO UPDATE SET ticks = excluded.ticks")
+        let done = sqlx::query("INSERT INTO processes (run, step, attempt, pid, ticks, host, boot) SELECT run, id, attempt, $4, $5, $6, $7 FROM steps WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running' ON CONFLICT (run, step, pid) DO UPDATE SET ticks = excluded.ticks")
             .bind(claim.run.as_str())
             .bind(claim.step.as_str())
-            .bind(claim.attempt)
+            .bind(claim.epoch)
             .bind(process.pid)
             .bind(process.ticks)
             .bind(&process.host)
             .bind(&process.boot)
-            .execute(&mut *tx)
+            .execute(&self.writer)
             .await
-            .map_err(|e| self.error(e))?;
-        tx.commit().await.map_err(|e| self.error(e))
+            .map_err(|e| self.error(e))?
+            .rows_affected();
+        if done == 0 { Err(claim.stale()) } else { Ok(()) }
     }
 
     /// Child processes of a step that were not seen to end.

@@ -32,11 +32,13 @@ pub struct Recorder<'a> {
     pub failed: Option<String>,
     /// Whose lock of the state is recorded as ours once the work has begun: the lock is held then.
     locks: Option<StackDirectory>,
+    /// Facts that were told together: they are recorded together, before more is read.
+    facts: Vec<(String, serde_json::Value)>,
 }
 
 impl<'a> Recorder<'a> {
     pub fn new(cx: &'a StepContext) -> Self {
-        Self { cx, failed: None, locks: None }
+        Self { cx, failed: None, locks: None, facts: Vec::new() }
     }
 
     /// Also records the lock that the command holds at its backend.
@@ -56,16 +58,25 @@ impl Sink for Recorder<'_> {
     }
 
     async fn event(&mut self, event: &Event) {
-        let Some((kind, data)) = fact(event, self.cx.attempt) else { return };
-        self.cx.flush().await;
+        if let Some((kind, data)) = fact(event, self.cx.attempt) {
+            self.facts.push((kind.to_owned(), data));
+        }
+    }
+
+    async fn caught_up(&mut self) {
+        if self.facts.is_empty() {
+            return;
+        }
+        let mut facts = Vec::new();
         if let Some(stack) = self.locks.take() {
             // Without this fact the lock is never broken; that is all that is lost when the backend does not answer.
             if let Ok(Some(lock)) = stack.lock_holder().await {
                 let data = serde_json::json!({ "attempt": self.cx.attempt, "lock": lock });
-                let _ = self.cx.events(&[(LOCKED.to_owned(), data)]).await;
+                facts.push((LOCKED.to_owned(), data));
             }
         }
-        if let Err(error) = self.cx.events(&[(kind.to_owned(), data)]).await {
+        facts.append(&mut self.facts);
+        if let Err(error) = self.cx.events(&facts).await {
             self.failed.get_or_insert_with(|| error.to_string());
         }
     }

@@ -93,8 +93,12 @@ pub trait Sink: Send {
     fn started(&mut self, pid: u32) -> impl Future<Output = Result<(), String>> + Send;
     /// Text for the log.
     fn log(&mut self, bytes: &[u8]) -> impl Future<Output = ()> + Send;
-    /// A change of the world, before the next one is read.
+    /// A change of the world, in the order in which terraform told of them.
     fn event(&mut self, event: &Event) -> impl Future<Output = ()> + Send;
+    /// All that was to be read until now has been handed over; what follows has yet to be said.
+    fn caught_up(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// A command's arguments and what it printed.
@@ -232,6 +236,7 @@ impl StackDirectory {
         let ended = run(&spec, cancel, &mut adapter).await?;
         if let Some(rest) = std::mem::take(&mut adapter.lines).rest() {
             adapter.line(&rest).await;
+            adapter.sink.caught_up().await;
         }
         let Adapter { out, err, mut diagnostics, unknown_format, .. } = adapter;
         if let Some(version) = unknown_format {
@@ -806,6 +811,7 @@ impl<S: Sink> Listener for Adapter<'_, S> {
                 for line in self.lines.push(bytes) {
                     self.line(&line).await;
                 }
+                self.sink.caught_up().await;
             }
             Stream::Out => {
                 self.sink.log(bytes).await;
