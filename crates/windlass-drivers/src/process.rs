@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -225,19 +225,37 @@ pub async fn run(spec: &Spec, cancel: &CancellationToken, listener: &mut impl Li
 /// How often the memory of a child's group is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Resident memory of all processes of a group, KiB (fields 5 and 24 of `/proc/PID/stat`).
+/// Resident memory of all processes of a group, KiB: of its leader and what that started, where the kernel names the children
+/// of a process; otherwise of every process of the machine that is of the group.
 fn group_kib(group: u32) -> u64 {
-    let stats = std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
-        entry.file_name().to_str()?.parse::<u32>().ok()?;
-        std::fs::read_to_string(entry.path().join("stat")).ok()
-    });
-    let pages: u64 = stats
-        .filter_map(|stat| {
-            let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect();
-            (fields.get(2)?.parse::<u32>().ok()? == group).then(|| fields.get(21)?.parse::<u64>().ok())?
-        })
-        .sum();
+    let pages = if Path::new("/proc/self/task").join(std::process::id().to_string()).join("children").exists() {
+        let (mut pages, mut left) = (0, vec![group]);
+        while let Some(pid) = left.pop() {
+            pages += pages_of(&format!("/proc/{pid}/stat"), group).unwrap_or(0);
+            left.extend(children(pid));
+        }
+        pages
+    } else {
+        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let processes = all.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok()));
+        processes.filter_map(|entry| pages_of(&entry.path().join("stat").to_string_lossy(), group)).sum()
+    };
     pages * 4
+}
+
+/// Resident pages of a process that is of the group (fields 5 and 24 of its `stat`).
+fn pages_of(stat: &str, group: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(stat).ok()?;
+    // The name in parentheses may hold anything.
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect();
+    (fields.get(2)?.parse::<u32>().ok()? == group).then(|| fields.get(21)?.parse::<u64>().ok())?
+}
+
+/// What the threads of a process have started and is not reaped.
+fn children(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let texts = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    texts.flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).collect()
 }
 
 async fn read(pipe: &mut Option<impl AsyncRead + Unpin>, buffer: &mut [u8]) -> usize {
@@ -380,6 +398,8 @@ mod tests {
     async fn the_memory_of_the_group_is_seen() {
         let (ended, _) = shell("sleep 0.7", None, Duration::from_secs(5)).await;
         assert!((100..100_000).contains(&ended.peak_kib), "{}", ended.peak_kib);
+        let (more, _) = shell("sleep 0.7 & (sleep 0.7; :) & wait", None, Duration::from_secs(5)).await;
+        assert!(more.peak_kib > ended.peak_kib, "{} with children, {} alone", more.peak_kib, ended.peak_kib);
     }
 
     #[tokio::test]

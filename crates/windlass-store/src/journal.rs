@@ -93,7 +93,7 @@ impl Store {
             self.event_in(&mut tx, now, event).await?;
         }
         if !log.is_empty() {
-            self.log_in(&mut tx, &claim.run, &claim.step, claim.attempt, log).await?;
+            self.log_in(&mut tx, (&claim.run, &claim.step, claim.attempt), Some(now), log).await?;
         }
         tx.commit().await.map_err(|e| self.error(e))
     }
@@ -127,13 +127,12 @@ impl Store {
         if done == 0 { Err(claim.stale()) } else { Ok(()) }
     }
 
-    /// Appends to a step's log; the offset of the first new byte comes back.
+    /// Appends to a step's log, at `now` or the database's time; the offset of the first new byte comes back.
     pub(crate) async fn log_in(
         &self,
         connection: &mut SqliteConnection,
-        run: &RunId,
-        step: &StepId,
-        attempt: u32,
+        (run, step, attempt): (&RunId, &StepId, u32),
+        now: Option<Micros>,
         bytes: &[u8],
     ) -> Result<i64> {
         sqlx::query_scalar("INSERT INTO logs (run, step, start, attempt, bytes, at) VALUES ($1, $2, COALESCE((SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0), $3, $4, COALESCE($5, CAST(unixepoch('subsec') * 1000000 AS INTEGER))) RETURNING start")
@@ -141,7 +140,7 @@ impl Store {
             .bind(step.as_str())
             .bind(attempt)
             .bind(bytes)
-            .bind(self.set_time())
+            .bind(now.or_else(|| self.set_time()))
             .fetch_one(connection)
             .await
             .map_err(|e| self.error(e))
@@ -178,7 +177,7 @@ impl Store {
     /// The database cannot be written.
     pub async fn log_append(&self, run: &RunId, step: &StepId, attempt: u32, bytes: &[u8]) -> Result<i64> {
         let mut connection = self.writer.acquire().await.map_err(|e| self.error(e))?;
-        self.log_in(&mut connection, run, step, attempt, bytes).await
+        self.log_in(&mut connection, (run, step, attempt), None, bytes).await
     }
 
     /// The log of a step from byte `from` on, at most `limit` chunks; the first one is cut to begin at `from`.

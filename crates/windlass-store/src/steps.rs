@@ -286,7 +286,7 @@ impl Store {
             finished.output = Some(output.clone());
         }
         if !log.is_empty() {
-            self.log_in(&mut tx, &claim.run, &claim.step, claim.attempt, log).await?;
+            self.log_in(&mut tx, (&claim.run, &claim.step, claim.attempt), Some(now), log).await?;
         }
         self.leave(&mut tx, &claim.run, &claim.step).await?;
         let kind = match outcome {

@@ -1,0 +1,215 @@
+//! `record-again OURS BARE`: what recording and signing cost an apply, for `cargo xtask bench apply`.
+//!
+//! OURS is a repository whose newest run is an apply. Everything that run wrote into the database is written once more, into a
+//! fresh one, by the same calls and in the same transactions: facts that were recorded together carry the same time. Then the plan
+//! files that lie below BARE (`stacks/*/plan.bin` with `plan.json`, what `show -json` made of it) are digested, sealed, opened and
+//! their states kept, as an apply does with its own. Printed is the CPU time of all that, without reading what is repeated, and
+//! how often each thing was done. A record that does not come out as it was is an error: nothing is measured then.
+
+use nix::sys::resource::{UsageWho, getrusage};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use windlass_app::settings::StateDirectory;
+use windlass_drivers::terraform::plan_file::{Opened, seal, seal_bytes, state_of};
+use windlass_engine::identity;
+use windlass_model::effect::{Effect, secrets};
+use windlass_model::id::{InstanceId, RunId, StepId};
+use windlass_model::journal::event;
+use windlass_model::run::{RunRecord, RunState, StepRecord, StepSpec, StepState};
+use windlass_model::stack_plan::driver;
+use windlass_store::{Claim, ClaimResult, Event, LogChunk, ProcessRow, RunFilter, StepOutcome, Store};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Everything an apply left in the database.
+struct Record {
+    run: RunRecord,
+    steps: BTreeMap<StepId, StepRecord>,
+    events: Vec<Event>,
+    logs: BTreeMap<StepId, Vec<LogChunk>>,
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [ours, bare] = arguments.as_slice() else { return Err("usage: record-again OURS BARE".into()) };
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(measure(ours.as_ref(), bare.as_ref()))
+}
+
+async fn measure(ours: &Path, bare: &Path) -> Result<()> {
+    let recorded = Store::open(&StateDirectory::at(ours).database()).await?;
+    let runs = recorded.run_list(&RunFilter { kind: Some("apply".into()), active: false }, 1).await?;
+    let run = runs.into_iter().next().ok_or("there is no apply")?;
+    let record = read(&recorded, run).await?;
+    recorded.close().await;
+    let plans = plans(bare)?;
+    let directory = bare.join("record-again");
+    std::fs::create_dir_all(&directory)?;
+
+    let begin = cpu_ms()?;
+    let fresh = Store::open(&directory.join("windlass.db")).await?;
+    let opened = cpu_ms()?;
+    let run = write(&fresh, &record).await?;
+    let written = cpu_ms()?;
+    for (number, (file, json)) in plans.iter().enumerate() {
+        sign(file, json, &directory, number)?;
+    }
+    let signed = cpu_ms()?;
+
+    let again = read(&fresh, fresh.run_get(&run).await?).await?;
+    fresh.close().await;
+    std::fs::remove_dir_all(&directory)?;
+    same(&record, &again)?;
+    println!(
+        "{}",
+        serde_json::json!({
+            "cpu_ms": signed - begin,
+            "open_ms": opened - begin,
+            "record_ms": written - opened,
+            "sign_ms": signed - written,
+            "events": record.events.len(),
+            "logs": record.logs.values().map(Vec::len).sum::<usize>(),
+            "plans": plans.len(),
+        })
+    );
+    Ok(())
+}
+
+/// User and system time of this process, all threads, in milliseconds.
+fn cpu_ms() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let ms = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 * 1000.0 + time.tv_usec() as f64 / 1000.0;
+    Ok(ms(usage.user_time()) + ms(usage.system_time()))
+}
+
+async fn read(store: &Store, run: RunRecord) -> Result<Record> {
+    let steps = store.step_list(&run.id).await?;
+    let mut logs = BTreeMap::new();
+    for step in &steps {
+        logs.insert(step.id.clone(), store.log_read(&run.id, &step.id, 0, u32::MAX).await?);
+    }
+    let events = store.event_list(Some(&run.id), 0, u32::MAX).await?;
+    Ok(Record { run, steps: steps.into_iter().map(|step| (step.id.clone(), step)).collect(), events, logs })
+}
+
+/// Plan files with their renderings.
+fn plans(bare: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(bare.join("stacks"))? {
+        let stack = entry?.path();
+        found.push((stack.join("plan.bin"), std::fs::read_to_string(stack.join("plan.json"))?));
+    }
+    Ok(found)
+}
+
+/// The run once more, event by event.
+async fn write(store: &Store, record: &Record) -> Result<RunId> {
+    let engine = identity();
+    store.engine_register(&engine).await?;
+    let run = store.run_create(&record.run.plan, &record.run.actor).await?;
+    let specs: BTreeMap<&StepId, &StepSpec> = record.run.plan.steps.iter().map(|spec| (&spec.id, spec)).collect();
+    let mut claims: BTreeMap<StepId, Claim> = BTreeMap::new();
+    let mut state = RunState::Queued;
+    let mut events = record.events.iter().peekable();
+    while let Some(event) = events.next() {
+        let Some(step) = event.step.as_deref().map(StepId::new) else {
+            let to = event.kind.strip_prefix("run.").and_then(RunState::parse);
+            // The first tells that the run was made.
+            if let Some(to) = to {
+                store.run_set_state(&run, state, to, event.data["reason"].as_str()).await?;
+                state = to;
+            }
+            continue;
+        };
+        // The log was written in the transaction of the facts.
+        let log = |at| -> Vec<u8> {
+            let chunks = record.logs.get(&step).into_iter().flatten().filter(|chunk| chunk.at == at);
+            chunks.flat_map(|chunk| chunk.bytes.iter().copied()).collect()
+        };
+        match event.kind.as_str() {
+            "step.started" => {
+                let spec = specs.get(&step).ok_or("an event of no step")?;
+                let claim = store.step_claim(&engine.id, &run, spec, 30_000_000).await?;
+                let ClaimResult::Claimed(claim) = claim else { return Err(format!("{step} cannot be claimed").into()) };
+                children(store, &claim, spec, &engine).await?;
+                claims.insert(step, claim);
+            }
+            event::STARTED | event::PROGRESS | event::APPLIED | event::FAILED => {
+                let mut facts = vec![(event.kind.clone(), event.data.clone())];
+                let together = |next: &&Event| (next.at, &next.step) == (event.at, &event.step);
+                while let Some(next) = events.next_if(together) {
+                    facts.push((next.kind.clone(), next.data.clone()));
+                }
+                let claim = claims.get(&step).ok_or("a fact without a claim")?;
+                store.step_record(claim, &log(event.at), &facts).await?;
+            }
+            "step.succeeded" => {
+                let output = record.steps.get(&step).and_then(|step| step.output.clone()).unwrap_or_default();
+                let claim = claims.get(&step).ok_or("an end without a claim")?;
+                store.step_finish(claim, &StepOutcome::Succeeded(output), &log(event.at)).await?;
+            }
+            other => return Err(format!("an apply that went well has no {other}").into()),
+        }
+    }
+    Ok(run)
+}
+
+/// What is recorded of a step's children, and that its plan is used.
+async fn children(
+    store: &Store,
+    claim: &Claim,
+    spec: &StepSpec,
+    engine: &windlass_store::EngineIdentity,
+) -> Result<()> {
+    let pids = match spec.work.driver.as_str() {
+        driver::PREPARE => 2,
+        driver::APPLY => {
+            store.plan_mark_used(&format!("{:064} {}", 0, claim.step), &claim.run, &claim.step).await?;
+            1
+        }
+        _ => 0,
+    };
+    for pid in 0..pids {
+        let (host, boot) = (engine.host.clone(), engine.boot.clone());
+        store.process_add(claim, &ProcessRow { pid: 100_000 + pid, ticks: 1, host, boot }).await?;
+    }
+    Ok(())
+}
+
+/// A plan's way from the planning step to the apply.
+fn sign(file: &Path, json: &str, directory: &Path, number: usize) -> Result<()> {
+    let key = [7; 32];
+    let copy = directory.join(format!("{number}.tfplan"));
+    std::fs::copy(file, &copy)?;
+    let instance = InstanceId::new(format!("stack-{number}"));
+    let plan: serde_json::Value = serde_json::from_str(json)?;
+    let state = state_of(&copy)?;
+    let effect = Effect::from_plan(instance.clone(), &plan, &key, &secrets(&plan, |_, _| false))?;
+    let purpose = format!("plan of {instance} with effect {}", effect.digest());
+    let (sealed, _) = seal(&copy, &key, &purpose)?;
+    let opened = Opened::new(&sealed, &key, &purpose)?;
+    // As the state from before the apply is kept, where there is one.
+    let before = state_of(opened.path())?;
+    if before.version.is_some() {
+        seal_bytes(&state.content, &directory.join(format!("{number}.tfstate.sealed")), &key, &purpose)?;
+    }
+    Ok(())
+}
+
+/// Refuses a repetition that left another record.
+fn same(was: &Record, is: &Record) -> Result<()> {
+    let kinds = |record: &Record| -> Vec<(String, Option<String>)> {
+        record.events.iter().map(|e| (e.kind.clone(), e.step.clone())).collect()
+    };
+    let log = |record: &Record| -> Vec<(StepId, Vec<u8>)> {
+        let joined = |chunks: &Vec<LogChunk>| chunks.iter().flat_map(|chunk| chunk.bytes.iter().copied()).collect();
+        record.logs.iter().map(|(step, chunks)| (step.clone(), joined(chunks))).collect()
+    };
+    let ends = |record: &Record| -> Vec<(StepId, StepState, Option<serde_json::Value>)> {
+        record.steps.values().map(|s| (s.id.clone(), s.state, s.output.clone())).collect()
+    };
+    if was.run.state != is.run.state || kinds(was) != kinds(is) || log(was) != log(is) || ends(was) != ends(is) {
+        return Err("what was recorded again is not what was recorded".into());
+    }
+    Ok(())
+}
