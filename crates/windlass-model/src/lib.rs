@@ -9,6 +9,7 @@ pub mod binding;
 pub mod codes;
 pub mod definition;
 pub mod diagnostic;
+pub mod diff;
 pub mod drift;
 pub mod effect;
 pub mod graph;
