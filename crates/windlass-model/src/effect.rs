@@ -1,10 +1,15 @@
 //! The effect of a plan: its semantic content, read from `terraform show -json`, without noise, masked, with a digest.
 
 mod compare;
+mod mask;
 mod read;
+mod sets;
 
 pub use compare::{Difference, matches_preview, remaining_of};
+pub use mask::{Mask, SENSITIVE};
+pub(crate) use mask::{mark_of, without_marks};
 pub use read::{EffectError, PlannedOutput, masked_text, planned_outputs, secrets, secrets_of_output, texts};
+pub use sets::{Sets, SetsError};
 
 use crate::id::InstanceId;
 use serde::{Deserialize, Serialize};
@@ -21,6 +26,10 @@ pub struct Effect {
     pub outputs: BTreeMap<String, OutputChange>,
     /// Failed or unknown `check` blocks, preconditions and postconditions, by address.
     pub checks: BTreeMap<String, CheckResult>,
+    /// What the world has otherwise than the state had: changes that were made elsewhere, not what would be done. Only what
+    /// differs, and what is gone; by address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<ResourceChange>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +42,10 @@ pub struct ResourceChange {
     pub action: Action,
     /// Attribute paths that change, e.g. `tags.Name`, `ingress[0].cidr_blocks`.
     pub attributes: BTreeMap<String, AttributeChange>,
+    /// The outermost lists in which something differs, whole, by path: what is the same in them tells an insertion from a
+    /// change. They are for the reader; what is approved stands in `attributes`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lists: BTreeMap<String, WholeList>,
     /// Attribute paths that force a replacement.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replace_paths: Vec<String>,
@@ -61,6 +74,19 @@ pub enum Action {
     /// Only dropped from the state.
     Forget,
 }
+
+/// A list on both sides. Where it is sensitive it has marks with digests, `(known after apply)` where it is unknown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WholeList {
+    pub before: serde_json::Value,
+    pub after: serde_json::Value,
+    /// Which lists in it are sets: paths of names below its items, without indices, `*` for any name; empty for itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<String>,
+}
+
+/// What stands inside a value for a part that is known after apply.
+pub(crate) const UNKNOWN: &str = "(known after apply)";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttributeChange {
@@ -205,9 +231,14 @@ impl Effect {
 pub fn digest_all<'a>(effects: impl Iterator<Item = &'a Effect>) -> String {
     let mut parts: Vec<String> = effects
         .filter(|effect| !effect.is_empty())
-        // Plain data with text keys: serialising it cannot fail.
-        .map(|e| {
-            serde_json::to_string(&sorted(serde_json::json!([e.instance, e.changes, e.outputs]))).unwrap_or_default()
+        .map(|effect| {
+            let mut changes = serde_json::json!(effect.changes);
+            for change in changes.as_array_mut().into_iter().flatten().filter_map(serde_json::Value::as_object_mut) {
+                change.remove("lists");
+            }
+            // Plain data with text keys: serialising it cannot fail.
+            let all = serde_json::json!([effect.instance, changes, effect.outputs]);
+            serde_json::to_string(&sorted(all)).unwrap_or_default()
         })
         .collect();
     parts.sort();

@@ -1,6 +1,6 @@
 //! Whether what would be done now is what was seen before.
 
-use super::{Action, AttributeChange, Effect, ResourceChange, Shown};
+use super::{Action, AttributeChange, Effect, ResourceChange, Shown, UNKNOWN};
 use crate::id::InstanceId;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -148,9 +148,7 @@ fn parents(path: &str) -> impl Iterator<Item = &str> {
 fn covers(earlier: &AttributeChange, path: &str, parent: &str, _now: &Shown) -> bool {
     match &earlier.after {
         Shown::Unknown => true,
-        Shown::Value(value) => {
-            at(value, &path[parent.len()..]).is_some_and(|v| *v == Value::String("(known after apply)".into()))
-        }
+        Shown::Value(value) => at(value, &path[parent.len()..]).is_some_and(|v| v == UNKNOWN),
         Shown::Absent | Shown::Sensitive(_) => false,
     }
 }
@@ -178,7 +176,7 @@ fn agrees(earlier: &Shown, now: &Shown) -> bool {
 
 fn value_agrees(earlier: &Value, now: &Value) -> bool {
     match (earlier, now) {
-        (Value::String(text), _) if text == "(known after apply)" => true,
+        (Value::String(text), _) if text == UNKNOWN => true,
         (Value::Object(a), Value::Object(b)) => {
             a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| value_agrees(v, w)))
         }

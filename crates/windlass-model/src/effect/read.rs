@@ -1,11 +1,14 @@
 //! From `terraform show -json` of a plan to an [`Effect`].
 
-use super::{Action, AttributeChange, CheckResult, Effect, OutputAction, OutputChange, ResourceChange, Shown};
+use super::mask::{Mask, mark, mark_of};
+use super::{
+    Action, AttributeChange, CheckResult, Effect, OutputAction, OutputChange, ResourceChange, Shown, UNKNOWN, WholeList,
+};
+use crate::binding::keyed_digest;
 use crate::id::InstanceId;
-use hmac::{Hmac, KeyInit, Mac};
-use serde_json::Value;
-use sha2::Sha256;
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EffectError {
@@ -18,7 +21,7 @@ pub enum EffectError {
 }
 
 /// Secrets shorter than this are not searched for in other values: too much would match by chance.
-const SHORTEST_SECRET: usize = 6;
+pub(super) const SHORTEST_SECRET: usize = 6;
 
 /// What an output will be. Holds real values: never stored or shown.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,12 +60,22 @@ impl Effect {
         if !version.starts_with("1.") && !version.starts_with("0.") {
             return Err(EffectError::Version(version.to_owned()));
         }
-        let masker = Masker { key, secrets };
+        let masker = Masker { key, mask: Mask::new(secrets.iter().map(String::as_str)) };
         let mut changes = Vec::new();
         for resource in array(plan.get("resource_changes")) {
             changes.extend(resource_change(resource, &masker)?);
         }
         changes.sort_by(|a, b| a.address.cmp(&b.address));
+        let mut drift = Vec::new();
+        for resource in array(plan.get("resource_drift")) {
+            drift.extend(resource_change(resource, &masker)?.filter(|change| match change.action {
+                Action::Update => !change.attributes.is_empty(),
+                Action::Destroy => true,
+                // What the state calls otherwise now is not of the world.
+                _ => false,
+            }));
+        }
+        drift.sort_by(|a, b| a.address.cmp(&b.address));
         let mut outputs = BTreeMap::new();
         for (name, change) in object(plan.get("output_changes")) {
             if let Some(change) = output_change(change, &masker) {
@@ -76,7 +89,7 @@ impl Effect {
                 let address = check.get("address").map(|a| text(a, "to_display")).unwrap_or_default();
                 let problems = array(check.get("instances"))
                     .flat_map(|i| array(i.get("problems")))
-                    .map(|p| masker.masked_text(&text(p, "message")))
+                    .map(|p| masker.mask.text(&text(p, "message")))
                     .collect();
                 // Unknown without a problem only means "after apply".
                 if status != "unknown" {
@@ -84,7 +97,7 @@ impl Effect {
                 }
             }
         }
-        Ok(Self { instance, changes, outputs, checks })
+        Ok(Self { instance, changes, outputs, checks, drift })
     }
 }
 
@@ -118,9 +131,8 @@ fn resource_change(resource: &Value, masker: &Masker<'_>) -> Result<Option<Resou
     let change = resource.get("change").ok_or(EffectError::NotAPlan("change"))?;
     let actions: Vec<&str> = array(change.get("actions")).filter_map(Value::as_str).collect();
     let previous_address = resource.get("previous_address").and_then(Value::as_str).map(str::to_owned);
-    let import_id = change
-        .get("importing")
-        .map(|i| i.get("id").and_then(Value::as_str).unwrap_or("(known after apply)").to_owned());
+    let import_id =
+        change.get("importing").map(|i| masker.mask.text(i.get("id").and_then(Value::as_str).unwrap_or(UNKNOWN)));
     let action = match actions.as_slice() {
         ["no-op"] if import_id.is_some() => Action::Import,
         ["no-op"] if previous_address.is_some() => Action::Move,
@@ -136,20 +148,17 @@ fn resource_change(resource: &Value, masker: &Masker<'_>) -> Result<Option<Resou
         other => return Err(EffectError::Actions { address, actions: other.join(", ") }),
     };
     let replace_paths: Vec<String> =
-        array(change.get("replace_paths")).map(|path| path_text(array(Some(path)))).collect();
-    let mut attributes = BTreeMap::new();
+        array(change.get("replace_paths")).map(|path| path_text(array(Some(path)), &masker.mask)).collect();
+    let mut differ = Differ { masker, path: Vec::new(), in_list: false, out: BTreeMap::new(), lists: BTreeMap::new() };
     if !matches!(action, Action::Move | Action::Import | Action::Forget | Action::Destroy) {
-        let side = |value: &str, mask: &str| {
-            (change.get(value).cloned().unwrap_or(Value::Null), change.get(mask).cloned().unwrap_or(Value::Bool(false)))
+        let side = |value: &str, mask: &str, unknown| Side {
+            value: change.get(value),
+            mask: change.get(mask).unwrap_or(&FALSE),
+            unknown,
         };
-        let (before, before_mask) = side("before", "before_sensitive");
-        let (after, after_mask) = side("after", "after_sensitive");
-        let unknown = change.get("after_unknown").cloned().unwrap_or(Value::Bool(false));
-        let mut differ = Differ { masker, out: &mut attributes };
         differ.compare(
-            "",
-            Side { value: Some(&before), mask: &before_mask, unknown: &Value::Bool(false) },
-            Side { value: Some(&after), mask: &after_mask, unknown: &unknown },
+            side("before", "before_sensitive", &FALSE),
+            side("after", "after_sensitive", change.get("after_unknown").unwrap_or(&FALSE)),
         );
     }
     Ok(Some(ResourceChange {
@@ -158,7 +167,8 @@ fn resource_change(resource: &Value, masker: &Masker<'_>) -> Result<Option<Resou
         resource_type: text(resource, "type"),
         provider: text(resource, "provider_name"),
         action,
-        attributes,
+        attributes: differ.out,
+        lists: differ.lists,
         replace_paths,
         reason: resource.get("action_reason").and_then(Value::as_str).map(str::to_owned),
         import_id,
@@ -172,21 +182,20 @@ fn output_change(change: &Value, masker: &Masker<'_>) -> Option<OutputChange> {
         ["no-op"] | [] => return None,
         _ => OutputAction::Update,
     };
-    let no = Value::Bool(false);
-    let show = |value: &str, mask: &str, unknown: &Value| {
-        let side = Side { value: change.get(value), mask: change.get(mask).unwrap_or(&no), unknown };
-        masker.show(&side)
+    let show = |value: &str, mask: &str, unknown| {
+        masker.show(Side { value: change.get(value), mask: change.get(mask).unwrap_or(&FALSE), unknown })
     };
-    let unknown = change.get("after_unknown").unwrap_or(&no);
+    let unknown = change.get("after_unknown").unwrap_or(&FALSE);
     let absent =
         |value: Shown, missing: bool| if missing && value == Shown::Value(Value::Null) { Shown::Absent } else { value };
     Some(OutputChange {
         action,
-        before: absent(show("before", "before_sensitive", &no), action == OutputAction::Create),
+        before: absent(show("before", "before_sensitive", &FALSE), action == OutputAction::Create),
         after: absent(show("after", "after_sensitive", unknown), action == OutputAction::Delete),
     })
 }
 
+/// One side of a change, or of a part of it. The masks are nested like the value.
 #[derive(Clone, Copy)]
 struct Side<'a> {
     value: Option<&'a Value>,
@@ -194,154 +203,174 @@ struct Side<'a> {
     unknown: &'a Value,
 }
 
-const NO: Value = Value::Bool(false);
-static FALSE: Value = NO;
+static FALSE: Value = Value::Bool(false);
 
 impl<'a> Side<'a> {
     /// A masked or unknown parent covers all its children.
-    fn child(&self, key: &Key<'_>) -> Side<'a> {
-        let of = |mask: &'a Value| match (mask, key) {
+    fn child(self, step: Step<'_>) -> Side<'a> {
+        let of = |mask: &'a Value| match (mask, step) {
             (Value::Bool(true), _) => mask,
-            (Value::Object(object), Key::Name(name)) => object.get(*name).unwrap_or(&FALSE),
-            (Value::Array(items), Key::Index(index)) => items.get(*index).unwrap_or(&FALSE),
+            (Value::Object(object), Step::Name(name)) => object.get(name).unwrap_or(&FALSE),
+            (Value::Array(items), Step::Index(index)) => items.get(index).unwrap_or(&FALSE),
             _ => &FALSE,
         };
-        let value = match (self.value, key) {
-            (Some(Value::Object(object)), Key::Name(name)) => object.get(*name),
-            (Some(Value::Array(items)), Key::Index(index)) => items.get(*index),
+        let value = match (self.value, step) {
+            (Some(Value::Object(object)), Step::Name(name)) => object.get(name),
+            (Some(Value::Array(items)), Step::Index(index)) => items.get(index),
             _ => None,
         };
         Side { value, mask: of(self.mask), unknown: of(self.unknown) }
     }
-    fn is_masked(&self) -> bool {
+    fn is_masked(self) -> bool {
         *self.mask == Value::Bool(true)
     }
-    fn is_unknown(&self) -> bool {
+    fn is_unknown(self) -> bool {
         *self.unknown == Value::Bool(true)
+    }
+    fn is_nothing(self) -> bool {
+        self.value.is_none_or(Value::is_null)
+    }
+    fn is_object(self) -> bool {
+        matches!(self.value, Some(Value::Object(_)))
+    }
+    fn items(self) -> Option<&'a Vec<Value>> {
+        self.value.and_then(Value::as_array)
+    }
+    /// Names below it; unknown ones are missing from the value and stand in the mask only.
+    fn names(self) -> impl Iterator<Item = &'a str> {
+        let unknown = object(Some(self.unknown)).filter(|(_, mask)| any_true(Some(mask)));
+        object(self.value).chain(unknown).map(|(name, _)| name.as_str())
     }
 }
 
-enum Key<'a> {
+#[derive(Clone, Copy)]
+enum Step<'a> {
     Name(&'a str),
     Index(usize),
 }
 
-struct Differ<'a, 'b> {
+struct Differ<'a> {
     masker: &'a Masker<'a>,
-    out: &'b mut BTreeMap<String, AttributeChange>,
+    path: Vec<Step<'a>>,
+    in_list: bool,
+    out: BTreeMap<String, AttributeChange>,
+    lists: BTreeMap<String, WholeList>,
 }
 
-impl Differ<'_, '_> {
-    fn compare(&mut self, path: &str, before: Side<'_>, after: Side<'_>) {
+impl<'a> Differ<'a> {
+    fn compare(&mut self, before: Side<'a>, after: Side<'a>) {
         let leaf = before.is_masked() || after.is_masked() || after.is_unknown();
-        let names = |side: &Side<'_>| match side.value {
-            Some(Value::Object(object)) => object.keys().cloned().collect::<BTreeSet<_>>(),
-            _ => BTreeSet::new(),
-        };
-        let is_object = |side: &Side<'_>| matches!(side.value, Some(Value::Object(_)));
-        let is_array = |side: &Side<'_>| matches!(side.value, Some(Value::Array(_)));
-        let nothing = |side: &Side<'_>| matches!(side.value, None | Some(Value::Null));
-        // Unknown attributes are missing from `after` and stand in its mask only.
-        let unknown_names = match after.unknown {
-            Value::Object(object) => {
-                object.iter().filter(|(_, v)| any_true(Some(v))).map(|(k, _)| k.clone()).collect::<BTreeSet<_>>()
-            }
-            _ => BTreeSet::new(),
-        };
         if !leaf
-            && (is_object(&before) || nothing(&before))
-            && (is_object(&after) || nothing(&after))
-            && (is_object(&before) || is_object(&after) || path.is_empty())
+            && (before.is_object() || before.is_nothing())
+            && (after.is_object() || after.is_nothing())
+            && (before.is_object() || after.is_object() || self.path.is_empty())
         {
-            for name in names(&before).into_iter().chain(names(&after)).chain(unknown_names).collect::<BTreeSet<_>>() {
-                let key = Key::Name(&name);
-                let child = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                self.compare(&child, before.child(&key), after.child(&key));
+            for name in before.names().chain(after.names()).collect::<BTreeSet<_>>() {
+                self.descend(Step::Name(name), before, after);
             }
             return;
         }
-        if !leaf && is_array(&before) && is_array(&after) {
-            let length = |side: &Side<'_>| side.value.and_then(Value::as_array).map_or(0, Vec::len);
-            for index in 0..length(&before).max(length(&after)) {
-                let key = Key::Index(index);
-                self.compare(&format!("{path}[{index}]"), before.child(&key), after.child(&key));
+        if let (false, Some(old), Some(new)) = (leaf, before.items(), after.items()) {
+            if old == new && before.mask == after.mask && !any_true(Some(after.unknown)) {
+                return;
+            }
+            let (outermost, known) = (!std::mem::replace(&mut self.in_list, true), self.out.len());
+            for index in 0..old.len().max(new.len()) {
+                self.descend(Step::Index(index), before, after);
+            }
+            if outermost {
+                self.in_list = false;
+                if self.out.len() > known {
+                    let whole = |side: Side<'_>| self.masker.masked(side.value.unwrap_or(&Value::Null), side);
+                    let list = WholeList { before: whole(before), after: whole(after), sets: Vec::new() };
+                    self.lists.insert(self.path_text(), list);
+                }
             }
             return;
         }
-        let (shown_before, shown_after) = (self.masker.show(&before), self.masker.show(&after));
+        if before.value == after.value && before.mask == after.mask && !any_true(Some(after.unknown)) {
+            return;
+        }
         let normal = |shown: Shown| if shown == Shown::Value(Value::Null) { Shown::Absent } else { shown };
-        let (shown_before, shown_after) = (normal(shown_before), normal(shown_after));
-        if shown_before != shown_after {
-            self.out.insert(path.to_owned(), AttributeChange { before: shown_before, after: shown_after });
+        let (before, after) = (normal(self.masker.show(before)), normal(self.masker.show(after)));
+        if before != after {
+            self.out.insert(self.path_text(), AttributeChange { before, after });
         }
     }
+
+    fn descend(&mut self, step: Step<'a>, before: Side<'a>, after: Side<'a>) {
+        self.path.push(step);
+        self.compare(before.child(step), after.child(step));
+        self.path.pop();
+    }
+
+    fn path_text(&self) -> String {
+        let mut out = String::new();
+        self.path.iter().for_each(|step| add_step(&mut out, *step, &self.masker.mask));
+        out
+    }
+}
+
+fn add_step(path: &mut String, step: Step<'_>, mask: &Mask) {
+    // Writing to a text cannot fail.
+    let _ = match step {
+        Step::Name(name) => write!(path, "{}{}", if path.is_empty() { "" } else { "." }, mask.text(name)),
+        Step::Index(index) => write!(path, "[{index}]"),
+    };
 }
 
 struct Masker<'a> {
     key: &'a [u8],
     /// Texts that are sensitive somewhere in the plan.
-    secrets: &'a BTreeSet<String>,
+    mask: Mask,
 }
 
 impl Masker<'_> {
-    fn show(&self, side: &Side<'_>) -> Shown {
-        if side.is_unknown() || (side.value.is_none_or(Value::is_null) && any_true(Some(side.unknown))) {
+    fn show(&self, side: Side<'_>) -> Shown {
+        if side.is_unknown() || (side.is_nothing() && any_true(Some(side.unknown))) {
             return Shown::Unknown;
         }
         let Some(value) = side.value else { return Shown::Absent };
-        if value.is_null() {
-            return Shown::Value(Value::Null);
-        }
-        if side.is_masked() || any_true(Some(side.mask)) || self.holds_secret(value) {
+        if side.is_masked() && !value.is_null() {
             return Shown::Sensitive(self.digest(value));
         }
-        if any_true(Some(side.unknown)) {
-            return Shown::Value(with_unknown(value, side.unknown));
+        match self.masked(value, side) {
+            Value::String(text) if value.is_string() && mark_of(&text).is_some() => {
+                Shown::Sensitive(self.digest(value))
+            }
+            shown => Shown::Value(shown),
         }
-        Shown::Value(value.clone())
     }
 
-    fn holds_secret(&self, value: &Value) -> bool {
+    /// The value with marks where it is sensitive, and its unknown parts named.
+    fn masked(&self, value: &Value, side: Side<'_>) -> Value {
+        let side = Side { value: Some(value), ..side };
+        if side.is_unknown() {
+            return UNKNOWN.into();
+        }
         match value {
-            Value::String(text) => self.secrets.iter().any(|secret| text.contains(secret.as_str())),
-            Value::Array(items) => items.iter().any(|v| self.holds_secret(v)),
-            Value::Object(object) => object.values().any(|v| self.holds_secret(v)),
-            _ => false,
+            Value::Null => Value::Null,
+            value if side.is_masked() => mark(&self.digest(value)).into(),
+            Value::String(text) => self.mask.marked(text, self.key).map_or_else(|| value.clone(), Value::String),
+            Value::Object(_) => {
+                let mut out = Map::new();
+                for name in side.names() {
+                    let child = side.child(Step::Name(name));
+                    out.insert(self.mask.text(name), self.masked(child.value.unwrap_or(&Value::Null), child));
+                }
+                Value::Object(out)
+            }
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .map(|(index, item)| self.masked(item, side.child(Step::Index(index))))
+                .collect(),
+            other => other.clone(),
         }
-    }
-
-    fn masked_text(&self, text: &str) -> String {
-        masked_text(text, self.secrets)
     }
 
     fn digest(&self, value: &Value) -> String {
-        // HMAC takes a key of any length.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.key) else { return String::new() };
-        mac.update(super::sorted(value.clone()).to_string().as_bytes());
-        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-/// The value with its unknown parts named.
-fn with_unknown(value: &Value, unknown: &Value) -> Value {
-    match (value, unknown) {
-        (_, Value::Bool(true)) => Value::String("(known after apply)".into()),
-        (Value::Object(object), Value::Object(mask)) => {
-            let mut out = object.clone();
-            for (name, mask) in mask {
-                if any_true(Some(mask)) {
-                    let inner = with_unknown(object.get(name).unwrap_or(&Value::Null), mask);
-                    out.insert(name.clone(), inner);
-                }
-            }
-            Value::Object(out)
-        }
-        (Value::Array(items), Value::Array(mask)) => items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| mask.get(index).map_or_else(|| item.clone(), |m| with_unknown(item, m)))
-            .collect(),
-        (value, _) => value.clone(),
+        keyed_digest(self.key, super::sorted(value.clone()).to_string().as_bytes())
     }
 }
 
@@ -357,7 +386,8 @@ pub fn secrets_of_output(output: &PlannedOutput) -> BTreeSet<String> {
 /// All texts in the values of a plan's changes that are long enough to be secrets.
 pub fn texts(plan: &Value) -> BTreeSet<String> {
     let mut out = BTreeSet::new();
-    let changes = array(plan.get("resource_changes")).filter_map(|r| r.get("change"));
+    let resources = array(plan.get("resource_changes")).chain(array(plan.get("resource_drift")));
+    let changes = resources.filter_map(|r| r.get("change"));
     for change in changes.chain(object(plan.get("output_changes")).map(|(_, c)| c)) {
         for value in [change.get("before"), change.get("after")].into_iter().flatten() {
             masked_texts(value, &Value::Bool(true), &mut out);
@@ -366,9 +396,9 @@ pub fn texts(plan: &Value) -> BTreeSet<String> {
     out
 }
 
-/// A text without the secrets in it.
+/// A text without the secrets in it. For many texts, make one [`Mask`].
 pub fn masked_text(text: &str, secrets: &BTreeSet<String>) -> String {
-    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "(sensitive)"))
+    Mask::new(secrets.iter().map(String::as_str)).text(text)
 }
 
 /// Every sensitive text of the plan: masked attributes and outputs, sensitive variables, and outputs of other stacks that
@@ -443,13 +473,13 @@ fn text(value: &Value, name: &str) -> String {
     value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn path_text<'a>(steps: impl Iterator<Item = &'a Value>) -> String {
+fn path_text<'a>(steps: impl Iterator<Item = &'a Value>, mask: &Mask) -> String {
     let mut out = String::new();
     for step in steps {
         match step {
-            Value::String(name) if out.is_empty() => out.push_str(name),
-            Value::String(name) => out.push_str(&format!(".{name}")),
-            other => out.push_str(&format!("[{other}]")),
+            Value::String(name) => add_step(&mut out, Step::Name(name), mask),
+            // Writing to a text cannot fail.
+            other => drop(write!(out, "[{other}]")),
         }
     }
     out
