@@ -8,7 +8,9 @@ mod sets;
 pub use compare::{Difference, matches_preview, remaining_of};
 pub use mask::{Mask, SENSITIVE};
 pub(crate) use mask::{mark_of, without_marks};
-pub use read::{EffectError, PlannedOutput, masked_text, planned_outputs, secrets, secrets_of_output, texts};
+pub use read::{
+    EffectError, PlannedOutput, marked_secrets, masked_text, planned_outputs, secrets, secrets_of_output, texts,
+};
 pub use sets::{Sets, SetsError};
 
 use crate::id::InstanceId;

@@ -21,6 +21,7 @@ pub mod risk;
 pub mod rollout;
 pub mod run;
 pub mod sarif;
+pub mod secrets;
 pub mod stack;
 pub mod stack_plan;
 

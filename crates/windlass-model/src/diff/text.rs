@@ -11,8 +11,10 @@ use std::hash::Hash;
 const CONTEXT: usize = 2;
 /// Together longer lists, after what is the same at both ends, are not aligned: it takes time quadratic in the changes.
 const ALIGNED: usize = 20_000;
-/// Digits that the number type of every JSON reader keeps.
+/// Digits that a floating-point number keeps.
 const EXACT_DIGITS: usize = 15;
+/// Digits that a whole number of 64 bits keeps.
+const EXACT_WHOLE_DIGITS: usize = 18;
 
 /// Both texts as data (objects or lists), when both are the same notation of it and whatever differs between the texts beyond
 /// their data is formatting.
@@ -60,7 +62,7 @@ fn keys_written(text: &str) -> Option<usize> {
                     length += 1;
                     digits += usize::from(byte.is_ascii_digit());
                 }
-                if digits > EXACT_DIGITS {
+                if digits > if digits == length { EXACT_WHOLE_DIGITS } else { EXACT_DIGITS } {
                     return None;
                 }
                 at += length - 1;
@@ -82,7 +84,8 @@ fn keys(value: &Value) -> usize {
 
 /// Several documents are a list of them.
 fn yaml(text: &str) -> Option<Value> {
-    if !text.contains('\n') || is_ambiguous(text) {
+    // What looks like JSON was not read as such for a reason.
+    if !text.contains('\n') || text.trim_start().starts_with(['{', '[']) || is_ambiguous(text) {
         return None;
     }
     let mut documents = Vec::new();

@@ -401,9 +401,17 @@ pub fn masked_text(text: &str, secrets: &BTreeSet<String>) -> String {
     Mask::new(secrets.iter().map(String::as_str)).text(text)
 }
 
+/// Every secret text of the plan: those that are marked ([`marked_secrets`]), and what looks like one
+/// ([`crate::secrets::find`]).
+pub fn secrets(plan: &Value, upstream: impl Fn(&str, &str) -> bool) -> BTreeSet<String> {
+    let mut out = marked_secrets(plan, upstream);
+    out.extend(crate::secrets::find(plan).into_keys());
+    out
+}
+
 /// Every sensitive text of the plan: masked attributes and outputs, sensitive variables, and outputs of other stacks that
 /// `upstream` (name of the data source, name of the output) says are sensitive: terraform forgets that when it reads them.
-pub fn secrets(plan: &Value, upstream: impl Fn(&str, &str) -> bool) -> BTreeSet<String> {
+pub fn marked_secrets(plan: &Value, upstream: impl Fn(&str, &str) -> bool) -> BTreeSet<String> {
     let mut out = BTreeSet::new();
     for output in crate::binding::remote_outputs(plan).filter(|output| upstream(output.data, output.name)) {
         masked_texts(output.value, &Value::Bool(true), &mut out);
