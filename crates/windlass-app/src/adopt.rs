@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use windlass_drivers::git::GitTree;
 use windlass_drivers::terraform::{Plan, PlanResult, StackDirectory, preview};
-use windlass_lang::discovery::resource_span;
+use windlass_lang::discovery::{Modules, resource_span};
 use windlass_lang::terraform::module::is_configuration;
 use windlass_lang::tree::Tree;
 use windlass_model::diagnostic::{Diagnostic, Severity};
@@ -277,6 +277,7 @@ fn checked(
                 .help("windlass adopt STACK 'aws_vpc.main=vpc-0a1b2c', or --from FILE, or --listing FILE"),
         );
     }
+    let modules = Modules::all(tree);
     for named in &request.resources {
         let made_up = matches!(named.what, What::Listed { .. });
         let text = match &named.what {
@@ -285,7 +286,7 @@ fn checked(
                 let name = name.as_deref().unwrap_or(&named.id);
                 loop {
                     let address = made(kind, name, &taken);
-                    if taken.insert(address.clone()) && resource_span(tree, &stack.id, &address).is_none() {
+                    if taken.insert(address.clone()) && resource_span(&modules, &stack.id, &address).is_none() {
                         break address;
                     }
                 }
@@ -315,7 +316,7 @@ fn checked(
                 format!("{}: {text} or the {} with the id {} is named twice", named.place, address.kind, named.id);
             wrong.push(Diagnostic::error("WL684", summary).help("name each resource once"));
         }
-        let span = if made_up { None } else { resource_span(tree, &stack.id, &text) };
+        let span = if made_up { None } else { resource_span(&modules, &stack.id, &text) };
         let configured = span.is_some();
         match span {
             Some(span) if !request.configured => wrong.push(

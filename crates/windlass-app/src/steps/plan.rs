@@ -9,6 +9,7 @@ use std::sync::Arc;
 use windlass_drivers::terraform::plan_file::{self, Opened};
 use windlass_drivers::terraform::{Plan, PlanResult, StackDirectory, preview};
 use windlass_engine::StepContext;
+use windlass_lang::discovery::{Modules, resource_span};
 use windlass_lang::terraform::module::is_configuration;
 use windlass_model::binding::{self, Binding, StateVersion, keyed_digest};
 use windlass_model::diagnostic::{Diagnostic, Severity};
@@ -179,13 +180,14 @@ fn sealing(instance: &InstanceId, error: &plan_file::PlanFileError) -> AppError 
 /// Where each finding can be mended: the resource it names, by address field or in its message.
 fn locate(service: &Service, work: &StackWork, findings: &mut [Finding]) -> AppResult<()> {
     let tree = service.checkout.work_tree()?;
+    let modules = Modules::all(&*tree);
     for finding in findings.iter_mut().filter(|f| f.code.is_none()) {
         let named = finding.address.clone().or_else(|| {
             let words = finding.message.split(|c: char| c.is_whitespace() || "'`,;:()".contains(c));
             words.map(|w| w.trim_end_matches('.')).find(|w| w.contains('.') && !w.contains('/')).map(str::to_owned)
         });
         if let Some(address) = named {
-            finding.code = windlass_lang::discovery::resource_span(&*tree, &work.stack, &address);
+            finding.code = resource_span(&modules, &work.stack, &address);
         }
     }
     Ok(())

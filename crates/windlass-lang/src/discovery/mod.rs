@@ -490,37 +490,31 @@ fn outputs(module: &Module) -> Vec<Output> {
 
 /// Place of a resource in the module of a stack (or below it, following the local module calls of its address), for findings.
 /// `address` is a Terraform address such as `module.a["x"].aws_vpc.main[0]`.
-pub fn resource_span(tree: &dyn Tree, stack: &StackId, address: &str) -> Option<Span> {
+pub fn resource_span(modules: &Modules<'_>, stack: &StackId, address: &str) -> Option<Span> {
     let plain: String = strip_indices(address);
     let mut parts = plain.split('.').peekable();
     let mut directory = if stack.as_str() == "." { String::new() } else { stack.as_str().to_owned() };
     loop {
-        let names: Vec<&str> = tree
-            .paths()
-            .iter()
-            .filter_map(|path| {
-                let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-                (parent == directory && is_configuration(name)).then_some(name)
-            })
-            .collect();
-        let module = Module::load(tree, &directory, &names, Depth::All);
+        let module = modules.get(&directory)?;
         if parts.peek() == Some(&"module") {
             parts.next();
             let call = module.calls.get(parts.next()?)?;
-            let here = module.span(call.file, call.head);
             let source = module.literal(call, "source").filter(|s| is_local(s));
-            // Behind a remote module the call is the place that can be changed here.
-            let Some((target, _)) = source.and_then(|s| join(&directory, &s)).and_then(|path| resolve(tree, &path))
-            else {
-                return Some(here);
-            };
-            directory = target;
+            let target = source.and_then(|s| join(&directory, &s)).and_then(|path| resolve(modules.tree, &path));
+            match target {
+                Some((target, _)) => directory = target,
+                // Behind a remote module the call is the place that can be changed here.
+                None => return Some(module.span(call.file, call.head)),
+            }
             continue;
         }
         let kind = parts.next()?;
         let (block, kind) = if kind == "data" { ("data", parts.next()?) } else { ("resource", kind) };
         let name = parts.next()?;
-        let item = module.others.iter().find(|i| i.kind == block && i.labels == [kind, name])?;
+        let item = match (block, kind) {
+            ("data", "terraform_remote_state") => module.remote_states.get(name)?,
+            _ => module.others.iter().find(|i| i.kind == block && i.labels == [kind, name])?,
+        };
         return Some(module.span(item.file, item.head));
     }
 }
