@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 use windlass_app::settings::StateDirectory;
 use windlass_drivers::terraform::plan_file::{Opened, seal, seal_bytes, state_of};
 use windlass_engine::identity;
+use windlass_model::Micros;
 use windlass_model::effect::{Effect, secrets};
 use windlass_model::id::{InstanceId, RunId, StepId};
 use windlass_model::journal::event;
 use windlass_model::run::{RunRecord, RunState, StepRecord, StepSpec, StepState};
 use windlass_model::stack_plan::driver;
-use windlass_store::{Claim, ClaimResult, Event, LogChunk, ProcessRow, RunFilter, StepOutcome, Store};
+use windlass_store::{Claim, ClaimResult, Durability, Event, LogChunk, ProcessRow, RunFilter, StepOutcome, Store};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -42,17 +43,17 @@ async fn measure(ours: &Path, bare: &Path) -> Result<()> {
     let run = runs.into_iter().next().ok_or("there is no apply")?;
     let record = read(&recorded, run).await?;
     recorded.close().await;
-    let plans = plans(bare)?;
     let directory = bare.join("record-again");
     std::fs::create_dir_all(&directory)?;
+    let plans = plans(bare, &directory)?;
 
     let begin = cpu_ms()?;
     let fresh = Store::open(&directory.join("windlass.db")).await?;
     let opened = cpu_ms()?;
     let run = write(&fresh, &record).await?;
     let written = cpu_ms()?;
-    for (number, (file, json)) in plans.iter().enumerate() {
-        sign(file, json, &directory, number)?;
+    for (file, json) in &plans {
+        sign(file, json)?;
     }
     let signed = cpu_ms()?;
 
@@ -92,12 +93,14 @@ async fn read(store: &Store, run: RunRecord) -> Result<Record> {
     Ok(Record { run, steps: steps.into_iter().map(|step| (step.id.clone(), step)).collect(), events, logs })
 }
 
-/// Plan files with their renderings.
-fn plans(bare: &Path) -> Result<Vec<(PathBuf, String)>> {
+/// Copies of the plan files, with their renderings.
+fn plans(bare: &Path, directory: &Path) -> Result<Vec<(PathBuf, serde_json::Value)>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(bare.join("stacks"))? {
+    for (number, entry) in std::fs::read_dir(bare.join("stacks"))?.enumerate() {
         let stack = entry?.path();
-        found.push((stack.join("plan.bin"), std::fs::read_to_string(stack.join("plan.json"))?));
+        let copy = directory.join(format!("{number}.tfplan"));
+        std::fs::copy(stack.join("plan.bin"), &copy)?;
+        found.push((copy, serde_json::from_str(&std::fs::read_to_string(stack.join("plan.json"))?)?));
     }
     Ok(found)
 }
@@ -109,6 +112,7 @@ async fn write(store: &Store, record: &Record) -> Result<RunId> {
     let run = store.run_create(&record.run.plan, &record.run.actor).await?;
     let specs: BTreeMap<&StepId, &StepSpec> = record.run.plan.steps.iter().map(|spec| (&spec.id, spec)).collect();
     let mut claims: BTreeMap<StepId, Claim> = BTreeMap::new();
+    let mut written: BTreeMap<StepId, usize> = BTreeMap::new();
     let mut state = RunState::Queued;
     let mut events = record.events.iter().peekable();
     while let Some(event) = events.next() {
@@ -120,11 +124,6 @@ async fn write(store: &Store, record: &Record) -> Result<RunId> {
                 state = to;
             }
             continue;
-        };
-        // The log was written in the transaction of the facts.
-        let log = |at| -> Vec<u8> {
-            let chunks = record.logs.get(&step).into_iter().flatten().filter(|chunk| chunk.at == at);
-            chunks.flat_map(|chunk| chunk.bytes.iter().copied()).collect()
         };
         match event.kind.as_str() {
             "step.started" => {
@@ -141,17 +140,31 @@ async fn write(store: &Store, record: &Record) -> Result<RunId> {
                     facts.push((next.kind.clone(), next.data.clone()));
                 }
                 let claim = claims.get(&step).ok_or("a fact without a claim")?;
-                store.step_record(claim, &log(event.at), &facts).await?;
+                // Their log was written right after them; what was said later came with a later transaction.
+                let log = log(record, &mut written, &step, event.at + 10_000);
+                store.step_record(claim, &log, &facts).await?;
             }
             "step.succeeded" => {
                 let output = record.steps.get(&step).and_then(|step| step.output.clone()).unwrap_or_default();
                 let claim = claims.get(&step).ok_or("an end without a claim")?;
-                store.step_finish(claim, &StepOutcome::Succeeded(output), &log(event.at)).await?;
+                let spec = specs.get(&step).ok_or("an end of no step")?;
+                let durability = Durability::of(spec.repeat);
+                let log = log(record, &mut written, &step, Micros::MAX);
+                store.step_finish(claim, &StepOutcome::Succeeded(output), &log, durability).await?;
             }
             other => return Err(format!("an apply that went well has no {other}").into()),
         }
     }
     Ok(run)
+}
+
+/// What a step had said up to a time and was not written yet.
+fn log(record: &Record, written: &mut BTreeMap<StepId, usize>, step: &StepId, until: Micros) -> Vec<u8> {
+    let from = written.entry(step.clone()).or_default();
+    let chunks = record.logs.get(step).map_or(&[][..], |chunks| &chunks[*from..]);
+    let due = chunks.iter().take_while(|chunk| chunk.at < until).count();
+    *from += due;
+    chunks[..due].iter().flat_map(|chunk| chunk.bytes.iter().copied()).collect()
 }
 
 /// What is recorded of a step's children, and that its plan is used.
@@ -177,21 +190,18 @@ async fn children(
 }
 
 /// A plan's way from the planning step to the apply.
-fn sign(file: &Path, json: &str, directory: &Path, number: usize) -> Result<()> {
+fn sign(file: &Path, json: &serde_json::Value) -> Result<()> {
     let key = [7; 32];
-    let copy = directory.join(format!("{number}.tfplan"));
-    std::fs::copy(file, &copy)?;
-    let instance = InstanceId::new(format!("stack-{number}"));
-    let plan: serde_json::Value = serde_json::from_str(json)?;
-    let state = state_of(&copy)?;
-    let effect = Effect::from_plan(instance.clone(), &plan, &key, &secrets(&plan, |_, _| false))?;
+    let instance = InstanceId::new(file.display().to_string());
+    let state = state_of(file)?;
+    let effect = Effect::from_plan(instance.clone(), json, &key, &secrets(json, |_, _| false))?;
     let purpose = format!("plan of {instance} with effect {}", effect.digest());
-    let (sealed, _) = seal(&copy, &key, &purpose)?;
+    let (sealed, _) = seal(file, &key, &purpose)?;
     let opened = Opened::new(&sealed, &key, &purpose)?;
     // As the state from before the apply is kept, where there is one.
     let before = state_of(opened.path())?;
     if before.version.is_some() {
-        seal_bytes(&state.content, &directory.join(format!("{number}.tfstate.sealed")), &key, &purpose)?;
+        seal_bytes(&state.content, &file.with_extension("tfstate.sealed"), &key, &purpose)?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::planner::{next, retry_at};
 use windlass_model::run::{Cost, Decision, RunRecord, RunState, StepRecord, StepSpec, StepState, Steps};
-use windlass_store::{Claim, ClaimResult, EngineIdentity, StepOutcome, Store, StoreError};
+use windlass_store::{Claim, ClaimResult, Durability, EngineIdentity, StepOutcome, Store, StoreError};
 
 /// How often the world outside this process is looked at: cancel requests, locks, other engines.
 const POLL: Duration = Duration::from_millis(300);
@@ -280,7 +280,9 @@ impl Engine {
         };
         let Some(executor) = self.executors.get(&spec.work.driver).cloned() else {
             let reason = format!("this release has no executor `{}`", spec.work.driver);
-            self.store.step_finish(&claim, &StepOutcome::Failed { code: "WL615".into(), reason }, &[]).await?;
+            self.store
+                .step_finish(&claim, &StepOutcome::Failed { code: "WL615".into(), reason }, &[], Durability::Durable)
+                .await?;
             return Ok(Begun::Gone);
         };
         let cancel = CancellationToken::new();
@@ -334,7 +336,8 @@ impl Engine {
         running.remove(&claim.step);
         let now = self.store.now().await?;
         let outcome = outcome(result, specs.get(&claim.step), &claim, now);
-        let fresh: StepRecord = match store_firmly(&self.store, &claim, &outcome, &log).await {
+        let durability = specs.get(&claim.step).map_or(Durability::Durable, |spec| Durability::of(spec.repeat));
+        let fresh: StepRecord = match store_firmly(&self.store, &claim, &outcome, &log, durability).await {
             Ok(fresh) => fresh,
             Err(StoreError::StaleClaim { .. }) => {
                 // What it said is part of its attempt's log all the same.
@@ -397,10 +400,11 @@ async fn store_firmly(
     claim: &Claim,
     outcome: &StepOutcome,
     log: &[u8],
+    durability: Durability,
 ) -> Result<StepRecord, StoreError> {
     let mut wait = Duration::from_millis(50);
     loop {
-        match store.step_finish(claim, outcome, log).await {
+        match store.step_finish(claim, outcome, log, durability).await {
             Err(StoreError::Disk { .. } | StoreError::Sql(_)) if wait < Duration::from_secs(4) => {
                 tokio::time::sleep(wait).await;
                 wait *= 2;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::run::Repeat;
-use windlass_store::{Claim, EngineIdentity, Lost, StepOutcome, Store, StoreError};
+use windlass_store::{Claim, Durability, EngineIdentity, Lost, StepOutcome, Store, StoreError};
 
 /// After this many attempts that took their engine with them, a step is not tried again by itself.
 const POISON: u32 = 3;
@@ -42,7 +42,7 @@ pub(crate) async fn recover(
         }
         crate::end_processes(store, &claim.run, &claim.step, options.grace).await?;
         let outcome = settle(store, executors, &claim).await?;
-        match store.step_finish(&claim, &outcome, &[]).await {
+        match store.step_finish(&claim, &outcome, &[], Durability::Durable).await {
             Ok(_) | Err(StoreError::StaleClaim { .. }) => {}
             Err(error) => return Err(error),
         }

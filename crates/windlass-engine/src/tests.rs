@@ -336,7 +336,7 @@ async fn locks_are_waited_for_and_the_reason_is_told() {
     let (record, ()) = tokio::join!(engine.run_until_settled(&second), async {
         let told = receiver.recv().await.unwrap();
         assert!(matches!(told, Progress::Held { why, .. } if why.contains("stack:a") && why.contains(first.as_str())));
-        bench.store.step_finish(&claim, &StepOutcome::Succeeded(Value::Null), &[]).await.unwrap();
+        bench.store.step_finish(&claim, &StepOutcome::Succeeded(Value::Null), &[], Durability::Durable).await.unwrap();
     });
     assert_eq!(record.unwrap().state, RunState::Succeeded);
 }

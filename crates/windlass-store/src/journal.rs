@@ -1,6 +1,6 @@
 //! Events and logs: appended, never changed.
 
-use crate::{Claim, Result, Store};
+use crate::{Claim, Durability, Result, Store};
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 use windlass_model::Micros;
@@ -76,74 +76,44 @@ impl Store {
         tx.commit().await.map_err(|e| self.error(e))
     }
 
-    /// Appends what the attempt that has the step has seen: text for its log (may be empty) and facts, all or nothing. An attempt
-    /// that lost its step records nothing any more.
+    /// Appends what the attempt that has the step has seen: facts, and text for its log (both may be empty), all or nothing. An
+    /// attempt that lost its step records nothing any more.
     ///
     /// # Errors
     /// [`crate::StoreError::StaleClaim`]; the database cannot be written.
     pub async fn step_record(&self, claim: &Claim, log: &[u8], events: &[(String, serde_json::Value)]) -> Result<()> {
-        if let ([event], true) = (events, log.is_empty()) {
-            return self.event_append_claimed(claim, event).await;
+        if events.is_empty() && log.is_empty() {
+            return Ok(());
         }
+        let events: Vec<(&str, String)> = events.iter().map(|(kind, data)| (kind.as_str(), data.to_string())).collect();
         let mut tx = self.begin().await?;
-        let now = self.claimed_in(&mut tx, claim).await?;
-        for (kind, data) in events {
-            let (run, step) = (Some(claim.run.as_str()), Some(claim.step.as_str()));
-            let event = NewEvent { run, step, kind, data: data.clone(), actor: None };
-            self.event_in(&mut tx, now, event).await?;
+        // One trip to the database: each statement does nothing when the claim is not the present one.
+        let done = sqlx::query(
+            "INSERT INTO events (run, step, kind, data, at)
+             SELECT $1, $2, value ->> 0, value ->> 1, COALESCE($7, CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+             FROM json_each($4)
+             WHERE EXISTS (SELECT 1 FROM steps WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running')
+             ORDER BY key;
+             INSERT INTO logs (run, step, start, attempt, bytes, at)
+             SELECT $1, $2, COALESCE((SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0), $5, $6, COALESCE($7, CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+             WHERE LENGTH($6) > 0
+             AND EXISTS (SELECT 1 FROM steps WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running')",
+        )
+        .bind(claim.run.as_str())
+        .bind(claim.step.as_str())
+        .bind(claim.epoch)
+        .bind(crate::runs::encode("events", &events)?)
+        .bind(claim.attempt)
+        .bind(log)
+        .bind(self.set_time())
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| self.error(e))?
+        .rows_affected();
+        if done == 0 {
+            return Err(claim.stale());
         }
-        if !log.is_empty() {
-            self.log_in(&mut tx, (&claim.run, &claim.step, claim.attempt), Some(now), log).await?;
-        }
-        tx.commit().await.map_err(|e| self.error(e))
-    }
-
-    /// The time, unless the claim is not the present one.
-    async fn claimed_in(&self, connection: &mut SqliteConnection, claim: &Claim) -> Result<Micros> {
-        let now: Option<Micros> = sqlx::query_scalar("SELECT COALESCE($4, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) FROM steps WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running'")
-            .bind(claim.run.as_str())
-            .bind(claim.step.as_str())
-            .bind(claim.epoch)
-            .bind(self.set_time())
-            .fetch_optional(connection)
-            .await
-            .map_err(|e| self.error(e))?;
-        now.ok_or_else(|| claim.stale())
-    }
-
-    /// One fact in one statement, which does nothing when the claim is not the present one.
-    async fn event_append_claimed(&self, claim: &Claim, (kind, data): &(String, serde_json::Value)) -> Result<()> {
-        let done = sqlx::query("INSERT INTO events (run, step, kind, data, at) SELECT run, id, $4, $5, COALESCE($6, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) FROM steps WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running'")
-            .bind(claim.run.as_str())
-            .bind(claim.step.as_str())
-            .bind(claim.epoch)
-            .bind(kind)
-            .bind(data.to_string())
-            .bind(self.set_time())
-            .execute(&self.writer)
-            .await
-            .map_err(|e| self.error(e))?
-            .rows_affected();
-        if done == 0 { Err(claim.stale()) } else { Ok(()) }
-    }
-
-    /// Appends to a step's log, at `now` or the database's time; the offset of the first new byte comes back.
-    pub(crate) async fn log_in(
-        &self,
-        connection: &mut SqliteConnection,
-        (run, step, attempt): (&RunId, &StepId, u32),
-        now: Option<Micros>,
-        bytes: &[u8],
-    ) -> Result<i64> {
-        sqlx::query_scalar("INSERT INTO logs (run, step, start, attempt, bytes, at) VALUES ($1, $2, COALESCE((SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0), $3, $4, COALESCE($5, CAST(unixepoch('subsec') * 1000000 AS INTEGER))) RETURNING start")
-            .bind(run.as_str())
-            .bind(step.as_str())
-            .bind(attempt)
-            .bind(bytes)
-            .bind(now.or_else(|| self.set_time()))
-            .fetch_one(connection)
-            .await
-            .map_err(|e| self.error(e))
+        self.commit(tx).await
     }
 
     /// Events after `after` (an id; 0 for all), oldest first.
@@ -176,8 +146,18 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn log_append(&self, run: &RunId, step: &StepId, attempt: u32, bytes: &[u8]) -> Result<i64> {
-        let mut connection = self.writer.acquire().await.map_err(|e| self.error(e))?;
-        self.log_in(&mut connection, (run, step, attempt), None, bytes).await
+        let mut tx = self.begin_with(Durability::Lazy).await?;
+        let start = sqlx::query_scalar("INSERT INTO logs (run, step, start, attempt, bytes, at) VALUES ($1, $2, COALESCE((SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0), $3, $4, COALESCE($5, CAST(unixepoch('subsec') * 1000000 AS INTEGER))) RETURNING start")
+            .bind(run.as_str())
+            .bind(step.as_str())
+            .bind(attempt)
+            .bind(bytes)
+            .bind(self.set_time())
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(|e| self.error(e))?;
+        self.commit(tx).await?;
+        Ok(start)
     }
 
     /// The log of a step from byte `from` on, at most `limit` chunks; the first one is cut to begin at `from`.

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use windlass_model::Micros;
+use windlass_model::run::Repeat;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -30,6 +31,36 @@ static MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../migrations/sqlite/000
 
 /// Marks the file as ours (`application_id`): "WLSS".
 const APPLICATION: i64 = 0x574c_5353;
+
+/// What a power failure may take. The end of a process never takes anything that was written, and what is lost is always the
+/// newest: nothing survives that was written after something that did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// On the disk before the call returns: what was promised to somebody, and what tells of effects that happened, or may from
+    /// now on.
+    Durable,
+    /// With the next durable write at the latest: what is done again, or means nothing, after the machine started anew.
+    Lazy,
+}
+
+impl Durability {
+    /// For the bookkeeping of a step: one that may be repeated is, when its record is lost.
+    pub fn of(repeat: Repeat) -> Self {
+        match repeat {
+            Repeat::Idempotent => Self::Lazy,
+            Repeat::Checkable | Repeat::Once => Self::Durable,
+        }
+    }
+
+    /// Both levels keep the file whole; they differ in whether the commit waits for the disk. It cannot be changed within a
+    /// transaction, and the one writing connection is used for both.
+    fn begin(self) -> &'static str {
+        match self {
+            Self::Durable => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
+            Self::Lazy => "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
+        }
+    }
+}
 
 /// A handle that is cheap to clone.
 #[derive(Debug, Clone)]
@@ -67,7 +98,7 @@ impl Store {
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // What was acknowledged survives a power failure, too.
+            // Each transaction says whether it has to survive a power failure: see `Durability`.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(30));
@@ -116,8 +147,17 @@ impl Store {
         tx.commit().await.map_err(of)
     }
 
+    /// A transaction that is durable when its commit returns.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.error(e))
+        self.begin_with(Durability::Durable).await
+    }
+
+    async fn begin_with(&self, durability: Durability) -> Result<Transaction<'static, Sqlite>> {
+        self.writer.begin_with(durability.begin()).await.map_err(|e| self.error(e))
+    }
+
+    async fn commit(&self, tx: Transaction<'static, Sqlite>) -> Result<()> {
+        tx.commit().await.map_err(|e| self.error(e))
     }
 
     fn error(&self, error: sqlx::Error) -> StoreError {
@@ -184,8 +224,9 @@ impl Store {
         let query = sqlx::query(
             "INSERT INTO kv (scope, name, value) VALUES ($1, $2, $3) ON CONFLICT (scope, name) DO UPDATE SET value = excluded.value WHERE kv.value <> excluded.value",
         );
-        query.bind(scope).bind(name).bind(value).execute(&self.writer).await.map_err(|e| self.error(e))?;
-        Ok(())
+        let mut tx = self.begin().await?;
+        query.bind(scope).bind(name).bind(value).execute(&mut *tx).await.map_err(|e| self.error(e))?;
+        self.commit(tx).await
     }
 
     /// Removes a value; whether there was one.
@@ -194,7 +235,10 @@ impl Store {
     /// The database cannot be written.
     pub async fn kv_remove(&self, scope: &str, name: &str) -> Result<bool> {
         let query = sqlx::query("DELETE FROM kv WHERE scope = $1 AND name = $2").bind(scope).bind(name);
-        Ok(query.execute(&self.writer).await.map_err(|e| self.error(e))?.rows_affected() > 0)
+        let mut tx = self.begin().await?;
+        let done = query.execute(&mut *tx).await.map_err(|e| self.error(e))?.rows_affected();
+        self.commit(tx).await?;
+        Ok(done > 0)
     }
 
     /// Closes all connections, so that the write-ahead log is folded into the file.

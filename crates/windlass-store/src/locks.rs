@@ -2,12 +2,13 @@
 
 use crate::{Result, Store};
 use serde::Serialize;
-use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
 
 /// A queue row that was not touched for this long belongs to somebody who does not ask any more.
-const PATIENCE: Micros = 10_000_000;
+pub(crate) const PATIENCE: Micros = 10_000_000;
 
 /// Who holds a lock, or stands before us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,13 @@ pub struct LockRow {
     pub step: StepId,
     pub since: Micros,
     pub held: bool,
+}
+
+/// Who is before this step in a queue, from a row with the first of it (`holder_run`, `holder_step`, `since`).
+pub(crate) fn holder(row: &SqliteRow, run: &RunId, step: &StepId) -> Option<Holder> {
+    let (first_run, first_step): (String, String) = (row.get::<Option<_>, _>("holder_run")?, row.get("holder_step"));
+    let ours = first_run == run.as_str() && first_step == step.as_str();
+    (!ours).then(|| Holder { run: RunId::new(first_run), step: StepId::new(first_step), since: row.get("since") })
 }
 
 impl Store {
@@ -46,16 +54,15 @@ impl Store {
             .await
             .map_err(|e| self.error(e))?;
         // A running step holds it; of those that wait, the first that still asks.
-        let first: (String, String, i64) = sqlx::query_as(
-            "SELECT locks.run, locks.step, locks.since FROM locks LEFT JOIN steps ON steps.run = locks.run AND steps.id = locks.step WHERE name = $1 AND (steps.state = 'running' OR seen >= $2) ORDER BY (steps.state = 'running') DESC, locks.position LIMIT 1",
+        let first = sqlx::query(
+            "SELECT locks.run AS holder_run, locks.step AS holder_step, locks.since AS since FROM locks LEFT JOIN steps ON steps.run = locks.run AND steps.id = locks.step WHERE name = $1 AND (steps.state = 'running' OR seen >= $2) ORDER BY (steps.state = 'running') DESC, locks.position LIMIT 1",
         )
         .bind(name)
         .bind(now - PATIENCE)
         .fetch_one(&mut *connection)
         .await
         .map_err(|e| self.error(e))?;
-        let ours = first.0 == run.as_str() && first.1 == step.as_str();
-        Ok((!ours).then(|| Holder { run: RunId::new(first.0), step: StepId::new(first.1), since: first.2 }))
+        Ok(holder(&first, run, step))
     }
 
     /// Takes a place in a queue away. A running step that held it is unknown from then on: what it was doing may have happened.

@@ -190,6 +190,7 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn plan_mark_used(&self, plan: &str, run: &RunId, step: &StepId) -> Result<bool> {
+        let mut tx = self.begin().await?;
         let done = sqlx::query(
             "INSERT INTO used_plans (plan, run, step, at) VALUES ($1, $2, $3, COALESCE($4, CAST(unixepoch('subsec') * 1000000 AS INTEGER))) ON CONFLICT (plan) DO NOTHING",
         )
@@ -197,10 +198,11 @@ impl Store {
         .bind(run.as_str())
         .bind(step.as_str())
         .bind(self.set_time())
-        .execute(&self.writer)
+        .execute(&mut *tx)
         .await
         .map_err(|e| self.error(e))?
         .rows_affected();
+        self.commit(tx).await?;
         Ok(done == 1)
     }
 }

@@ -1,8 +1,8 @@
 //! Steps: claims with leases and epochs, and every way a step changes its state.
 
 use crate::journal::NewEvent;
-use crate::locks::Holder;
-use crate::{Result, Store, StoreError};
+use crate::locks::{self, Holder};
+use crate::{Durability, Result, Store, StoreError};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use windlass_model::Micros;
@@ -122,6 +122,26 @@ fn record(row: &SqliteRow) -> Result<StepRecord> {
 const COLUMNS: &str =
     "SELECT id, state, attempt, epoch, not_before, started_at, ended_at, output, reason, code FROM steps";
 
+/// The time, when the step ($1 run, $2 step, $3 time set by a test) can be claimed now. One text for every number of locks.
+const OPEN: &str = "SELECT clock.now AS open_at, NULL AS holder_run, NULL AS holder_step, NULL AS since
+    FROM (SELECT COALESCE($3, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) AS now) AS clock, steps JOIN runs ON runs.id = steps.run
+    WHERE run = $1 AND steps.id = $2 AND steps.state = 'pending' AND (not_before IS NULL OR not_before <= clock.now)
+    AND runs.ended_at IS NULL AND NOT runs.cancel_requested";
+
+/// As [`OPEN`], then a place in the queue of lock $4, and who holds it or stands first in it: a running step holds it; of those that
+/// wait, the first that asked within the last $5 microseconds.
+const OPEN_AND_LOCK: &str = "SELECT clock.now AS open_at, NULL AS holder_run, NULL AS holder_step, NULL AS since
+    FROM (SELECT COALESCE($3, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) AS now) AS clock, steps JOIN runs ON runs.id = steps.run
+    WHERE run = $1 AND steps.id = $2 AND steps.state = 'pending' AND (not_before IS NULL OR not_before <= clock.now)
+    AND runs.ended_at IS NULL AND NOT runs.cancel_requested;
+    INSERT INTO locks (name, run, step, since, seen)
+    SELECT $4, $1, $2, clock.now, clock.now FROM (SELECT COALESCE($3, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) AS now) AS clock WHERE TRUE
+    ON CONFLICT (name, run, step) DO UPDATE SET seen = excluded.seen;
+    SELECT NULL AS open_at, locks.run AS holder_run, locks.step AS holder_step, locks.since AS since
+    FROM locks LEFT JOIN steps ON steps.run = locks.run AND steps.id = locks.step
+    WHERE name = $4 AND (steps.state = 'running' OR seen >= COALESCE($3, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) - $5)
+    ORDER BY (steps.state = 'running') DESC, locks.position LIMIT 1";
+
 impl Store {
     /// # Errors
     /// [`StoreError::NotFound`].
@@ -192,44 +212,55 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn step_claim(&self, engine: &str, run: &RunId, step: &StepSpec, lease: Micros) -> Result<ClaimResult> {
-        let mut tx = self.begin().await?;
-        let open: Option<i64> = sqlx::query_scalar(
-            "SELECT clock.now FROM (SELECT COALESCE($3, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) AS now) AS clock, steps JOIN runs ON runs.id = steps.run WHERE run = $1 AND steps.id = $2 AND steps.state = 'pending' AND (not_before IS NULL OR not_before <= clock.now) AND runs.ended_at IS NULL AND NOT runs.cancel_requested",
+        let durability = Durability::of(step.repeat);
+        let mut tx = self.begin_with(durability).await?;
+        let (first, more) = match step.locks.split_first() {
+            Some((first, more)) => (Some(first), more),
+            None => (None, &[][..]),
+        };
+        let rows = sqlx::query(if first.is_some() { OPEN_AND_LOCK } else { OPEN })
+            .bind(run.as_str())
+            .bind(step.id.as_str())
+            .bind(self.set_time())
+            .bind(first)
+            .bind(locks::PATIENCE)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(|e| self.error(e))?;
+        let Some(now) = rows.iter().find_map(|row| row.get::<Option<Micros>, _>("open_at")) else {
+            // A place in a queue that was just taken is given up with everything else.
+            return Ok(ClaimResult::Gone);
+        };
+        let before = rows.iter().find_map(|row| locks::holder(row, run, &step.id));
+        let mut held = first.zip(before);
+        for name in more {
+            if held.is_some() {
+                break;
+            }
+            held = self.lock_in(&mut tx, now, name, run, &step.id).await?.map(|by| (name, by));
+        }
+        if let Some((name, by)) = held {
+            // The place in the queue is kept, everything else is given up.
+            self.commit(tx).await?;
+            return Ok(ClaimResult::Locked { name: name.clone(), by });
+        }
+        let rows: Vec<(i64, i64)> = sqlx::query_as(
+            "UPDATE steps SET state = 'running', attempt = attempt + 1, epoch = epoch + 1, engine = $3, lease_until = $4, started_at = COALESCE(started_at, $5), reason = NULL, not_before = NULL
+             WHERE run = $1 AND id = $2 RETURNING attempt, epoch;
+             INSERT INTO events (run, step, kind, data, at)
+             SELECT run, id, 'step.started', json_object('attempt', attempt), $5 FROM steps WHERE run = $1 AND id = $2",
         )
         .bind(run.as_str())
         .bind(step.id.as_str())
-        .bind(self.set_time())
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(|e| self.error(e))?;
-        let Some(now) = open else { return Ok(ClaimResult::Gone) };
-        for name in &step.locks {
-            if let Some(by) = self.lock_in(&mut tx, now, name, run, &step.id).await? {
-                // The place in the queue is kept, everything else is given up.
-                tx.commit().await.map_err(|e| self.error(e))?;
-                return Ok(ClaimResult::Locked { name: name.clone(), by });
-            }
-        }
-        let row: (i64, i64) = sqlx::query_as(
-            "UPDATE steps SET state = 'running', attempt = attempt + 1, epoch = epoch + 1, engine = $1, lease_until = $2, started_at = COALESCE(started_at, $3), reason = NULL, not_before = NULL WHERE run = $4 AND id = $5 RETURNING attempt, epoch",
-        )
         .bind(engine)
         .bind(now + lease)
         .bind(now)
-        .bind(run.as_str())
-        .bind(step.id.as_str())
-        .fetch_one(&mut *tx)
+        .fetch_all(&mut *tx)
         .await
         .map_err(|e| self.error(e))?;
-        let data = serde_json::json!({ "attempt": row.0 });
-        self.event_in(
-            &mut tx,
-            now,
-            NewEvent { run: Some(run.as_str()), step: Some(step.id.as_str()), kind: "step.started", data, actor: None },
-        )
-        .await?;
-        tx.commit().await.map_err(|e| self.error(e))?;
-        Ok(ClaimResult::Claimed(Claim { run: run.clone(), step: step.id.clone(), attempt: row.0 as u32, epoch: row.1 }))
+        let Some((attempt, epoch)) = rows.first().copied() else { return Ok(ClaimResult::Gone) };
+        self.commit(tx).await?;
+        Ok(ClaimResult::Claimed(Claim { run: run.clone(), step: step.id.clone(), attempt: attempt as u32, epoch }))
     }
 
     /// Extends the leases of everything an engine runs.
@@ -237,7 +268,7 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn engine_heartbeat(&self, engine: &str, lease: Micros) -> Result<()> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_with(Durability::Lazy).await?;
         let now = self.now_in(&mut tx).await?;
         sqlx::query("UPDATE steps SET lease_until = $1 WHERE engine = $2 AND state = 'running'")
             .bind(now + lease)
@@ -253,9 +284,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::StaleClaim`].
-    pub async fn step_finish(&self, claim: &Claim, outcome: &StepOutcome, log: &[u8]) -> Result<StepRecord> {
-        let mut tx = self.begin().await?;
-        let now = self.now_in(&mut tx).await?;
+    pub async fn step_finish(
+        &self,
+        claim: &Claim,
+        outcome: &StepOutcome,
+        log: &[u8],
+        durability: Durability,
+    ) -> Result<StepRecord> {
         let (state, output, reason, code, not_before) = match outcome {
             StepOutcome::Succeeded(output) => (StepState::Succeeded, Some(output.to_string()), None, None, None),
             StepOutcome::Failed { code, reason } => {
@@ -266,41 +301,47 @@ impl Store {
             StepOutcome::Cancelled => (StepState::Cancelled, None, Some("cancelled while it ran"), None, None),
             StepOutcome::Unknown { reason } => (StepState::Unknown, None, Some(reason.as_str()), None, None),
         };
-        let row = sqlx::query(
-            "UPDATE steps SET state = $1, output = $2, reason = $3, code = $4, not_before = $5, ended_at = $6, engine = NULL, lease_until = NULL WHERE run = $7 AND id = $8 AND epoch = $9 AND state = 'running' RETURNING id, state, attempt, epoch, not_before, started_at, ended_at, NULL AS output, reason, code",
-        )
-        .bind(state.as_str())
-        .bind(output)
-        .bind(reason)
-        .bind(code)
-        .bind(not_before)
-        .bind(state.is_final().then_some(now))
-        .bind(claim.run.as_str())
-        .bind(claim.step.as_str())
-        .bind(claim.epoch)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(|e| self.error(e))?;
-        let mut finished = record(&row.ok_or_else(|| claim.stale())?)?;
-        if let StepOutcome::Succeeded(output) = outcome {
-            finished.output = Some(output.clone());
-        }
-        if !log.is_empty() {
-            self.log_in(&mut tx, (&claim.run, &claim.step, claim.attempt), Some(now), log).await?;
-        }
-        self.leave(&mut tx, &claim.run, &claim.step).await?;
         let kind = match outcome {
             StepOutcome::Again { .. } => "step.retried".to_owned(),
             _ => format!("step.{}", state.as_str()),
         };
         let data = serde_json::json!({ "attempt": claim.attempt, "reason": reason, "code": code });
-        self.event_in(
-            &mut tx,
-            now,
-            NewEvent { run: Some(claim.run.as_str()), step: Some(claim.step.as_str()), kind: &kind, data, actor: None },
+        let mut tx = self.begin_with(durability).await?;
+        // One trip to the database. When the first statement finds no step of this claim, all is given up below.
+        let rows = sqlx::query(
+            "UPDATE steps SET state = $4, output = $5, reason = $6, code = $7, not_before = $8, ended_at = CASE WHEN $9 THEN COALESCE($14, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) END, engine = NULL, lease_until = NULL
+             WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running'
+             RETURNING id, state, attempt, epoch, not_before, started_at, ended_at, NULL AS output, reason, code;
+             INSERT INTO logs (run, step, start, attempt, bytes, at)
+             SELECT $1, $2, COALESCE((SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0), $10, $11, COALESCE($14, CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+             WHERE LENGTH($11) > 0;
+             DELETE FROM locks WHERE run = $1 AND step = $2;
+             DELETE FROM processes WHERE run = $1 AND step = $2;
+             INSERT INTO events (run, step, kind, data, at)
+             VALUES ($1, $2, $12, $13, COALESCE($14, CAST(unixepoch('subsec') * 1000000 AS INTEGER)))",
         )
-        .await?;
-        tx.commit().await.map_err(|e| self.error(e))?;
+        .bind(claim.run.as_str())
+        .bind(claim.step.as_str())
+        .bind(claim.epoch)
+        .bind(state.as_str())
+        .bind(output)
+        .bind(reason)
+        .bind(code)
+        .bind(not_before)
+        .bind(state.is_final())
+        .bind(claim.attempt)
+        .bind(log)
+        .bind(kind)
+        .bind(data.to_string())
+        .bind(self.set_time())
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(|e| self.error(e))?;
+        let mut finished = record(rows.first().ok_or_else(|| claim.stale())?)?;
+        if let StepOutcome::Succeeded(output) = outcome {
+            finished.output = Some(output.clone());
+        }
+        self.commit(tx).await?;
         Ok(finished)
     }
 
@@ -496,6 +537,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::StaleClaim`]: the child has no right to go on; the database cannot be written.
     pub async fn process_add(&self, claim: &Claim, process: &ProcessRow) -> Result<()> {
+        // Processes do not outlive the machine they run on.
+        let mut tx = self.begin_with(Durability::Lazy).await?;
         let done = sqlx::query("INSERT INTO processes (run, step, attempt, pid, ticks, host, boot) SELECT run, id, attempt, $4, $5, $6, $7 FROM steps WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running' ON CONFLICT (run, step, pid) DO UPDATE SET ticks = excluded.ticks")
             .bind(claim.run.as_str())
             .bind(claim.step.as_str())
@@ -504,11 +547,14 @@ impl Store {
             .bind(process.ticks)
             .bind(&process.host)
             .bind(&process.boot)
-            .execute(&self.writer)
+            .execute(&mut *tx)
             .await
             .map_err(|e| self.error(e))?
             .rows_affected();
-        if done == 0 { Err(claim.stale()) } else { Ok(()) }
+        if done == 0 {
+            return Err(claim.stale());
+        }
+        self.commit(tx).await
     }
 
     /// Child processes of a step that were not seen to end.

@@ -51,10 +51,10 @@ async fn a_step_is_claimed_once_and_finished_by_its_claim_alone() {
     assert_eq!(store.step_claim("e2", &run, &a, 10).await.unwrap(), ClaimResult::Gone);
     let taken = store.step_take_over("e2", &claim, 10).await.unwrap().unwrap();
     assert_eq!(store.step_take_over("e3", &claim, 10).await.unwrap(), None);
-    let late = store.step_finish(&claim, &StepOutcome::Succeeded(1.into()), &[]).await;
+    let late = store.step_finish(&claim, &StepOutcome::Succeeded(1.into()), &[], Durability::Durable).await;
     assert!(matches!(late, Err(StoreError::StaleClaim { .. })));
-    store.step_finish(&taken, &StepOutcome::Succeeded(2.into()), &[]).await.unwrap();
-    assert!(store.step_finish(&taken, &StepOutcome::Succeeded(3.into()), &[]).await.is_err());
+    store.step_finish(&taken, &StepOutcome::Succeeded(2.into()), &[], Durability::Durable).await.unwrap();
+    assert!(store.step_finish(&taken, &StepOutcome::Succeeded(3.into()), &[], Durability::Durable).await.is_err());
     let record = store.step_get(&run, &a.id).await.unwrap();
     assert_eq!((record.state, record.output), (StepState::Succeeded, Some(2.into())));
     let kinds: Vec<String> = store.event_list(Some(&run), 0, 100).await.unwrap().into_iter().map(|e| e.kind).collect();
@@ -74,7 +74,7 @@ async fn locks_are_queues_that_forget_the_dead() {
     let locked = store.step_claim("e", &runs[1], &s, 10).await.unwrap();
     assert!(matches!(locked, ClaimResult::Locked { by, .. } if by.run == runs[0]));
     assert!(matches!(store.step_claim("e", &runs[2], &s, 10).await.unwrap(), ClaimResult::Locked { .. }));
-    store.step_finish(&first, &StepOutcome::Succeeded(1.into()), &[]).await.unwrap();
+    store.step_finish(&first, &StepOutcome::Succeeded(1.into()), &[], Durability::Durable).await.unwrap();
     // The second came first.
     assert!(
         matches!(store.step_claim("e", &runs[2], &s, 10).await.unwrap(), ClaimResult::Locked { by, .. } if by.run == runs[1])
