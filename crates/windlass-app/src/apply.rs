@@ -4,6 +4,7 @@ use crate::error::{AppError, AppResult, ErrorKind};
 use crate::review::approval_status;
 use crate::service::Service;
 use crate::steps::apply::Prepared;
+use crate::unmoved::Unmoved;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use windlass_model::approval::{ApprovalRecord, ApprovalStatus, ChangeIdentity, evaluate};
@@ -267,9 +268,14 @@ async fn running_apply(service: &Service, review: &RunId) -> AppResult<Option<Ru
         .map(|run| run.id))
 }
 
-/// Refuses unless the work tree is exactly the reviewed commit.
+/// Refuses unless the work tree is exactly the reviewed commit. Git is asked again only when something in it moved.
 pub fn checked_out(service: &Service, head: &Revision) -> AppResult<()> {
     let git = service.checkout.git()?;
+    // Before git looks: what changes from here on is seen as moved the next time.
+    let look = Unmoved::look(git.root(), std::time::SystemTime::now());
+    if service.is_unmoved(&head.commit, look.as_ref()) {
+        return Ok(());
+    }
     let (now, dirty) = crate::project::head_and_dirty(git)?;
     if now != head.commit {
         let short = |commit: &str| commit.get(..12).unwrap_or(commit).to_owned();
@@ -286,6 +292,7 @@ pub fn checked_out(service: &Service, head: &Revision) -> AppResult<()> {
             .help("commit or put them aside; what is applied is what was reviewed");
         return Err(AppError::new(ErrorKind::Conflict, diagnostic));
     }
+    service.clean_put(&head.commit, look);
     Ok(())
 }
 

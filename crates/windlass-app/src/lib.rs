@@ -21,5 +21,6 @@ pub mod runs;
 pub mod service;
 pub mod settings;
 pub mod steps;
+mod unmoved;
 
 pub use windlass_engine::Progress;

@@ -124,7 +124,7 @@ pub fn head_and_dirty(git: &GitRepository) -> AppResult<(String, Vec<String>)> {
     Ok((head, paths))
 }
 
-fn is_left_by_terraform(path: &str) -> bool {
+pub(crate) fn is_left_by_terraform(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let ends = [".tfstate", ".tfstate.backup", ".tfstate.lock.info"];
     ends.iter().any(|end| name.ends_with(end))

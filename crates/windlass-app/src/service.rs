@@ -4,6 +4,7 @@ use crate::error::{AppError, AppResult, ErrorKind};
 use crate::policy::Policies;
 use crate::project::{Checkout, git_error};
 use crate::settings::{Settings, StateDirectory};
+use crate::unmoved::Unmoved;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -39,6 +40,8 @@ pub struct Service {
     /// Key of the digests of sensitive values.
     pub key: Vec<u8>,
     deciding: Mutex<HashMap<Option<String>, Arc<Deciding>>>,
+    /// The commit whose files git found in the work tree, and how the tree looked then.
+    clean: Mutex<Option<(String, Unmoved)>>,
     outputs: Mutex<HashMap<(RunId, InstanceId), Arc<PlannedOutputs>>>,
 }
 
@@ -62,6 +65,7 @@ impl Service {
             actor,
             key,
             deciding: Mutex::default(),
+            clean: Mutex::default(),
             outputs: Mutex::default(),
         })
     }
@@ -84,6 +88,17 @@ impl Service {
         let deciding = Arc::new(Deciding { definitions, policies });
         lock(&self.deciding).insert(key, deciding.clone());
         Ok(deciding)
+    }
+
+    /// Whether the work tree still is, as far as the file system tells, what git found to be `commit` without changes.
+    pub(crate) fn is_unmoved(&self, commit: &str, look: Option<&Unmoved>) -> bool {
+        let clean = lock(&self.clean);
+        clean.as_ref().zip(look).is_some_and(|((known, tree), look)| known == commit && tree == look)
+    }
+
+    /// Remembers that git found the work tree to be `commit` without changes, after this look at it.
+    pub(crate) fn clean_put(&self, commit: &str, look: Option<Unmoved>) {
+        *lock(&self.clean) = look.map(|look| (commit.to_owned(), look));
     }
 
     pub fn outputs_put(&self, run: &RunId, instance: &InstanceId, outputs: PlannedOutputs) {

@@ -537,8 +537,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::StaleClaim`]: the child has no right to go on; the database cannot be written.
     pub async fn process_add(&self, claim: &Claim, process: &ProcessRow) -> Result<()> {
-        // Processes do not outlive the machine they run on.
-        let mut tx = self.begin_with(Durability::Lazy).await?;
+        // Processes do not outlive the machine they run on: either durability will do, so this is one statement on its own.
         let done = sqlx::query("INSERT INTO processes (run, step, attempt, pid, ticks, host, boot) SELECT run, id, attempt, $4, $5, $6, $7 FROM steps WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running' ON CONFLICT (run, step, pid) DO UPDATE SET ticks = excluded.ticks")
             .bind(claim.run.as_str())
             .bind(claim.step.as_str())
@@ -547,14 +546,11 @@ impl Store {
             .bind(process.ticks)
             .bind(&process.host)
             .bind(&process.boot)
-            .execute(&mut *tx)
+            .execute(&self.writer)
             .await
             .map_err(|e| self.error(e))?
             .rows_affected();
-        if done == 0 {
-            return Err(claim.stale());
-        }
-        self.commit(tx).await
+        if done == 0 { Err(claim.stale()) } else { Ok(()) }
     }
 
     /// Child processes of a step that were not seen to end.
