@@ -174,3 +174,105 @@ async fn a_full_disk_is_told_and_loses_nothing_that_was_acknowledged() {
     let chunks = store.log_read(&run, &"a".into(), 0, 1000).await.unwrap();
     assert_eq!(chunks.iter().map(|c| c.bytes.len() as i64).sum::<i64>(), acknowledged);
 }
+
+#[tokio::test]
+async fn a_transaction_waits_for_the_disk_when_it_has_to() {
+    let fixture = fixture().await;
+    // One connection serves both: what the one before it asked for must not stay.
+    for (durability, level) in
+        [(Durability::Lazy, 1), (Durability::Durable, 2), (Durability::Durable, 2), (Durability::Lazy, 1)]
+    {
+        let mut tx = fixture.store.begin_with(durability).await.unwrap();
+        let found: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *tx).await.unwrap();
+        assert_eq!(found, level, "{durability:?}");
+        fixture.store.commit(tx).await.unwrap();
+    }
+    let of = [Repeat::Idempotent, Repeat::Checkable, Repeat::Once].map(Durability::of);
+    assert_eq!(of, [Durability::Lazy, Durability::Durable, Durability::Durable]);
+}
+
+#[tokio::test]
+async fn facts_and_log_are_recorded_together_and_by_the_present_claim_alone() {
+    let fixture = fixture().await;
+    let store = &fixture.store;
+    let a = step("a", &["l"]);
+    let run = store.run_create(&plan(vec![a.clone()]), "me").await.unwrap();
+    let claim = claimed(store.step_claim("e1", &run, &a, 10).await.unwrap());
+    let fact = |n: i64| ("x.happened".to_owned(), serde_json::json!({ "n": n, "text": "a \"b\"\n{" }));
+    let process = ProcessRow { pid: 7, ticks: 1, host: "h".into(), boot: "b".into() };
+    store.process_add(&claim, &process).await.unwrap();
+    // How much of each there is after a call.
+    let check = async |facts: &[i64], log: &str| {
+        let events = store.event_list(Some(&run), 0, 100).await.unwrap();
+        let happened = events.iter().filter(|e| e.kind == "x.happened");
+        assert!(happened.clone().all(|e| e.data["text"] == "a \"b\"\n{" && e.at == 1_000_000_000));
+        assert_eq!(happened.map(|e| e.data["n"].as_i64().unwrap()).collect::<Vec<_>>(), facts);
+        let chunks = store.log_read(&run, &a.id, 0, 100).await.unwrap();
+        assert_eq!(chunks.iter().flat_map(|c| c.bytes.clone()).collect::<Vec<u8>>(), log.as_bytes());
+        let starts = chunks.iter().scan(0, |at, c| Some(std::mem::replace(at, *at + c.bytes.len() as i64)));
+        assert!(chunks.iter().map(|c| c.start).eq(starts));
+    };
+    store.step_record(&claim, b"", &[]).await.unwrap();
+    check(&[], "").await;
+    store.step_record(&claim, b"", &[fact(1)]).await.unwrap();
+    store.step_record(&claim, b"one ", &[fact(2), fact(3)]).await.unwrap();
+    store.step_record(&claim, b"two ", &[]).await.unwrap();
+    assert_eq!(store.log_append(&run, &a.id, 1, b"three ").await.unwrap(), 8);
+    check(&[1, 2, 3], "one two three ").await;
+
+    let taken = store.step_take_over("e2", &claim, 10).await.unwrap().unwrap();
+    let success = StepOutcome::Succeeded(1.into());
+    let refused = [
+        store.step_record(&claim, b"late", &[fact(4)]).await,
+        store.step_record(&claim, b"late", &[]).await,
+        store.process_add(&claim, &process).await,
+        store.step_finish(&claim, &success, b"late", Durability::Lazy).await.map(|_| ()),
+    ];
+    assert!(refused.iter().all(|r| matches!(r, Err(StoreError::StaleClaim { .. }))), "{refused:?}");
+    check(&[1, 2, 3], "one two three ").await;
+    assert_eq!(store.lock_list().await.unwrap().len(), 1, "a refused end gives up nothing");
+    assert_eq!(store.process_list(&run, &a.id).await.unwrap().len(), 1);
+
+    let end = store.step_finish(&taken, &success, b"four", Durability::Lazy).await.unwrap();
+    assert_eq!(end, store.step_get(&run, &a.id).await.unwrap());
+    assert_eq!((end.state, end.ended_at), (StepState::Succeeded, Some(1_000_000_000)));
+    check(&[1, 2, 3], "one two three four").await;
+    assert!(store.lock_list().await.unwrap().is_empty() && store.process_list(&run, &a.id).await.unwrap().is_empty());
+    let brief = store.step_list_brief(&run).await.unwrap();
+    assert_eq!(brief, [windlass_model::run::StepRecord { output: None, ..end }]);
+}
+
+#[tokio::test]
+async fn a_value_is_found_by_its_name() {
+    let fixture = fixture().await;
+    let store = &fixture.store;
+    assert_eq!(store.kv_get("s", "a").await.unwrap(), None);
+    for (name, value) in [("a", "1"), ("b", "2"), ("a", "3"), ("a", "3")] {
+        store.kv_set("s", name, value).await.unwrap();
+    }
+    store.kv_set("t", "a", "4").await.unwrap();
+    assert_eq!(store.kv_get("s", "a").await.unwrap().as_deref(), Some("3"));
+    assert_eq!(store.kv_list("s").await.unwrap(), [("a".into(), "3".into()), ("b".into(), "2".into())]);
+    assert!(store.kv_remove("s", "a").await.unwrap() && !store.kv_remove("s", "a").await.unwrap());
+    assert_eq!(store.kv_get("s", "a").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_step_with_several_locks_takes_all_or_waits_for_the_one_that_is_held() {
+    let fixture = fixture().await;
+    let store = &fixture.store;
+    let (holder, both) = (step("holder", &["y"]), step("both", &["x", "y"]));
+    let run = store.run_create(&plan(vec![holder.clone(), both.clone()]), "me").await.unwrap();
+    let held = claimed(store.step_claim("e1", &run, &holder, 10).await.unwrap());
+    match store.step_claim("e1", &run, &both, 10).await.unwrap() {
+        ClaimResult::Locked { name, by } => assert_eq!((name.as_str(), by.step), ("y", holder.id.clone())),
+        other => panic!("{other:?}"),
+    }
+    store.step_finish(&held, &StepOutcome::Succeeded(1.into()), &[], Durability::Durable).await.unwrap();
+    claimed(store.step_claim("e1", &run, &both, 10).await.unwrap());
+    let gone = store.step_claim("e2", &run, &holder, 10).await.unwrap();
+    assert_eq!(gone, ClaimResult::Gone);
+    let locks: Vec<String> =
+        store.lock_list().await.unwrap().into_iter().map(|l| format!("{} {}", l.name, l.step)).collect();
+    assert_eq!(locks, ["x both", "y both"], "one that cannot begin stands in no queue");
+}
