@@ -23,6 +23,9 @@ use windlass_store::{Claim, ClaimResult, Durability, Event, LogChunk, ProcessRow
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// What an apply tells of resources.
+const FACTS: [&str; 4] = [event::STARTED, event::PROGRESS, event::APPLIED, event::FAILED];
+
 /// Everything an apply left in the database.
 struct Record {
     run: RunRecord,
@@ -133,15 +136,18 @@ async fn write(store: &Store, record: &Record) -> Result<RunId> {
                 children(store, &claim, spec, &engine).await?;
                 claims.insert(step, claim);
             }
-            event::STARTED | event::PROGRESS | event::APPLIED | event::FAILED => {
+            kind if FACTS.contains(&kind) => {
                 let mut facts = vec![(event.kind.clone(), event.data.clone())];
-                let together = |next: &&Event| (next.at, &next.step) == (event.at, &event.step);
+                let together = |next: &&Event| {
+                    (next.at, &next.step) == (event.at, &event.step) && FACTS.contains(&next.kind.as_str())
+                };
                 while let Some(next) = events.next_if(together) {
                     facts.push((next.kind.clone(), next.data.clone()));
                 }
                 let claim = claims.get(&step).ok_or("a fact without a claim")?;
-                // Their log was written right after them; what was said later came with a later transaction.
-                let log = log(record, &mut written, &step, event.at + 10_000);
+                // Their log was written right after them; the next one, after the next event.
+                let next = events.clone().find(|next| next.step == event.step).map_or(Micros::MAX, |next| next.at);
+                let log = log(record, &mut written, &step, next);
                 store.step_record(claim, &log, &facts).await?;
             }
             "step.succeeded" => {
@@ -218,8 +224,14 @@ fn same(was: &Record, is: &Record) -> Result<()> {
     let ends = |record: &Record| -> Vec<(StepId, StepState, Option<serde_json::Value>)> {
         record.steps.values().map(|s| (s.id.clone(), s.state, s.output.clone())).collect()
     };
-    if was.run.state != is.run.state || kinds(was) != kinds(is) || log(was) != log(is) || ends(was) != ends(is) {
-        return Err("what was recorded again is not what was recorded".into());
+    let differs = [
+        ("the state of the run", was.run.state != is.run.state),
+        ("the events", kinds(was) != kinds(is)),
+        ("the logs", log(was) != log(is)),
+        ("the ends of the steps", ends(was) != ends(is)),
+    ];
+    match differs.iter().find(|(_, differs)| *differs) {
+        Some((what, _)) => Err(format!("{what}, recorded again, are not what was recorded").into()),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -312,13 +312,13 @@ impl Store {
             "UPDATE steps SET state = $4, output = $5, reason = $6, code = $7, not_before = $8, ended_at = CASE WHEN $9 THEN COALESCE($14, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) END, engine = NULL, lease_until = NULL
              WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running'
              RETURNING id, state, attempt, epoch, not_before, started_at, ended_at, NULL AS output, reason, code;
-             INSERT INTO logs (run, step, start, attempt, bytes, at)
-             SELECT $1, $2, COALESCE((SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0), $10, $11, COALESCE($14, CAST(unixepoch('subsec') * 1000000 AS INTEGER))
-             WHERE LENGTH($11) > 0;
              DELETE FROM locks WHERE run = $1 AND step = $2;
              DELETE FROM processes WHERE run = $1 AND step = $2;
              INSERT INTO events (run, step, kind, data, at)
-             VALUES ($1, $2, $12, $13, COALESCE($14, CAST(unixepoch('subsec') * 1000000 AS INTEGER)))",
+             VALUES ($1, $2, $12, $13, COALESCE($14, CAST(unixepoch('subsec') * 1000000 AS INTEGER)));
+             INSERT INTO logs (run, step, start, attempt, bytes, at)
+             SELECT $1, $2, COALESCE((SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0), $10, $11, COALESCE($14, CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+             WHERE LENGTH($11) > 0",
         )
         .bind(claim.run.as_str())
         .bind(claim.step.as_str())
