@@ -13,7 +13,7 @@ use windlass_lang::discovery::{Modules, resource_span};
 use windlass_lang::terraform::module::is_configuration;
 use windlass_model::binding::{self, Binding, StateVersion, keyed_digest};
 use windlass_model::diagnostic::{Diagnostic, Severity};
-use windlass_model::effect::{self, Effect, planned_outputs};
+use windlass_model::effect::{self, Effect, Mask, planned_outputs};
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::{Finding, Level, Stage};
 use windlass_model::run::Cost;
@@ -83,7 +83,7 @@ pub async fn plan_instance(
         let memory_mib = u32::try_from(peak_kib / 1024 * 5 / 4).unwrap_or(u32::MAX).max(64);
         service.cost_learned(&work.instance.id, Cost { memory_mib, ..UNMEASURED }).await?;
     }
-    let mut secrets = effect::secrets(&json, |data, output| work.is_sensitive(data, output));
+    let mut secrets = effect::marked_secrets(&json, |data, output| work.is_sensitive(data, output));
     if let PlanKind::Preview(reads) = kind {
         // The state still has what the upstream output before.
         for read in reads {
@@ -91,13 +91,18 @@ pub async fn plan_instance(
             secrets.extend(outputs.values().flat_map(effect::secrets_of_output));
         }
     }
-    let secrets = with_known_secrets(service, &work.instance.id, &json, secrets).await?;
-    let effect = Effect::from_plan(work.instance.id.clone(), &json, &service.key, &secrets).map_err(|error| {
+    let mut secrets = with_known_secrets(service, &work.instance.id, &json, secrets).await?;
+    // They are not remembered: what only looked like a secret is shown again once it does not.
+    let mut unmarked = windlass_model::secrets::find(&json);
+    unmarked.retain(|text, _| !secrets.contains(text));
+    secrets.extend(unmarked.keys().cloned());
+    let mut effect = Effect::from_plan(work.instance.id.clone(), &json, &service.key, &secrets).map_err(|error| {
         AppError::new(
             ErrorKind::Internal,
             Diagnostic::error("WL515", format!("the plan of {} cannot be read: {error}", work.instance.id)),
         )
     })?;
+    stack.mark_sets(&mut effect, &service.directory.cache(), &cx.cancel, &mut Recorder::new(cx)).await;
     let binding = binding(service, work, &stack, &json, state.version).await?;
     let (path, sha256) =
         plan_file::seal(&file, &service.key, &purpose(&cx.run, &work.instance.id, &effect.digest(), &binding))
@@ -107,9 +112,11 @@ pub async fn plan_instance(
     let changed_outputs = outputs.iter().filter(|(_, output)| output.changed).map(|(name, _)| name.clone()).collect();
     service.outputs_put(&cx.run, &work.instance.id, outputs);
     let mut findings = policies.judge(&work.stack, &json);
+    let mask = Mask::new(secrets.iter().map(String::as_str));
     for finding in &mut findings {
-        finding.message = effect::masked_text(&finding.message, &secrets);
+        finding.message = mask.text(&finding.message);
     }
+    findings.extend(windlass_model::secrets::findings(&unmarked));
     if work.destroy && protected {
         let message = format!("{} is protected: its definition says `protect = true`", work.stack);
         findings.push(Finding::new(Level::Deny, "protect", message));

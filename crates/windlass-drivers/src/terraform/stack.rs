@@ -828,6 +828,7 @@ impl<S: Sink> Listener for Adapter<'_, S> {
 }
 
 mod providers;
+mod schema;
 
 /// The rendering of a plan holds sensitive values in the clear: it never reaches the log.
 struct Quiet<'a, S>(&'a mut S);

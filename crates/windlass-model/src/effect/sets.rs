@@ -95,6 +95,18 @@ impl Sets {
         Ok(Self(out))
     }
 
+    /// These and others; the others count where both know a provider.
+    #[must_use]
+    pub fn with(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
+    /// Takes a provider of which nothing is known for one without sets.
+    pub fn add(&mut self, provider: &str) {
+        self.0.entry(provider.to_owned()).or_default();
+    }
+
     /// The schema of the provider was read.
     pub fn knows(&self, provider: &str) -> bool {
         self.0.contains_key(provider)

@@ -4,10 +4,10 @@ use super::super::{Places, ToolBox};
 use super::*;
 use windlass_model::stack::Tool;
 
-struct Seen {
-    log: String,
+pub(super) struct Seen {
+    pub log: String,
     completed: Vec<String>,
-    commands: usize,
+    pub commands: usize,
     cancel_at: Option<(&'static str, CancellationToken)>,
 }
 
@@ -32,11 +32,11 @@ impl Sink for Seen {
     }
 }
 
-fn seen() -> Seen {
+pub(super) fn seen() -> Seen {
     Seen { log: String::new(), completed: Vec::new(), commands: 0, cancel_at: None }
 }
 
-fn stack(directory: &tempfile::TempDir, files: &[(&str, &str)]) -> StackDirectory {
+pub(super) fn stack(directory: &tempfile::TempDir, files: &[(&str, &str)]) -> StackDirectory {
     let root = directory.path().canonicalize().unwrap();
     let own = root.join("a");
     for (name, content) in files {
@@ -53,6 +53,10 @@ fn stack(directory: &tempfile::TempDir, files: &[(&str, &str)]) -> StackDirector
 
 async fn plan(stack: &StackDirectory, sink: &mut Seen) -> PlanResult {
     stack.plan(&stack.root.join("plans/p"), true, &CancellationToken::new(), sink).await.unwrap()
+}
+
+pub(super) async fn plan_of(stack: &StackDirectory, sink: &mut Seen) -> Plan {
+    done(plan(stack, sink).await)
 }
 
 fn done(result: PlanResult) -> Plan {
