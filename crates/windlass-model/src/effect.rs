@@ -1,10 +1,12 @@
 //! The effect of a plan: its semantic content, read from `terraform show -json`, without noise, masked, with a digest.
 
+mod canonical;
 mod compare;
 mod mask;
 mod read;
 mod sets;
 
+pub(crate) use canonical::{EXACT, same_number};
 pub use compare::{Difference, matches_preview, remaining_of};
 pub use mask::{Mask, SENSITIVE};
 pub(crate) use mask::{mark_of, without_marks};
@@ -231,18 +233,7 @@ impl Effect {
 
 /// Hexadecimal SHA-256 of several effects, whatever their order. Effects that do nothing do not count.
 pub fn digest_all<'a>(effects: impl Iterator<Item = &'a Effect>) -> String {
-    let mut parts: Vec<String> = effects
-        .filter(|effect| !effect.is_empty())
-        .map(|effect| {
-            let mut changes = serde_json::json!(effect.changes);
-            for change in changes.as_array_mut().into_iter().flatten().filter_map(serde_json::Value::as_object_mut) {
-                change.remove("lists");
-            }
-            // Plain data with text keys: serialising it cannot fail.
-            let all = serde_json::json!([effect.instance, changes, effect.outputs]);
-            serde_json::to_string(&sorted(all)).unwrap_or_default()
-        })
-        .collect();
+    let mut parts: Vec<String> = effects.filter(|effect| !effect.is_empty()).map(canonical::effect).collect();
     parts.sort();
     let mut hash = Sha256::new();
     for part in parts {
@@ -250,19 +241,6 @@ pub fn digest_all<'a>(effects: impl Iterator<Item = &'a Effect>) -> String {
         hash.update(part);
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Objects with their keys in order, at every depth.
-fn sorted(value: serde_json::Value) -> serde_json::Value {
-    match value {
-        serde_json::Value::Object(object) => {
-            let ordered: BTreeMap<String, serde_json::Value> =
-                object.into_iter().map(|(k, v)| (k, sorted(v))).collect();
-            serde_json::Value::Object(ordered.into_iter().collect())
-        }
-        serde_json::Value::Array(items) => items.into_iter().map(sorted).collect(),
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -80,10 +80,25 @@ struct Finder<'a> {
 impl<'a> Finder<'a> {
     fn change(&mut self, change: Option<&'a Value>) {
         let Some(change) = change else { return };
-        for (value, mask) in [("after", "after_sensitive"), ("before", "before_sensitive")] {
-            if let Some(value) = change.get(value) {
-                self.value(value, change.get(mask));
+        let after = change.get("after");
+        if let Some(value) = after {
+            self.value(value, change.get("after_sensitive"));
+        }
+        match (change.get("before"), after) {
+            (Some(Value::Object(before)), Some(Value::Object(after))) => {
+                let mask = change.get("before_sensitive");
+                if mask == Some(&Value::Bool(true)) {
+                    return;
+                }
+                // Most is as it was, and was looked at.
+                for (name, value) in before.iter().filter(|(name, value)| after.get(*name) != Some(value)) {
+                    self.path.push(Step::Name(name));
+                    self.value(value, mask.and_then(|mask| mask.get(name)));
+                    self.path.pop();
+                }
             }
+            (Some(before), after) if Some(before) != after => self.value(before, change.get("before_sensitive")),
+            _ => {}
         }
     }
 

@@ -1,7 +1,8 @@
 //! Two values, nested as they are: what was added, what is gone, what differs.
 
 use super::text;
-use serde_json::{Number, Value};
+use crate::effect::{EXACT, same_number};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Texts in texts in texts are data so deep.
@@ -213,13 +214,6 @@ fn write_key(value: &Value, exact: bool, out: &mut String) {
         },
         other => out.push_str(&other.to_string()),
     }
-}
-
-/// Below this, different whole numbers are different as floating-point numbers (2^53).
-const EXACT: f64 = 9_007_199_254_740_992.0;
-
-pub(super) fn same_number(a: &Number, b: &Number) -> bool {
-    a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a == b && a.abs() < EXACT)
 }
 
 /// How much two values have in common: 0 to 1. What says nothing (`false`, `""`, `[]`, …) is not counted where both have it.

@@ -2,7 +2,8 @@
 
 use super::mask::{Mask, mark, mark_of};
 use super::{
-    Action, AttributeChange, CheckResult, Effect, OutputAction, OutputChange, ResourceChange, Shown, UNKNOWN, WholeList,
+    Action, AttributeChange, CheckResult, Effect, OutputAction, OutputChange, ResourceChange, Shown, UNKNOWN,
+    WholeList, same_number,
 };
 use crate::binding::keyed_digest;
 use crate::id::InstanceId;
@@ -151,15 +152,8 @@ fn resource_change(resource: &Value, masker: &Masker<'_>) -> Result<Option<Resou
         array(change.get("replace_paths")).map(|path| path_text(array(Some(path)), &masker.mask)).collect();
     let mut differ = Differ { masker, path: Vec::new(), in_list: false, out: BTreeMap::new(), lists: BTreeMap::new() };
     if !matches!(action, Action::Move | Action::Import | Action::Forget | Action::Destroy) {
-        let side = |value: &str, mask: &str, unknown| Side {
-            value: change.get(value),
-            mask: change.get(mask).unwrap_or(&FALSE),
-            unknown,
-        };
-        differ.compare(
-            side("before", "before_sensitive", &FALSE),
-            side("after", "after_sensitive", change.get("after_unknown").unwrap_or(&FALSE)),
-        );
+        let (before, after) = sides(change);
+        differ.compare(before, after);
     }
     Ok(Some(ResourceChange {
         address,
@@ -182,16 +176,13 @@ fn output_change(change: &Value, masker: &Masker<'_>) -> Option<OutputChange> {
         ["no-op"] | [] => return None,
         _ => OutputAction::Update,
     };
-    let show = |value: &str, mask: &str, unknown| {
-        masker.show(Side { value: change.get(value), mask: change.get(mask).unwrap_or(&FALSE), unknown })
-    };
-    let unknown = change.get("after_unknown").unwrap_or(&FALSE);
+    let (before, after) = sides(change);
     let absent =
         |value: Shown, missing: bool| if missing && value == Shown::Value(Value::Null) { Shown::Absent } else { value };
     Some(OutputChange {
         action,
-        before: absent(show("before", "before_sensitive", &FALSE), action == OutputAction::Create),
-        after: absent(show("after", "after_sensitive", unknown), action == OutputAction::Delete),
+        before: absent(masker.show(before), action == OutputAction::Create),
+        after: absent(masker.show(after), action == OutputAction::Delete),
     })
 }
 
@@ -200,7 +191,18 @@ fn output_change(change: &Value, masker: &Masker<'_>) -> Option<OutputChange> {
 struct Side<'a> {
     value: Option<&'a Value>,
     mask: &'a Value,
+    /// Of the other side: what is sensitive there was so here, or will be.
+    other: &'a Value,
     unknown: &'a Value,
+}
+
+fn sides(change: &Value) -> (Side<'_>, Side<'_>) {
+    let get = |name: &str| change.get(name).unwrap_or(&FALSE);
+    let (old, new) = (get("before_sensitive"), get("after_sensitive"));
+    (
+        Side { value: change.get("before"), mask: old, other: new, unknown: &FALSE },
+        Side { value: change.get("after"), mask: new, other: old, unknown: get("after_unknown") },
+    )
 }
 
 static FALSE: Value = Value::Bool(false);
@@ -219,10 +221,10 @@ impl<'a> Side<'a> {
             (Some(Value::Array(items)), Step::Index(index)) => items.get(index),
             _ => None,
         };
-        Side { value, mask: of(self.mask), unknown: of(self.unknown) }
+        Side { value, mask: of(self.mask), other: of(self.other), unknown: of(self.unknown) }
     }
     fn is_masked(self) -> bool {
-        *self.mask == Value::Bool(true)
+        *self.mask == Value::Bool(true) || *self.other == Value::Bool(true)
     }
     fn is_unknown(self) -> bool {
         *self.unknown == Value::Bool(true)
@@ -280,7 +282,7 @@ impl<'a> Differ<'a> {
             }
             if outermost {
                 self.in_list = false;
-                if self.out.len() > known {
+                if self.out.len() > known && [before, after].iter().all(|side| is_small(side.value)) {
                     let whole = |side: Side<'_>| self.masker.masked(side.value.unwrap_or(&Value::Null), side);
                     let list = WholeList { before: whole(before), after: whole(after), sets: Vec::new() };
                     self.lists.insert(self.path_text(), list);
@@ -289,6 +291,11 @@ impl<'a> Differ<'a> {
             return;
         }
         if before.value == after.value && before.mask == after.mask && !any_true(Some(after.unknown)) {
+            return;
+        }
+        if let (false, Some(Value::Number(old)), Some(Value::Number(new))) = (leaf, before.value, after.value)
+            && same_number(old, new)
+        {
             return;
         }
         let normal = |shown: Shown| if shown == Shown::Value(Value::Null) { Shown::Absent } else { shown };
@@ -370,7 +377,7 @@ impl Masker<'_> {
     }
 
     fn digest(&self, value: &Value) -> String {
-        keyed_digest(self.key, super::sorted(value.clone()).to_string().as_bytes())
+        keyed_digest(self.key, super::canonical::text(value).as_bytes())
     }
 }
 
@@ -463,6 +470,22 @@ fn any_true(mask: Option<&Value>) -> bool {
         Some(Value::Object(object)) => object.values().any(|m| any_true(Some(m))),
         _ => false,
     }
+}
+
+/// Values that a list that is kept whole may have; of a longer one only what differs is kept.
+const KEPT: usize = 20_000;
+
+fn is_small(value: Option<&Value>) -> bool {
+    fn fits(value: &Value, left: &mut usize) -> bool {
+        *left = left.saturating_sub(1);
+        *left > 0
+            && match value {
+                Value::Array(items) => items.iter().all(|item| fits(item, left)),
+                Value::Object(object) => object.values().all(|item| fits(item, left)),
+                _ => true,
+            }
+    }
+    value.is_none_or(|value| fits(value, &mut { KEPT }))
 }
 
 fn has_actions(change: &Value, wanted: &[&str]) -> bool {

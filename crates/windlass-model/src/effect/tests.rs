@@ -177,3 +177,78 @@ fn planned_outputs_keep_what_is_unknown() {
     assert!(outputs["a"].changed && outputs["a"].sensitive && !outputs["b"].changed);
     assert_eq!(outputs["c"].unknown, json!(true));
 }
+
+#[test]
+fn drift_stands_apart_from_what_would_be_done() {
+    let drifted = |before: Value, after: Value| {
+        resource(
+            "t.d",
+            json!({"actions": ["update"], "before": before, "after": after, "after_sensitive": {"pw": true}}),
+        )
+    };
+    let mut moved = resource("t.m", json!({"actions": ["no-op"]}));
+    moved["previous_address"] = json!("t.n");
+    let plan = json!({"format_version": "1.2",
+    "resource_changes": [resource("t.x", json!({"actions": ["create"], "after": {"a": 1}}))],
+    "resource_drift": [
+        drifted(json!({"n": 1, "pw": "hunter22"}), json!({"n": 2, "pw": "hunter33"})),
+        resource("t.c", json!({"actions": ["delete"], "before": {"n": 1}, "after": null})),
+        resource("t.e", json!({"actions": ["update"], "before": {"n": 1}, "after": {"n": 1.0, "gone": null}})),
+        moved
+    ]});
+    let whole = Effect::from_plan_json("a".into(), &plan, KEY).unwrap();
+    let found: Vec<(&str, Action, Vec<&str>)> = whole
+        .drift
+        .iter()
+        .map(|c| (c.address.as_str(), c.action, c.attributes.keys().map(String::as_str).collect()))
+        .collect();
+    assert_eq!(found, [("t.c", Action::Destroy, vec![]), ("t.d", Action::Update, vec!["n", "pw"])]);
+    assert_eq!(whole.changes.len(), 1);
+    let without = effect(json!([resource("t.x", json!({"actions": ["create"], "after": {"a": 1}}))]), json!({}));
+    assert_eq!(whole.digest(), without.digest());
+    assert_eq!(matches_preview(&without, &whole), Ok(()));
+    assert!(!serde_json::to_string(&whole).unwrap().contains("hunter"));
+    let only_drift = Effect { changes: vec![], ..whole };
+    assert!(only_drift.is_empty());
+}
+
+/// As a release without whole lists, sets and drift stored it.
+#[test]
+fn an_old_stored_effect_is_read() {
+    let stored = r#"{"instance":"a","changes":[{"address":"t.x","resource_type":"t","provider":"p","action":"update",
+        "attributes":{"l[0]":{"before":{"value":"a"},"after":"unknown"},"l[1]":{"before":"absent","after":{"sensitive":"00ff"}}}}],
+        "outputs":{},"checks":{}}"#;
+    let effect: Effect = serde_json::from_str(stored).unwrap();
+    assert_eq!(effect.digest(), "c70236327d4683125f89628f54e3b5ea765e1d9a4132b46112b285aefdfa80fa");
+    let rows = crate::diff::diff(&effect.changes[0]).rows;
+    assert_eq!(rows.iter().map(|row| row.path.as_str()).collect::<Vec<_>>(), ["l[0]", "l[1]"]);
+}
+
+#[test]
+fn a_long_list_is_not_kept_whole() {
+    let check = |length: usize, want: usize| {
+        let (before, mut after) = (vec![json!("a"); length], vec![json!("a"); length]);
+        after[0] = json!("b");
+        let change = one(json!({"actions": ["update"], "before": {"l": before}, "after": {"l": after}}));
+        assert_eq!((change.lists.len(), change.attributes.len()), (want, 1));
+    };
+    check(100, 1);
+    check(30_000, 0);
+}
+
+/// Names of keys are texts, too.
+#[test]
+fn secrets_in_names_and_ids_are_masked() {
+    let found = effect(
+        json!([resource(
+            "t.x",
+            json!({"actions": ["update"], "importing": {"id": "hunter22"},
+            "before": {"pw": "hunter22", "m": {}}, "after": {"pw": "hunter22", "m": {"hunter22": 1, "l": [{"hunter22": "x"}]}},
+            "before_sensitive": {"pw": true}, "after_sensitive": {"pw": true}})
+        )]),
+        json!({"o": {"actions": ["create"], "after": {"aHVudGVyMjI=": "x%20hunter22"}}}),
+    );
+    let text = serde_json::to_string(&found).unwrap();
+    assert!(!text.contains("hunter22") && !text.contains("aHVudGVyMjI"), "{text}");
+    assert!(found.changes[0].attributes.contains_key("m.(sensitive)"), "{text}");
+}

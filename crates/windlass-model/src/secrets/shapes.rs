@@ -92,6 +92,11 @@ static TOKENS: &[Token] = tokens![
     "sk-ant-" url_safe 40 "an Anthropic key",
     "sk-proj-" url_safe 40 "an OpenAI key",
     "AGE-SECRET-KEY-1" alphanumeric 50 "an age key",
+    // `-----BEGIN PRIVATE KEY-----` and its kin.
+    "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS" base64 40 "a private key in base64",
+    "LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVkt" base64 40 "a private key in base64",
+    "LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS" base64 40 "a private key in base64",
+    "LS0tLS1CRUdJTiBPUEVOU1NIIFBSSVZBVEUgS0VZ" base64 40 "a private key in base64",
 ];
 
 /// What other kinds begin with; they are read by functions of their own.
@@ -145,6 +150,9 @@ pub(super) fn in_text(text: &str) -> Vec<(&str, &'static str)> {
             },
         };
         out.extend(found);
+    }
+    if !text.contains(['=', ':']) {
+        return out;
     }
     for hit in ASSIGNMENTS.iter().flat_map(|automaton| automaton.find_overlapping_iter(text)) {
         out.extend(assigned(text, hit.end()).map(|secret| (secret, "it is set in a text like a password")));
@@ -287,7 +295,7 @@ const WEAK: [&str; 10] =
     ["secret", "token", "key", "credential", "credentials", "auth", "pass", "access_key", "secret_value", "salt"];
 
 /// Names that end like that and hold none.
-const HARMLESS: [&str; 26] = [
+const HARMLESS: [&str; 24] = [
     "public_key",
     "kms_key",
     "ssh_key",
@@ -295,7 +303,6 @@ const HARMLESS: [&str; 26] = [
     "range_key",
     "hash_key",
     "sort_key",
-    "primary_key",
     "foreign_key",
     "object_key",
     "s3_key",
@@ -311,7 +318,6 @@ const HARMLESS: [&str; 26] = [
     "creation_token",
     "idempotency_token",
     "kms_master_key",
-    "encryption_key",
     "master_password_secret",
     "user_secret",
 ];

@@ -57,6 +57,9 @@ fn tokens_are_known_by_their_shape() {
     check(format!("{}.atlasv1.{}", token("", 14), token("", 67)), "a Terraform token");
     check(format!("{}8Q~{}", token("", 3), token("", 34)), "an Azure client secret");
     check(format!("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.{}", token("", 43)), "a JSON web token");
+    // base64 of `-----BEGIN PRIVATE KEY-----` and `-----BEGIN RSA PRIVATE KEY-----`.
+    check(token("LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0t", 60), "a private key in base64");
+    check(token("LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQ", 60), "a private key in base64");
     let key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----";
     check(key.to_owned(), "a private key");
 }
