@@ -193,6 +193,25 @@ fn what_is_sensitive_masks_only_itself() {
 }
 
 #[test]
+fn what_is_unknown_is_one_of_what_changes() {
+    let change = |actions: Value| {
+        of_plan(
+            json!({"actions": actions, "before": {"l": [{"id": "1", "n": "a"}, {"id": "2", "n": "b"}], "m": {"a": "1"}},
+            "after": {"l": [{"n": "x"}, {"n": "a"}, {"n": "b"}], "m": {}},
+            "after_unknown": {"l": [{"id": true}, {"id": true}, {"id": true}], "m": {"a": true}}}),
+        )
+    };
+    let added = "l[0]: + {\"n\":\"x\",\"id\":\"(known after apply)\"}";
+    let updated = change(json!(["update"]));
+    assert_eq!(written(&updated.rows), ["l[0].id: \"1\" => ?", "l[1].id: \"2\" => ?", added, "m.a: \"1\" => ?"]);
+    let replaced = change(json!(["delete", "create"]));
+    assert_eq!(
+        (written(&replaced.rows), replaced.unknown),
+        (vec![added.to_owned()], ["l[0].id", "l[1].id", "m.a"].map(str::to_owned).to_vec())
+    );
+}
+
+#[test]
 fn the_cause_of_a_replacement_is_marked() {
     let check = |paths: Value, want: &[&str]| {
         let found = of_plan(json!({

@@ -1,7 +1,7 @@
 //! Two values, nested as they are: what was added, what is gone, what differs.
 
 use super::text;
-use crate::effect::{EXACT, same_number};
+use crate::effect::{EXACT, UNKNOWN, same_number};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -216,7 +216,8 @@ fn write_key(value: &Value, exact: bool, out: &mut String) {
     }
 }
 
-/// How much two values have in common: 0 to 1. What says nothing (`false`, `""`, `[]`, …) is not counted where both have it.
+/// How much two values have in common: 0 to 1. What says nothing (`false`, `""`, `[]`, …) is not counted where both have it, and
+/// what is unknown not at all.
 fn likeness(a: &Value, b: &Value, depth: usize) -> f64 {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
@@ -224,7 +225,8 @@ fn likeness(a: &Value, b: &Value, depth: usize) -> f64 {
             let mut named = None;
             for name in a.keys().chain(b.keys().filter(|name| !a.contains_key(*name))) {
                 let (left, right) = (a.get(name).unwrap_or(&Value::Null), b.get(name).unwrap_or(&Value::Null));
-                if left == right && says_nothing(left) {
+                let unknown = |value: &Value| value == UNKNOWN;
+                if (left == right && says_nothing(left)) || unknown(left) || unknown(right) {
                     continue;
                 }
                 let alike =
