@@ -5,11 +5,13 @@ use crate::review::{chosen, pattern};
 use crate::service::Service;
 use crate::steps::terraform::{Recorder, driver_error, stack_directory};
 use crate::steps::{failed, input};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_drivers::terraform::PlanResult;
 use windlass_engine::{Executor, StepContext, StepFailure, StepResult};
+use windlass_lang::discovery::resource_span;
 use windlass_model::diagnostic::{Diagnostic, Severity};
-use windlass_model::drift::{Drift, Record, refresh_as_changes};
+use windlass_model::drift::{Drift, Record, Touched, refresh_as_changes, touched};
 use windlass_model::effect::{Effect, secrets};
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::stack_plan::{self, StackWork};
@@ -66,10 +68,13 @@ impl Look {
                 Err(ended) => return Ok(ended),
             }
         }
-        let (Some(refresh), Some(configuration)) = (effects.pop(), effects.pop()) else {
+        let (Some((refresh, touched)), Some((configuration, _))) = (effects.pop(), effects.pop()) else {
             return Err(crate::error::internal("two plans without two effects"));
         };
-        let drift = Drift { configuration, refresh }.without(&work.drift_ignore);
+        let mut drift = Drift { configuration, refresh, touched, places: BTreeMap::new(), behind: Vec::new() }
+            .settled()
+            .without(&work.drift_ignore);
+        drift.places = places(service, &work, &drift)?;
         let instance = &work.instance.id;
         let before = record(service, instance).await?;
         let now = service.store.now().await?;
@@ -88,7 +93,7 @@ impl Look {
         cx: &StepContext,
         work: &StackWork,
         refresh_only: bool,
-    ) -> AppResult<Result<Effect, StepResult>> {
+    ) -> AppResult<Result<(Effect, BTreeMap<String, Touched>), StepResult>> {
         let service = &self.0;
         let stack = stack_directory(service, cx, work)?;
         let file = service.directory.run(&cx.run).join(format!("{}.tfplan", work.instance.id.file_name()));
@@ -106,14 +111,26 @@ impl Look {
             PlanResult::Done(plan) => plan.json,
         };
         let secrets = secrets(&plan, |data, output| work.is_sensitive(data, output));
+        let touched = touched(&plan, &secrets);
         let plan = if refresh_only { refresh_as_changes(plan) } else { plan };
         let instance = &work.instance.id;
         let effect = Effect::from_plan(instance.clone(), &plan, &service.key, &secrets).map_err(|error| {
             let summary = format!("the plan of {instance} cannot be read: {error}");
             AppError::new(ErrorKind::Internal, Diagnostic::error("WL515", summary))
         })?;
-        Ok(Ok(effect))
+        Ok(Ok((effect, touched)))
     }
+}
+
+/// Where the configuration of what drifted stands.
+fn places(service: &Service, work: &StackWork, drift: &Drift) -> AppResult<BTreeMap<String, String>> {
+    let tree = service.checkout.work_tree()?;
+    let changes = drift.refresh.changes.iter().chain(&drift.configuration.changes);
+    let place = |address: &String| {
+        let span = resource_span(&*tree, &work.stack, address)?;
+        Some((address.clone(), format!("{}:{}", span.file, span.line)))
+    };
+    Ok(changes.filter_map(|change| place(&change.address)).collect())
 }
 
 async fn record(service: &Service, instance: &InstanceId) -> AppResult<Option<Record>> {

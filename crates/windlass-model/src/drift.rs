@@ -1,10 +1,15 @@
 //! Drift: what the configuration would change although nobody changed it, and what the world changed behind the state.
 
+mod touched;
+
+pub use touched::{AT, BY, INSIDE, Touched, touched};
+
 use crate::Micros;
-use crate::effect::{Effect, EffectSummary, digest_all};
+use crate::effect::{Action, Effect, EffectSummary, Shown, digest_all};
 use crate::id::InstanceId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// What one look at an instance found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,6 +18,15 @@ pub struct Drift {
     pub configuration: Effect,
     /// What the world has otherwise than the state.
     pub refresh: Effect,
+    /// Who changed a resource behind the state, by address, where its provider tells.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub touched: BTreeMap<String, Touched>,
+    /// `FILE:LINE` of the configuration of what drifted, by address.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<String, String>,
+    /// Addresses where code and world agree and only the state does not know it yet: no drift.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<String>,
 }
 
 impl Drift {
@@ -33,9 +47,36 @@ impl Drift {
             // A change of which nothing is left is none; one that never had attributes (a create, a delete) stands for itself.
             effect.changes.retain(|change| {
                 let all = ignored.iter().any(|pattern| matches(pattern, &change.address));
-                !all && (!change.attributes.is_empty() || change.action != crate::effect::Action::Update)
+                !all && (!change.attributes.is_empty() || change.action != Action::Update)
             });
         }
+        self
+    }
+
+    /// Without what the world has just as the code says: somebody wrote into the code what was changed by hand, and the next
+    /// apply takes it into the state. Each such address goes into [`Self::behind`].
+    pub fn settled(mut self) -> Self {
+        let (refresh, behind) = (&mut self.refresh.changes, &mut self.behind);
+        self.configuration.changes.retain(|wanted| {
+            let Some(found) = refresh.iter_mut().find(|found| found.address == wanted.address) else { return true };
+            let settled = match (wanted.action, found.action) {
+                (Action::Destroy | Action::Forget, Action::Destroy) => true,
+                // What is not known before the apply goes with what is: alone it is no wish.
+                (Action::Update, Action::Update) => wanted.attributes.iter().all(|(path, attribute)| {
+                    attribute.after == Shown::Unknown
+                        || found.attributes.get(path).is_some_and(|found| found.after == attribute.after)
+                }),
+                _ => false,
+            };
+            if settled {
+                found.attributes.retain(|path, _| !wanted.attributes.contains_key(path));
+                if found.action == Action::Destroy || found.attributes.is_empty() {
+                    behind.push(wanted.address.clone());
+                }
+            }
+            !settled
+        });
+        self.refresh.changes.retain(|change| !self.behind.contains(&change.address));
         self
     }
 
@@ -134,7 +175,54 @@ mod tests {
     }
 
     fn drift(changes: Value) -> Drift {
-        Drift { configuration: effect(json!([])), refresh: effect(changes) }
+        both(json!([]), changes)
+    }
+
+    fn both(configuration: Value, refresh: Value) -> Drift {
+        Drift {
+            configuration: effect(configuration),
+            refresh: effect(refresh),
+            touched: BTreeMap::new(),
+            places: BTreeMap::new(),
+            behind: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_was_written_into_the_code_is_no_drift() {
+        let unknown = |address: &str, before: Value, after: Value, unknown: Value| {
+            let mut change = update(address, before, after);
+            change["change"]["after_unknown"] = unknown;
+            change
+        };
+        let gone = |address: &str| {
+            let mut change = update(address, json!({"n": 1}), Value::Null);
+            change["change"]["actions"] = json!(["delete"]);
+            change
+        };
+        let check = |configuration: Value, refresh: Value, left: (usize, usize), behind: &[&str]| {
+            let found = both(configuration, refresh).settled();
+            assert_eq!((found.configuration.changes.len(), found.refresh.changes.len()), left, "{found:?}");
+            assert_eq!(found.behind, behind);
+        };
+        let change = |after: u32| update("t.x", json!({"n": 1, "by": "a"}), json!({"n": after, "by": "a"}));
+        check(json!([change(2)]), json!([change(2)]), (0, 0), &["t.x"]);
+        check(json!([change(3)]), json!([change(2)]), (1, 1), &[]);
+        check(json!([]), json!([change(2)]), (0, 1), &[]);
+        check(json!([change(2)]), json!([]), (1, 0), &[]);
+        // The code wants what is there, and what cannot be known yet is there as well.
+        let computed = unknown("t.x", json!({"n": 1, "by": "a"}), json!({"n": 2}), json!({"by": true}));
+        check(
+            json!([computed]),
+            json!([update("t.x", json!({"n": 1, "by": "a"}), json!({"n": 2, "by": "b"}))]),
+            (0, 0),
+            &["t.x"],
+        );
+        // One attribute more was changed by hand: that is still drift.
+        let more = update("t.x", json!({"n": 1, "m": 1}), json!({"n": 2, "m": 2}));
+        check(json!([update("t.x", json!({"n": 1, "m": 1}), json!({"n": 2, "m": 1}))]), json!([more]), (0, 1), &[]);
+        check(json!([gone("t.x")]), json!([gone("t.x")]), (0, 0), &["t.x"]);
+        check(json!([change(2)]), json!([gone("t.x")]), (1, 1), &[]);
     }
 
     #[test]
