@@ -29,11 +29,13 @@ use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::effect::{Action, Effect};
 use windlass_model::id::InstanceId;
 use windlass_model::journal::{Entry, Progress, import_block};
+use windlass_model::review::Stage;
 use windlass_model::stack::Stack;
 use windlass_model::stack_plan::StackWork;
 
 /// Rounds of taking out of the generated configuration what terraform refuses in it.
 const ROUNDS: usize = 20;
+const LOCK_FILE: &str = ".terraform.lock.hcl";
 /// Branches of one stack.
 const BRANCHES: u32 = 10_000;
 
@@ -233,11 +235,13 @@ async fn adopt_create(service: &Service, request: &Request, cancel: &Cancellatio
     let mut draft = Draft::new(service, &tree, &work, &*files_now, &scratch.0, resources)?;
     draft.plan(service, &instance.id, cancel).await?;
     refuse_managed(&draft, &states)?;
-    let files = draft.files()?;
+    let ignored = git.is_ignored(&draft.path(&draft.lock_file())).map_err(|e| git_error(&e))?;
+    let files = draft.files(ignored)?;
     let commit = git
         .commit_files(&head, &files, &draft.message(&instance.id), &scratch.0.join("index"))
         .map_err(|e| git_error(&e))?;
     let branch = branch(git, stack, &commit)?;
+    draft.left_out.sort();
     Ok(Adoption {
         instance: instance.id.clone(),
         branch,
@@ -246,10 +250,7 @@ async fn adopt_create(service: &Service, request: &Request, cancel: &Cancellatio
         clean: draft.is_clean(),
         resources: draft.resources,
         effect: draft.effect,
-        left_out: {
-            draft.left_out.sort();
-            draft.left_out
-        },
+        left_out: draft.left_out,
         diagnostics: draft.diagnostics,
         unread: states.unread,
     })
@@ -398,6 +399,8 @@ struct Draft {
     plan_file: PathBuf,
     imports: PathBuf,
     generated: PathBuf,
+    /// `.terraform.lock.hcl` as the commit has it.
+    locked: Option<Vec<u8>>,
     resources: Vec<Adopted>,
     effect: Option<Effect>,
     /// Ids as the provider has them, by address.
@@ -461,8 +464,10 @@ impl Draft {
         stack.modules = work.directories.iter().map(|directory| copy.join(&**directory)).collect();
         stack.data = scratch.join("data");
         stack.root = copy;
+        let lock_file = if own.is_empty() { LOCK_FILE.to_owned() } else { format!("{own}/{LOCK_FILE}") };
         Ok(Self {
             stack,
+            locked: content.remove(&lock_file),
             directory: own,
             plan_file: scratch.join("plan"),
             imports,
@@ -478,13 +483,18 @@ impl Draft {
     /// Plans until terraform has nothing to say against the configuration, or nothing more can be left out of it.
     async fn plan(&mut self, service: &Service, instance: &InstanceId, cancel: &CancellationToken) -> AppResult<()> {
         let mut sink = Silent;
-        let generates = self.resources.iter().any(|r| !r.configured);
-        let planned = if generates {
-            self.stack.plan_generating(&self.plan_file, &self.generated, cancel, &mut sink).await
-        } else {
-            self.stack.plan(&self.plan_file, false, cancel, &mut sink).await
-        };
-        let mut planned = planned.map_err(|e| driver_error(&e))?;
+        let mut planned = self.plan_first(cancel).await?;
+        if let PlanResult::Failed { stage: Stage::Init, diagnostics } = &planned
+            && self.lock_file().exists()
+            && diagnostics.iter().any(|d| d.code == "WL506")
+        {
+            // Perhaps the lock file knows too little for the configuration as it is: the branch may renew it.
+            let data = self.stack.data.with_extension("locking");
+            let renewed = self.stack.renew_lock_file(data, cancel, &mut sink).await.map_err(|e| driver_error(&e))?;
+            if renewed.success {
+                planned = self.plan_first(cancel).await?;
+            }
+        }
         let written = self.generated.exists();
         if let PlanResult::Failed { diagnostics, .. } = &planned
             && !written
@@ -525,6 +535,21 @@ impl Draft {
             }
             PlanResult::Done(plan) => self.judge(service, instance, *plan),
         }
+    }
+
+    /// The plan that generates what has no configuration yet.
+    async fn plan_first(&self, cancel: &CancellationToken) -> AppResult<PlanResult> {
+        let generates = self.resources.iter().any(|r| !r.configured);
+        let planned = if generates {
+            self.stack.plan_generating(&self.plan_file, &self.generated, cancel, &mut Silent).await
+        } else {
+            self.stack.plan(&self.plan_file, false, cancel, &mut Silent).await
+        };
+        planned.map_err(|e| driver_error(&e))
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.stack.directory.join(LOCK_FILE)
     }
 
     fn judge(&mut self, service: &Service, instance: &InstanceId, plan: Plan) -> AppResult<()> {
@@ -580,8 +605,13 @@ impl Draft {
         if self.directory.is_empty() { name.into_owned() } else { format!("{}/{name}", self.directory) }
     }
 
-    fn files(&self) -> AppResult<BTreeMap<String, Vec<u8>>> {
+    /// What the branch adds or replaces: also the lock file, when it is another than the commit's and git is to know it at all.
+    fn files(&self, lock_ignored: bool) -> AppResult<BTreeMap<String, Vec<u8>>> {
         let mut files = BTreeMap::new();
+        let found = self.stack.lock_file().filter(|found| Some(found) != self.locked.as_ref());
+        if let Some(content) = found.filter(|_| self.locked.is_some() || !lock_ignored) {
+            files.insert(self.path(&self.lock_file()), content);
+        }
         for file in [&self.imports, &self.generated].into_iter().filter(|file| file.exists()) {
             files.insert(self.path(file), std::fs::read(file).map_err(|error| disk(file, &error))?);
         }

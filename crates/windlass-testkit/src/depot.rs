@@ -151,11 +151,16 @@ fn build() -> Result<PathBuf, TestkitError> {
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let arguments = ["build", "--workspace", "--example", "terraform-provider-depot", "--message-format", "json"];
-    let output = Command::new(&cargo)
-        .args(arguments)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
-        .output()
-        .map_err(|source| TestkitError::Start { program: "cargo".into(), source })?;
+    let mut command = Command::new(&cargo);
+    command.args(arguments).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    // What cargo told this process about its own package would make build scripts believe that something changed.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    let output = command.output().map_err(|source| TestkitError::Start { program: "cargo".into(), source })?;
     let program = String::from_utf8_lossy(&output.stdout).lines().find_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
         let ours = message["target"]["name"] == "terraform-provider-depot";

@@ -8,6 +8,7 @@ use common::*;
 use serde_json::{Value, json};
 use windlass_testkit::cli::CliEnv;
 use windlass_testkit::depot::{ADDRESS, Depot, head};
+use windlass_testkit::git::Git;
 
 /// The configuration of an item.
 fn item(name: &str, rest: &str) -> String {
@@ -114,4 +115,103 @@ fn declared_noise_is_no_drift() {
     expect(&env, &["drift", "--schedule-ready"], 1, &["zone"]);
     depot.change(&depot.id("front"), json!({ "zone": null })).unwrap();
     assert_eq!(expect(&env, &["drift", "--schedule-ready"], 0, &[]).stdout, "");
+}
+
+/// Commits `.gitignore` without the lock file in it, as a repository of people who know what they do.
+fn tracks_lock_files(env: &CliEnv) {
+    env.write(".gitignore", "*.tfstate*\n.terraform/\n").unwrap();
+    env.commit("Lock files are ours").unwrap();
+}
+
+fn git(env: &CliEnv, arguments: &[&str]) -> String {
+    Git::open(&env.root()).run(arguments).unwrap()
+}
+
+/// What somebody made in a console.
+fn hand_made(depot: &Depot) {
+    let common = json!({ "token": "t-0123456789", "updated_by": "bob", "updated_at": "2026-01-01T00:00:00Z" });
+    for (id, more) in [
+        ("i-1", json!({ "name": "Web front", "size": 3, "labels": ["x", "y"], "tags": { "team": "a" } })),
+        ("i-2", json!({ "name": "queue", "zone": "north" })),
+        ("i-3", json!({ "name": "vault", "password": "hunter22" })),
+    ] {
+        let mut item = common.clone();
+        item.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        depot.change(id, item).unwrap();
+    }
+}
+
+#[test]
+fn what_a_provider_lists_and_no_state_has_is_adopted() {
+    let (env, depot) = applied(&[("web/main.tf", &stack(&[("front", "")])), ("net/main.tf", NET)]);
+    tracks_lock_files(&env);
+    env.write("net/main.tf", &NET.replace("terraform {\n  backend \"local\" {}\n}\n", &head(ADDRESS))).unwrap();
+    env.commit("The provider").unwrap();
+    let managed = depot.id("front");
+    hand_made(&depot);
+    env.write("listing.json", &depot.listing().unwrap()).unwrap();
+    let answer =
+        expect(&env, &["adopt", "--unmanaged", "--listing", "listing.json"], 1, &["3 of 4 resources", "i-1", "vault"]);
+    assert!(!answer.stdout.contains(&managed), "{}", answer.stdout);
+    let texts = ["WL683", &managed, "managed already, by web as depot_item.front"];
+    expect(&env, &["adopt", "net", "--listing", "listing.json"], 2, &texts);
+    let json = run(&env, &["adopt", "--unmanaged", "--listing", "listing.json", "--json"]).stdout;
+    env.write("unmanaged.json", &json).unwrap();
+    // What is sensitive is not generated: somebody has to write it.
+    let texts = [
+        "net/.terraform.lock.hcl",
+        "depot_item.Web_front (id i-1",
+        "Not clean",
+        "update   depot_item.vault",
+        "password = (sensitive) → (removed)",
+    ];
+    expect(&env, &["adopt", "net", "--listing", "unmanaged.json"], 1, &texts);
+    assert!(git(&env, &["show", "adopt/net-1:net/.terraform.lock.hcl"]).contains("h1:"));
+    // The rest is clean at once.
+    env.write("list.txt", "depot_item.web = i-1\ndepot_item.queue=i-2\n").unwrap();
+    let texts = ["2 resources for net", "net/.terraform.lock.hcl", "changes nothing", "adopt/net-2"];
+    expect(&env, &["adopt", "net", "--from", "list.txt"], 0, &texts);
+    let generated = git(&env, &["show", "adopt/net-2:net/generated.tf"]);
+    for text in ["labels   = [\"x\", \"y\"]", "zone     = \"north\"", "team = \"a\""] {
+        assert!(generated.contains(text), "{generated}");
+    }
+    assert!(!generated.contains("updated_by") && !generated.contains("t-0123456789"), "{generated}");
+    for name in ["listing.json", "unmanaged.json", "list.txt"] {
+        std::fs::remove_file(env.root().join(name)).unwrap();
+    }
+    git(&env, &["switch", "--quiet", "adopt/net-2"]);
+    expect(&env, &["review"], 0, &["2 to import", "Ready to apply"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    let items = depot.items();
+    assert!(
+        items.len() == 4 && items.iter().all(|i| i["id"] == managed.as_str() || i["updated_by"] == "bob"),
+        "{items:?}"
+    );
+    expect(&env, &["drift"], 0, &["0 instances drifted"]);
+    expect(&env, &["adopt", "net", "depot_item.none=i-9"], 1, &["WL689", "no branch was made"]);
+}
+
+#[test]
+fn a_lock_file_that_knows_too_little_is_renewed_on_the_branch_only() {
+    let env = env(&[("net/main.tf", NET)]);
+    let depot = Depot::install(&env).unwrap();
+    hand_made(&depot);
+    tracks_lock_files(&env);
+    env.write("net/main.tf", &stack(&[])).unwrap();
+    env.write("net/.terraform.lock.hcl", "# Nothing yet.\n").unwrap();
+    env.commit("A lock file of before the provider").unwrap();
+    let texts = ["net/.terraform.lock.hcl", "net/generated.tf", "changes nothing"];
+    expect(&env, &["adopt", "net", "depot_item.web=i-1"], 0, &texts);
+    assert!(git(&env, &["show", "adopt/net-1:net/.terraform.lock.hcl"]).contains("depot.test/acme/depot"));
+    assert_eq!(git(&env, &["status", "--porcelain"]), "");
+    // One that git passes over stays out of the branch, and one that is as it was as well.
+    git(&env, &["switch", "--quiet", "adopt/net-1"]);
+    let said = expect(&env, &["adopt", "net", "depot_item.queue=i-2"], 0, &["changes nothing"]).stdout;
+    assert!(!said.contains(".terraform.lock.hcl"), "{said}");
+    git(&env, &["switch", "--quiet", "main"]);
+    git(&env, &["rm", "--quiet", "net/.terraform.lock.hcl"]);
+    env.write(".gitignore", IGNORE).unwrap();
+    env.commit("Nobody wants lock files").unwrap();
+    let said = expect(&env, &["adopt", "net", "depot_item.queue=i-2"], 0, &["changes nothing"]).stdout;
+    assert!(!said.contains(".terraform.lock.hcl"), "{said}");
 }

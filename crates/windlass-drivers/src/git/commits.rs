@@ -45,6 +45,19 @@ impl GitRepository {
         Ok(text(self.with_index(index, &arguments, Some(message.as_bytes()))?))
     }
 
+    /// Whether git would pass over a file at this path (relative to the root, it need not exist) that it does not track.
+    ///
+    /// # Errors
+    /// git cannot be run.
+    pub fn is_ignored(&self, path: &str) -> Result<bool, GitError> {
+        // It answers by its exit code, and says nothing when there is nothing wrong.
+        match run(self.root(), &["check-ignore", "--quiet", "--", &format!("./{path}")]) {
+            Ok(_) => Ok(true),
+            Err(GitError::Failed { message, .. }) if message.is_empty() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Points a new branch at a commit; `false` when there is a branch of that name already, which stays as it is.
     ///
     /// # Errors

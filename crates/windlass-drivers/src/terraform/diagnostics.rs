@@ -81,6 +81,13 @@ fn classify(text: &str) -> (&'static str, Option<&'static str>) {
                 "the lock file was made on another platform: `terraform providers lock -platform=linux_amd64` adds the checksums of this one",
             ),
         )
+    } else if has(&["Provider dependency changes detected"]) {
+        (
+            "WL506",
+            Some(
+                "the configuration wants a provider that the lock file does not have: run `terraform init` there and commit `.terraform.lock.hcl`",
+            ),
+        )
     } else if has(&[
         "Failed to query available provider packages",
         "Could not retrieve the list of available versions",

@@ -348,10 +348,15 @@ impl StackDirectory {
         );
         let result = match self.without_states() {
             Some(hidden) => {
-                hidden
-                    .map_err(|source| TerraformError::Io { path: self.data.clone(), source })?
-                    .init_with_mirror(&arguments, cancel, sink)
-                    .await?
+                let hidden = hidden.map_err(|source| TerraformError::Io { path: self.data.clone(), source })?;
+                let result = hidden.init_with_mirror(&arguments, cancel, sink).await?;
+                let (made, own) = (".terraform.lock.hcl", self.directory.join(".terraform.lock.hcl"));
+                // The first lock file of a stack belongs beside its configuration: `plan` looks for it there.
+                if result.success && !own.exists() && hidden.directory.join(made).exists() {
+                    std::fs::copy(hidden.directory.join(made), &own)
+                        .map_err(|source| TerraformError::Io { path: own, source })?;
+                }
+                result
             }
             None => self.init_with_mirror(&arguments, cancel, sink).await?,
         };

@@ -6,6 +6,7 @@ use crate::terraform::lock_file::{self, Locked};
 use crate::terraform::mirror::{Mirror, MirrorError, configuration_of};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 use windlass_model::diagnostic::Diagnostic;
 
@@ -92,6 +93,21 @@ impl StackDirectory {
             }
         }
         if damaged { self.invoke_again(arguments, false, cancel, sink).await } else { Ok(result) }
+    }
+
+    /// Lets `init` write the lock file anew, with what the configuration wants and it does not have yet. Neither the backend nor
+    /// what an earlier init left is touched: `data` is used instead, a directory of its own.
+    ///
+    /// # Errors
+    /// The command could not be run. What terraform itself says is in the result.
+    pub async fn renew_lock_file(
+        &self,
+        data: PathBuf,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Invocation, TerraformError> {
+        let arguments = ["init", "-backend=false", "-input=false", "-no-color"].map(OsString::from);
+        Self { data, ..self.clone() }.invoke_again(&arguments, false, cancel, sink).await
     }
 
     /// Makes sure that the mirror has a provider that the lock file allows.
