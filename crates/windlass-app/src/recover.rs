@@ -261,7 +261,7 @@ async fn ingest(service: &Service, cx: &StepContext) -> AppResult<()> {
 }
 
 /// What terraform says about resources.
-const ACTS: [&str; 4] = [event::STARTED, event::PROGRESS, event::APPLIED, event::FAILED];
+const ACTS: [&str; 5] = [event::STARTED, event::PROGRESS, event::APPLIED, event::FAILED, event::UNANSWERED];
 
 /// Events of a step of these kinds, oldest first.
 async fn recorded(service: &Service, run: &RunId, step: &StepId, kinds: &[&str]) -> AppResult<Vec<Event>> {

@@ -13,6 +13,9 @@ pub mod event {
     pub const PROGRESS: &str = "resource.apply_progress";
     pub const APPLIED: &str = "resource.applied";
     pub const FAILED: &str = "resource.apply_failed";
+    /// A provider died in the middle of a change, so that nobody knows whether what failed was done; of which resource is seldom
+    /// told (`address`).
+    pub const UNANSWERED: &str = "resource.apply_unanswered";
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +48,14 @@ pub fn journal<'a>(events: impl Iterator<Item = (&'a str, &'a Value)>) -> Vec<En
             event::STARTED => Progress::InFlight,
             event::APPLIED => Progress::Done,
             event::FAILED => Progress::Failed,
+            event::UNANSWERED => {
+                let address = text("address");
+                let meant = |e: &&mut Entry| address.as_ref().is_none_or(|address| e.address == *address);
+                for entry in entries.iter_mut().filter(|e| e.progress == Progress::Failed).filter(meant) {
+                    entry.progress = Progress::InFlight;
+                }
+                continue;
+            }
             _ => continue,
         };
         let (address, action) = (text("address").unwrap_or_default(), text("action").unwrap_or_default());
@@ -197,6 +208,24 @@ mod tests {
             &[started("t.a", "create"), (event::FAILED, json!({ "address": "t.a", "action": "create" }))],
             Value::Null,
             &[],
+            &[],
+        );
+        // The provider died over it: perhaps it was made.
+        let failed = |address: &str| (event::FAILED, json!({ "address": address, "action": "create" }));
+        let unanswered = |address: &str| (event::UNANSWERED, json!({ "address": address }));
+        check(
+            &[started("t.a", "create"), started("t.b", "create"), failed("t.a"), failed("t.b"), unanswered("t.a")],
+            Value::Null,
+            &["t.a"],
+            &[],
+        );
+        check(&[started("t.a", "create"), done("t.a", "create", "1"), unanswered("t.a")], state(a.clone()), &[], &[]);
+        // Which one is not told: each that failed is in doubt.
+        let anyone = (event::UNANSWERED, json!({ "address": null }));
+        check(
+            &[started("t.a", "create"), started("t.b", "create"), failed("t.a"), failed("t.b"), anyone],
+            Value::Null,
+            &["t.a", "t.b"],
             &[],
         );
         // A replacement: the old one is deleted, the new one made.

@@ -215,3 +215,58 @@ fn a_lock_file_that_knows_too_little_is_renewed_on_the_branch_only() {
     let said = expect(&env, &["adopt", "net", "depot_item.queue=i-2"], 0, &["changes nothing"]).stdout;
     assert!(!said.contains(".terraform.lock.hcl"), "{said}");
 }
+
+#[test]
+fn a_provider_that_dies_in_an_apply_leaves_nothing_unsaid() {
+    let after = "  depends_on = [depot_item.front]\n";
+    let env = env(&[("web/main.tf", &stack(&[("front", ""), ("boom", after)]))]);
+    let depot = Depot::install(&env).unwrap();
+    depot.behave("boom", "crash-after").unwrap();
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    expect(&env, &["apply", "--yes"], 1, &["WL651", "depot_item.boom was under way and may have happened"]);
+    expect(&env, &["review", "--all"], 0, &["web"]);
+    expect(&env, &["apply", "--yes"], 2, &["WL650"]);
+    // It was made, no state has it, and it is named with all that is needed to take it in.
+    let texts = ["create depot_item.boom", "import {", "to = depot_item.boom", "<look the id up"];
+    let said = expect(&env, &["recover", "web"], 0, &texts).stdout;
+    assert!(!said.contains("depot_item.front"), "{said}");
+    env.write("listing.json", &depot.listing().unwrap()).unwrap();
+    let boom = depot.id("boom");
+    expect(&env, &["adopt", "--unmanaged", "--listing", "listing.json"], 1, &[&boom, "1 of 2 resources"]);
+    std::fs::remove_file(env.root().join("listing.json")).unwrap();
+    // Its way home.
+    depot.behave("boom", "well").unwrap();
+    expect(&env, &["recover", "web", "--release", "--why", "it is in the depot"], 0, &[]);
+    env.write("web/import.tf", &format!("import {{\n  to = depot_item.boom\n  id = \"{boom}\"\n}}\n")).unwrap();
+    env.commit("Take it in").unwrap();
+    let said = expect(&env, &["review"], 0, &["1 to import", "Ready to apply"]).stdout;
+    assert!(!said.contains("to create"), "{said}");
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    assert_eq!(depot.items().len(), 2);
+    expect(&env, &["drift"], 0, &["0 instances drifted"]);
+}
+
+#[test]
+fn only_what_may_have_happened_is_in_doubt() {
+    let items = [("well", ""), ("other", "  depends_on = [depot_item.well]\n")];
+    let check = |how: &str, code: &str, in_doubt: bool| {
+        let env = env(&[("web/main.tf", &stack(&items))]);
+        let depot = Depot::install(&env).unwrap();
+        depot.behave("other", how).unwrap();
+        expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+        expect(&env, &["apply", "--yes"], 1, &[code]);
+        let quarantined = json(&env, &["recover", "--json"]);
+        assert_eq!(quarantined.to_string().contains("depot_item.other"), in_doubt, "{how}: {quarantined}");
+        assert_eq!(depot.items().len(), if how == "crash-after" { 2 } else { 1 }, "{how}");
+        if !in_doubt {
+            depot.behave("other", "well").unwrap();
+            apply_all(&env);
+            assert_eq!(depot.items().len(), 2);
+        }
+    };
+    // A refusal is an answer: nothing was made, and the next apply may try again.
+    check("fail", "other cannot be changed", false);
+    // Whether it died before or after cannot be seen from here.
+    check("crash", "WL651", true);
+    check("crash-after", "WL651", true);
+}

@@ -101,8 +101,18 @@ pub fn fact(event: &Event, attempt: u32) -> Option<(&'static str, serde_json::Va
             event::FAILED,
             serde_json::json!({ "attempt": attempt, "address": address, "action": action, "seconds": seconds }),
         ),
+        Event::Diagnostic(said) if is_unanswered(said) => {
+            (event::UNANSWERED, serde_json::json!({ "attempt": attempt, "address": said["address"] }))
+        }
         _ => return None,
     })
+}
+
+/// Whether a provider did not answer for a change, because it died or was cut off.
+fn is_unanswered(diagnostic: &serde_json::Value) -> bool {
+    let text = |name: &str| diagnostic[name].as_str().unwrap_or_default();
+    let gone = ["Plugin did not respond", "Plugin error", "Request cancelled"].contains(&text("summary"));
+    gone && text("detail").contains("ApplyResourceChange")
 }
 
 /// The commands of one instance, in its own directory of the work tree.

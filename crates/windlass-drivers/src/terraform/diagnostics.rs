@@ -123,7 +123,7 @@ fn classify(text: &str) -> (&'static str, Option<&'static str>) {
         "Could not download module",
     ]) {
         ("WL510", Some("check the module's source and that it can be reached from here"))
-    } else if has(&["panic:", "TERRAFORM CRASH", "OPENTOFU CRASH"]) {
+    } else if has(&["panic:", "TERRAFORM CRASH", "OPENTOFU CRASH", "Plugin did not respond", "Plugin error"]) {
         ("WL511", Some("terraform or a provider crashed; the step's log has all of it"))
     } else {
         ("WL503", None)
