@@ -228,7 +228,7 @@ fn a_provider_that_dies_in_an_apply_leaves_nothing_unsaid() {
     expect(&env, &["apply", "--yes"], 2, &["WL650"]);
     // It was made, no state has it, and it is named with all that is needed to take it in.
     let texts = ["create depot_item.boom", "import {", "to = depot_item.boom", "<look the id up"];
-    let said = expect(&env, &["recover", "web"], 0, &texts).stdout;
+    let said = expect(&env, &["recover", "web"], 1, &texts).stdout;
     assert!(!said.contains("depot_item.front"), "{said}");
     env.write("listing.json", &depot.listing().unwrap()).unwrap();
     let boom = depot.id("boom");
@@ -239,7 +239,7 @@ fn a_provider_that_dies_in_an_apply_leaves_nothing_unsaid() {
     expect(&env, &["recover", "web", "--release", "--why", "it is in the depot"], 0, &[]);
     env.write("web/import.tf", &format!("import {{\n  to = depot_item.boom\n  id = \"{boom}\"\n}}\n")).unwrap();
     env.commit("Take it in").unwrap();
-    let said = expect(&env, &["review"], 0, &["1 to import", "Ready to apply"]).stdout;
+    let said = expect(&env, &["review", "--all"], 0, &["1 to import", "Ready to apply"]).stdout;
     assert!(!said.contains("to create"), "{said}");
     expect(&env, &["apply", "--yes"], 0, &["Applied"]);
     assert_eq!(depot.items().len(), 2);

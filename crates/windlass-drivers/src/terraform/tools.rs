@@ -98,20 +98,21 @@ impl Places {
         Self::new(|name| std::env::var_os(name))
     }
 
-    /// Every program, in the order of the `PATH`, then of the version managers; the same file only once.
-    fn programs(&self) -> Vec<(PathBuf, &'static str)> {
-        let mut found: Vec<(PathBuf, &'static str)> = Vec::new();
+    /// Every program, in the order of the `PATH`, then of the version managers; the same file only once. With each, whether it is on
+    /// the `PATH`.
+    fn programs(&self) -> Vec<(PathBuf, &'static str, bool)> {
+        let mut found: Vec<(PathBuf, &'static str, bool)> = Vec::new();
         for directory in std::env::split_paths(&self.path).filter(|directory| !is_shims(directory)) {
-            found.extend(["terraform", "tofu"].map(|name| (directory.join(name), name)));
+            found.extend(["terraform", "tofu"].map(|name| (directory.join(name), name, true)));
         }
         for (directory, program, name) in &self.installs {
             let mut versions: Vec<PathBuf> =
                 std::fs::read_dir(directory).into_iter().flatten().filter_map(|e| Some(e.ok()?.path())).collect();
             versions.sort();
-            found.extend(versions.into_iter().map(|version| (version.join(program), *name)));
+            found.extend(versions.into_iter().map(|version| (version.join(program), *name, false)));
         }
         let mut seen = std::collections::BTreeSet::new();
-        found.retain(|(path, _)| is_executable(path) && path.canonicalize().is_ok_and(|real| seen.insert(real)));
+        found.retain(|(path, ..)| is_executable(path) && path.canonicalize().is_ok_and(|real| seen.insert(real)));
         found
     }
 }
@@ -125,7 +126,10 @@ fn is_shims(directory: &Path) -> bool {
 /// The binaries that were found.
 #[derive(Debug, Clone, Default)]
 pub struct ToolBox {
+    /// First those on the `PATH`, in its order.
     tools: Vec<ToolBinary>,
+    /// How many of them are on the `PATH`.
+    on_path: usize,
 }
 
 /// Versions by binary, so that asking costs a process only when a binary is new.
@@ -138,8 +142,9 @@ impl ToolBox {
         let mut known: Cache =
             std::fs::read(cache).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let mut tools = Vec::new();
+        let mut on_path = 0;
         let mut fresh = false;
-        for (path, name) in places.programs() {
+        for (path, name, of_path) in places.programs() {
             let Ok(meta) = std::fs::metadata(&path) else { continue };
             let modified = meta
                 .modified()
@@ -157,21 +162,24 @@ impl ToolBox {
                 }
             };
             tools.push(ToolBinary { path, name: name.to_owned(), version });
+            on_path += usize::from(of_path);
         }
         if fresh {
             // Only a cache: not being able to write it costs a process next time.
             let _ = cache.parent().map(std::fs::create_dir_all);
             let _ = std::fs::write(cache, serde_json::to_vec(&known).unwrap_or_default());
         }
-        Self { tools }
+        Self { tools, on_path }
     }
 
     pub fn tools(&self) -> &[ToolBinary] {
         &self.tools
     }
 
-    /// The binary for a stack: the newest that satisfies `required` and the version file of its program; terraform before tofu
-    /// where both would do. A pre-release is taken when it is named, or when there is nothing else.
+    /// The binary for a stack, of those that satisfy `required` and the version file of its program: with a version file the newest
+    /// (or the oldest, where it says so); without one the first on the `PATH`, which is what anybody would run there by hand, else
+    /// the newest that a version manager installed. terraform before tofu where both would do. A pre-release is taken when it
+    /// is named, or when there is nothing else.
     ///
     /// # Errors
     /// There is none, or none of the wanted version: then the error lists what is wanted and what was found.
@@ -189,27 +197,35 @@ impl ToolBox {
             .collect();
         for name in &names {
             let file = files.iter().find(|file| file.tool == *name);
-            let mut fitting = Vec::new();
-            for candidate in self.tools.iter().filter(|t| t.name == *name) {
-                let pinned = file.and_then(|file| match &file.pin {
-                    Pin::Constraint(constraint) => Some(constraint),
-                    Pin::Oldest | Pin::Newest => None,
-                });
+            let pinned = match file.map(|file| &file.pin) {
+                Some(Pin::Constraint(constraint)) => Some(constraint),
+                _ => None,
+            };
+            let mut fitting: Vec<(usize, &ToolBinary)> = Vec::new();
+            for (place, candidate) in self.tools.iter().enumerate().filter(|(_, t)| t.name == *name) {
                 let mut fits = true;
                 for constraint in required.iter().chain(pinned) {
                     fits &= satisfies(&candidate.version, constraint)?;
                 }
                 if fits {
-                    fitting.push(candidate);
+                    fitting.push((place, candidate));
                 }
             }
+            let by_hand = fitting.iter().find(|(place, t)| *place < self.on_path && !is_prerelease(&t.version));
+            let wanted = match file.map(|file| &file.pin) {
+                None => by_hand.copied(),
+                Some(_) => None,
+            };
             let oldest = matches!(file, Some(VersionFile { pin: Pin::Oldest, .. }));
             // Of equal ones the first that was found.
-            let best = fitting.into_iter().reduce(|best, other| {
-                let better = order(&other.version, &best.version);
-                if if oldest { better.is_lt() } else { better.is_gt() } { other } else { best }
+            let best = wanted.or_else(|| {
+                fitting.into_iter().reduce(|best, other| {
+                    let newer = order(&other.1.version, &best.1.version);
+                    let better = if oldest { newer.is_lt() } else { newer.is_gt() };
+                    if better { other } else { best }
+                })
             });
-            if let Some(best) = best {
+            if let Some((_, best)) = best {
                 return Ok(best);
             }
         }
@@ -228,6 +244,10 @@ impl ToolBox {
         let found = found.iter().map(|t| format!("{} {} ({})", t.name, t.version, t.path.display()));
         Err(ToolError::Version { wanted: wanted.join(", "), found: found.collect::<Vec<_>>().join(", ") })
     }
+}
+
+fn is_prerelease(version: &str) -> bool {
+    version.split('+').next().is_some_and(|version| version.contains('-'))
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -312,9 +332,11 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_that_fits_is_taken() {
+    fn what_would_run_by_hand_is_taken_unless_a_file_says_otherwise() {
         let all = ToolBox {
+            on_path: 3,
             tools: vec![
+                tool("terraform", "1.13.0-rc1"),
                 tool("terraform", "1.9.8"),
                 tool("tofu", "1.10.0"),
                 tool("terraform", "1.11.4"),
@@ -328,7 +350,10 @@ mod tests {
             assert_eq!(format!("{} {}", found.name, found.version), want, "{tool:?} {required:?} {files:?}");
         };
         let pin = |text: &str| Pin::Constraint(text.into());
-        check(Tool::Any, &[], &[], "terraform 1.11.4");
+        check(Tool::Any, &[], &[], "terraform 1.9.8");
+        check(Tool::Any, &[">= 1.10"], &[], "terraform 1.11.4");
+        check(Tool::Any, &[], &[file("terraform", Pin::Newest)], "terraform 1.11.4");
+        check(Tool::Any, &[], &[file("terraform", pin(">= 1.9"))], "terraform 1.11.4");
         check(Tool::Any, &["~> 1.9.0"], &[], "terraform 1.9.8");
         check(Tool::Any, &["~> 1.10.0"], &[], "tofu 1.10.0");
         check(Tool::Any, &[], &[file("terraform", pin("1.12.0-beta1"))], "terraform 1.12.0-beta1");
@@ -344,7 +369,7 @@ mod tests {
     fn what_is_missing_is_said() {
         let none = ToolBox::default();
         assert_eq!(none.select(Tool::Any, &[], &[]), Err(ToolError::Missing));
-        let some = ToolBox { tools: vec![tool("terraform", "1.9.8"), tool("terraform", "1.11.4")] };
+        let some = ToolBox { on_path: 0, tools: vec![tool("terraform", "1.9.8"), tool("terraform", "1.11.4")] };
         assert_eq!(some.select(Tool::Tofu, &[], &[]), Err(ToolError::MissingOne("tofu")));
         let tofu = [file("tofu", Pin::Newest)];
         assert_eq!(some.select(Tool::Any, &[], &tofu), Err(ToolError::MissingOne("tofu")));
