@@ -6,6 +6,7 @@ pub mod depot;
 pub mod git;
 pub mod plan;
 pub mod postgres;
+pub mod registry;
 pub mod sample;
 pub mod state_server;
 pub mod synthetic;

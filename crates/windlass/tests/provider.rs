@@ -6,9 +6,11 @@ mod common;
 
 use common::*;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use windlass_testkit::cli::CliEnv;
-use windlass_testkit::depot::{ADDRESS, Depot, head};
+use windlass_testkit::depot::{ADDRESS, Depot, head, platform};
 use windlass_testkit::git::Git;
+use windlass_testkit::registry::{self, H1, Registry, ZH};
 
 /// The configuration of an item.
 fn item(name: &str, rest: &str) -> String {
@@ -269,4 +271,61 @@ fn only_what_may_have_happened_is_in_doubt() {
     // Whether it died before or after cannot be seen from here.
     check("crash", "WL651", true);
     check("crash-after", "WL651", true);
+}
+
+/// Two stacks whose provider comes from a registry, with their lock files committed.
+fn from_registry(hashes: &[&str]) -> (CliEnv, Depot, Registry) {
+    let registry = Registry::start().unwrap();
+    let main = |name: &str| head(&registry.address()) + &item(name, "");
+    let mut env = env(&[("a/main.tf", &main("one")), ("b/main.tf", &main("two"))]);
+    tracks_lock_files(&env);
+    for stack in ["a", "b"] {
+        env.write(&format!("{stack}/.terraform.lock.hcl"), &registry.lock_file(hashes)).unwrap();
+    }
+    env.commit("Locked").unwrap();
+    registry::trust(&registry, &mut env).unwrap();
+    let depot = Depot::without_package(&env).unwrap();
+    (env, depot, registry)
+}
+
+/// The provider in the mirror, and the places that link to it.
+fn mirrored(env: &CliEnv, registry: &Registry) -> (PathBuf, Vec<PathBuf>) {
+    let below = format!("{}/1.0.0/{}", registry.address(), platform());
+    let package = env.home().join(".cache/windlass/providers/packages").join(&below);
+    let data = std::fs::read_dir(env.root().join(".windlass/terraform")).unwrap().flatten();
+    let links = data.map(|entry| entry.path().join("providers").join(&below)).filter(|path| path.is_symlink());
+    (package, links.collect())
+}
+
+#[test]
+fn a_provider_is_fetched_once_started_from_the_mirror_and_refused_when_it_was_changed() {
+    use std::os::unix::fs::PermissionsExt;
+    let (env, depot, registry) = from_registry(&[H1, ZH]);
+    apply_all(&env);
+    assert_eq!((depot.items().len(), registry.fetched()), (2, 1));
+    let (package, links) = mirrored(&env, &registry);
+    assert!(links.len() == 2 && links.iter().all(|link| std::fs::read_link(link).unwrap() == package), "{links:?}");
+    let program = package.join("terraform-provider-depot_v1.0.0");
+    assert_eq!(std::fs::metadata(&program).unwrap().permissions().mode() & 0o777, 0o555);
+    expect(&env, &["doctor"], 0, &["1 packages", "2 links to them here save"]);
+    assert_eq!(git(&env, &["status", "--porcelain"]), "");
+
+    // Somebody changed the program: it is never started.
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(&program, "#!/bin/sh\ntouch \"$HOME/taken-over\"\nexec \"$HOME/.depot/provider\" \"$@\"\n").unwrap();
+    by_alice(&depot, "one", json!({ "size": 7 }));
+    expect(&env, &["review", "--all"], 1, &["WL506", "does not match any of the checksums"]);
+    // The next init notices whose fault it is, throws it away and fetches it again.
+    expect(&env, &["review", "--all"], 0, &["update   depot_item.one"]);
+    assert!(!env.home().join("taken-over").exists());
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    assert_eq!(depot.items()[0]["updated_by"], "terraform");
+}
+
+#[test]
+fn a_provider_that_is_not_the_locked_one_is_not_started() {
+    let (env, depot, registry) = from_registry(&["h1:AAAAqXFaBkBMi5p+xVruSOxSy3orMeaV7YPUCDoIhCI="]);
+    expect(&env, &["review", "--all"], 1, &["WL520", "the lock file allows neither"]);
+    let (package, links) = mirrored(&env, &registry);
+    assert!(!package.exists() && links.is_empty() && depot.items().is_empty());
 }

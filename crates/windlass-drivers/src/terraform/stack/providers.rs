@@ -3,10 +3,10 @@
 use super::{Invocation, Sink, StackDirectory, TerraformError};
 use crate::terraform::cli_configuration::write_private;
 use crate::terraform::lock_file::{self, Locked};
-use crate::terraform::mirror::{Mirror, MirrorError, configuration_of};
+use crate::terraform::mirror::{Mirror, MirrorError, configuration_of, directories};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use windlass_model::diagnostic::Diagnostic;
 
@@ -19,7 +19,8 @@ enum Provided {
 }
 
 impl StackDirectory {
-    /// `init` with `arguments`: out of the mirror, where there is one and the lock file allows it; without it otherwise.
+    /// `init` with `arguments`: out of the mirror, where there is one and the lock file allows it; without it otherwise. When a
+    /// package turns out to be damaged it is fetched anew, once.
     ///
     /// # Errors
     /// The command could not be run.
@@ -29,13 +30,25 @@ impl StackDirectory {
         cancel: &CancellationToken,
         sink: &mut impl Sink,
     ) -> Result<Invocation, TerraformError> {
+        let first = self.init_once(arguments, cancel, sink).await?;
+        if first.damaged { Ok(self.init_once(arguments, cancel, sink).await?.result) } else { Ok(first.result) }
+    }
+
+    async fn init_once(
+        &self,
+        arguments: &[OsString],
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Init, TerraformError> {
+        remove_dangling(&self.data.join("providers"));
+        let plain = |result| Ok(Init { result, damaged: false });
         let locked = self.lock_file().map(|text| lock_file::parse(&String::from_utf8_lossy(&text))).unwrap_or_default();
         let Some(mirror) = self.mirror.clone().filter(|_| !locked.is_empty()) else {
-            return self.invoke_again(arguments, false, cancel, sink).await;
+            return plain(self.invoke_again(arguments, false, cancel, sink).await?);
         };
         if let Err(why) = self.cli.may_add(&self.tool.name) {
             note(sink, &format!("the mirror of providers is not used: {why}")).await;
-            return self.invoke_again(arguments, false, cancel, sink).await;
+            return plain(self.invoke_again(arguments, false, cancel, sink).await?);
         }
         let mut mirrored: Vec<&Locked> = Vec::new();
         for provider in &locked {
@@ -44,20 +57,20 @@ impl StackDirectory {
                 Ok(Provided::Elsewhere(why)) => {
                     note(sink, &format!("{} {} is not mirrored: {why}", provider.address, provider.version)).await;
                 }
-                Ok(Provided::Cancelled) => return Ok(ended(true, None)),
+                Ok(Provided::Cancelled) => return plain(ended(true, None)),
                 Err(error @ MirrorError::Mismatch { .. }) => {
                     let diagnostic = Diagnostic::error("WL520", error.to_string())
                         .detail(
                             "Somebody changed the provider at its source, or the lock file; nothing of it was kept.",
                         )
                         .help("find out which; `terraform providers lock` writes the checksums anew");
-                    return Ok(ended(false, Some(diagnostic)));
+                    return plain(ended(false, Some(diagnostic)));
                 }
                 Err(error) => note(sink, &error.to_string()).await,
             }
         }
         if mirrored.is_empty() {
-            return self.invoke_again(arguments, false, cancel, sink).await;
+            return plain(self.invoke_again(arguments, false, cancel, sink).await?);
         }
         let addresses: Vec<String> = mirrored.iter().map(|locked| locked.address.clone()).collect();
         let text = self.cli.with_mirror(&self.tool.name, &self.directory, &mirror.packages(), &addresses);
@@ -68,23 +81,22 @@ impl StackDirectory {
         };
         if let Err(why) = written {
             note(sink, &format!("the mirror of providers is not used: {why}")).await;
-            return self.invoke_again(arguments, false, cancel, sink).await;
+            return plain(self.invoke_again(arguments, false, cancel, sink).await?);
         }
         let with_mirror = Self { cli: self.cli.replaced_by(file.clone()), ..self.clone() };
         let result = with_mirror.invoke_again(arguments, false, cancel, sink).await;
         // It repeats the user's credentials, and is written anew for the next init.
         let _ = std::fs::remove_file(file);
         let result = result?;
-        if result.success || result.cancelled {
-            return Ok(result);
+        let of_provider = result.diagnostics.iter().any(|diagnostic| diagnostic.code == "WL506");
+        if result.success || result.cancelled || !of_provider {
+            return plain(result);
         }
-        if !result.diagnostics.iter().any(|diagnostic| diagnostic.code == "WL506") {
-            return Ok(result);
-        }
-        // When a package was damaged since it came it is fetched anew by the next init, and this one goes without.
         let mut damaged = false;
         for locked in mirrored {
             let (mirror, owned) = (mirror.clone(), locked.clone());
+            // Another stack may have been quicker to notice.
+            damaged |= mirror.hash(&owned).is_none();
             let looked = blocking(move || mirror.drop_if_damaged(&owned)).await;
             if looked.unwrap_or(false) {
                 damaged = true;
@@ -92,7 +104,7 @@ impl StackDirectory {
                     .await;
             }
         }
-        if damaged { self.invoke_again(arguments, false, cancel, sink).await } else { Ok(result) }
+        Ok(Init { result, damaged })
     }
 
     /// Lets `init` write the lock file anew, with what the configuration wants and it does not have yet. Neither the backend nor
@@ -176,6 +188,20 @@ impl StackDirectory {
         }
         let (taking, provider) = (mirror.clone(), locked.clone());
         blocking(move || taking.take_in(&provider, &filling, &fetched)).await.and_then(judged)
+    }
+}
+
+/// What one init came to, and whether a package in the mirror was to blame, which is gone then.
+struct Init {
+    result: Invocation,
+    damaged: bool,
+}
+
+/// Links to packages that are gone: terraform would make a directory in such a place, and cannot.
+fn remove_dangling(providers: &Path) {
+    for link in directories(providers, 5).iter().filter(|path| path.is_symlink() && !path.exists()) {
+        // One that stays is an error of terraform's that says so.
+        let _ = std::fs::remove_file(link);
     }
 }
 

@@ -1,0 +1,152 @@
+//! A provider registry over TLS that serves the depot provider, signed. Its archive, the checksums, their signature and the public
+//! key lie in `registry/`; they were made once, and the key was thrown away.
+
+use crate::TestkitError;
+use crate::depot::platform;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Checksum of the unpacked package.
+pub const H1: &str = "h1:42Q5N1yuT6K/uuDQn/K03ydndJC1LVB9UevgwaoJSvI=";
+/// Checksum of the archive.
+pub const ZH: &str = "zh:64836f8ad6e48acae2287c67c953cd055f73acd92b5a734940b5a7f8a26d2044";
+
+const KEY: &str = include_str!("registry/key.asc");
+const KEY_ID: &str = "9BCD95862EB234B1";
+
+/// A registry at `https://localhost:PORT`, until this process ends.
+#[derive(Debug)]
+pub struct Registry {
+    /// `localhost:PORT`.
+    pub host: String,
+    /// PEM, for `SSL_CERT_FILE`.
+    pub certificate: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Registry {
+    /// Starts it on a free port.
+    ///
+    /// # Errors
+    /// There is no port, or no certificate can be made.
+    pub fn start() -> Result<Self, TestkitError> {
+        let failed = |error: &dyn std::fmt::Display| TestkitError::Start {
+            program: "the registry".into(),
+            source: std::io::Error::other(error.to_string()),
+        };
+        let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(|e| failed(&e))?;
+        let certificate = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, signed.cert.der());
+        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(signed.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![signed.cert.der().clone()], key))
+            .map_err(|e| failed(&e))?;
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| failed(&e))?;
+        let host = format!("localhost:{}", listener.local_addr().map_err(|e| failed(&e))?.port());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (own, seen) = (host.clone(), asked.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (config, own, seen) = (config.clone(), own.clone(), seen.clone());
+                // A client that goes away is none of ours.
+                std::thread::spawn(move || serve(config, stream, &own, &seen));
+            }
+        });
+        Ok(Self {
+            host,
+            certificate: format!("-----BEGIN CERTIFICATE-----\n{certificate}\n-----END CERTIFICATE-----\n"),
+            asked,
+        })
+    }
+
+    /// `HOST/NAMESPACE/TYPE` of the provider.
+    pub fn address(&self) -> String {
+        format!("{}/acme/depot", self.host)
+    }
+
+    /// A lock file that allows these checksums.
+    pub fn lock_file(&self, hashes: &[&str]) -> String {
+        let hashes: String = hashes.iter().map(|hash| format!("    \"{hash}\",\n")).collect();
+        format!(
+            "provider \"{}\" {{\n  version     = \"1.0.0\"\n  constraints = \"1.0.0\"\n  hashes = [\n{hashes}  ]\n}}\n",
+            self.address()
+        )
+    }
+
+    /// How often the archive was fetched.
+    pub fn fetched(&self) -> usize {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.iter().filter(|request| request.starts_with("GET ") && request.ends_with(".zip")).count()
+    }
+}
+
+fn serve(
+    config: Arc<rustls::ServerConfig>,
+    stream: TcpStream,
+    host: &str,
+    asked: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
+    let connection = rustls::ServerConnection::new(config).map_err(std::io::Error::other)?;
+    let mut reader = BufReader::new(rustls::StreamOwned::new(connection, stream));
+    let (mut first, mut line) = (String::new(), String::new());
+    reader.read_line(&mut first)?;
+    while reader.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    let mut words = first.split(' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{method} {path}"));
+    let answer = answer(host, path);
+    let status = if answer.is_some() { "200 OK" } else { "404 Not Found" };
+    let body = answer.unwrap_or_default();
+    let stream = reader.get_mut();
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )?;
+    if method != "HEAD" {
+        stream.write_all(&body)?;
+    }
+    stream.conn.send_close_notify();
+    stream.flush()
+}
+
+fn answer(host: &str, path: &str) -> Option<Vec<u8>> {
+    let platform = platform();
+    let (os, arch) = platform.split_once('_')?;
+    let name = format!("terraform-provider-depot_1.0.0_{platform}.zip");
+    let file = |name: &str| format!("https://{host}/{name}");
+    let json = |value: serde_json::Value| Some(value.to_string().into_bytes());
+    match path {
+        "/.well-known/terraform.json" => json(serde_json::json!({ "providers.v1": "/v1/providers/" })),
+        "/v1/providers/acme/depot/versions" => json(serde_json::json!({
+            "versions": [{ "version": "1.0.0", "protocols": ["6.0"], "platforms": [{ "os": os, "arch": arch }] }]
+        })),
+        "/SHA256SUMS" => Some(include_bytes!("registry/SHA256SUMS").to_vec()),
+        "/SHA256SUMS.sig" => Some(include_bytes!("registry/SHA256SUMS.sig").to_vec()),
+        _ if path.starts_with("/v1/providers/acme/depot/1.0.0/download/") => json(serde_json::json!({
+            "protocols": ["6.0"], "os": os, "arch": arch, "filename": name, "download_url": file(&name),
+            "shasums_url": file("SHA256SUMS"), "shasums_signature_url": file("SHA256SUMS.sig"),
+            "shasum": &ZH[3..],
+            "signing_keys": { "gpg_public_keys": [{ "key_id": KEY_ID, "ascii_armor": KEY }] }
+        })),
+        _ if path == format!("/{name}") => Some(include_bytes!("registry/provider.zip").to_vec()),
+        _ => None,
+    }
+}
+
+/// Writes the certificate of a registry where a command can be told to trust it (`SSL_CERT_FILE`).
+///
+/// # Errors
+/// [`TestkitError::Write`].
+pub fn trust(registry: &Registry, env: &mut crate::cli::CliEnv) -> Result<(), TestkitError> {
+    let path: PathBuf = env.home().join("certificate.pem");
+    crate::write_file(&path, &registry.certificate)?;
+    env.set("SSL_CERT_FILE", path);
+    Ok(())
+}
