@@ -311,7 +311,9 @@ impl StackDirectory {
         let asked = tokio::task::spawn_blocking(move || state_writer(&directory, &workspace, recorded.as_ref())).await;
         let writer = asked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let ToolBinary { name, version, .. } = &self.tool;
-        is_newer(&writer, version).then(|| {
+        // A state has the numbers of its writer only, also when that was a pre-release.
+        let numbers = version.split('-').next().unwrap_or(version);
+        is_newer(&writer, numbers).then(|| {
             let summary = format!("the state was written by version {writer}, and this is {name} {version}");
             let file = if name == "tofu" { ".opentofu-version" } else { ".terraform-version" };
             Diagnostic::error("WL518", summary)

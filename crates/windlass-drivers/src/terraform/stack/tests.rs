@@ -255,6 +255,11 @@ async fn a_state_of_a_newer_release_is_refused_before_terraform_sees_it() {
     assert_eq!(std::fs::read_to_string(local.directory.join("terraform.tfstate")).unwrap(), newer);
     std::fs::write(local.directory.join("terraform.tfstate"), older).unwrap();
     done(plan(&local, &mut seen()).await);
+    // A pre-release writes the numbers of its release.
+    std::fs::write(local.directory.join("terraform.tfstate"), newer).unwrap();
+    let mut early = local.clone();
+    early.tool.version = "99.0.0-rc1".into();
+    done(plan(&early, &mut seen()).await);
 
     for (state, refused) in [(newer, true), (older, false)] {
         let (address, asked) = http_backend(state);
