@@ -329,3 +329,56 @@ fn a_provider_that_is_not_the_locked_one_is_not_started() {
     let (package, links) = mirrored(&env, &registry);
     assert!(!package.exists() && links.is_empty() && depot.items().is_empty());
 }
+
+/// Whether both programs are on the `PATH`. A test that needs them and cannot have them says so past what cargo hides.
+fn both_programs(test: &str) -> bool {
+    use std::io::Write;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has = |name: &str| std::env::split_paths(&path).any(|directory| directory.join(name).is_file());
+    let both = has("terraform") && has("tofu");
+    if !both {
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: it needs terraform and tofu on the PATH");
+    }
+    both
+}
+
+#[test]
+fn terraform_and_tofu_side_by_side() {
+    if !both_programs("terraform_and_tofu_side_by_side") {
+        return;
+    }
+    let reads = "data \"terraform_remote_state\" \"net\" {\n  backend = \"local\"\n  config = {\n    path = \"../net/terraform.tfstate\"\n  }\n}\n";
+    let uses = "resource \"depot_item\" \"app\" {\n  name = data.terraform_remote_state.net.outputs.id\n}\n";
+    let net = stack(&[("net", "")]) + "output \"id\" {\n  value = depot_item.net.id\n}\n";
+    let (env, depot) = applied(&[
+        ("net/main.tf", &net),
+        ("net/.opentofu-version", "latest-allowed\n"),
+        ("app/main.tf", &(head(ADDRESS) + reads + uses)),
+        ("windlass.hcl", "stack \"other\" {\n  tool = \"tofu\"\n}\n"),
+        ("other/main.tf", &stack(&[("other", "")])),
+    ]);
+    // Each was run by what its files say.
+    let writer = |stack: &str| {
+        let state: Value =
+            serde_json::from_slice(&std::fs::read(env.root().join(stack).join("terraform.tfstate")).unwrap()).unwrap();
+        state["terraform_version"].as_str().unwrap().to_owned()
+    };
+    let version = |program: &str| {
+        let output = std::process::Command::new(program).args(["version", "-json"]).output().unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        said["terraform_version"].as_str().unwrap().split('-').next().unwrap().to_owned()
+    };
+    let (terraform, tofu) = (version("terraform"), version("tofu"));
+    assert_eq!([writer("net"), writer("app"), writer("other")], [&tofu, &terraform, &tofu].map(String::clone));
+    by_alice(&depot, "other", json!({ "size": 7 }));
+    depot.remove(&depot.id("net")).unwrap();
+    expect(&env, &["drift"], 1, &["deleted  depot_item.net", "size = 7", "2 instances drifted, 1 did not"]);
+    depot.behave("other", "crash-after").unwrap();
+    expect(&env, &["review", "--stack", "other"], 0, &["update   depot_item.other"]);
+    expect(&env, &["apply", "--yes"], 1, &["depot_item.other was under way and may have happened"]);
+    let config = "required_version = \"< 1.0\"\n";
+    env.write("other/main.tf", &stack(&[("other", "")]).replacen("backend", &format!("{config}  backend"), 1)).unwrap();
+    env.commit("Too old").unwrap();
+    let texts = ["WL502", "< 1.0 (required_version)", "tofu"];
+    expect(&env, &["review", "--stack", "other"], 1, &texts);
+}
