@@ -32,7 +32,7 @@ pub const BY: [&str; 12] = [
 ];
 
 /// Names that say when.
-pub const AT: [&str; 27] = [
+pub const AT: [&str; 38] = [
     "lastmodifiedat",
     "lastmodifiedon",
     "lastmodifieddate",
@@ -44,22 +44,33 @@ pub const AT: [&str; 27] = [
     "lastupdateddate",
     "lastupdatedtime",
     "lastupdatedtimestamp",
-    "lastupdatetime",
-    "lastupdatetimestamp",
     "lastupdated",
     "lastchangedat",
+    "lastchangedon",
+    "lastchangeddate",
+    "lastchangedtime",
+    "lastchangedtimestamp",
     "lastchanged",
+    "lastupdatetime",
+    "lastupdatetimestamp",
     "modifiedat",
     "modifiedon",
     "modifieddate",
     "modifiedtime",
+    "modifiedtimestamp",
     "updatedat",
     "updatedon",
+    "updateddate",
+    "updatedtime",
+    "updatedtimestamp",
+    "changedat",
+    "changedon",
+    "changeddate",
+    "changedtime",
+    "changedtimestamp",
     "updatetime",
     "updatetimestamp",
     "timeupdated",
-    "changedat",
-    "changedon",
 ];
 
 /// Attributes that are looked into: maps of tags and the like, and what clouds keep about a resource.
