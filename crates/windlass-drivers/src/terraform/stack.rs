@@ -348,20 +348,7 @@ impl StackDirectory {
         arguments.extend(
             self.backend_config.iter().map(|(name, value)| OsString::from(format!("-backend-config={name}={value}"))),
         );
-        let result = match self.without_states() {
-            Some(hidden) => {
-                let hidden = hidden.map_err(|source| TerraformError::Io { path: self.data.clone(), source })?;
-                let result = hidden.init_with_mirror(&arguments, cancel, sink).await?;
-                let (made, own) = (".terraform.lock.hcl", self.directory.join(".terraform.lock.hcl"));
-                // The first lock file of a stack belongs beside its configuration: `plan` looks for it there.
-                if result.success && !own.exists() && hidden.directory.join(made).exists() {
-                    std::fs::copy(hidden.directory.join(made), &own)
-                        .map_err(|source| TerraformError::Io { path: own, source })?;
-                }
-                result
-            }
-            None => self.init_with_mirror(&arguments, cancel, sink).await?,
-        };
+        let result = self.init_beside_states(&arguments, cancel, sink).await?;
         if result.success {
             let listing = self.data_listing();
             let written = std::fs::write(self.data.join("windlass-files"), listing)
@@ -369,28 +356,6 @@ impl StackDirectory {
             written.map_err(|source| TerraformError::Io { path: mark, source })?;
         }
         Ok(Some(result))
-    }
-
-    /// With a `local` backend, init takes states that lie in the directory for ones of before the backend was configured and
-    /// wants to migrate them. It is run beside them then: a copy of the directory that has everything but its states.
-    fn without_states(&self) -> Option<std::io::Result<Self>> {
-        let states = ["terraform.tfstate", "terraform.tfstate.d"];
-        if self.backend != "local" || !states.iter().any(|name| self.directory.join(name).exists()) {
-            return None;
-        }
-        let relative = self.directory.strip_prefix(&self.root).ok()?.to_string_lossy().into_owned();
-        let hide = || {
-            let directory =
-                super::preview::prepare(&self.root, &self.data.join("init"), &[relative], &BTreeMap::new())?;
-            for name in states {
-                let link = directory.join(name);
-                if link.is_symlink() {
-                    std::fs::remove_file(link)?;
-                }
-            }
-            Ok(Self { directory, ..self.clone() })
-        };
-        Some(hide())
     }
 
     /// Everything init depends on: the tool, backend values, lock file, and the `terraform`, `module` and `provider` blocks.
@@ -834,6 +799,7 @@ impl<S: Sink> Listener for Adapter<'_, S> {
     }
 }
 
+mod beside;
 mod providers;
 mod schema;
 

@@ -143,10 +143,8 @@ fn stack(directory: &Path, name: &str, registry: &Registry, hashes: &[&str]) -> 
     let main = configuration_of(&locked).replace("version = \"1.0.0\"", "version = \"~> 1.0\"");
     std::fs::write(own.join("main.tf"), main).unwrap();
     std::fs::write(own.join(".terraform.lock.hcl"), locked.text()).unwrap();
-    let mut tool = ToolBox::discover(&Places::of_process(), &root.join("tools.json"))
-        .select(Tool::Terraform, &[], &[])
-        .unwrap()
-        .clone();
+    let mut tool =
+        ToolBox::discover(&Places::of_process(), &root.join("tools.json")).select(Tool::Any, &[], &[]).unwrap().clone();
     // The only way to make a child trust the registry without trusting it in this process.
     let (script, certificate) = (root.join("trusting"), root.join("certificate.pem"));
     if !script.exists() {
