@@ -382,3 +382,36 @@ fn terraform_and_tofu_side_by_side() {
     let texts = ["WL502", "< 1.0 (required_version)", "tofu"];
     expect(&env, &["review", "--stack", "other"], 1, &texts);
 }
+
+/// Processes of this environment whose command line has `word`.
+fn processes(env: &CliEnv, word: &str) -> Vec<i32> {
+    let home = env.home();
+    let ours = |pid: &i32| {
+        let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let has = |bytes: Vec<u8>, needle: &str| String::from_utf8_lossy(&bytes).contains(needle);
+        has(read("environ"), &format!("HOME={}", home.display())) && has(read("cmdline"), word)
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(ours).collect()
+}
+
+#[test]
+fn nothing_is_made_after_terraform_was_killed() {
+    let env = env(&[("web/main.tf", &stack(&[("front", ""), ("slow", "  depends_on = [depot_item.front]\n")]))]);
+    let depot = Depot::install(&env).unwrap();
+    depot.behave("slow", "hang").unwrap();
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    let mut child = start(&env, &["apply", "--yes"]);
+    wait(|| run(&env, &["logs", "latest/apply:web"]).stdout.contains("depot_item.slow: create started").then_some(()));
+    let provider = wait(|| processes(&env, "provider").first().copied());
+    let terraform = wait(|| processes(&env, "apply\0-json").first().copied());
+    assert_ne!(provider, terraform);
+    let kill = |pid: i32| std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+    assert!(kill(terraform).success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    // Its provider died with it: what it waited for happens, and nobody is there to go on.
+    wait(|| processes(&env, "provider").is_empty().then_some(()));
+    depot.behave("slow", "well").unwrap();
+    assert_eq!(depot.id("slow"), "");
+    expect(&env, &["recover", "web"], 1, &["create depot_item.slow", "to = depot_item.slow"]);
+}
