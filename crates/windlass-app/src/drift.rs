@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_drivers::terraform::PlanResult;
 use windlass_engine::{Executor, StepContext, StepFailure, StepResult};
-use windlass_lang::discovery::resource_span;
+use windlass_lang::discovery::{Modules, resource_span};
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::drift::{Drift, Record, Touched, refresh_as_changes, touched};
 use windlass_model::effect::{Effect, secrets};
@@ -125,9 +125,10 @@ impl Look {
 /// Where the configuration of what drifted stands.
 fn places(service: &Service, work: &StackWork, drift: &Drift) -> AppResult<BTreeMap<String, String>> {
     let tree = service.checkout.work_tree()?;
+    let modules = Modules::all(&*tree);
     let changes = drift.refresh.changes.iter().chain(&drift.configuration.changes);
     let place = |address: &String| {
-        let span = resource_span(&*tree, &work.stack, address)?;
+        let span = resource_span(&modules, &work.stack, address)?;
         Some((address.clone(), format!("{}:{}", span.file, span.line)))
     };
     Ok(changes.filter_map(|change| place(&change.address)).collect())

@@ -75,6 +75,7 @@ fn attributes(terminal: Terminal, effect: &Effect, change: &ResourceChange) -> S
         changes: vec![change.clone()],
         outputs: Default::default(),
         checks: Default::default(),
+        drift: Vec::new(),
     };
     render_effect(terminal, &only).lines().skip(1).map(|line| format!("{line}\n")).collect()
 }
