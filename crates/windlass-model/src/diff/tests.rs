@@ -171,6 +171,23 @@ fn long_texts_differ_by_line() {
     check(text(&["x"]), text(&["x", "y"]), " x|+y");
 }
 
+/// What is long, deep or made to be expensive is shown all the same.
+#[test]
+fn large_texts_and_lists_end_in_time() {
+    let lines = |step: usize| (0..20_000).map(|n| format!("line {}\n", n * step % 20_011)).collect::<String>();
+    let found = update(json!({ "a": lines(1) }), json!({ "a": lines(7) }), json!({}));
+    assert_eq!(found.len(), 1);
+    let items = |step: usize| (0..20_000).map(|n| json!({"n": n * step % 20_011})).collect::<Value>();
+    let found = of_plan(json!({"actions": ["update"], "before": {"a": items(1)}, "after": {"a": items(7)}}));
+    assert!(found.rows.len() > 10_000);
+    let bomb = |end: &str| {
+        let rows = (1..12).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", ")));
+        format!("a0: &a0 [x]\n{}end: {end}\n", rows.collect::<String>())
+    };
+    let found = update(json!({ "a": bomb("1") }), json!({ "a": bomb("2") }), json!({}));
+    assert!(found.len() == 1 && found[0].ends_with("-end: 1|+end: 2"), "{found:?}");
+}
+
 #[test]
 fn what_is_sensitive_masks_only_itself() {
     let found = of_plan(json!({

@@ -6,11 +6,13 @@ use serde_json::{Map, Value};
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::ops::Range;
 
 /// Unchanged lines shown before and after a change.
 const CONTEXT: usize = 2;
-/// Together longer lists, after what is the same at both ends, are not aligned: it takes time quadratic in the changes.
-const ALIGNED: usize = 20_000;
+/// Lists that have more in common than this, together and between what is the same at both ends, are not aligned: it takes time
+/// quadratic in the changes.
+const ALIGNED: usize = 8_000;
 /// Digits that a floating-point number keeps.
 const EXACT_DIGITS: usize = 15;
 /// Digits that a whole number of 64 bits keeps.
@@ -144,34 +146,38 @@ fn comments(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// What is the same, in order, in two lists: ranges of each that differ, between items that do not.
-pub(super) fn gaps<T: Hash + Eq>(before: &[T], after: &[T]) -> Vec<(std::ops::Range<usize>, std::ops::Range<usize>)> {
+pub(super) fn gaps<T: Hash + Eq>(before: &[T], after: &[T]) -> Vec<(Range<usize>, Range<usize>)> {
     let head = before.iter().zip(after).take_while(|(a, b)| a == b).count();
     let most = before.len().min(after.len()) - head;
     let tail = before.iter().rev().zip(after.iter().rev()).take(most).take_while(|(a, b)| a == b).count();
-    let (old, new) = (&before[head..before.len() - tail], &after[head..after.len() - tail]);
-    if old.is_empty() && new.is_empty() {
-        return Vec::new();
-    }
-    if old.is_empty() || new.is_empty() || old.len() + new.len() > ALIGNED {
-        return vec![(head..before.len() - tail, head..after.len() - tail)];
-    }
-    let mut numbers: HashMap<&T, usize> = HashMap::new();
-    let mut number = |item| {
+    let (old, new) = (head..before.len() - tail, head..after.len() - tail);
+    let mut numbers: HashMap<&T, (usize, bool)> = HashMap::new();
+    for item in &before[old.clone()] {
         let next = numbers.len();
-        *numbers.entry(item).or_insert(next)
-    };
-    let old: Vec<usize> = old.iter().map(&mut number).collect();
-    let new: Vec<usize> = new.iter().map(&mut number).collect();
-    let equal = capture_diff_slices(Algorithm::Myers, &old, &new).into_iter().filter_map(|op| match op {
-        DiffOp::Equal { old_index, new_index, len } => Some((old_index, new_index, len)),
-        _ => None,
-    });
-    let (mut out, mut at) = (Vec::new(), (0, 0));
-    for (a, b, length) in equal.chain([(old.len(), new.len(), 0)]) {
-        if a > at.0 || b > at.1 {
-            out.push((at.0 + head..a + head, at.1 + head..b + head));
+        numbers.entry(item).or_insert((next, false));
+    }
+    let mut shared = |item| numbers.get_mut(item).map(|known| (known.1 = true, known.0).1);
+    // Only what both have can be aligned.
+    let new_shared: Vec<(usize, usize)> =
+        new.clone().filter_map(|index| Some((index, shared(&after[index])?))).collect();
+    let of_old = |index: usize| numbers.get(&before[index]).filter(|known| known.1).map(|known| (index, known.0));
+    let old_shared: Vec<(usize, usize)> = old.clone().filter_map(of_old).collect();
+    let mut same: Vec<(usize, usize)> = Vec::new();
+    if old_shared.len() + new_shared.len() <= ALIGNED {
+        let numbers = |list: &[(usize, usize)]| list.iter().map(|(_, number)| *number).collect::<Vec<_>>();
+        for op in capture_diff_slices(Algorithm::Myers, &numbers(&old_shared), &numbers(&new_shared)) {
+            if let DiffOp::Equal { old_index, new_index, len } = op {
+                let (a, b) = (&old_shared[old_index..old_index + len], &new_shared[new_index..new_index + len]);
+                same.extend(a.iter().zip(b).map(|((a, _), (b, _))| (*a, *b)));
+            }
         }
-        at = (a + length, b + length);
+    }
+    let (mut out, mut at) = (Vec::new(), (head, head));
+    for (a, b) in same.into_iter().chain([(old.end, new.end)]) {
+        if a > at.0 || b > at.1 {
+            out.push((at.0..a, at.1..b));
+        }
+        at = (a + 1, b + 1);
     }
     out
 }
