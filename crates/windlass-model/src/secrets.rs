@@ -139,8 +139,8 @@ impl<'a> Finder<'a> {
         if text.len() < shapes::SHORTEST {
             return;
         }
-        let trimmed = text.trim_start();
-        if trimmed.starts_with(['{', '['])
+        if text.trim_start().starts_with(['{', '['])
+            && shapes::may_hold(text)
             && let Ok(data @ (Value::Object(_) | Value::Array(_))) = serde_json::from_str::<Value>(text)
         {
             // What is inside does not live as long as the plan: it is looked through on its own, under the same path.

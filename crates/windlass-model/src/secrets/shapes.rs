@@ -133,6 +133,17 @@ const ASSIGNED: [&str; 13] = [
 static ASSIGNMENTS: LazyLock<Option<AhoCorasick>> =
     LazyLock::new(|| AhoCorasick::builder().ascii_case_insensitive(true).build(ASSIGNED).ok());
 
+/// One of these is in every name of a secret.
+static NAMES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+    let parts = ["pass", "pwd", "secret", "token", "key", "credential", "auth", "salt"];
+    AhoCorasick::builder().ascii_case_insensitive(true).build(parts).ok()
+});
+
+/// Whether reading a text as data can tell more of secrets in it: most policies say nothing of the kind.
+pub(super) fn may_hold(text: &str) -> bool {
+    [&NAMES, &BEGINNINGS].iter().any(|automaton| automaton.as_ref().is_none_or(|automaton| automaton.is_match(text)))
+}
+
 /// Secrets within a text, with why.
 pub(super) fn in_text(text: &str) -> Vec<(&str, &'static str)> {
     let mut out = Vec::new();
@@ -505,4 +516,17 @@ fn bits_per_letter(text: &str) -> f64 {
         .map(|count| f64::from(*count) / length)
         .map(|share| -share * share.log2())
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_a_secret_is_noticed_in_a_text() {
+        for name in STRONG.iter().chain(&WEAK).chain(&ASSIGNED) {
+            assert!(may_hold(&format!("{{\"{}\":1}}", name.to_uppercase())), "{name}");
+        }
+        assert!(!may_hold(r#"{"Statement":[{"Action":"s3:GetObject","Effect":"Allow"}]}"#));
+    }
 }
