@@ -158,6 +158,12 @@ impl<'a> Finder<'a> {
         for (secret, why) in shapes::in_text(text) {
             self.add(secret, why.to_owned());
         }
+        if let Some(decoded) = shapes::decoded(text) {
+            // Scripts and the like: what is found in them is masked in the encoded text as well.
+            for (secret, why) in shapes::in_text(&decoded) {
+                self.add(secret, format!("{why}, in base64"));
+            }
+        }
         let name = self.path.iter().rev().find_map(|step| match step {
             Step::Name(name) | Step::Hidden(name) => Some(*name),
             Step::Index(_) | Step::Text => None,

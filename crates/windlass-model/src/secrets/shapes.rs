@@ -144,6 +144,15 @@ pub(super) fn may_hold(text: &str) -> bool {
     [&NAMES, &BEGINNINGS].iter().any(|automaton| automaton.as_ref().is_none_or(|automaton| automaton.is_match(text)))
 }
 
+/// The text that a text is in base64, when it is long enough to hold more than a token.
+pub(super) fn decoded(text: &str) -> Option<String> {
+    use base64::Engine as _;
+    let text = text.trim_end();
+    let plausible = text.len() >= 32 && text.len().is_multiple_of(4) && text.bytes().all(base64);
+    let bytes = plausible.then(|| base64::engine::general_purpose::STANDARD.decode(text).ok()).flatten()?;
+    String::from_utf8(bytes).ok().filter(|text| !text.chars().any(|c| c.is_control() && !c.is_whitespace()))
+}
+
 /// Secrets within a text, with why.
 pub(super) fn in_text(text: &str) -> Vec<(&str, &'static str)> {
     let mut out = Vec::new();
