@@ -88,17 +88,23 @@ impl Store {
         let events: Vec<(&str, String)> = events.iter().map(|(kind, data)| (kind.as_str(), data.to_string())).collect();
         let mut tx = self.begin().await?;
         // One trip to the database: each statement does nothing when the claim is not the present one.
-        let done = sqlx::query(
+        let done = sqlx::query(concat!(
             "INSERT INTO events (run, step, kind, data, at)
-             SELECT $1, $2, value ->> 0, value ->> 1, COALESCE($7, CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+             SELECT $1, $2, value ->> 0, value ->> 1, ",
+            now!("$7"),
+            "
              FROM json_each($4)
              WHERE EXISTS (SELECT 1 FROM steps WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running')
              ORDER BY key;
              INSERT INTO logs (run, step, start, attempt, bytes, at)
-             SELECT $1, $2, COALESCE((SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0), $5, $6, COALESCE($7, CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+             SELECT $1, $2, ",
+            log_end!(),
+            ", $5, $6, ",
+            now!("$7"),
+            "
              WHERE LENGTH($6) > 0
-             AND EXISTS (SELECT 1 FROM steps WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running')",
-        )
+             AND EXISTS (SELECT 1 FROM steps WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running')"
+        ))
         .bind(claim.run.as_str())
         .bind(claim.step.as_str())
         .bind(claim.epoch)
@@ -147,15 +153,21 @@ impl Store {
     /// The database cannot be written.
     pub async fn log_append(&self, run: &RunId, step: &StepId, attempt: u32, bytes: &[u8]) -> Result<i64> {
         // What is said is no promise: either durability will do, so this is one statement on its own.
-        sqlx::query_scalar("INSERT INTO logs (run, step, start, attempt, bytes, at) VALUES ($1, $2, COALESCE((SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0), $3, $4, COALESCE($5, CAST(unixepoch('subsec') * 1000000 AS INTEGER))) RETURNING start")
-            .bind(run.as_str())
-            .bind(step.as_str())
-            .bind(attempt)
-            .bind(bytes)
-            .bind(self.set_time())
-            .fetch_one(&self.writer)
-            .await
-            .map_err(|e| self.error(e))
+        sqlx::query_scalar(concat!(
+            "INSERT INTO logs (run, step, start, attempt, bytes, at) VALUES ($1, $2, ",
+            log_end!(),
+            ", $3, $4, ",
+            now!("$5"),
+            ") RETURNING start"
+        ))
+        .bind(run.as_str())
+        .bind(step.as_str())
+        .bind(attempt)
+        .bind(bytes)
+        .bind(self.set_time())
+        .fetch_one(&self.writer)
+        .await
+        .map_err(|e| self.error(e))
     }
 
     /// The log of a step from byte `from` on, at most `limit` chunks; the first one is cut to begin at `from`.

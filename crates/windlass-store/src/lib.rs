@@ -1,6 +1,20 @@
 //! The record: runs, steps, events, logs, locks, reviews and approvals in SQLite, every change in one transaction with the
 //! event that tells of it.
 
+/// SQL for the time: that which a test has set (a parameter, NULL otherwise), or the database's.
+macro_rules! now {
+    ($set:literal) => {
+        concat!("COALESCE(", $set, ", CAST(unixepoch('subsec') * 1000000 AS INTEGER))")
+    };
+}
+
+/// SQL for where the log of step $2 of run $1 ends.
+macro_rules! log_end {
+    () => {
+        "COALESCE((SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0)"
+    };
+}
+
 mod error;
 mod journal;
 mod locks;

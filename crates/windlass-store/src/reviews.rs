@@ -191,9 +191,11 @@ impl Store {
     /// The database cannot be written.
     pub async fn plan_mark_used(&self, plan: &str, run: &RunId, step: &StepId) -> Result<bool> {
         let mut tx = self.begin().await?;
-        let done = sqlx::query(
-            "INSERT INTO used_plans (plan, run, step, at) VALUES ($1, $2, $3, COALESCE($4, CAST(unixepoch('subsec') * 1000000 AS INTEGER))) ON CONFLICT (plan) DO NOTHING",
-        )
+        let done = sqlx::query(concat!(
+            "INSERT INTO used_plans (plan, run, step, at) VALUES ($1, $2, $3, ",
+            now!("$4"),
+            ") ON CONFLICT (plan) DO NOTHING"
+        ))
         .bind(plan)
         .bind(run.as_str())
         .bind(step.as_str())

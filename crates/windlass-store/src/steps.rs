@@ -122,25 +122,36 @@ fn record(row: &SqliteRow) -> Result<StepRecord> {
 const COLUMNS: &str =
     "SELECT id, state, attempt, epoch, not_before, started_at, ended_at, output, reason, code FROM steps";
 
-/// The time, when the step ($1 run, $2 step, $3 time set by a test) can be claimed now. One text for every number of locks.
-const OPEN: &str = "SELECT clock.now AS open_at, NULL AS holder_run, NULL AS holder_step, NULL AS since
-    FROM (SELECT COALESCE($3, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) AS now) AS clock, steps JOIN runs ON runs.id = steps.run
-    WHERE run = $1 AND steps.id = $2 AND steps.state = 'pending' AND (not_before IS NULL OR not_before <= clock.now)
-    AND runs.ended_at IS NULL AND NOT runs.cancel_requested";
+/// SQL for the time, when the step ($1 run, $2 step, $3 time that a test has set) can be claimed now.
+macro_rules! open {
+    () => {
+        concat!(
+            "SELECT clock.now AS open_at, NULL AS holder_run, NULL AS holder_step, NULL AS since
+             FROM (SELECT ", now!("$3"), " AS now) AS clock, steps JOIN runs ON runs.id = steps.run
+             WHERE run = $1 AND steps.id = $2 AND steps.state = 'pending' AND (not_before IS NULL OR not_before <= clock.now)
+             AND runs.ended_at IS NULL AND NOT runs.cancel_requested"
+        )
+    };
+}
+
+const OPEN: &str = open!();
 
 /// As [`OPEN`], then a place in the queue of lock $4, and who holds it or stands first in it: a running step holds it; of those that
 /// wait, the first that asked within the last $5 microseconds.
-const OPEN_AND_LOCK: &str = "SELECT clock.now AS open_at, NULL AS holder_run, NULL AS holder_step, NULL AS since
-    FROM (SELECT COALESCE($3, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) AS now) AS clock, steps JOIN runs ON runs.id = steps.run
-    WHERE run = $1 AND steps.id = $2 AND steps.state = 'pending' AND (not_before IS NULL OR not_before <= clock.now)
-    AND runs.ended_at IS NULL AND NOT runs.cancel_requested;
-    INSERT INTO locks (name, run, step, since, seen)
-    SELECT $4, $1, $2, clock.now, clock.now FROM (SELECT COALESCE($3, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) AS now) AS clock WHERE TRUE
-    ON CONFLICT (name, run, step) DO UPDATE SET seen = excluded.seen;
-    SELECT NULL AS open_at, locks.run AS holder_run, locks.step AS holder_step, locks.since AS since
-    FROM locks LEFT JOIN steps ON steps.run = locks.run AND steps.id = locks.step
-    WHERE name = $4 AND (steps.state = 'running' OR seen >= COALESCE($3, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) - $5)
-    ORDER BY (steps.state = 'running') DESC, locks.position LIMIT 1";
+const OPEN_AND_LOCK: &str = concat!(
+    open!(),
+    "; INSERT INTO locks (name, run, step, since, seen)
+     SELECT $4, $1, $2, clock.now, clock.now FROM (SELECT ",
+    now!("$3"),
+    " AS now) AS clock WHERE TRUE
+     ON CONFLICT (name, run, step) DO UPDATE SET seen = excluded.seen;
+     SELECT NULL AS open_at, locks.run AS holder_run, locks.step AS holder_step, locks.since AS since
+     FROM locks LEFT JOIN steps ON steps.run = locks.run AND steps.id = locks.step
+     WHERE name = $4 AND (steps.state = 'running' OR seen >= ",
+    now!("$3"),
+    " - $5)
+     ORDER BY (steps.state = 'running') DESC, locks.position LIMIT 1"
+);
 
 impl Store {
     /// # Errors
@@ -309,16 +320,16 @@ impl Store {
         let mut tx = self.begin_with(durability).await?;
         // One trip to the database. When the first statement finds no step of this claim, all is given up below.
         let rows = sqlx::query(
-            "UPDATE steps SET state = $4, output = $5, reason = $6, code = $7, not_before = $8, ended_at = CASE WHEN $9 THEN COALESCE($14, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) END, engine = NULL, lease_until = NULL
+            concat!("UPDATE steps SET state = $4, output = $5, reason = $6, code = $7, not_before = $8, ended_at = CASE WHEN $9 THEN ", now!("$14"), " END, engine = NULL, lease_until = NULL
              WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running'
              RETURNING id, state, attempt, epoch, not_before, started_at, ended_at, NULL AS output, reason, code;
              DELETE FROM locks WHERE run = $1 AND step = $2;
              DELETE FROM processes WHERE run = $1 AND step = $2;
              INSERT INTO events (run, step, kind, data, at)
-             VALUES ($1, $2, $12, $13, COALESCE($14, CAST(unixepoch('subsec') * 1000000 AS INTEGER)));
+             VALUES ($1, $2, $12, $13, ", now!("$14"), ");
              INSERT INTO logs (run, step, start, attempt, bytes, at)
-             SELECT $1, $2, COALESCE((SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0), $10, $11, COALESCE($14, CAST(unixepoch('subsec') * 1000000 AS INTEGER))
-             WHERE LENGTH($11) > 0",
+             SELECT $1, $2, ", log_end!(), ", $10, $11, ", now!("$14"), "
+             WHERE LENGTH($11) > 0"),
         )
         .bind(claim.run.as_str())
         .bind(claim.step.as_str())
