@@ -86,8 +86,8 @@ pub async fn look(
     work: &StackWork,
 ) -> AppResult<Option<String>> {
     ingest(service, cx).await?;
-    remove_opened(service, &cx.run);
     let instance = &work.instance.id;
+    remove_opened(service, &cx.run, instance);
     let errored = keep_errored_state(service, cx, &stack.directory, instance);
     let entries = entries(service, &cx.run, &cx.step, cx.attempt).await?;
     // Without a cancel token of its own: looking is what a cancelled apply needs most.
@@ -231,12 +231,17 @@ fn sentence(
     format!("{instance} is quarantined: {}; see `windlass recover {instance}`", parts.join("; "))
 }
 
-/// A process that was killed could not put its plan back under seal.
-fn remove_opened(service: &Service, run: &RunId) {
+/// A process that was killed could not put its plan back under seal. Those of other instances may be in use.
+fn remove_opened(service: &Service, run: &RunId, instance: &InstanceId) {
     let plans = std::fs::read_dir(service.directory.run(run).join("plans")).into_iter().flatten().flatten();
-    for path in plans.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "open")) {
-        // All of the directory goes with the run at the latest.
-        let _ = std::fs::remove_file(path);
+    let prefix = format!("{}.", instance.file_name());
+    for entry in plans {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let attempt = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".tfplan.open"));
+        if attempt.is_some_and(|attempt| attempt.parse::<u32>().is_ok()) {
+            // All of the directory goes with the run at the latest.
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 
