@@ -1,6 +1,6 @@
 //! Conftest's rule kinds over a document. Whatever breaks is never a pass.
 
-use crate::engine::Rego;
+use crate::engine::{Options, Rego};
 use crate::rules::{Kind, Rule};
 use regorus::Value;
 use sha2::{Digest, Sha256};
@@ -60,7 +60,7 @@ impl PolicySet {
             hash.update(format!("{path}\0{}\0", text.len()));
             hash.update(text);
         }
-        let mut rego = Rego::load(files)?;
+        let mut rego = Rego::load(files, &Options::default())?;
         let found = std::mem::take(&mut rego.rules);
         for (path, value) in data {
             hash.update(format!("{path}\0{value}\0"));

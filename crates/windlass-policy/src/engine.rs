@@ -4,9 +4,23 @@
 use crate::refuse;
 use crate::rules::{self, Rule};
 use regorus::{Engine, Value};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use windlass_model::diagnostic::{Diagnostic, Span};
+
+/// How modules are evaluated.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A builtin that fails ends the evaluation, instead of making its expression undefined as OPA does by default. A gate
+    /// wants this: otherwise the failure quietly drops a denial.
+    pub strict_builtin_errors: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { strict_builtin_errors: true }
+    }
+}
 
 /// Loaded modules and data.
 #[derive(Clone)]
@@ -21,11 +35,10 @@ impl Rego {
     ///
     /// # Errors
     /// Everything that is wrong: syntax, constructs that are refused.
-    pub fn load(modules: &[(Arc<str>, String)]) -> Result<Self, Vec<Diagnostic>> {
+    pub fn load(modules: &[(Arc<str>, String)], options: &Options) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
         let mut engine = Engine::new();
-        // A builtin that fails breaks the gate instead of quietly dropping a denial.
-        engine.set_strict_builtin_errors(true);
+        engine.set_strict_builtin_errors(options.strict_builtin_errors);
         let mut found = Vec::new();
         let all_names: BTreeSet<String> = modules.iter().flat_map(|(_, text)| rules::names(text)).collect();
         for (path, text) in modules {
@@ -60,6 +73,30 @@ impl Rego {
     /// It could not be evaluated; the engine's sentence.
     pub fn eval_rule(&mut self, path: &str) -> Result<Value, String> {
         self.engine.eval_rule(path.to_owned()).map_err(|error| error.to_string())
+    }
+
+    /// The answers of a query, each with the values of its variables; no answer means undefined.
+    ///
+    /// # Errors
+    /// It could not be evaluated; the engine's sentence.
+    pub fn eval_query(&mut self, query: &str) -> Result<Vec<BTreeMap<String, Value>>, String> {
+        let results = self.engine.eval_query(query.to_owned(), false).map_err(|error| error.to_string())?;
+        let mut rows = Vec::new();
+        for result in results.result {
+            if result.expressions.iter().any(|e| matches!(e.value, Value::Undefined | Value::Bool(false))) {
+                continue;
+            }
+            let mut row = BTreeMap::new();
+            if let Ok(bindings) = result.bindings.as_object() {
+                for (name, value) in bindings.iter() {
+                    if let Ok(name) = name.as_string() {
+                        row.insert(name.to_string(), value.clone());
+                    }
+                }
+            }
+            rows.push(row);
+        }
+        Ok(rows)
     }
 }
 
