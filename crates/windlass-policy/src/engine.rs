@@ -22,6 +22,18 @@ impl Default for Options {
     }
 }
 
+/// Lines of a file that were and were not evaluated.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Coverage {
+    pub file: Arc<str>,
+    pub covered: BTreeSet<u32>,
+    pub missed: BTreeSet<u32>,
+}
+
+fn extension(function: impl regorus::Extension + 'static) -> Box<dyn regorus::Extension> {
+    Box::new(function)
+}
+
 /// Loaded modules and data.
 #[derive(Clone)]
 pub struct Rego {
@@ -73,6 +85,50 @@ impl Rego {
     /// It could not be evaluated; the engine's sentence.
     pub fn eval_rule(&mut self, path: &str) -> Result<Value, String> {
         self.engine.eval_rule(path.to_owned()).map_err(|error| error.to_string())
+    }
+
+    /// Makes a function of the host known to all modules.
+    ///
+    /// # Errors
+    /// There is one of this name already.
+    pub fn add_function(
+        &mut self,
+        name: &str,
+        arity: u8,
+        function: impl Fn(&[Value]) -> Result<Value, String> + Clone + Send + Sync + 'static,
+    ) -> Result<(), String> {
+        let extension = extension(move |arguments: Vec<Value>| match function(&arguments) {
+            Ok(value) => Ok(value),
+            Err(why) => Err(std::io::Error::other(why))?,
+        });
+        self.engine.add_extension(name.to_owned(), arity, extension).map_err(|error| error.to_string())
+    }
+
+    /// Whether `print` is gathered, for [`Rego::take_prints`].
+    pub fn gather_prints(&mut self, gather: bool) {
+        self.engine.set_gather_prints(gather);
+    }
+
+    /// What was printed since the last call, a line each.
+    pub fn take_prints(&mut self) -> Vec<String> {
+        self.engine.take_prints().unwrap_or_default()
+    }
+
+    /// Whether evaluated lines are noted.
+    pub fn cover(&mut self, cover: bool) {
+        self.engine.set_enable_coverage(cover);
+    }
+
+    /// Lines that were and were not evaluated so far, per file; lines count from 1.
+    ///
+    /// # Errors
+    /// The engine's sentence.
+    pub fn coverage(&self) -> Result<Vec<Coverage>, String> {
+        let report = self.engine.get_coverage_report().map_err(|error| error.to_string())?;
+        let files = report.files.into_iter();
+        Ok(files
+            .map(|file| Coverage { file: file.path.into(), covered: file.covered, missed: file.not_covered })
+            .collect())
     }
 
     /// The answers of a query, each with the values of its variables; no answer means undefined.

@@ -3,7 +3,11 @@
 
 mod conftest;
 pub mod engine;
+pub mod input;
 mod refuse;
 mod rules;
 
-pub use conftest::{Evaluation, Limits, LoadOptions, PolicySet};
+pub use conftest::{
+    Annotations, CheckOptions, Checker, Evaluation, Head, Judgement, Limits, LoadOptions, Mode, Outcome, PolicySet,
+    Reader, heads, package_annotations,
+};
