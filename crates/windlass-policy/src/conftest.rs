@@ -3,6 +3,7 @@
 mod check;
 mod heads;
 
+pub(crate) use check::register_parsers;
 pub use check::{CheckOptions, Checker, Judgement, Mode, Outcome, Reader};
 pub use heads::{Annotations, Head, heads, package_annotations};
 
@@ -104,7 +105,10 @@ fn finding(level: Level, judgement: Judgement) -> Finding {
 ///
 /// # Errors
 /// A sentence: it took too long, or panicked.
-fn bounded<T: Send + 'static>(limits: &Limits, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+pub(crate) fn bounded<T: Send + 'static>(
+    limits: &Limits,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
     let (sender, receiver) = mpsc::channel();
     let spawned = std::thread::Builder::new().name("policy".into()).stack_size(64 << 20).spawn(move || {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));

@@ -8,9 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use windlass_model::diagnostic::{Diagnostic, Span};
 
+/// The version of the language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    V0,
+    V1,
+}
+
 /// How modules are evaluated.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// What the modules are written in; any, when it is not said.
+    pub dialect: Option<Dialect>,
     /// A builtin that fails ends the evaluation, instead of making its expression undefined as OPA does by default. A gate
     /// wants this: otherwise the failure quietly drops a denial.
     pub strict_builtin_errors: bool,
@@ -18,7 +27,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { strict_builtin_errors: true }
+        Self { dialect: None, strict_builtin_errors: true }
     }
 }
 
@@ -59,7 +68,7 @@ impl Rego {
                 diagnostics.extend(refused);
                 continue;
             }
-            match add(&mut engine, path, text) {
+            match add(&mut engine, path, text, options.dialect) {
                 Ok(()) => found.extend(rules::find(path, text)),
                 Err(diagnostic) => diagnostics.push(*diagnostic),
             }
@@ -157,7 +166,7 @@ impl Rego {
 }
 
 /// Parses as Rego v1, else as v0; when both fail, v1's complaint is told unless the file says it is older.
-fn add(engine: &mut Engine, path: &Arc<str>, text: &str) -> Result<(), Box<Diagnostic>> {
+fn add(engine: &mut Engine, path: &Arc<str>, text: &str, dialect: Option<Dialect>) -> Result<(), Box<Diagnostic>> {
     let mut attempt = |v0: bool| {
         let mut trial = engine.clone();
         trial.set_rego_v0(v0);
@@ -174,8 +183,10 @@ fn add(engine: &mut Engine, path: &Arc<str>, text: &str) -> Result<(), Box<Diagn
             Err(_) => Err("the parser panicked".to_owned()),
         }
     };
-    let Err(first) = attempt(false) else { return Ok(()) };
-    let Err(_) = attempt(true) else { return Ok(()) };
+    let Err(first) = attempt(dialect == Some(Dialect::V0)) else { return Ok(()) };
+    if dialect.is_none() && attempt(true).is_ok() {
+        return Ok(());
+    }
     // The engine's message holds `--> path:line:column` and an excerpt.
     let line = first
         .split(&**path)

@@ -3,9 +3,12 @@
 
 mod conftest;
 pub mod engine;
+pub mod hygiene;
 pub mod input;
+pub mod output;
 mod refuse;
 mod rules;
+pub mod testing;
 
 pub use conftest::{
     Annotations, CheckOptions, Checker, Evaluation, Head, Judgement, Limits, LoadOptions, Mode, Outcome, PolicySet,

@@ -3,7 +3,7 @@
 
 use super::heads::{Head, heads};
 use super::{Limits, bounded};
-use crate::engine::{Options, Rego};
+use crate::engine::{Dialect, Options, Rego};
 use crate::input::{self, Parser};
 use crate::rules::Kind;
 use regorus::Value;
@@ -32,6 +32,8 @@ pub struct CheckOptions {
     pub mode: Mode,
     /// In the compatible mode a builtin that fails is undefined unless this is set; otherwise it always breaks the gate.
     pub show_builtin_errors: bool,
+    /// What the policies are written in; any, when it is not said.
+    pub dialect: Option<Dialect>,
 }
 
 /// Reads the files that policies ask for with `parse_config_file`: a path as the policy says it, to a path and text.
@@ -100,7 +102,7 @@ impl Checker {
         reader: Option<Reader>,
     ) -> Result<Self, Vec<Diagnostic>> {
         let strict_builtin_errors = options.mode == Mode::Strict || options.show_builtin_errors;
-        let mut rego = Rego::load(files, &Options { strict_builtin_errors })?;
+        let mut rego = Rego::load(files, &Options { dialect: options.dialect, strict_builtin_errors })?;
         register_parsers(&mut rego, strict_builtin_errors, reader)
             .map_err(|error| vec![Diagnostic::error("WL406", format!("the engine refuses parse_config: {error}"))])?;
         let mut diagnostics = Vec::new();
@@ -414,7 +416,7 @@ fn matches(pattern: &str, package: &str) -> bool {
 }
 
 /// `parse_config`, `parse_config_file` and `parse_combined_config_files`.
-fn register_parsers(rego: &mut Rego, strict: bool, reader: Option<Reader>) -> Result<(), String> {
+pub(crate) fn register_parsers(rego: &mut Rego, strict: bool, reader: Option<Reader>) -> Result<(), String> {
     let answer = move |result: Result<Json, String>| match result {
         Ok(value) => Ok(Value::from(value)),
         Err(_) if !strict => Ok(Value::Undefined),
