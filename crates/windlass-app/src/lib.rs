@@ -13,6 +13,7 @@ pub mod format;
 pub mod history;
 pub mod locks;
 pub mod policy;
+pub mod policy_check;
 pub mod project;
 pub mod recover;
 pub mod review;

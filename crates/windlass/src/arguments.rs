@@ -87,6 +87,9 @@ Examples:
         /// The code, e.g. WL201; all codes when left out.
         code: Option<String>,
     },
+    /// Judge files by policies (as Conftest does), test policies, and ask what they say.
+    #[command(subcommand)]
+    Policy(Policy),
     /// Plan every affected instance, judge it by policy and print one review.
     #[command(after_help = "\
 Examples:
@@ -298,6 +301,153 @@ pub struct Base {
     /// Compare with the merge base with this branch or commit [default: the default branch].
     #[arg(long, value_name = "REV")]
     pub base: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Judge files by policies. Flags, `conftest.toml` and CONFTEST_… variables are those of Conftest.
+    #[command(after_help = "\
+Examples:
+  windlass policy check plan.json                       by the policies of the project, else those in policy/
+  windlass policy check -p policies -n network *.tf
+  terraform show -json plan | windlass policy check -
+  windlass policy check --output sarif k8s/ > policy.sarif
+
+Exit codes: 0 passed, 1 failures; with --fail-on-warn 1 warnings and 2 failures; 3 the gate broke (policies or
+files that cannot be read, rules that cannot be evaluated, nothing to judge): never a pass.")]
+    Check(Box<PolicyCheck>),
+    /// Run the tests of policies: rules that begin with `test_`.
+    #[command(
+        visible_alias = "verify",
+        after_help = "\
+Examples:
+  windlass policy test
+  windlass policy test policies --run public --coverage --threshold 80
+
+Exit codes: 0 passed, 1 failures or too little covered, 3 tests or policies that cannot be evaluated."
+    )]
+    Test(PolicyTest),
+    /// Answer a query over policies and data.
+    #[command(after_help = "\
+Examples:
+  windlass policy eval data.main.deny --input plan.json
+  windlass policy eval 'some c in input.resource_changes; c.type == \"aws_s3_bucket\"' --input plan.json
+  windlass policy eval data.main.deny --input plan.json --compare    shows where OPA answers something else
+
+Exit codes: 0 an answer, 1 undefined (or OPA answers something else), 3 it cannot be evaluated.")]
+    Eval {
+        query: String,
+        /// The file that is `input`; `-` is standard input.
+        #[arg(long, short, value_name = "FILE")]
+        input: Option<String>,
+        /// Ask `opa` on the PATH as well, and show any difference.
+        #[arg(long)]
+        compare: bool,
+        #[command(flatten)]
+        sources: PolicySources,
+    },
+    /// Explain a rule of the policies, or a diagnostic code.
+    #[command(after_help = "Example:\n  windlass policy explain main.deny_public")]
+    Explain {
+        /// A rule (`deny_public`, `main.deny_public`) or a code (`WL434`).
+        what: String,
+        #[command(flatten)]
+        sources: PolicySources,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct PolicySources {
+    /// Rego files or directories (may be given several times) [default: the project's policies, else policy].
+    #[arg(long, short, value_name = "PATH")]
+    pub policy: Vec<String>,
+    /// JSON and YAML files or directories that become `data`; names of sub-directories become keys.
+    #[arg(long, short, value_name = "PATH")]
+    pub data: Vec<String>,
+    /// The version of Rego that the policies are written in (v0, v1) [default: any].
+    #[arg(long, value_name = "VERSION")]
+    pub rego_version: Option<String>,
+    /// Read this file instead of conftest.toml.
+    #[arg(long, short, value_name = "FILE")]
+    pub config_file: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PolicyCheck {
+    /// Files and directories; `-` is standard input. A saved plan is rendered by terraform.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<String>,
+    #[command(flatten)]
+    pub sources: PolicySources,
+    /// Judge by these packages only; `*` is a wildcard [default: main, or what the project's policies say].
+    #[arg(long, short, value_name = "PACKAGE")]
+    pub namespace: Vec<String>,
+    /// Judge by every package that has a rule.
+    #[arg(long)]
+    pub all_namespaces: bool,
+    /// Judge all files together: `input` is a list of {path, contents}.
+    #[arg(long)]
+    pub combine: bool,
+    /// Read all files as this kind instead of by their names.
+    #[arg(long, value_name = "KIND")]
+    pub parser: Option<String>,
+    /// Leave out files whose path this regular expression matches.
+    #[arg(long, value_name = "REGEX")]
+    pub ignore: Option<String>,
+    /// Exit with 1 when there are warnings, and with 2 when there are failures.
+    #[arg(long)]
+    pub fail_on_warn: bool,
+    /// Exit with 0 although there are failures; a broken gate still exits with 3.
+    #[arg(long)]
+    pub no_fail: bool,
+    /// text, json, tap, table, junit, github, sarif or azuredevops.
+    #[arg(long, short, value_name = "FORMAT")]
+    pub output: Option<String>,
+    /// Refuse what Conftest lets pass (the default, whatever --compatible says).
+    #[arg(long)]
+    pub strict: bool,
+    /// Pass where Conftest passes although nothing was judged: empty namespaces, denials that are no sets, failing builtins.
+    #[arg(long)]
+    pub compatible: bool,
+    /// Print nothing when everything passed.
+    #[arg(long)]
+    pub quiet: bool,
+    /// With --compatible: a builtin that fails breaks the gate.
+    #[arg(long)]
+    pub show_builtin_errors: bool,
+    /// Do not show what `exception` took back.
+    #[arg(long)]
+    pub suppress_exceptions: bool,
+    /// In the GitHub output, leave out files that passed.
+    #[arg(long)]
+    pub github_hide_passed: bool,
+    /// In the JUnit output, leave the message out of the name.
+    #[arg(long)]
+    pub junit_hide_message: bool,
+    /// What standard input is called, and by whose extension it is read.
+    #[arg(long, value_name = "NAME")]
+    pub stdin_filename: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PolicyTest {
+    /// Rego files or directories.
+    #[arg(value_name = "DIR")]
+    pub paths: Vec<String>,
+    #[command(flatten)]
+    pub sources: PolicySources,
+    /// Only tests whose path (`data.main.test_x`) this regular expression finds something in.
+    #[arg(long, value_name = "REGEX")]
+    pub run: Option<String>,
+    /// Show which lines of the policies the tests evaluated.
+    #[arg(long)]
+    pub coverage: bool,
+    /// Fail when fewer lines than this are covered, in percent.
+    #[arg(long, value_name = "PERCENT", requires = "coverage", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub threshold: Option<u8>,
+    /// text, json, tap, table, junit, github, sarif or azuredevops.
+    #[arg(long, short, value_name = "FORMAT")]
+    pub output: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

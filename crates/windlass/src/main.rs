@@ -46,8 +46,7 @@ fn main() -> ExitCode {
     }));
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&cx, arguments.command)));
     match result {
-        Ok(Ok(true)) => ExitCode::SUCCESS,
-        Ok(Ok(false)) => ExitCode::from(1),
+        Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(error)) => {
             fail(&cx, &error);
             ExitCode::from(error.exit_code())
@@ -56,7 +55,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cx: &Context, command: Command) -> Answer {
+/// The exit code of a command that could do its work.
+fn run(cx: &Context, command: Command) -> Result<u8, AppError> {
+    match command {
+        Command::Policy(command) => commands::policy::dispatch(cx, command),
+        command => answer(cx, command).map(|positive| u8::from(!positive)),
+    }
+}
+
+fn answer(cx: &Context, command: Command) -> Answer {
     match command {
         Command::Stacks => commands::stacks::stacks(cx),
         Command::Graph { format } => commands::stacks::graph(cx, format),

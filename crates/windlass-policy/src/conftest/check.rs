@@ -141,6 +141,23 @@ impl Checker {
         if diagnostics.is_empty() { Ok(Self { rego, heads, namespaces, mode: options.mode }) } else { Err(diagnostics) }
     }
 
+    /// The answers of a query, each with the values of its variables.
+    ///
+    /// # Errors
+    /// The engine's sentence.
+    pub fn query(&self, text: &str, input: Option<&Json>) -> Result<Vec<BTreeMap<String, Json>>, String> {
+        let mut set = self.clone();
+        let (text, input) = (text.to_owned(), input.map(|input| Value::from(input.clone())));
+        let rows = bounded(&Limits::default(), move || {
+            if let Some(input) = input {
+                set.rego.set_input(input);
+            }
+            set.rego.eval_query(&text)
+        })??;
+        let plain = |value: Value| serde_json::to_value(&value).map_err(|error| error.to_string());
+        rows.into_iter().map(|row| row.into_iter().map(|(name, value)| Ok((name, plain(value)?))).collect()).collect()
+    }
+
     /// The packages that judge, in the order asked for.
     pub fn namespaces(&self) -> &[String] {
         &self.namespaces

@@ -37,6 +37,16 @@ impl Head {
         format!("data.{}.{}", self.package, self.name)
     }
 
+    /// What it does in a check, in one word.
+    pub fn effect(&self) -> &'static str {
+        match self.kind() {
+            Some(Kind::Deny) => "denies",
+            Some(Kind::Warn) => "warns",
+            Some(Kind::Exception) => "excuses",
+            None => "helps",
+        }
+    }
+
     /// What Conftest takes the rule for.
     pub fn kind(&self) -> Option<Kind> {
         kind(&self.name)

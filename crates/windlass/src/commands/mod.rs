@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod files;
+pub mod policy;
 pub mod records;
 pub mod runs;
 pub mod stacks;
