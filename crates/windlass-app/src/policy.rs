@@ -9,6 +9,7 @@ use windlass_model::definition::{Definitions, Enforcement, PolicyDefinition};
 use windlass_model::diagnostic::{Diagnostic, Span, has_errors};
 use windlass_model::id::StackId;
 use windlass_model::review::{Finding, Level};
+use windlass_policy::hygiene::{self, InputKind};
 use windlass_policy::{Limits, LoadOptions, PolicySet};
 
 /// All policies that decide, ready to judge.
@@ -128,6 +129,7 @@ fn load(tree: &dyn Tree, definitions: &Definitions) -> (Policies, Vec<Diagnostic
         let options = LoadOptions { namespaces: definition.namespaces.clone() };
         match PolicySet::load(&files, &data, &options) {
             Ok(set) => {
+                diagnostics.extend(hygiene::check(&files, &definition.namespaces, Some(InputKind::Plan)));
                 hash.update(format!(
                     "{}\0{:?}\0{:?}\0{}\0",
                     definition.name,
@@ -179,6 +181,15 @@ mod tests {
         assert_eq!(findings.len(), 1);
         assert_eq!((findings[0].level, findings[0].message.as_str()), (Level::Deny, "no"));
         assert!(policies.judge(&"a".into(), &serde_json::json!({"bad": false})).is_empty());
+    }
+
+    #[test]
+    fn rules_that_never_fire_on_plans_are_told() {
+        let text = "package main\nimport rego.v1\ndeny contains \"no\" if input.resource.aws_s3_bucket\n";
+        let found = check(&tree(&[("policy/a.rego", text)]), &Definitions::default());
+        let codes: Vec<&str> = found.iter().map(|d| d.code.as_str()).collect();
+        assert_eq!(codes, ["WL435", "WL434"]);
+        assert!(!has_errors(&found));
     }
 
     #[test]

@@ -70,21 +70,15 @@ pub fn render(outcomes: &[Outcome], format: Format, view: &View) -> String {
     if view.quiet && outcomes.iter().all(silent) {
         return String::new();
     }
-    let mut shown = outcomes.to_vec();
     match format {
-        Format::Text => text::render(&shown, view),
-        Format::Tap => tap::render(&shown),
-        Format::Table => table::render(&shown),
-        Format::Junit => junit::render(&shown, view),
-        Format::Sarif => sarif::render(&shown, view),
-        Format::Github => ci::github(&shown, view),
-        Format::Azuredevops => ci::azure(&shown),
-        Format::Json => {
-            if view.suppress_exceptions {
-                shown.iter_mut().for_each(|outcome| outcome.exceptions.clear());
-            }
-            json::render(&shown, view)
-        }
+        Format::Text => text::render(outcomes, view),
+        Format::Tap => tap::render(outcomes),
+        Format::Table => table::render(outcomes),
+        Format::Junit => junit::render(outcomes, view),
+        Format::Sarif => sarif::render(outcomes, view),
+        Format::Github => ci::github(outcomes, view),
+        Format::Azuredevops => ci::azure(outcomes),
+        Format::Json => json::render(outcomes, view),
     }
 }
 

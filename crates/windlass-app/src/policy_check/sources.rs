@@ -104,9 +104,9 @@ pub fn data(directory: &Path, paths: &[String]) -> Result<Data, Vec<Diagnostic>>
             let below = path.strip_prefix(root.trim_end_matches('/')).unwrap_or(&path).trim_start_matches('/');
             let below = if root == "." { path.as_str() } else { below };
             let name: Arc<str> = path.as_str().into();
-            let parsed = Parser::of_path(&path).map_err(|why| Diagnostic::error("WL431", why)).and_then(|parser| {
-                read(directory, &path).and_then(|text| input::parse(parser, &name, &text).map_err(|d| *d))
-            });
+            let parsed = Parser::of_path(&path)
+                .map_err(|why| Box::new(Diagnostic::error("WL431", why)))
+                .and_then(|parser| input::parse(parser, &name, &read(directory, &path)?));
             match parsed {
                 Ok(value) => {
                     let keys = below.rsplit_once('/').map_or("", |(directories, _)| directories);
@@ -115,16 +115,17 @@ pub fn data(directory: &Path, paths: &[String]) -> Result<Data, Vec<Diagnostic>>
                         keys.rev().fold(value, |value, key| Value::Object(Map::from_iter([(key.to_owned(), value)])));
                     data.push((name, value));
                 }
-                Err(diagnostic) => diagnostics.push(diagnostic),
+                Err(diagnostic) => diagnostics.push(*diagnostic),
             }
         }
     }
     if diagnostics.is_empty() { Ok(data) } else { Err(diagnostics) }
 }
 
-fn read(directory: &Path, path: &str) -> Result<String, Diagnostic> {
-    std::fs::read_to_string(directory.join(path))
-        .map_err(|error| Diagnostic::error("WL430", format!("cannot read {path}: {error}")).at(Span::file(path)))
+fn read(directory: &Path, path: &str) -> Result<String, Box<Diagnostic>> {
+    std::fs::read_to_string(directory.join(path)).map_err(|error| {
+        Box::new(Diagnostic::error("WL430", format!("cannot read {path}: {error}")).at(Span::file(path)))
+    })
 }
 
 /// The files to judge; of directories those whose kind is known. `-` is `stdin`.

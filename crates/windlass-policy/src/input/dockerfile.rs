@@ -125,12 +125,12 @@ fn instruction(line: &str) -> Result<Command, String> {
     let mut command = Command { name, original, flags, values: Vec::new(), json: false, child: None };
     let words = || rest.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     match command.name.as_str() {
-        "run" | "cmd" | "entrypoint" | "shell" => match json_list(rest) {
+        "run" | "cmd" | "entrypoint" | "shell" => match json_list(rest)? {
             Some(values) => (command.json, command.values) = (true, values),
             None if rest.is_empty() => {}
             None => command.values = vec![rest.to_owned()],
         },
-        "add" | "copy" | "volume" => match json_list(rest) {
+        "add" | "copy" | "volume" => match json_list(rest)? {
             Some(values) => (command.json, command.values) = (true, values),
             None => command.values = words(),
         },
@@ -141,7 +141,7 @@ fn instruction(line: &str) -> Result<Command, String> {
             let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
             command.values.push(rest[..end].to_uppercase());
             let body = rest[end..].trim();
-            if let Some(values) = json_list(body) {
+            if let Some(values) = json_list(body)? {
                 command.json = true;
                 command.values.extend(values);
             } else if !body.is_empty() {
@@ -175,8 +175,14 @@ fn flags(mut rest: &str) -> (Vec<String>, &str) {
     (flags, rest)
 }
 
-fn json_list(text: &str) -> Option<Vec<String>> {
-    if text.starts_with('[') { serde_json::from_str(text).ok() } else { None }
+/// The words of a list in JSON; `None` when it is none, and so a text for the shell.
+fn json_list(text: &str) -> Result<Option<Vec<String>>, String> {
+    if !text.starts_with('[') {
+        return Ok(None);
+    }
+    let Ok(items) = serde_json::from_str::<Vec<Value>>(text) else { return Ok(None) };
+    let words: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
+    words.map(Some).ok_or_else(|| "a list in JSON may hold strings only".to_owned())
 }
 
 /// Words that blanks part, unless they are quoted or escaped; quotes stay.

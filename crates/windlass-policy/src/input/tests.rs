@@ -24,6 +24,7 @@ fn yaml_reads_as_version_one_point_one() {
         json!({"m": {"q": 1, "r": 2}, "k": {"w": 2, "r": 3, "q": 1}}),
     );
     check("yaml", "---\na: 1\n---\nb: 2\n", json!([{"a": 1}, {"b": 2}]));
+    check("yaml", "a: !!binary aGk=\nb: !!str 1\nc: !!int \"2\"\n", json!({"a": "hi", "b": "1", "c": 2}));
     check("yaml", "", Value::Null);
     check("yaml", "# nothing\n", Value::Null);
     check("yaml", "a: |\n  x\n  ---\n  y\n", json!({"a": "x\n---\ny\n"}));
@@ -162,6 +163,7 @@ fn dockerfiles_are_lists_of_instructions() {
             command("user", "", &[], &["root"], false, 1),
         ]]),
     );
+    assert!(read("dockerfile", "FROM a\nCMD [1, 2]\n").unwrap_err().summary.contains("strings only"));
     assert!(read("dockerfile", "FROM a\nENV A=b D\n").unwrap_err().labels[0].span.line == 2);
 }
 

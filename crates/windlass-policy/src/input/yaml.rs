@@ -155,11 +155,20 @@ impl<'a> Reader<'a> {
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
     if let Some(tag) = tag.filter(|tag| tag.is_yaml_core_schema()) {
         return match tag.suffix.as_str() {
+            "binary" => Ok(binary(text)?.into()),
             "int" | "float" | "bool" | "null" => plain(text),
             _ => Ok(text.into()),
         };
     }
     if style == ScalarStyle::Plain { plain(text) } else { Ok(text.into()) }
+}
+
+fn binary(text: &str) -> Result<String, String> {
+    use base64::Engine;
+    let packed: String = text.split_whitespace().collect();
+    let bytes = base64::engine::general_purpose::STANDARD.decode(packed);
+    let bytes = bytes.map_err(|error| format!("`!!binary` without base64: {error}"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn plain(text: &str) -> Result<Value, String> {

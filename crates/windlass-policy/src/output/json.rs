@@ -20,7 +20,9 @@ pub fn render(outcomes: &[Outcome], view: &View) -> String {
 
 fn outcome_value(outcome: &Outcome, view: &View) -> Value {
     let mut object = Map::new();
-    object.insert("filename".into(), outcome.file.clone().into());
+    // Conftest has no name for standard input here.
+    let file = if view.compatible && outcome.file == "-" { "" } else { &outcome.file };
+    object.insert("filename".into(), file.into());
     object.insert("namespace".into(), outcome.namespace.clone().into());
     object.insert("successes".into(), outcome.successes.into());
     let lists = [
@@ -44,7 +46,11 @@ fn judgement_value(judgement: &Judgement, view: &View) -> Value {
     let mut object = Map::new();
     object.insert("msg".into(), judgement.message.clone().into());
     if let Some((file, line)) = &judgement.place {
-        object.insert("loc".into(), json!({ "file": file, "line": line.unwrap_or(0) }));
+        let place = match line {
+            Some(line) => json!({ "file": file, "line": line }),
+            None => json!({ "file": file }),
+        };
+        object.insert("loc".into(), place);
     }
     if !judgement.metadata.is_empty() {
         object.insert("metadata".into(), Value::Object(judgement.metadata.clone()));
