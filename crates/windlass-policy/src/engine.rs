@@ -1,53 +1,119 @@
-//! The embedded engine behind one door: modules and data go in, and are refused here when the engine would answer something else
-//! than OPA without saying so; values of rules come out.
+//! The embedded engine behind one door: modules and data go in, are read by our own front end and rewritten so that the engine
+//! answers like OPA, or refused with file and line; values of rules and answers of queries come out.
 
-use crate::refuse;
-use crate::rules::{self, Rule};
-use regorus::{Engine, Value};
+use crate::builtins::{self, Failures};
+use crate::rewrite::{self, Program, Settings, Shape, host};
+use crate::syntax::Source;
+use crate::syntax::annotations::Annotations;
+use crate::syntax::print::{is_identifier, quoted};
+use crate::syntax::tree::{Dialect, Module};
+use regorus::{Engine, PolicyLengthConfig, Value};
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use windlass_model::diagnostic::{Diagnostic, Span};
 
-/// The version of the language.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
-    V0,
-    V1,
-}
+/// Stack for reading and rewriting: nested text recurses.
+const STACK: usize = 256 << 20;
 
-/// How modules are evaluated.
+/// How modules are read and evaluated.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What the modules are written in; any, when it is not said.
-    pub dialect: Option<Dialect>,
     /// A builtin that fails ends the evaluation, instead of making its expression undefined as OPA does by default. A gate
     /// wants this: otherwise the failure quietly drops a denial.
     pub strict_builtin_errors: bool,
+    /// `not f(x)` holds when `x` is undefined. OPA evaluates `x` outside of the negation by default, so that it does not.
+    pub operands_inside_not: bool,
+    /// The dialect of all modules; otherwise each is read as what it is written in.
+    pub dialect: Option<Dialect>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { dialect: None, strict_builtin_errors: true }
+        Self { strict_builtin_errors: true, operands_inside_not: false, dialect: None }
     }
 }
 
-/// Lines of a file that were and were not evaluated.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What a rule is for, by its name, as Conftest sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Deny,
+    Warn,
+    Exception,
+}
+
+/// A rule by its name; several rules of one name are one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// Without `data.`, e.g. `main` or `lib.aws`.
+    pub package: String,
+    /// With what follows it, e.g. `deny` or `limits.memory`.
+    pub name: String,
+    pub shape: Shape,
+    /// The first head.
+    pub span: Span,
+    /// All heads, in the order of the files.
+    pub heads: Vec<Span>,
+    /// Of the first rule of that name that has some.
+    pub annotations: Option<Annotations>,
+}
+
+impl Rule {
+    /// e.g. `data.main.deny`.
+    pub fn path(&self) -> String {
+        format!("data.{}.{}", self.package, self.name)
+    }
+
+    /// `deny_public` → `public`, `deny` → ``.
+    pub fn suffix(&self) -> &str {
+        self.name.split_once('_').map_or("", |(_, suffix)| suffix)
+    }
+
+    /// What Conftest takes it for.
+    pub fn kind(&self) -> Option<Kind> {
+        let is = |word: &str| self.name.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+        match () {
+            () if is("deny") || is("violation") => Some(Kind::Deny),
+            () if is("warn") => Some(Kind::Warn),
+            () if self.name == "exception" => Some(Kind::Exception),
+            () => None,
+        }
+    }
+}
+
+/// Why the engine has no answer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum EvalError {
+    /// The query itself is wrong.
+    #[error("{}", .0.first().map_or("the query is wrong", |d| d.summary.as_str()))]
+    Query(Vec<Diagnostic>),
+    /// The engine's sentence.
+    #[error("{0}")]
+    Evaluation(String),
+}
+
+/// Lines of a file that evaluations reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Coverage {
-    pub file: Arc<str>,
     pub covered: BTreeSet<u32>,
-    pub missed: BTreeSet<u32>,
+    pub not_covered: BTreeSet<u32>,
 }
 
-fn extension(function: impl regorus::Extension + 'static) -> Box<dyn regorus::Extension> {
-    Box::new(function)
+/// What a `print` said, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Print {
+    pub file: String,
+    pub line: u32,
+    pub text: String,
 }
 
-/// Loaded modules and data.
+/// Loaded modules and data. A clone shares what it can.
 #[derive(Clone)]
 pub struct Rego {
     engine: Engine,
-    /// The rules that Conftest knows by name, of all modules.
+    program: Arc<Program>,
+    settings: Settings,
+    /// All rules of all modules, sorted by package and name.
     pub rules: Vec<Rule>,
 }
 
@@ -55,25 +121,61 @@ impl Rego {
     /// Loads modules (path, text), all of them together: what one may be called depends on the others.
     ///
     /// # Errors
-    /// Everything that is wrong: syntax, constructs that are refused.
+    /// Everything that is wrong: syntax (WL407), what OPA refuses (WL410 and on), constructs that are refused here (WL404).
     pub fn load(modules: &[(Arc<str>, String)], options: &Options) -> Result<Self, Vec<Diagnostic>> {
-        let mut diagnostics = Vec::new();
-        let mut engine = Engine::new();
-        engine.set_strict_builtin_errors(options.strict_builtin_errors);
-        let mut found = Vec::new();
-        let all_names: BTreeSet<String> = modules.iter().flat_map(|(_, text)| rules::names(text)).collect();
-        for (path, text) in modules {
-            let refused = refuse::check(path, text, &all_names);
-            if !refused.is_empty() {
-                diagnostics.extend(refused);
-                continue;
+        // A thread for its stack: the depth of trees is limited, and this is enough for it in every build.
+        std::thread::scope(|scope| {
+            let spawned = std::thread::Builder::new()
+                .name("policy-load".into())
+                .stack_size(STACK)
+                .spawn_scoped(scope, || Self::load_here(modules, options));
+            match spawned.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => Err(vec![broken(modules, "the policy engine panicked while it read the policies")]),
+                Err(error) => Err(vec![broken(modules, &format!("cannot start a thread to read policies: {error}"))]),
             }
-            match add(&mut engine, path, text, options.dialect) {
-                Ok(()) => found.extend(rules::find(path, text)),
+        })
+    }
+
+    fn load_here(modules: &[(Arc<str>, String)], options: &Options) -> Result<Self, Vec<Diagnostic>> {
+        let mut diagnostics = Vec::new();
+        let mut sources = Vec::with_capacity(modules.len());
+        for (path, text) in modules {
+            match Source::parse(path.clone(), text.as_str(), options.dialect) {
+                Ok(source) => sources.push(source),
                 Err(diagnostic) => diagnostics.push(*diagnostic),
             }
         }
-        if diagnostics.is_empty() { Ok(Self { engine, rules: found }) } else { Err(diagnostics) }
+        if !diagnostics.is_empty() {
+            return Err(diagnostics);
+        }
+        let settings = Settings {
+            strict_builtin_errors: options.strict_builtin_errors,
+            operands_inside_not: options.operands_inside_not,
+        };
+        let program = rewrite::program(&sources, settings)?;
+        let mut engine = Engine::new();
+        engine.set_policy_length_config(PolicyLengthConfig {
+            max_col: NonZeroU32::MAX,
+            max_file_bytes: NonZeroUsize::MAX,
+            max_lines: NonZeroUsize::MAX,
+        });
+        engine.set_strict_builtin_errors(options.strict_builtin_errors);
+        engine.set_gather_prints(true);
+        let failures = if options.strict_builtin_errors { Failures::EndEvaluation } else { Failures::AreUndefined };
+        builtins::register(&mut engine, failures);
+        host::register(&mut engine, program.constants.clone());
+        for (path, text) in &program.modules {
+            if let Err(error) = engine.add_policy(path.to_string(), text.clone()) {
+                let source = sources.iter().find(|source| source.path == *path);
+                diagnostics.push(refused(path, source, &error.to_string()));
+            }
+        }
+        if !diagnostics.is_empty() {
+            return Err(diagnostics);
+        }
+        let rules = rules(&sources, &program);
+        Ok(Self { engine, program: Arc::new(program), settings, rules })
     }
 
     /// Adds a document to `data`.
@@ -96,110 +198,145 @@ impl Rego {
         self.engine.eval_rule(path.to_owned()).map_err(|error| error.to_string())
     }
 
-    /// Makes a function of the host known to all modules.
-    ///
-    /// # Errors
-    /// There is one of this name already.
-    pub fn add_function(
-        &mut self,
-        name: &str,
-        arity: u8,
-        function: impl Fn(&[Value]) -> Result<Value, String> + Clone + Send + Sync + 'static,
-    ) -> Result<(), String> {
-        let extension = extension(move |arguments: Vec<Value>| match function(&arguments) {
-            Ok(value) => Ok(value),
-            Err(why) => Err(std::io::Error::other(why))?,
-        });
-        self.engine.add_extension(name.to_owned(), arity, extension).map_err(|error| error.to_string())
-    }
-
-    /// Whether `print` is gathered, for [`Rego::take_prints`].
-    pub fn gather_prints(&mut self, gather: bool) {
-        self.engine.set_gather_prints(gather);
-    }
-
-    /// What was printed since the last call, a line each.
-    pub fn take_prints(&mut self) -> Vec<String> {
-        self.engine.take_prints().unwrap_or_default()
-    }
-
-    /// Whether evaluated lines are noted.
-    pub fn cover(&mut self, cover: bool) {
-        self.engine.set_enable_coverage(cover);
-    }
-
-    /// Lines that were and were not evaluated so far, per file; lines count from 1.
-    ///
-    /// # Errors
-    /// The engine's sentence.
-    pub fn coverage(&self) -> Result<Vec<Coverage>, String> {
-        let report = self.engine.get_coverage_report().map_err(|error| error.to_string())?;
-        let files = report.files.into_iter();
-        Ok(files
-            .map(|file| Coverage { file: file.path.into(), covered: file.covered, missed: file.not_covered })
-            .collect())
-    }
-
     /// The answers of a query, each with the values of its variables; no answer means undefined.
     ///
     /// # Errors
-    /// It could not be evaluated; the engine's sentence.
-    pub fn eval_query(&mut self, query: &str) -> Result<Vec<BTreeMap<String, Value>>, String> {
-        let results = self.engine.eval_query(query.to_owned(), false).map_err(|error| error.to_string())?;
-        let mut rows = Vec::new();
-        for result in results.result {
-            if result.expressions.iter().any(|e| matches!(e.value, Value::Undefined | Value::Bool(false))) {
-                continue;
-            }
-            let mut row = BTreeMap::new();
-            if let Ok(bindings) = result.bindings.as_object() {
-                for (name, value) in bindings.iter() {
-                    if let Ok(name) = name.as_string() {
-                        row.insert(name.to_string(), value.clone());
-                    }
-                }
-            }
-            rows.push(row);
+    /// The query is wrong, or could not be evaluated.
+    pub fn eval_query(&mut self, query: &str) -> Result<Vec<BTreeMap<String, Value>>, EvalError> {
+        let query = rewrite::query(&self.program, query, self.settings).map_err(EvalError::Query)?;
+        let results = self
+            .engine
+            .eval_query(query.text.clone(), false)
+            .map_err(|error| EvalError::Evaluation(error.to_string()))?;
+        let answers = results.result.first().map(|result| result.bindings[&Value::from("__answers")].clone());
+        let Some(Value::Array(answers)) = answers else {
+            return Err(EvalError::Evaluation("the engine gave no answers".to_owned()));
+        };
+        Ok(answers
+            .iter()
+            .map(|row| {
+                let values = row.as_array().map(|row| row.to_vec()).unwrap_or_default();
+                query.variables.iter().cloned().zip(values).collect()
+            })
+            .collect())
+    }
+
+    /// Starts to record which lines are reached.
+    pub fn enable_coverage(&mut self) {
+        self.engine.set_enable_coverage(true);
+    }
+
+    /// The lines reached since the last call, by file.
+    ///
+    /// # Errors
+    /// The engine's sentence.
+    pub fn take_coverage(&mut self) -> Result<BTreeMap<String, Coverage>, String> {
+        let report = self.engine.get_coverage_report().map_err(|error| error.to_string())?;
+        self.engine.clear_coverage_data();
+        let mut files: BTreeMap<String, Coverage> = BTreeMap::new();
+        for file in report.files {
+            let coverage = files.entry(file.path).or_default();
+            coverage.covered.extend(file.covered);
+            coverage.not_covered.extend(file.not_covered);
         }
-        Ok(rows)
+        for coverage in files.values_mut() {
+            coverage.not_covered.retain(|line| !coverage.covered.contains(line));
+        }
+        Ok(files)
+    }
+
+    /// What `print` said since the last call.
+    ///
+    /// # Errors
+    /// The engine's sentence.
+    pub fn take_prints(&mut self) -> Result<Vec<Print>, String> {
+        let lines = self.engine.take_prints().map_err(|error| error.to_string())?;
+        Ok(lines.iter().map(|line| print(line)).collect())
     }
 }
 
-/// Parses as Rego v1, else as v0; when both fail, v1's complaint is told unless the file says it is older.
-fn add(engine: &mut Engine, path: &Arc<str>, text: &str, dialect: Option<Dialect>) -> Result<(), Box<Diagnostic>> {
-    let mut attempt = |v0: bool| {
-        let mut trial = engine.clone();
-        trial.set_rego_v0(v0);
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            trial.add_policy(path.to_string(), text.to_owned())
-        }));
-        match result {
-            Ok(Ok(_)) => {
-                trial.set_rego_v0(false);
-                *engine = trial;
-                Ok(())
-            }
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("the parser panicked".to_owned()),
+/// `file:line: text`
+fn print(line: &str) -> Print {
+    let found = line.match_indices(": ").find_map(|(at, _)| {
+        let (file, number) = line[..at].rsplit_once(':')?;
+        Some(Print { file: file.to_owned(), line: number.parse().ok()?, text: line[at + 2..].to_owned() })
+    });
+    found.unwrap_or_else(|| Print { file: String::new(), line: 0, text: line.to_owned() })
+}
+
+fn rules(sources: &[Source], program: &Program) -> Vec<Rule> {
+    let mut rules: BTreeMap<(String, String), Rule> = BTreeMap::new();
+    for found in &program.rules {
+        let source = &sources[found.source];
+        let rule = &source.module.rules[found.index];
+        let package = dotted(&source.module.package);
+        let path = rewrite::rule_path(&source.module.package, &rule.head);
+        let name = dotted(&path[source.module.package.len()..]);
+        let span = source.span(rule.head.name_loc);
+        let entry = rules.entry((package.clone(), name.clone())).or_insert_with(|| Rule {
+            package,
+            name,
+            shape: Shape::of(&rule.head),
+            span: span.clone(),
+            heads: Vec::new(),
+            annotations: None,
+        });
+        entry.heads.push(span);
+        if entry.annotations.is_none() {
+            entry.annotations.clone_from(&found.annotations);
         }
-    };
-    let Err(first) = attempt(dialect == Some(Dialect::V0)) else { return Ok(()) };
-    if dialect.is_none() && attempt(true).is_ok() {
-        return Ok(());
     }
-    // The engine's message holds `--> path:line:column` and an excerpt.
-    let line = first
+    rules.into_values().collect()
+}
+
+/// `["a", "b-c"]` → `a["b-c"]`
+fn dotted(path: &[String]) -> String {
+    let mut out = String::new();
+    for (index, key) in path.iter().enumerate() {
+        match (index, is_identifier(key)) {
+            (0, _) => out.push_str(key),
+            (_, true) => {
+                out.push('.');
+                out.push_str(key);
+            }
+            _ => out.push_str(&format!("[{}]", quoted(key))),
+        }
+    }
+    out
+}
+
+/// The package of a module as it is written, e.g. `lib.aws`.
+pub fn package(module: &Module) -> String {
+    dotted(&module.package)
+}
+
+fn broken(modules: &[(Arc<str>, String)], why: &str) -> Diagnostic {
+    let place = modules.first().map_or_else(|| Span::file("policy"), |(path, _)| Span::file(path.clone()));
+    Diagnostic::error("WL406", why).at(place).help("the gate broke, which is not a pass: mend the policy")
+}
+
+/// The engine's complaint about a rewritten module, at the line it names: lines are kept.
+fn refused(path: &Arc<str>, source: Option<&Source>, error: &str) -> Diagnostic {
+    let line = error
         .split(&**path)
         .nth(1)
         .and_then(|rest| rest.trim_start_matches(':').split(':').next()?.trim().parse::<u32>().ok())
         .unwrap_or(1);
-    let message = first
+    let message = sentence(error);
+    let span = Span { line, end_line: line, ..Span::file(path.clone()) };
+    let out = Diagnostic::error("WL404", format!("the embedded engine cannot evaluate this: {message}"));
+    match source {
+        Some(source) => out.at_source(span, &source.text, "here"),
+        None => out.at(span),
+    }
+    .help("write it more simply: give inner parts names of their own")
+}
+
+/// The last sentence of an error of the engine, without its excerpt.
+fn sentence(error: &str) -> &str {
+    error
         .lines()
         .map(str::trim)
-        .rfind(|l| l.starts_with("error:"))
-        .map_or(first.as_str(), |l| l.trim_start_matches("error:").trim());
-    let span = Span { line, end_line: line, ..Span::file(path.clone()) };
-    Err(Box::new(
-        Diagnostic::error("WL407", format!("policy cannot be parsed: {message}")).at_source(span, text, "here"),
-    ))
+        .rfind(|line| line.starts_with("error:"))
+        .map_or(error, |line| line.trim_start_matches("error:").trim())
 }

@@ -1,5 +1,5 @@
 //! Decisions in Rego: Conftest's rule kinds over a document, evaluated by an embedded engine. What that engine would answer
-//! differently from OPA without saying so is refused when the policy is loaded; whatever breaks is never a pass.
+//! differently from OPA is rewritten or refused when the policy is loaded; whatever breaks is never a pass.
 
 pub mod builtins;
 mod conftest;
@@ -7,11 +7,12 @@ pub mod engine;
 pub mod hygiene;
 pub mod input;
 pub mod output;
-mod refuse;
-mod rules;
+mod rewrite;
+pub mod syntax;
 pub mod testing;
 
 pub use conftest::{
     Annotations, CheckOptions, Checker, Evaluation, Head, Judgement, Limits, LoadOptions, Mode, Outcome, PolicySet,
     Reader, heads, package_annotations,
 };
+pub use rewrite::Shape;

@@ -1,0 +1,56 @@
+//! Functions of our own that rewritten modules call.
+
+use regorus::{Engine, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// A collection as it is; anything else has no members.
+pub const ITEMS: &str = "windlass.items";
+/// A constant of the policies by its number.
+pub const CONSTANT: &str = "windlass.constant";
+/// OPA's names for `in` and for interpolation, which come with the builtins.
+pub const MEMBER_2: &str = "internal.member_2";
+pub const MEMBER_3: &str = "internal.member_3";
+pub const TEMPLATE: &str = "internal.template_string";
+
+/// The full path of the function that stands for a builtin where `with` replaces it, or replaces by it.
+pub fn stand_in(builtin: &str) -> Vec<String> {
+    ["data".to_owned(), "windlass".to_owned(), "builtin".to_owned(), stand_in_name(builtin)].into()
+}
+
+/// Another name than the builtin's: within its package it would be taken for itself.
+fn stand_in_name(builtin: &str) -> String {
+    format!("call_{}", builtin.replace('.', "_"))
+}
+
+/// The module of those functions.
+pub fn stand_ins(builtins: &BTreeSet<String>, arities: &BTreeMap<&'static str, u8>) -> (Arc<str>, String) {
+    let mut text = "package windlass.builtin\n".to_owned();
+    for name in builtins {
+        let params: Vec<String> =
+            (0..arities.get(name.as_str()).copied().unwrap_or(0)).map(|n| format!("a{n}")).collect();
+        let params = params.join(", ");
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}({params}) := out if {{ out := {name}({params}) }}", stand_in_name(name));
+    }
+    ("windlass/builtin.rego".into(), text)
+}
+
+/// Adds them to an engine; `constants` are what [`CONSTANT`] gives.
+pub fn register(engine: &mut Engine, constants: Vec<Value>) {
+    let items = |operands: Vec<Value>| {
+        Ok(match operands.into_iter().next() {
+            Some(collection @ (Value::Array(_) | Value::Set(_) | Value::Object(_))) => collection,
+            _ => Value::new_array(),
+        })
+    };
+    let constants: Arc<[Value]> = constants.into();
+    let constant = move |operands: Vec<Value>| {
+        let number = operands.first().and_then(|number| number.as_u64().ok()).and_then(|n| usize::try_from(n).ok());
+        Ok(number.and_then(|number| constants.get(number).cloned()).unwrap_or(Value::Undefined))
+    };
+    // The only error is that the name is there already: it is not, these names are ours.
+    let _ = engine.add_extension(ITEMS.to_owned(), 1, Box::new(items));
+    let _ = engine.add_extension(CONSTANT.to_owned(), 1, Box::new(constant));
+}
