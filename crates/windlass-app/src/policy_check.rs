@@ -8,7 +8,7 @@ pub mod sources;
 pub use settings::{Flags, Settings};
 pub use windlass_policy::output::{Format, Tally, View, render};
 pub use windlass_policy::testing::{Line, TestOptions, TestResult, TestRun, Verdict};
-pub use windlass_policy::{Annotations, Head, Judgement, Mode, Outcome, package_annotations};
+pub use windlass_policy::{Annotations, Judgement, Mode, Outcome};
 
 use crate::project::Checkout;
 use sources::{Data, Input, Modules};
@@ -18,7 +18,7 @@ use windlass_model::definition::{Enforcement, PolicyDefinition};
 use windlass_model::diagnostic::{Diagnostic, Severity, Span};
 use windlass_policy::hygiene::{self, InputKind};
 use windlass_policy::input::{self, Parser};
-use windlass_policy::{CheckOptions, Checker, Limits, heads};
+use windlass_policy::{CheckOptions, Checker, Head, Limits, files};
 
 /// Exit code of a gate that broke.
 pub const BROKEN: u8 = 3;
@@ -168,11 +168,9 @@ fn gates(directory: &Path, settings: &Settings) -> Result<Vec<Gate>, Vec<Diagnos
     let asked = !settings.namespaces.is_empty() && !settings.all_namespaces;
     if asked && gates.iter().any(|gate| gate.declared) {
         let has = |gate: &Gate| {
-            gate.modules.iter().any(|(path, text)| {
-                heads(path, text)
-                    .iter()
-                    .any(|head| head.kind().is_some() && settings.namespaces.contains(&head.package))
-            })
+            let files = files(&gate.modules).unwrap_or_default();
+            let mut heads = files.iter().flat_map(|file| &file.heads);
+            heads.any(|head| head.kind().is_some() && settings.namespaces.contains(&head.package))
         };
         if gates.iter().any(has) {
             gates.retain(has);
@@ -284,7 +282,8 @@ pub struct Explanation {
 /// What is wrong with the files.
 pub fn explain(directory: &Path, name: &str, settings: &Settings) -> Result<Vec<Explanation>, Vec<Diagnostic>> {
     let (modules, _) = modules(directory, &[], settings)?;
-    let all: Vec<Head> = modules.iter().flat_map(|(path, text)| heads(path, text)).collect();
+    let files = files(&modules)?;
+    let all: Vec<&Head> = files.iter().flat_map(|file| &file.heads).collect();
     let wanted = name.strip_prefix("data.").unwrap_or(name);
     let is = |head: &Head| head.name == wanted || format!("{}.{}", head.package, head.name) == wanted;
     let mut found: Vec<Explanation> = Vec::new();
@@ -293,8 +292,8 @@ pub fn explain(directory: &Path, name: &str, settings: &Settings) -> Result<Vec<
             known.places.push(head.span.clone());
             continue;
         }
-        let package = modules.iter().find(|(path, _)| *path == head.span.file);
-        let package = package.map_or_else(Annotations::default, |(_, text)| package_annotations(text));
+        let package = files.iter().find(|file| file.path == head.span.file);
+        let package = package.map_or_else(Annotations::default, |file| file.annotations.clone());
         let notes = head.annotations.clone();
         found.push(Explanation {
             rule: head.path(),
@@ -304,19 +303,13 @@ pub fn explain(directory: &Path, name: &str, settings: &Settings) -> Result<Vec<
             severity: notes.severity.or(package.severity),
             related: if notes.related.is_empty() { package.related } else { notes.related },
             places: vec![head.span.clone()],
-            tests: tests_of(head, &all, &modules),
+            tests: tests_of(head, &all),
         });
     }
     Ok(found)
 }
 
-fn tests_of(rule: &Head, all: &[Head], modules: &Modules) -> Vec<String> {
-    let names = |test: &&Head| {
-        let text = modules.iter().find(|(path, _)| *path == test.span.file).map_or("", |(_, text)| text);
-        let lines = text.lines().skip(test.span.line as usize - 1).take((test.last_line - test.span.line + 1) as usize);
-        let word = |c: char| c.is_alphanumeric() || c == '_';
-        lines.flat_map(|line| line.split(|c| !word(c))).any(|part| part == rule.name)
-    };
-    let tests = all.iter().filter(|head| head.name.starts_with("test_")).filter(names);
-    tests.map(Head::path).collect()
+fn tests_of(rule: &Head, all: &[&Head]) -> Vec<String> {
+    let tests = all.iter().filter(|head| head.name.starts_with("test_") && head.words.contains(&rule.name));
+    tests.map(|head| head.path()).collect()
 }

@@ -3,9 +3,9 @@
 mod check;
 mod heads;
 
-pub(crate) use check::register_parsers;
 pub use check::{CheckOptions, Checker, Judgement, Mode, Outcome, Reader};
-pub use heads::{Annotations, Head, heads, package_annotations};
+pub(crate) use check::{prints, register_parsers};
+pub use heads::{Annotations, File, Head, files};
 
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, mpsc};

@@ -42,6 +42,19 @@ pub enum Kind {
     Exception,
 }
 
+impl Kind {
+    /// What Conftest takes a rule of this name for.
+    pub fn of(name: &str) -> Option<Self> {
+        let is = |word: &str| name.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+        match () {
+            () if is("deny") || is("violation") => Some(Self::Deny),
+            () if is("warn") => Some(Self::Warn),
+            () if name == "exception" => Some(Self::Exception),
+            () => None,
+        }
+    }
+}
+
 /// A rule by its name; several rules of one name are one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
@@ -71,13 +84,7 @@ impl Rule {
 
     /// What Conftest takes it for.
     pub fn kind(&self) -> Option<Kind> {
-        let is = |word: &str| self.name.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
-        match () {
-            () if is("deny") || is("violation") => Some(Kind::Deny),
-            () if is("warn") => Some(Kind::Warn),
-            () if self.name == "exception" => Some(Kind::Exception),
-            () => None,
-        }
+        Kind::of(&self.name)
     }
 }
 
@@ -184,6 +191,20 @@ impl Rego {
     /// It is no object, or contradicts another one.
     pub fn add_data(&mut self, value: &serde_json::Value) -> Result<(), String> {
         self.engine.add_data(Value::from(value.clone())).map_err(|error| error.to_string())
+    }
+
+    /// Gives a function of [`host::FUNCTIONS`] what it does; without it a call cannot be evaluated.
+    ///
+    /// # Errors
+    /// There is one of this name already.
+    pub fn add_function(
+        &mut self,
+        name: &str,
+        arity: u8,
+        function: impl Fn(&[Value]) -> Result<Value, String> + Clone + Send + Sync + 'static,
+    ) -> Result<(), String> {
+        let extension = move |operands: Vec<Value>| function(&operands).map_err(anyhow::Error::msg);
+        self.engine.add_extension(name.to_owned(), arity, Box::new(extension)).map_err(|error| error.to_string())
     }
 
     pub fn set_input(&mut self, input: Value) {

@@ -1,9 +1,8 @@
 //! Gates that look like gates and are none: rules that can never fire on what they are given, functions named as denials, packages
 //! that nobody tests.
 
-use crate::conftest::{Head, heads};
-use crate::rules::{Kind, without_comments};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::conftest::{self, File, Head};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use windlass_model::diagnostic::{Diagnostic, Span};
 
@@ -79,14 +78,12 @@ impl InputKind {
 /// Everything suspicious in Rego files (path, text) whose rules judge inputs of `kind`, or of any kind. `namespaces` are the packages
 /// that judge; empty means all.
 pub fn check(files: &[(Arc<str>, String)], namespaces: &[String], kind: Option<InputKind>) -> Vec<Diagnostic> {
-    let texts: BTreeMap<&str, (&str, String)> =
-        files.iter().map(|(path, text)| (&**path, (text.as_str(), without_comments(text)))).collect();
-    let all: Vec<Head> = files.iter().flat_map(|(path, text)| heads(path, text)).collect();
-    let judging: Vec<&Head> = all
-        .iter()
-        .filter(|head| head.kind().is_some_and(|kind| kind != Kind::Exception))
-        .filter(|head| namespaces.is_empty() || namespaces.contains(&head.package))
-        .collect();
+    // What is wrong with the syntax is told when the policies are loaded.
+    let Ok(files) = conftest::files(files) else { return Vec::new() };
+    let text = |head: &Head| files.iter().find(|file| file.path == head.span.file).map_or("", |file| &*file.text);
+    let all: Vec<&Head> = files.iter().flat_map(|file| &file.heads).collect();
+    let chosen = |head: &&Head| head.judges() && (namespaces.is_empty() || namespaces.contains(&head.package));
+    let judging: Vec<&Head> = all.iter().copied().filter(chosen).collect();
     let mut found = Vec::new();
     for head in judging.iter().filter(|head| head.is_function) {
         found.push(
@@ -94,20 +91,17 @@ pub fn check(files: &[(Arc<str>, String)], namespaces: &[String], kind: Option<I
                 "WL436",
                 format!("{} is a function: nobody calls it as a rule, so it never judges", head.path()),
             )
-            .at_source(head.span.clone(), texts.get(&*head.span.file).map_or("", |(text, _)| text), "")
+            .at_source(head.span.clone(), text(head), "")
             .help("give it another name, and call it from a rule that is a set"),
         );
     }
     if let Some(kind) = kind {
-        let bodies: Vec<Body> = all.iter().map(|head| Body::of(head, &texts)).collect();
-        for (head, body) in all.iter().zip(&bodies).filter(|(head, _)| judging.contains(head)) {
-            let reads = reads(head, body, &all, &bodies);
-            let Some(reads) = reads.filter(|reads| !reads.is_empty()) else { continue };
+        for head in &judging {
+            let Some(reads) = reads(head, &all).filter(|reads| !reads.is_empty()) else { continue };
             if reads.iter().any(|name| kind.keys().contains(&name.as_str())) {
                 continue;
             }
             let names: Vec<String> = reads.iter().map(|name| format!("input.{name}")).collect();
-            let text = texts.get(&*head.span.file).map_or("", |(text, _)| text);
             found.push(
                 Diagnostic::warning(
                     "WL434",
@@ -118,12 +112,12 @@ pub fn check(files: &[(Arc<str>, String)], namespaces: &[String], kind: Option<I
                         kind.name()
                     ),
                 )
-                .at_source(head.span.clone(), text, "never fires")
+                .at_source(head.span.clone(), text(head), "never fires")
                 .help(format!("at the top are: {}", kind.keys().join(", "))),
             );
         }
     }
-    found.extend(untested(&judging, &all, files));
+    found.extend(untested(&judging, &files));
     found.sort_by(|a, b| {
         a.labels.first().map(|l| &l.span).cmp(&b.labels.first().map(|l| &l.span)).then_with(|| a.code.cmp(&b.code))
     });
@@ -131,17 +125,20 @@ pub fn check(files: &[(Arc<str>, String)], namespaces: &[String], kind: Option<I
 }
 
 /// A notice for each package that no test speaks of.
-fn untested(judging: &[&Head], all: &[Head], files: &[(Arc<str>, String)]) -> Vec<Diagnostic> {
+fn untested(judging: &[&Head], files: &[File]) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     for head in judging {
         if !seen.insert(head.package.as_str()) {
             continue;
         }
-        let path = format!("data.{}", head.package);
-        let tested = files.iter().any(|(file, text)| {
-            let mut tests = all.iter().filter(|other| other.span.file == *file && other.name.starts_with("test_"));
-            tests.next().is_some_and(|test| test.package == head.package || mentions(text, &path))
+        let package = format!("data.{}", head.package);
+        let below = format!("{package}.");
+        let is = |path: &String| *path == package || path.starts_with(&below);
+        let tested = files.iter().any(|file| {
+            let mut tests = file.heads.iter().filter(|test| test.name.starts_with("test_")).peekable();
+            let imported = file.package == head.package || file.imports.iter().any(is);
+            tests.peek().is_some() && (imported || tests.any(|test| test.paths.iter().any(is)))
         });
         if !tested {
             found.push(
@@ -154,96 +151,18 @@ fn untested(judging: &[&Head], all: &[Head], files: &[(Arc<str>, String)]) -> Ve
     found
 }
 
-fn mentions(text: &str, path: &str) -> bool {
-    text.match_indices(path)
-        .any(|(at, _)| text[at + path.len()..].chars().next().is_none_or(|c| !(c.is_alphanumeric() || c == '_')))
-}
-
-/// What the text of a rule reads.
-struct Body {
-    /// Names right below `input`.
-    reads: BTreeSet<String>,
-    /// It reads `input` in a way that does not say which part.
-    whole: bool,
-    words: BTreeSet<String>,
-}
-
-impl Body {
-    fn of(head: &Head, texts: &BTreeMap<&str, (&str, String)>) -> Self {
-        let plain = texts.get(&*head.span.file).map_or("", |(_, plain)| plain.as_str());
-        let lines =
-            plain.lines().skip(head.span.line as usize - 1).take((head.last_line - head.span.line + 1) as usize);
-        let text = lines.collect::<Vec<_>>().join("\n");
-        let mut body = Self { reads: BTreeSet::new(), whole: false, words: BTreeSet::new() };
-        let mut rest = text.as_str();
-        let mut before = ' ';
-        while let Some(c) = rest.chars().next() {
-            if c == '"' || c == '`' {
-                // What stands in a string is no reference.
-                let end = string_end(rest);
-                rest = &rest[end..];
-                before = c;
-                continue;
-            }
-            if !(c.is_alphabetic() || c == '_') || before.is_alphanumeric() || before == '_' {
-                before = c;
-                rest = &rest[c.len_utf8()..];
-                continue;
-            }
-            let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
-            let word = &rest[..end];
-            let after = &rest[end..];
-            if word == "input" && before != '.' {
-                match below(after) {
-                    Some(name) => drop(body.reads.insert(name.to_owned())),
-                    None => body.whole = true,
-                }
-            } else {
-                body.words.insert(word.to_owned());
-            }
-            before = word.chars().last().unwrap_or(' ');
-            rest = after;
-        }
-        body
-    }
-}
-
-/// Bytes up to the end of the string that the text begins with.
-fn string_end(text: &str) -> usize {
-    let quote = if text.starts_with('`') { '`' } else { '"' };
-    let mut escaped = false;
-    for (at, c) in text.char_indices().skip(1) {
-        if c == quote && !escaped {
-            return at + 1;
-        }
-        escaped = quote == '"' && c == '\\' && !escaped;
-    }
-    text.len()
-}
-
-/// `.x` or `["x"]`.
-fn below(after: &str) -> Option<&str> {
-    if let Some(rest) = after.strip_prefix('.') {
-        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
-        return (end > 0).then_some(&rest[..end]);
-    }
-    let rest = after.strip_prefix("[\"")?;
-    rest.find("\"]").map(|end| &rest[..end])
-}
-
 /// What a rule and all that it calls read; `None` when that cannot be said.
-fn reads(head: &Head, body: &Body, all: &[Head], bodies: &[Body]) -> Option<BTreeSet<String>> {
+fn reads(head: &Head, all: &[&Head]) -> Option<BTreeSet<String>> {
     let mut names: BTreeSet<&str> = BTreeSet::from([head.name.as_str()]);
-    let mut pending = vec![body];
+    let mut pending = vec![head];
     let mut reads = BTreeSet::new();
-    while let Some(body) = pending.pop() {
-        if body.whole {
+    while let Some(head) = pending.pop() {
+        if head.reads.whole {
             return None;
         }
-        reads.extend(body.reads.iter().cloned());
-        for word in &body.words {
-            let called: Vec<&Body> =
-                all.iter().zip(bodies).filter(|(other, _)| other.name == *word).map(|(_, body)| body).collect();
+        reads.extend(head.reads.names.iter().cloned());
+        for word in &head.words {
+            let called: Vec<&Head> = all.iter().copied().filter(|other| other.name == *word).collect();
             if !called.is_empty() && names.insert(word) {
                 pending.extend(called);
             }

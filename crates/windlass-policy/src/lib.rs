@@ -12,7 +12,7 @@ pub mod syntax;
 pub mod testing;
 
 pub use conftest::{
-    Annotations, CheckOptions, Checker, Evaluation, Head, Judgement, Limits, LoadOptions, Mode, Outcome, PolicySet,
-    Reader, heads, package_annotations,
+    Annotations, CheckOptions, Checker, Evaluation, File, Head, Judgement, Limits, LoadOptions, Mode, Outcome,
+    PolicySet, Reader, files,
 };
 pub use rewrite::Shape;

@@ -1,13 +1,21 @@
 //! Tests of policies: the rules that begin with `test_`, each judged on its own, with the line that was not true.
 
-use crate::conftest::{Head, Judgement, Limits, Outcome, bounded, heads};
-use crate::engine::{Coverage, Options, Rego};
+use crate::conftest::{self, Head, Judgement, Limits, Outcome, bounded};
+use crate::engine::{Options, Rego};
 use regorus::Value;
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use windlass_model::diagnostic::{Diagnostic, Span};
+
+/// Lines of a file that were and were not evaluated.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Coverage {
+    pub file: Arc<str>,
+    pub covered: BTreeSet<u32>,
+    pub missed: BTreeSet<u32>,
+}
 
 /// Which tests run.
 #[derive(Debug, Clone, Default)]
@@ -105,10 +113,9 @@ pub fn test(
             vec![Diagnostic::error("WL401", summary).at(Span::file(path.clone()))]
         })?;
     }
-    rego.gather_prints(true);
-    rego.cover(true);
+    rego.enable_coverage();
     let texts: BTreeMap<&str, &str> = files.iter().map(|(path, text)| (&**path, text.as_str())).collect();
-    let heads: Vec<Head> = files.iter().flat_map(|(path, text)| heads(path, text)).collect();
+    let heads: Vec<Head> = conftest::files(files)?.into_iter().flat_map(|file| file.heads).collect();
     let mut run = TestRun::default();
     let mut coverage: BTreeMap<Arc<str>, Coverage> = BTreeMap::new();
     let mut seen = BTreeSet::new();
@@ -170,8 +177,13 @@ fn evaluate(rego: &Rego, path: &str, limits: &Limits) -> Evaluated {
     let path = path.to_owned();
     let work = move || {
         let answer = rego.eval_rule(&path);
-        let prints = rego.take_prints();
-        (answer, prints, rego.coverage().unwrap_or_default())
+        let prints = conftest::prints(&mut rego);
+        let lines = rego.take_coverage().unwrap_or_default().into_iter().map(|(file, lines)| Coverage {
+            file: file.into(),
+            covered: lines.covered,
+            missed: lines.not_covered,
+        });
+        (answer, prints, lines.collect())
     };
     bounded(limits, work).unwrap_or_else(|why| (Err(why), Vec::new(), Vec::new()))
 }

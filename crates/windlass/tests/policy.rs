@@ -272,7 +272,7 @@ fn tests_of_policies_run() {
         &env,
         &["policy", "test"],
         1,
-        &["FAIL   data.main.test_wrong  policy/b_test.rego:4", "print: x is 1", "1 failure"],
+        &["FAIL   data.main.test_wrong  policy/b_test.rego:4", "print: policy/b_test.rego:6: x is 1", "1 failure"],
     );
     assert!(failed.stdout.contains("        7 | x == 2   is not true\n"), "{}", failed.stdout);
     for (format, text) in [

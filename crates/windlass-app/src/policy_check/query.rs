@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use windlass_model::diagnostic::Diagnostic;
-use windlass_policy::engine::Dialect;
+use windlass_policy::syntax::tree::Dialect;
 use windlass_policy::{CheckOptions, Checker, Mode};
 
 /// What a query answers.

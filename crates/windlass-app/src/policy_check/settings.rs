@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use windlass_model::diagnostic::{Diagnostic, Span};
 use windlass_policy::Mode;
-use windlass_policy::engine::Dialect;
 use windlass_policy::input::{self, Parser};
 use windlass_policy::output::Format;
+use windlass_policy::syntax::tree::Dialect;
 
 /// What the command line said; empty and `false` mean that it said nothing.
 #[derive(Debug, Clone, Default)]

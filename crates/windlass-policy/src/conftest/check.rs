@@ -1,11 +1,12 @@
 //! Judging files as Conftest does: per file and namespace, with its counts. Conftest's own fail-opens are refused unless the
 //! compatible mode asks for them.
 
-use super::heads::{Head, heads};
+use super::heads::Annotations;
 use super::{Limits, bounded};
-use crate::engine::{Dialect, Options, Rego};
+use crate::engine::{Kind, Options, Rego, Rule};
 use crate::input::{self, Parser};
-use crate::rules::Kind;
+use crate::rewrite::Shape;
+use crate::syntax::tree::Dialect;
 use regorus::Value;
 use serde_json::{Map, Value as Json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,7 +86,6 @@ impl Outcome {
 #[derive(Clone)]
 pub struct Checker {
     rego: Rego,
-    heads: Vec<Head>,
     namespaces: Vec<String>,
     mode: Mode,
 }
@@ -102,7 +102,8 @@ impl Checker {
         reader: Option<Reader>,
     ) -> Result<Self, Vec<Diagnostic>> {
         let strict_builtin_errors = options.mode == Mode::Strict || options.show_builtin_errors;
-        let mut rego = Rego::load(files, &Options { dialect: options.dialect, strict_builtin_errors })?;
+        let mut rego =
+            Rego::load(files, &Options { dialect: options.dialect, strict_builtin_errors, ..Options::default() })?;
         register_parsers(&mut rego, strict_builtin_errors, reader)
             .map_err(|error| vec![Diagnostic::error("WL406", format!("the engine refuses parse_config: {error}"))])?;
         let mut diagnostics = Vec::new();
@@ -114,22 +115,21 @@ impl Checker {
                 );
             }
         }
-        let heads: Vec<Head> = files.iter().flat_map(|(path, text)| heads(path, text)).collect();
-        let judging = |head: &&Head| head.kind().is_some_and(|kind| kind != Kind::Exception);
-        let packages: BTreeSet<&str> = heads.iter().filter(judging).map(|head| head.package.as_str()).collect();
+        let packages: BTreeSet<String> =
+            rego.rules.iter().filter(|rule| judges(rule)).map(|rule| rule.package.clone()).collect();
         let namespaces = if options.namespaces.is_empty() {
-            packages.iter().map(|package| (*package).to_owned()).collect()
+            packages.iter().cloned().collect()
         } else {
             let mut chosen: Vec<String> = Vec::new();
             for wanted in &options.namespaces {
-                let known: Vec<&&str> = packages.iter().filter(|package| matches(wanted, package)).collect();
+                let known: Vec<&String> = packages.iter().filter(|package| matches(wanted, package)).collect();
                 if known.is_empty() && options.mode == Mode::Strict {
                     diagnostics.push(selects_nothing(wanted, &packages, files));
                 }
                 if known.is_empty() && !wanted.contains(['*', '?', '[']) {
                     chosen.push(wanted.clone());
                 }
-                chosen.extend(known.into_iter().map(|package| (*package).to_owned()));
+                chosen.extend(known.into_iter().cloned());
             }
             let mut seen = BTreeSet::new();
             chosen.retain(|namespace| seen.insert(namespace.clone()));
@@ -138,7 +138,7 @@ impl Checker {
         if packages.is_empty() && options.mode == Mode::Strict && diagnostics.is_empty() {
             diagnostics.push(selects_nothing("*", &packages, files));
         }
-        if diagnostics.is_empty() { Ok(Self { rego, heads, namespaces, mode: options.mode }) } else { Err(diagnostics) }
+        if diagnostics.is_empty() { Ok(Self { rego, namespaces, mode: options.mode }) } else { Err(diagnostics) }
     }
 
     /// The answers of a query, each with the values of its variables.
@@ -152,7 +152,7 @@ impl Checker {
             if let Some(input) = input {
                 set.rego.set_input(input);
             }
-            set.rego.eval_query(&text)
+            set.rego.eval_query(&text).map_err(|error| error.to_string())
         })??;
         let plain = |value: Value| serde_json::to_value(&value).map_err(|error| error.to_string());
         rows.into_iter().map(|row| row.into_iter().map(|(name, value)| Ok((name, plain(value)?))).collect()).collect()
@@ -161,11 +161,6 @@ impl Checker {
     /// The packages that judge, in the order asked for.
     pub fn namespaces(&self) -> &[String] {
         &self.namespaces
-    }
-
-    /// All heads of all files.
-    pub fn heads(&self) -> &[Head] {
-        &self.heads
     }
 
     /// Judges the documents of one file by one namespace. `path` is where it lies, for `data.conftest.file`.
@@ -184,9 +179,8 @@ impl Checker {
                     return part;
                 }
                 set.rego.set_input(Value::from(input));
-                set.rego.gather_prints(true);
                 set.judge(&namespace, &mut part);
-                part.prints = set.rego.take_prints();
+                part.prints = prints(&mut set.rego);
                 part
             });
             match judged {
@@ -224,36 +218,30 @@ impl Checker {
         })
     }
 
-    /// The first head of each judging rule of a namespace, sorted by name.
-    fn rules(&self, namespace: &str) -> Vec<Head> {
-        let mut rules: BTreeMap<String, Head> = BTreeMap::new();
-        for head in &self.heads {
-            let judges = head.kind().is_some_and(|kind| kind != Kind::Exception);
-            if !judges || head.package != namespace {
-                continue;
-            }
-            let key = match self.mode {
-                Mode::Strict => head.name.clone(),
-                Mode::Compatible => head.name.to_lowercase(),
-            };
-            rules.entry(key).or_insert_with(|| head.clone());
+    /// The judging rules of a namespace, sorted by name.
+    fn rules(&self, namespace: &str) -> Vec<Rule> {
+        let mut seen = BTreeSet::new();
+        let of = |rule: &&Rule| rule.package == namespace && judges(rule);
+        let mut rules: Vec<Rule> = self.rego.rules.iter().filter(of).cloned().collect();
+        if self.mode == Mode::Compatible {
+            // Conftest does not tell names apart by their case: the first in the file is the one.
+            rules.sort_by(|a, b| a.span.cmp(&b.span));
+            rules.retain(|rule| seen.insert(rule.name.to_lowercase()));
+            rules.sort_by(|a, b| a.name.cmp(&b.name));
         }
-        rules.into_values().collect()
+        rules
     }
 
     fn judge(&mut self, namespace: &str, out: &mut Outcome) {
         let rules = self.rules(namespace);
-        let defined = self
-            .heads
-            .iter()
-            .filter(|head| head.package == namespace && head.kind().is_some_and(|kind| kind != Kind::Exception))
-            .count();
+        let of = |rule: &&Rule| rule.package == namespace && judges(rule);
+        let defined: usize = self.rego.rules.iter().filter(of).map(|rule| rule.heads.len()).sum();
         let broken_before = out.broken.len();
         let excused = self.excused(namespace, out);
         let before = out.warnings.len() + out.failures.len() + out.exceptions.len();
         let mut passed = 0;
         for head in &rules {
-            let suffix = head.name.split_once('_').map_or("", |(_, suffix)| suffix);
+            let suffix = head.suffix();
             let exceptions = excused.iter().filter(|name| *name == suffix).count();
             for _ in 0..exceptions {
                 let query = format!("data.{namespace}.exception[_][_] == {}", Json::from(suffix));
@@ -277,7 +265,8 @@ impl Checker {
 
     /// Suffixes of the rules that `exception` takes back, as often as it does.
     fn excused(&mut self, namespace: &str, out: &mut Outcome) -> Vec<String> {
-        let head = self.heads.iter().find(|head| head.package == namespace && head.kind() == Some(Kind::Exception));
+        let mut rules = self.rego.rules.iter();
+        let head = rules.find(|rule| rule.package == namespace && rule.kind() == Some(Kind::Exception));
         let Some(head) = head.cloned() else { return Vec::new() };
         let value = match self.rego.eval_rule(&head.path()) {
             Ok(value) => value,
@@ -295,8 +284,8 @@ impl Checker {
     }
 
     /// `None` for a rule that is undefined.
-    fn results(&mut self, head: &Head) -> Result<Option<Vec<Judgement>>, Box<Diagnostic>> {
-        if head.is_function {
+    fn results(&mut self, head: &Rule) -> Result<Option<Vec<Judgement>>, Box<Diagnostic>> {
+        if head.shape == Shape::Function {
             return Err(Box::new(
                 Diagnostic::error(
                     "WL436",
@@ -339,13 +328,28 @@ impl Checker {
     }
 }
 
+fn judges(rule: &Rule) -> bool {
+    rule.kind().is_some_and(|kind| kind != Kind::Exception)
+}
+
+/// What was printed, each with its place.
+pub(crate) fn prints(rego: &mut Rego) -> Vec<String> {
+    let prints = rego.take_prints().unwrap_or_default().into_iter();
+    prints
+        .map(
+            |print| if print.line == 0 { print.text } else { format!("{}:{}: {}", print.file, print.line, print.text) },
+        )
+        .collect()
+}
+
 /// The error says whether Conftest would ignore the value.
-fn judgement(head: &Head, item: Json) -> Result<Judgement, (String, bool)> {
+fn judgement(head: &Rule, item: Json) -> Result<Judgement, (String, bool)> {
+    let notes = head.annotations.as_ref().map(Annotations::from).unwrap_or_default();
     let mut made = Judgement {
         rule: head.path(),
         policy: Some(head.span.clone()),
-        severity: head.annotations.severity,
-        help: head.annotations.related.first().cloned(),
+        severity: notes.severity,
+        help: notes.related.first().cloned(),
         ..Judgement::default()
     };
     made.metadata.insert("query".into(), head.path().into());
@@ -385,7 +389,7 @@ fn judgement(head: &Head, item: Json) -> Result<Judgement, (String, bool)> {
     Ok(made)
 }
 
-fn broken(head: &Head, why: &str) -> Box<Diagnostic> {
+fn broken(head: &Rule, why: &str) -> Box<Diagnostic> {
     let line = why.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or(why);
     Box::new(
         Diagnostic::error("WL406", format!("rule {} could not be evaluated: {line}", head.path()))
@@ -393,9 +397,12 @@ fn broken(head: &Head, why: &str) -> Box<Diagnostic> {
     )
 }
 
-fn selects_nothing(wanted: &str, packages: &BTreeSet<&str>, files: &[(Arc<str>, String)]) -> Diagnostic {
-    let known =
-        if packages.is_empty() { "none".to_owned() } else { packages.iter().copied().collect::<Vec<_>>().join(", ") };
+fn selects_nothing(wanted: &str, packages: &BTreeSet<String>, files: &[(Arc<str>, String)]) -> Diagnostic {
+    let known = if packages.is_empty() {
+        "none".to_owned()
+    } else {
+        packages.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    };
     let place = files.first().map_or_else(|| Span::file("policy"), |(path, _)| Span::file(path.clone()));
     Diagnostic::error(
         "WL403",

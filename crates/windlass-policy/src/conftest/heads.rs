@@ -1,10 +1,11 @@
-//! Rules as they stand in the files: every head with its place, its extent and what its METADATA says.
+//! Rules as they stand in the files: every head with its place, its extent, what it reads and what its METADATA says.
 
-use crate::input::{self, Parser};
-use crate::rules::{Kind, without_comments};
-use serde_json::Value;
+use crate::engine::{self, Kind};
+use crate::syntax::tree::{Arg, Rule, TermKind};
+use crate::syntax::{Source, annotations, visit};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use windlass_model::diagnostic::Span;
+use windlass_model::diagnostic::{Diagnostic, Span};
 use windlass_model::review::Severity;
 
 /// What `# METADATA` above a rule or package says.
@@ -15,6 +16,26 @@ pub struct Annotations {
     pub severity: Option<Severity>,
     /// Addresses of pages that say more.
     pub related: Vec<String>,
+}
+
+impl From<&annotations::Annotations> for Annotations {
+    fn from(from: &annotations::Annotations) -> Self {
+        Self {
+            title: from.title.clone(),
+            description: from.description.clone(),
+            severity: from.severity.as_deref().and_then(severity),
+            related: from.related_resources.iter().map(|(reference, _)| reference.clone()).collect(),
+        }
+    }
+}
+
+/// What a rule reads below `input`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reads {
+    /// Names right below it.
+    pub names: BTreeSet<String>,
+    /// Also in a way that does not say which part.
+    pub whole: bool,
 }
 
 /// One head of a rule; a rule can have several.
@@ -29,6 +50,11 @@ pub struct Head {
     /// It takes arguments.
     pub is_function: bool,
     pub annotations: Annotations,
+    pub reads: Reads,
+    /// Names in it that could be those of other rules.
+    pub words: BTreeSet<String>,
+    /// Full paths in it, e.g. `data.main.deny`.
+    pub paths: BTreeSet<String>,
 }
 
 impl Head {
@@ -49,100 +75,106 @@ impl Head {
 
     /// What Conftest takes the rule for.
     pub fn kind(&self) -> Option<Kind> {
-        kind(&self.name)
+        Kind::of(&self.name)
+    }
+
+    /// Whether a check judges by it.
+    pub fn judges(&self) -> bool {
+        self.kind().is_some_and(|kind| kind != Kind::Exception)
     }
 }
 
-/// What Conftest takes a rule of this name for.
-pub fn kind(name: &str) -> Option<Kind> {
-    let is = |word: &str| name == word || name.strip_prefix(word).is_some_and(|rest| rest.starts_with('_'));
-    match () {
-        () if is("deny") || is("violation") => Some(Kind::Deny),
-        () if is("warn") => Some(Kind::Warn),
-        () if name == "exception" => Some(Kind::Exception),
-        () => None,
+/// A file with its heads in order, and what it says about its package.
+#[derive(Debug, Clone, PartialEq)]
+pub struct File {
+    pub path: Arc<str>,
+    pub text: Arc<str>,
+    pub package: String,
+    /// Full paths that it imports, e.g. `data.main`.
+    pub imports: Vec<String>,
+    pub annotations: Annotations,
+    pub heads: Vec<Head>,
+}
+
+/// Reads files (path, text).
+///
+/// # Errors
+/// What is wrong with their syntax, of all files.
+pub fn files(files: &[(Arc<str>, String)]) -> Result<Vec<File>, Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
+    let mut read = Vec::new();
+    for (path, text) in files {
+        match Source::parse(path.clone(), text.as_str(), None) {
+            Ok(source) => read.push(file(&source)),
+            Err(diagnostic) => diagnostics.push(*diagnostic),
+        }
     }
+    if diagnostics.is_empty() { Ok(read) } else { Err(diagnostics) }
 }
 
-/// All heads of a file, in order; rule heads begin in the first column.
-pub fn heads(path: &Arc<str>, text: &str) -> Vec<Head> {
-    let plain = without_comments(text);
-    let lines: Vec<&str> = plain.lines().collect();
-    let commented: Vec<&str> = text.lines().collect();
-    let package = lines.iter().find_map(|line| line.trim().strip_prefix("package ")).unwrap_or_default();
-    let package = package.trim().to_owned();
-    let mut found: Vec<Head> = Vec::new();
-    for (index, line) in lines.iter().enumerate() {
-        let Some(name) = name_of(line) else { continue };
-        let number = index as u32 + 1;
-        let span =
-            Span { line: number, end_line: number, end_column: name.len() as u32 + 1, ..Span::file(path.clone()) };
-        found.push(Head {
-            package: package.clone(),
-            name: name.to_owned(),
-            span,
-            last_line: number,
-            is_function: line.get(name.len()..).is_some_and(|rest| rest.starts_with('(')),
-            annotations: annotations(&commented[..index]),
-        });
-    }
-    for index in 0..found.len() {
-        let from = found[index].span.line as usize;
-        let to = found.get(index + 1).map_or(lines.len(), |next| next.span.line as usize - 1);
-        let last = (from..to).rev().find(|line| lines.get(*line).is_some_and(|text| !text.trim().is_empty()));
-        found[index].last_line = last.map_or(from as u32, |line| line as u32 + 1);
-    }
-    found
-}
-
-/// What the file says about its package as a whole.
-pub fn package_annotations(text: &str) -> Annotations {
-    let lines: Vec<&str> = text.lines().collect();
-    let package = lines.iter().position(|line| line.starts_with("package "));
-    package.map_or_else(Annotations::default, |index| annotations(&lines[..index]))
-}
-
-fn name_of(line: &str) -> Option<&str> {
-    let line = line.strip_prefix("default ").unwrap_or(line);
-    let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(line.len());
-    let name = &line[..end];
-    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    (starts && !matches!(name, "package" | "import" | "else" | "default")).then_some(name)
-}
-
-/// From the block of comments that ends the lines.
-fn annotations(before: &[&str]) -> Annotations {
-    let block: Vec<&str> = before
-        .iter()
-        .rev()
-        .take_while(|line| line.starts_with('#'))
-        .copied()
-        .collect::<Vec<_>>()
-        .into_iter()
-        .rev()
-        .collect();
-    let Some(start) = block.iter().position(|line| line.trim_start_matches('#').trim() == "METADATA") else {
-        return Annotations::default();
+fn file(source: &Source) -> File {
+    let package = engine::package(&source.module);
+    // What is wrong with METADATA is told when the policies are loaded.
+    let blocks = annotations::find(source).unwrap_or_default();
+    let of = |wanted: annotations::Target| {
+        let found = blocks.iter().rev().find(|(target, _)| *target == wanted);
+        found.map_or_else(Annotations::default, |(_, block)| Annotations::from(&block.annotations))
     };
-    let yaml: String = block[start + 1..]
-        .iter()
-        .map(|line| {
-            let line = line.trim_start_matches('#');
-            format!("{}\n", line.strip_prefix(' ').unwrap_or(line))
-        })
-        .collect();
-    let Ok(value) = input::parse(Parser::Yaml, &"METADATA".into(), &yaml) else { return Annotations::default() };
-    let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
-    let custom = value.get("custom").unwrap_or(&Value::Null);
-    let related = value.get("related_resources").and_then(Value::as_array).into_iter().flatten();
-    Annotations {
-        title: text("title"),
-        description: text("description"),
-        severity: custom.get("severity").and_then(Value::as_str).and_then(severity),
-        related: related
-            .filter_map(|item| item.as_str().or_else(|| item.get("ref")?.as_str()))
-            .map(str::to_owned)
-            .collect(),
+    let rules = source.module.rules.iter().enumerate();
+    File {
+        path: source.path.clone(),
+        text: source.text.clone(),
+        annotations: of(annotations::Target::Package),
+        imports: source.module.imports.iter().map(|import| import.path.join(".")).collect(),
+        heads: rules.map(|(index, rule)| head(source, &package, rule, of(annotations::Target::Rule(index)))).collect(),
+        package,
+    }
+}
+
+fn head(source: &Source, package: &str, rule: &Rule, annotations: Annotations) -> Head {
+    let mut name = rule.head.name.clone();
+    for part in rule.head.path.iter().map_while(Arg::text) {
+        name = format!("{name}.{part}");
+    }
+    let mut reads = Reads::default();
+    let (mut words, mut paths) = (BTreeSet::new(), BTreeSet::new());
+    // A reference is seen before the variable that it begins with.
+    let mut explained = 0_usize;
+    visit::rule(rule, &mut |term| match &term.kind {
+        TermKind::Ref(head, path) => {
+            let TermKind::Var(root) = &head.kind else { return };
+            let texts: Vec<&str> = path.iter().map_while(Arg::text).collect();
+            if root == "input" {
+                explained += 1;
+                match texts.first() {
+                    Some(name) => drop(reads.names.insert((*name).to_owned())),
+                    None => reads.whole = true,
+                }
+            } else {
+                words.extend(path.iter().filter_map(Arg::text).map(str::to_owned));
+                if root == "data" {
+                    paths.insert(format!("data.{}", texts.join(".")));
+                }
+            }
+        }
+        TermKind::Var(name) if name == "input" => match explained.checked_sub(1) {
+            Some(left) => explained = left,
+            None => reads.whole = true,
+        },
+        TermKind::Var(name) => drop(words.insert(name.clone())),
+        _ => {}
+    });
+    let end = source.text.get(..rule.loc.end as usize).unwrap_or(&source.text).trim_end();
+    Head {
+        package: package.to_owned(),
+        name,
+        span: source.span(rule.head.name_loc),
+        last_line: end.bytes().filter(|byte| *byte == b'\n').count() as u32 + 1,
+        is_function: rule.head.params.is_some(),
+        annotations,
+        reads,
+        words,
+        paths,
     }
 }
 

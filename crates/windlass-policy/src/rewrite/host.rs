@@ -14,6 +14,10 @@ pub const MEMBER_2: &str = "internal.member_2";
 pub const MEMBER_3: &str = "internal.member_3";
 pub const TEMPLATE: &str = "internal.template_string";
 
+/// Functions that whoever loads the policies may add, with their arities: Conftest's.
+pub const FUNCTIONS: [(&str, u8); 3] =
+    [("parse_combined_config_files", 1), ("parse_config", 2), ("parse_config_file", 1)];
+
 /// The full path of the function that stands for a builtin where `with` replaces it, or replaces by it.
 pub fn stand_in(builtin: &str) -> Vec<String> {
     ["data".to_owned(), "windlass".to_owned(), "builtin".to_owned(), stand_in_name(builtin)].into()

@@ -287,6 +287,7 @@ fn builtin_arities() -> BTreeMap<&'static str, u8> {
         .copied()
         .filter(|(name, _)| available(name) || name.starts_with("rego.metadata."))
         .chain(builtins::names())
+        .chain(host::FUNCTIONS)
         .collect()
 }
 
