@@ -132,6 +132,31 @@ impl Mistake {
     }
 }
 
+/// The text of a file: UTF-8, or UTF-16 with its mark.
+///
+/// # Errors
+/// WL430 with the line of what is neither.
+pub fn decode(path: &str, bytes: Vec<u8>) -> Result<String, Box<Diagnostic>> {
+    let wide = |unit: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = bytes[2..].chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+        String::from_utf16(&units).ok().filter(|_| bytes.len() % 2 == 0)
+    };
+    let decoded = match bytes.as_slice() {
+        [0xff, 0xfe, ..] => wide(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => wide(u16::from_be_bytes),
+        _ => None,
+    };
+    if let Some(text) = decoded {
+        return Ok(text);
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
+        let span = Span { line, end_line: line, ..Span::file(path) };
+        Box::new(Diagnostic::error("WL430", format!("{path} is not UTF-8 text")).at(span))
+    })
+}
+
 /// Reads `text`, the content of `path`. A YAML stream of several documents is an array of them.
 ///
 /// # Errors

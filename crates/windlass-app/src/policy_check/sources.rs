@@ -202,12 +202,7 @@ fn parse(directory: &Path, name: &str, bytes: Vec<u8>, settings: &Settings) -> R
             Diagnostic::error("WL431", format!("{name}: {why}")).help("name the kind with `--parser`")
         })?,
     };
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
-        let span = Span { line, end_line: line, ..Span::file(name) };
-        Box::new(Diagnostic::error("WL430", format!("{name} is not UTF-8 text")).at(span))
-    })?;
+    let text = input::decode(name, bytes)?;
     let contents = input::parse(parser, &name.into(), &text)?;
     Ok(Input { name: name.to_owned(), path, parser, contents })
 }

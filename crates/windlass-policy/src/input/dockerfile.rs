@@ -13,6 +13,11 @@ pub fn parse(text: &str) -> Result<Value, Mistake> {
             stage += usize::from(seen_from);
             seen_from = true;
         }
+        for comment in &line.comments {
+            commands.push(json!({
+                "Cmd": "comment", "SubCmd": "", "Flags": null, "Value": [comment], "JSON": false, "Stage": stage,
+            }));
+        }
         let sub = command.child.take();
         let (sub_name, body) = match sub {
             Some(child) => (child.original.clone(), *child),
@@ -32,6 +37,8 @@ pub fn parse(text: &str) -> Result<Value, Mistake> {
 
 struct Line {
     at: usize,
+    /// Those above it, since the last empty one.
+    comments: Vec<String>,
     text: String,
 }
 
@@ -46,16 +53,28 @@ struct Command {
     child: Option<Box<Command>>,
 }
 
-/// Instructions with continued lines joined, and without comments and heredocs.
+/// Instructions with continued lines joined, and without what stands in heredocs.
 fn logical_lines(text: &str) -> Vec<Line> {
-    let escape = escape_of(text);
+    let (escape, directives) = directives(text);
     let mut out: Vec<Line> = Vec::new();
     let mut current: Option<Line> = None;
+    let mut comments: Vec<String> = Vec::new();
     let mut lines = text.lines();
+    lines.by_ref().take(directives).for_each(drop);
     while let Some(raw) = lines.next() {
         let at = raw.as_ptr() as usize - text.as_ptr() as usize;
         let trimmed = raw.trim();
-        if trimmed.starts_with('#') || (trimmed.is_empty()) {
+        if trimmed.starts_with('#') {
+            if current.is_none() {
+                // The first character goes, whatever it is; an empty comment ends those before it.
+                match raw.get(1..).unwrap_or_default().trim() {
+                    "" => comments.clear(),
+                    comment => comments.push(comment.to_owned()),
+                }
+            }
+            continue;
+        }
+        if trimmed.is_empty() {
             continue;
         }
         let ended = raw.trim_end();
@@ -66,7 +85,9 @@ fn logical_lines(text: &str) -> Vec<Line> {
         match &mut current {
             Some(line) => line.text.push_str(piece),
             None => {
-                current = Some(Line { at: at + (raw.len() - raw.trim_start().len()), text: piece.trim_start().into() })
+                let at = at + (raw.len() - raw.trim_start().len());
+                let comments = std::mem::take(&mut comments);
+                current = Some(Line { at, comments, text: piece.trim_start().into() });
             }
         }
         if !goes_on && let Some(line) = current.take() {
@@ -85,15 +106,20 @@ fn logical_lines(text: &str) -> Vec<Line> {
     out
 }
 
-/// The character that carries on a line, as a directive at the top may say.
-fn escape_of(text: &str) -> char {
+/// The character that carries on a line, and how many lines of directives there are at the top.
+fn directives(text: &str) -> (char, usize) {
+    let mut escape = '\\';
+    let mut count = 0;
     for line in text.lines().map(str::trim) {
         let Some((key, value)) = line.strip_prefix('#').and_then(|directive| directive.split_once('=')) else { break };
-        if key.trim().eq_ignore_ascii_case("escape") {
-            return value.trim().chars().next().unwrap_or('\\');
+        match key.trim().to_lowercase().as_str() {
+            "escape" => escape = value.trim().chars().next().unwrap_or(escape),
+            "syntax" | "check" => {}
+            _ => break,
         }
+        count += 1;
     }
-    '\\'
+    (escape, count)
 }
 
 /// Delimiters of the heredocs that an instruction opens, and whether leading tabs are taken off.

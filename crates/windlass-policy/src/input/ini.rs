@@ -21,38 +21,70 @@ pub fn parse(text: &str) -> Result<Value, Mistake> {
             section = Some(name.to_owned());
             continue;
         }
-        let end = line.find(['=', ':']).ok_or_else(|| Mistake::new(start, "there is neither `=` nor `:`"))?;
-        let key = line[..end].trim().trim_matches(['"', '`']);
+        let (key, mut raw) = split(line).ok_or_else(|| Mistake::new(start, "there is neither `=` nor `:`"))?;
         if key.is_empty() {
             return Err(Mistake::new(start, "the key is empty"));
         }
-        let mut raw = line[end + 1..].trim().to_owned();
+        // A value in three quotes or backticks goes on until they are closed.
+        if let Some(quote) = ["\"\"\"", "`"].into_iter().find(|quote| raw.starts_with(quote)) {
+            while !raw[quote.len()..].contains(quote) {
+                let next =
+                    lines.next().ok_or_else(|| Mistake::new(start, format!("the value has no closing {quote}")))?;
+                raw.push('\n');
+                raw.push_str(next);
+            }
+        }
         while raw.ends_with('\\') {
             raw.pop();
             let Some(next) = lines.next() else { break };
             raw.push_str(next.trim());
         }
         if let Some(Value::Object(keys)) = section.as_ref().and_then(|name| sections.get_mut(name)) {
-            keys.insert(key.to_owned(), typed(&value(&raw)));
+            // A dash stands for the next number.
+            let dashes = keys.keys().filter(|key| key.starts_with('#')).count();
+            let key = if key == "-" { format!("#{}", dashes + 1) } else { key };
+            keys.insert(key, typed(&value(&raw)));
         }
     }
     Ok(Value::Object(sections))
 }
 
+/// Key and value; a key in quotes may hold what would part them.
+fn split(line: &str) -> Option<(String, String)> {
+    let quoted = ["\"\"\"", "\"", "`"].into_iter().find_map(|quote| {
+        let rest = line.strip_prefix(quote)?;
+        let end = rest.find(quote)?;
+        Some((&rest[..end], &rest[end + quote.len()..]))
+    });
+    let (key, rest) = match quoted {
+        Some((key, rest)) => (key, rest),
+        None => line.split_at(line.find(['=', ':'])?),
+    };
+    let value = rest.trim_start().strip_prefix(['=', ':'])?;
+    Some((key.trim().to_owned(), value.trim().to_owned()))
+}
+
 /// Without its comment and quotes.
 fn value(raw: &str) -> String {
-    if let Some(rest) = raw.strip_prefix('`')
-        && let Some(end) = rest.find('`')
-    {
-        return rest[..end].to_owned();
+    for quote in ["\"\"\"", "`"] {
+        if let Some(rest) = raw.strip_prefix(quote)
+            && let Some(end) = rest.find(quote)
+        {
+            return rest[..end].to_owned();
+        }
     }
     let bare = raw.find(['#', ';']).map_or(raw, |at| raw[..at].trim_end());
     for quote in ['"', '\''] {
-        if let Some(inner) = bare.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
+        if let Some(inner) = quoted(bare, quote) {
             return inner.to_owned();
         }
     }
     bare.to_owned()
+}
+
+fn quoted(text: &str, quote: char) -> Option<&str> {
+    let inner = text.strip_prefix(quote)?.strip_suffix(quote)?;
+    (!inner.contains(quote)).then_some(inner)
 }
 
 fn typed(text: &str) -> Value {

@@ -163,6 +163,19 @@ fn dockerfiles_are_lists_of_instructions() {
             command("user", "", &[], &["root"], false, 1),
         ]]),
     );
+    let comment = |text: &str, stage: i32| json!({"Cmd": "comment", "SubCmd": "", "Flags": null, "Value": [text], "JSON": false, "Stage": stage});
+    check(
+        "dockerfile",
+        "# escape=\\\n# one\n\n# two\nFROM a\n# lost\n#\nRUN x \\\n # in\n y\n  # deep\nFROM b\n# end\n",
+        json!([[
+            comment("one", 0),
+            comment("two", 0),
+            command("from", "", &[], &["a"], false, 0),
+            command("run", "", &[], &["x  y"], false, 0),
+            comment("# deep", 1),
+            command("from", "", &[], &["b"], false, 1),
+        ]]),
+    );
     assert!(read("dockerfile", "FROM a\nCMD [1, 2]\n").unwrap_err().summary.contains("strings only"));
     assert!(read("dockerfile", "FROM a\nENV A=b D\n").unwrap_err().labels[0].span.line == 2);
 }
@@ -174,6 +187,11 @@ fn ini_dotenv_and_properties() {
         "; c\ntop = 1\n[sec]\na = true\nb = 1.5\nc = hello world ; tail\nd = \"quoted\"\ne=\nf = 012\ng = 1e3\nh=yes\ni=0x10\nj=1_000\nk=NaN\nl=-3\n[sec.sub]\nx: y\n[Sec Two]\n[sec]\nz=1\n",
         json!({"sec": {"a": true, "b": 1.5, "c": "hello world", "d": "quoted", "e": "", "f": 12, "g": 1000, "h": "yes", "i": "0x10",
             "j": 1000, "k": "NaN", "l": -3, "z": 1}, "sec.sub": {"x": "y"}, "Sec Two": {}}),
+    );
+    check(
+        "ini",
+        "[a]\nk=\"\"\"x\n y=1\nz\"\"\" # c\nl = \"\"\"one\"\"\"\nm=`a\nb`\n\"1+1=2\" = true\n`p:q` = r\nq=\"x\", \"y\"\n-: s\n-: t\n",
+        json!({"a": {"k": "x\n y=1\nz", "l": "one", "m": "a\nb", "1+1=2": true, "p:q": "r", "q": "\"x\", \"y\"", "#1": "s", "#2": "t"}}),
     );
     assert_eq!(read("ini", "[a]\nflag\n").unwrap_err().labels[0].span.line, 2);
     check(
@@ -242,6 +260,14 @@ fn parsers_are_chosen_by_name() {
     }
     assert!(Parser::of_path("a.cue").unwrap_err().contains("cue export"));
     assert!(Parser::of_path("a.unknown").unwrap_err().contains("there is no parser `unknown`"));
+}
+
+#[test]
+fn texts_are_decoded() {
+    assert_eq!(decode("f", b"\xff\xfea\0\xe9\0".to_vec()).unwrap(), "aé");
+    assert_eq!(decode("f", b"\xfe\xff\0a".to_vec()).unwrap(), "a");
+    assert_eq!(decode("f", "é".into()).unwrap(), "é");
+    assert_eq!(decode("f", b"a\n\xe9\n".to_vec()).unwrap_err().labels[0].span.line, 2);
 }
 
 #[test]
