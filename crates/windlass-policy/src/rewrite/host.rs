@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 /// A collection as it is; anything else has no members.
 pub const ITEMS: &str = "windlass.items";
+/// The number of fields of an object; anything else has -1.
+pub const FIELDS: &str = "windlass.fields";
 /// A constant of the policies by its number.
 pub const CONSTANT: &str = "windlass.constant";
 /// OPA's names for `in` and for interpolation, which come with the builtins.
@@ -49,6 +51,10 @@ pub fn register(engine: &mut Engine, constants: Vec<Value>) {
             _ => Value::new_array(),
         })
     };
+    let fields = |operands: Vec<Value>| {
+        let object = operands.first().and_then(|value| value.as_object().ok());
+        Ok(object.map_or(Value::from(-1i64), |object| Value::from(object.len())))
+    };
     let constants: Arc<[Value]> = constants.into();
     let constant = move |operands: Vec<Value>| {
         let number = operands.first().and_then(|number| number.as_u64().ok()).and_then(|n| usize::try_from(n).ok());
@@ -56,5 +62,6 @@ pub fn register(engine: &mut Engine, constants: Vec<Value>) {
     };
     // The only error is that the name is there already: it is not, these names are ours.
     let _ = engine.add_extension(ITEMS.to_owned(), 1, Box::new(items));
+    let _ = engine.add_extension(FIELDS.to_owned(), 1, Box::new(fields));
     let _ = engine.add_extension(CONSTANT.to_owned(), 1, Box::new(constant));
 }

@@ -103,7 +103,10 @@ impl<'a> Lowering<'a> {
             TermKind::Var(name) if name == "_" || seen.insert(name.clone()) => {}
             TermKind::Null | TermKind::Bool(_) | TermKind::Number(_) | TermKind::String(_) => {}
             TermKind::Array(items) => items.iter_mut().for_each(|item| self.parameter(item, seen, first)),
-            TermKind::Object(items) => items.iter_mut().for_each(|(_, value)| self.parameter(value, seen, first)),
+            TermKind::Object(items) => {
+                items.iter_mut().for_each(|(_, value)| self.parameter(value, seen, first));
+                self.objects(term, first);
+            }
             _ => {
                 let loc = term.loc;
                 let name = self.fresh(loc);
@@ -160,12 +163,27 @@ impl<'a> Lowering<'a> {
                 self.top(term, withs, before);
             }
             StmtKind::Unify(left, right) => {
-                self.term(left, withs, before, 0);
-                self.term(right, withs, before, 0);
+                if let Some(pairs) = pairs(left, right) {
+                    let loc = left.loc;
+                    for (left, right) in pairs {
+                        let mut kind = StmtKind::Unify(left, right);
+                        let mut own = Vec::new();
+                        self.kind(&mut kind, withs, before, &mut own);
+                        before.push(Stmt { kind, withs: withs.to_vec(), loc });
+                        before.append(&mut own);
+                    }
+                    *kind = StmtKind::Expr(Term::new(TermKind::Bool(true), loc));
+                    return;
+                }
+                for side in [left, right] {
+                    self.term(side, withs, before, 0);
+                    self.objects(side, after);
+                }
             }
             StmtKind::Assign(left, right) => {
                 self.pattern(left, withs, before);
                 self.term(right, withs, before, 0);
+                self.objects(left, after);
             }
             StmtKind::Not(inner) => {
                 if self.operands_outside_not {
@@ -176,13 +194,14 @@ impl<'a> Lowering<'a> {
                 {
                     **inner = StmtKind::Unify(result, call);
                 }
-                let mut inside = Vec::new();
-                self.kind(inner, withs, &mut inside, after);
-                if !inside.is_empty() {
+                let (mut inside, mut last) = (Vec::new(), Vec::new());
+                self.kind(inner, withs, &mut inside, &mut last);
+                if !inside.is_empty() || !last.is_empty() {
                     // The inner statements belong to the negation: it holds when no answer of them is left.
-                    let loc = inside[0].loc;
+                    let loc = inside.first().or(last.first()).map(|s| s.loc).unwrap_or_default();
                     let statement = std::mem::replace(&mut **inner, StmtKind::Some(Vec::new()));
                     inside.push(Stmt { kind: statement, withs: Vec::new(), loc });
+                    inside.append(&mut last);
                     for statement in &mut inside {
                         statement.withs.clear();
                     }
@@ -216,7 +235,10 @@ impl<'a> Lowering<'a> {
                         let name = self.fresh(loc);
                         let mut wanted = std::mem::replace(pattern, name.clone());
                         self.term(&mut wanted, withs, after, 0);
+                        let mut own = Vec::new();
+                        self.objects(&mut wanted, &mut own);
                         after.push(Stmt { kind: StmtKind::Unify(wanted, name), withs: Vec::new(), loc });
+                        after.append(&mut own);
                     }
                 }
             }
@@ -311,6 +333,28 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// A pattern of an object fits objects with exactly its fields; the engine would take any that have them.
+    fn objects(&mut self, pattern: &mut Term, after: &mut Vec<Stmt>) {
+        match &mut pattern.kind {
+            TermKind::Array(items) => items.iter_mut().for_each(|item| self.objects(item, after)),
+            TermKind::Object(items) if !items.iter().all(|(key, value)| key.is_constant() && value.is_constant()) => {
+                let loc = pattern.loc;
+                let number = Term::new(TermKind::Number(items.len().to_string()), loc);
+                let name = self.fresh(loc);
+                let mut inner = std::mem::replace(pattern, name.clone());
+                let fields = Term::call(host::FIELDS, vec![name.clone()], loc);
+                after.push(Stmt { kind: StmtKind::Expr(infix(Op::Eq, fields, number)), withs: Vec::new(), loc });
+                let mut own = Vec::new();
+                if let TermKind::Object(items) = &mut inner.kind {
+                    items.iter_mut().for_each(|(_, value)| self.objects(value, &mut own));
+                }
+                after.push(Stmt { kind: StmtKind::Unify(inner, name), withs: Vec::new(), loc });
+                after.append(&mut own);
+            }
+            _ => {}
+        }
+    }
+
     /// The left side of `:=`: only keys of objects are terms.
     fn pattern(&mut self, term: &mut Term, withs: &[With], before: &mut Vec<Stmt>) {
         match &mut term.kind {
@@ -345,8 +389,10 @@ impl<'a> Lowering<'a> {
                     let walk = std::mem::replace(term, Term::new(TermKind::Null, loc));
                     before.push(Stmt { kind: StmtKind::Expr(walk), withs: withs.to_vec(), loc });
                     self.term(&mut wanted, withs, before, 0);
-                    let matched = Stmt { kind: StmtKind::Unify(wanted, name), withs: Vec::new(), loc };
-                    before.push(matched);
+                    let mut own = Vec::new();
+                    self.objects(&mut wanted, &mut own);
+                    before.push(Stmt { kind: StmtKind::Unify(wanted, name), withs: Vec::new(), loc });
+                    before.append(&mut own);
                     *term = Term::new(TermKind::Bool(true), loc);
                 }
             }
@@ -510,6 +556,33 @@ impl<'a> Lowering<'a> {
             _ => None,
         });
         own.unwrap_or_else(|| Term::new(TermKind::Object(Vec::new()), loc))
+    }
+}
+
+/// Two literals of one kind, member by member; one pair that never fits when they cannot be equal.
+fn pairs(left: &Term, right: &Term) -> Option<Vec<(Term, Term)>> {
+    let never = |loc| vec![(Term::new(TermKind::Bool(true), loc), Term::new(TermKind::Bool(false), loc))];
+    match (&left.kind, &right.kind) {
+        (TermKind::Array(a), TermKind::Array(b)) if !left.is_constant() || !right.is_constant() => {
+            if a.len() != b.len() {
+                return Some(never(left.loc));
+            }
+            Some(a.iter().cloned().zip(b.iter().cloned()).collect())
+        }
+        (TermKind::Object(a), TermKind::Object(b)) if !left.is_constant() || !right.is_constant() => {
+            if !a.iter().chain(b).all(|(key, _)| key.is_constant()) {
+                return None;
+            }
+            let found: Option<Vec<_>> = a
+                .iter()
+                .map(|(key, value)| {
+                    let (_, other) = b.iter().find(|(other, _)| other == key)?;
+                    Some((value.clone(), other.clone()))
+                })
+                .collect();
+            Some(found.filter(|found| found.len() == b.len()).unwrap_or_else(|| never(left.loc)))
+        }
+        _ => None,
     }
 }
 

@@ -214,6 +214,12 @@ impl Safety<'_> {
                 }
                 return;
             }
+            // Never equal: nothing is bound.
+            (TermKind::Array(_), TermKind::Array(_)) | (TermKind::Object(_), TermKind::Object(_)) => {
+                self.term(left, bound, flow);
+                self.term(right, bound, flow);
+                return;
+            }
             _ => {}
         }
         for (pattern, value) in [(left, right), (right, left)] {

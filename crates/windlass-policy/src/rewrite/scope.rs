@@ -259,7 +259,7 @@ impl<'n> Resolver<'n> {
                     self.pattern(value, how);
                 }
             }
-            TermKind::Var(_) | TermKind::Null | TermKind::Bool(_) | TermKind::Number(_) | TermKind::String(_) => {}
+            TermKind::Var(_) => {}
             _ if how == "assigned" => {
                 let message = "cannot assign to this: `:=` declares variables".to_owned();
                 self.wrong(message, term.loc);
