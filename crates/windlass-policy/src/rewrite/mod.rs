@@ -411,3 +411,6 @@ fn engine_modules(module: &Module) -> Result<Vec<Module>, (String, Loc)> {
     }
     Ok(modules)
 }
+
+#[cfg(test)]
+mod tests;

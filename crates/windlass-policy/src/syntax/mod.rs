@@ -1,6 +1,7 @@
 //! Rego as a tree: text is read once into [`tree::Module`] with places, and printed again, for the engine or for people.
 
 pub mod annotations;
+mod format;
 mod lexer;
 mod parser;
 pub mod print;
@@ -8,6 +9,7 @@ mod terms;
 pub mod tree;
 pub mod visit;
 
+pub use format::format;
 use lexer::Trouble;
 use parser::Parser;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use super::lexer::{Piece, Tok, Trouble};
 use super::parser::{KEYWORDS, Parser};
+use super::print::is_identifier;
 use super::tree::*;
 
 /// Operators in one row: `a + b + …`.
@@ -149,7 +150,11 @@ impl Parser<'_> {
                 self.advance();
                 let key = self.expression()?;
                 self.expect("]", "after the key")?;
-                path.push(Arg::Bracket(key));
+                // `["name"]` is `.name`.
+                path.push(match key {
+                    Term { kind: TermKind::String(name), loc } if is_identifier(&name) => Arg::Dot(name, loc),
+                    key => Arg::Bracket(key),
+                });
             } else {
                 return Ok(());
             }

@@ -218,3 +218,41 @@ proptest! {
         }
     }
 }
+
+fn check_format(text: &str, want: &str) {
+    let formatted = format("a.rego", text).unwrap_or_else(|d| panic!("{d:?}"));
+    assert_eq!(formatted, want, "{formatted}");
+    assert_eq!(format("a.rego", &formatted).unwrap(), want);
+}
+
+#[test]
+fn formatting_gives_one_style_and_keeps_comments() {
+    check_format(
+        "# top\npackage a\nimport data.z\nimport data.b as c # why\n\nimport data.a\ndefault allow = false\nallow if input.x == 1\nallow if { input[\"y\"] }\nb:=1\n\n\n\nc := 2\nf(x) := a+b*c if { x }\n",
+        "# top\npackage a\n\nimport data.b as c # why\nimport data.z\n\nimport data.a\n\ndefault allow := false\n\nallow if input.x == 1\nallow if input.y\nb := 1\n\nc := 2\nf(x) := a + (b * c) if x\n",
+    );
+    check_format(
+        "package a\n# METADATA\n# title: T\ndeny contains msg if { # opening\n  # first\n  x := 1; y := 2 # two\n\n\n  # own\n  msg := sprintf(\"%s\", [\n x, # a\n   # b\n  y])\n  # last\n}\n# end\n",
+        "package a\n\n# METADATA\n# title: T\ndeny contains msg if { # opening\n\t# first\n\tx := 1\n\ty := 2 # two\n\n\t# own\n\tmsg := sprintf(\"%s\", [\n\t\tx, # a\n\t\t# b\n\t\ty,\n\t])\n\t# last\n}\n\n# end\n",
+    );
+    check_format(
+        "package a\np := 1 if {true} else := 2 if { x;y } else := 3\nq if { x with input as 1\n with data.b as 2 }\nr := [x|\n x := 1\n x > 0]\ns := {k:v|k := 1;v := `r`}\nt if every x in y { x > 1; not x == 2 }\nu if {\"a\": x} = y\nv := {\"a\":1,\n\"b\": $\"{x}\"}\nw if (a, b in c) == (d - (e - f))\n",
+        "package a\n\np := 1 if true\n\nelse := 2 if {\n\tx\n\ty\n} else := 3\n\nq if x with input as 1\n\twith data.b as 2\n\nr := [x |\n\tx := 1\n\tx > 0\n]\n\ns := {k: v | k := 1; v := `r`}\nt if every x in y { x > 1; not x == 2 }\nu if {\"a\": x} = y\n\nv := {\n\t\"a\": 1,\n\t\"b\": $\"{x}\",\n}\n\nw if (a, b in c) == d - (e - f)\n",
+    );
+    check_format(
+        "package a\ndeny[msg]{ msg = \"x\" }{msg := 2}\np[x]=y{x:=1;y:=2}\nq[\"k\"] = 1\n",
+        "package a\n\ndeny[msg] {\n\tmsg = \"x\"\n} {\n\tmsg := 2\n}\n\np[x] = y {\n\tx := 1\n\ty := 2\n}\n\nq[\"k\"] = 1\n",
+    );
+    assert_eq!(format("a.rego", "package a\nx := \n").unwrap_err().code, "WL407");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn formatting_any_term_says_the_same(a in term(), b in term()) {
+        let text = format!("package a\n\n# c\np contains {a} if {{\n  z := {b}; # d\n  {a};\n  {a} = {b}\n  every e in ({b}) {{ e }}\n}}\n");
+        let formatted = format("a.rego", &text).unwrap_or_else(|d| panic!("{d:?}\n{text}"));
+        prop_assert_eq!(format("a.rego", &formatted).unwrap(), formatted);
+    }
+}
