@@ -259,6 +259,44 @@ pub fn test(
     Ok(run)
 }
 
+/// Formats the Rego files at `paths`, else those that a check would judge by, and gives those that were, or would be, changed.
+///
+/// # Errors
+/// What is wrong with the files; the others are formatted nevertheless.
+pub fn format(
+    directory: &Path,
+    paths: &[String],
+    settings: &Settings,
+    write: bool,
+) -> Result<Vec<String>, Vec<Diagnostic>> {
+    let mut places: Vec<(std::path::PathBuf, Vec<String>)> = match (paths, settings.policy.as_slice()) {
+        ([], []) => declared(directory)?.into_iter().map(|(root, definition)| (root, definition.paths)).collect(),
+        ([], policy) => vec![(directory.to_owned(), policy.to_vec())],
+        (paths, _) => vec![(directory.to_owned(), paths.to_vec())],
+    };
+    if places.is_empty() {
+        places.push((directory.to_owned(), vec!["policy".to_owned()]));
+    }
+    let mut changed = std::collections::BTreeSet::new();
+    let mut mistakes = Vec::new();
+    for (root, paths) in places {
+        for (path, text) in sources::modules(&root, &paths)? {
+            match windlass_policy::syntax::format(&path, &text) {
+                Ok(formatted) if formatted != text => {
+                    if write && let Err(error) = std::fs::write(root.join(&*path), formatted) {
+                        let summary = format!("cannot write {path}: {error}");
+                        mistakes.push(Diagnostic::error("WL401", summary).at(Span::file(path.clone())));
+                    }
+                    changed.insert(path.to_string());
+                }
+                Ok(_) => {}
+                Err(diagnostic) => mistakes.push(*diagnostic),
+            }
+        }
+    }
+    if mistakes.is_empty() { Ok(changed.into_iter().collect()) } else { Err(mistakes) }
+}
+
 /// What a rule is, for people.
 #[derive(Debug, serde::Serialize)]
 pub struct Explanation {

@@ -327,6 +327,16 @@ Examples:
 Exit codes: 0 passed, 1 failures or too little covered, 3 tests or policies that cannot be evaluated."
     )]
     Test(PolicyTest),
+    /// Format Rego files, in the style of `opa fmt`.
+    #[command(after_help = "Example:\n  windlass policy fmt --check policy")]
+    Fmt {
+        /// Rego files or directories [default: the project's policies, else policy].
+        #[arg(value_name = "FILE")]
+        files: Vec<String>,
+        /// Change nothing; exit with 1 when a file is not formatted.
+        #[arg(long)]
+        check: bool,
+    },
     /// Answer a query over policies and data.
     #[command(after_help = "\
 Examples:

@@ -291,6 +291,22 @@ fn tests_of_policies_run() {
 }
 
 #[test]
+fn policies_are_formatted() {
+    let env = usual();
+    expect(&env, &["policy", "fmt", "--check"], 0, &[]);
+    let ugly = "package main\nimport rego.v1\ndeny contains   \"x\" if {\n  input.a   # why\n}\n";
+    env.write("policy/ugly.rego", ugly).unwrap();
+    let read = || std::fs::read_to_string(env.root().join("policy/ugly.rego")).unwrap();
+    let checked = expect(&env, &["policy", "fmt", "--check"], 1, &[]);
+    assert_eq!((checked.stdout.as_str(), read().as_str()), ("policy/ugly.rego\n", ugly));
+    expect(&env, &["policy", "fmt", "policy/ugly.rego"], 0, &["policy/ugly.rego"]);
+    assert_eq!(read(), "package main\n\nimport rego.v1\n\ndeny contains \"x\" if {\n\tinput.a # why\n}\n");
+    expect(&env, &["policy", "fmt", "--check"], 0, &[]);
+    env.write("policy/broken.rego", "package main\ndeny contains\n").unwrap();
+    expect(&env, &["policy", "fmt"], 3, &["WL407", "policy/broken.rego:"]);
+}
+
+#[test]
 fn queries_are_answered() {
     let env = usual();
     let value = expect(&env, &["policy", "eval", "data.main.warn", "--input", "bad.json"], 0, &[]);

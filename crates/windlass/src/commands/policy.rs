@@ -1,4 +1,4 @@
-//! `policy check|test|eval|explain`: policies on files, without a review. Exit codes are Conftest's, with one of its own for a gate
+//! `policy check|test|fmt|eval|explain`: policies on files, without a review. Exit codes are Conftest's, with one of its own for a gate
 //! that broke.
 
 use crate::arguments::{Policy, PolicyCheck, PolicySources, PolicyTest};
@@ -18,6 +18,7 @@ pub fn dispatch(cx: &Context, command: Policy) -> Result<u8, AppError> {
     let answer = match command {
         Policy::Check(arguments) => check(cx, *arguments),
         Policy::Test(arguments) => test(cx, arguments),
+        Policy::Fmt { files, check } => fmt(cx, &files, check),
         Policy::Eval { query, input, compare, sources } => {
             answer_query(cx, &Query { text: query, input, compare }, sources)
         }
@@ -219,6 +220,17 @@ fn test_json(run: &TestRun, outcomes: &[Outcome]) -> serde_json::Value {
         "tests": tests.collect::<Vec<_>>(), "broken": broken,
         "coverage": { "percent": run.percent(), "files": files.collect::<Vec<_>>() },
     })
+}
+
+fn fmt(cx: &Context, files: &[String], only_check: bool) -> Answer {
+    let settings = settings(cx, Flags::default())?;
+    let changed = policy_check::format(&cx.directory, files, &settings, !only_check)?;
+    if cx.json {
+        print_json(&serde_json::json!({ "changed": changed }));
+    } else {
+        print(&changed.iter().map(|file| format!("{file}\n")).collect::<String>());
+    }
+    Ok(u8::from(only_check && !changed.is_empty()))
 }
 
 fn answer_query(cx: &Context, query: &Query, sources: PolicySources) -> Answer {
