@@ -139,7 +139,7 @@ impl Mistake {
 pub fn decode(path: &str, bytes: Vec<u8>) -> Result<String, Box<Diagnostic>> {
     let wide = |unit: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes[2..].chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
-        String::from_utf16(&units).ok().filter(|_| bytes.len() % 2 == 0)
+        String::from_utf16(&units).ok().filter(|_| bytes.len().is_multiple_of(2))
     };
     let decoded = match bytes.as_slice() {
         [0xff, 0xfe, ..] => wide(u16::from_le_bytes),
