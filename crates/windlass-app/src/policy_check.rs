@@ -247,7 +247,8 @@ pub fn test(
     options: &TestOptions,
 ) -> Result<TestRun, Vec<Diagnostic>> {
     let (modules, data) = modules(directory, paths, settings)?;
-    let run = windlass_policy::testing::test(&modules, &data, options, &Limits::default())?;
+    let reader = sources::reader(directory, &modules);
+    let run = windlass_policy::testing::test(&modules, &data, options, &Limits::default(), Some(reader))?;
     if run.tests.is_empty() {
         let place = modules.first().map_or_else(|| Span::file("policy"), |(path, _)| Span::file(path.clone()));
         let summary = match &options.run {

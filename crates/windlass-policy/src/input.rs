@@ -95,6 +95,8 @@ impl Parser {
             }
             () if name == "containerfile" || name.starts_with("containerfile.") => Self::Dockerfile,
             () if name == "codeowners" => Self::Codeowners,
+            () if name == "jenkinsfile" || name.starts_with("jenkinsfile.") => return Self::named("groovy"),
+            () if name == "nginx.conf" => return Self::named("nginx"),
             () if extension.ends_with("ignore") && name.starts_with('.') => Self::Ignore,
             () => match extension {
                 "" | "yml" | "yaml" => Self::Yaml,
@@ -187,6 +189,13 @@ pub fn parse(parser: Parser, path: &Arc<str>, text: &str) -> Result<Value, Box<D
                 .at_source(span, text, "here"),
         )
     })
+}
+
+/// Whether the text says nothing of its kind: read as YAML because no name says otherwise, it is one plain text. Policies would find
+/// nothing in it, and pass.
+pub fn is_guess(path: &str, contents: &Value) -> bool {
+    let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
+    !name.contains('.') && Parser::of_path(path) == Ok(Parser::Yaml) && contents.is_string()
 }
 
 /// Documents of a file: the elements of a top-level array, else the one there is.

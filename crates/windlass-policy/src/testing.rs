@@ -1,6 +1,6 @@
 //! Tests of policies: the rules that begin with `test_`, each judged on its own, with the line that was not true.
 
-use crate::conftest::{self, Head, Judgement, Limits, Outcome, bounded};
+use crate::conftest::{self, Head, Judgement, Limits, Outcome, Reader, bounded};
 use crate::engine::{Options, Rego};
 use regorus::Value;
 use serde_json::Value as Json;
@@ -94,7 +94,7 @@ impl TestRun {
     }
 }
 
-/// Runs the tests of Rego files (path, text) with data documents.
+/// Runs the tests of Rego files (path, text) with data documents; `reader` is what `parse_config_file` reads with.
 ///
 /// # Errors
 /// The files or data cannot be loaded.
@@ -103,9 +103,10 @@ pub fn test(
     data: &[(Arc<str>, Json)],
     options: &TestOptions,
     limits: &Limits,
+    reader: Option<Reader>,
 ) -> Result<TestRun, Vec<Diagnostic>> {
     let mut rego = Rego::load(files, &Options::default())?;
-    crate::conftest::register_parsers(&mut rego, true, None)
+    crate::conftest::register_parsers(&mut rego, true, reader)
         .map_err(|error| vec![Diagnostic::error("WL406", format!("the engine refuses parse_config: {error}"))])?;
     for (path, value) in data {
         rego.add_data(value).map_err(|error| {
@@ -209,7 +210,7 @@ mod tests {
     fn run(texts: &[(&str, &str)], options: &TestOptions) -> TestRun {
         let files: Vec<(Arc<str>, String)> =
             texts.iter().map(|(path, text)| ((*path).into(), (*text).to_owned())).collect();
-        test(&files, &[], options, &Limits::default()).unwrap_or_else(|diagnostics| panic!("{diagnostics:?}"))
+        test(&files, &[], options, &Limits::default(), None).unwrap_or_else(|diagnostics| panic!("{diagnostics:?}"))
     }
 
     const RULE: &str = "package main\nimport rego.v1\ndeny contains \"bad\" if {\n\tinput.bad\n\tinput.worse\n}\nwarn contains \"never\" if {\n\tinput.x\n\tinput.y\n}\n";

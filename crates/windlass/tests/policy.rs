@@ -117,6 +117,12 @@ fn a_broken_gate_never_passes() {
     broken(&["policy", "check", "--no-fail", "good.json", "broken.json"], &["WL430"]);
     env.write("x.cue", "a: 1").unwrap();
     broken(&["policy", "check", "x.cue"], &["WL431", "cue export"]);
+    // What as YAML is one plain text would pass any policy.
+    env.write("Jenkinsfile", "pipeline { agent any }\n").unwrap();
+    broken(&["policy", "check", "Jenkinsfile"], &["WL431", "groovy"]);
+    env.write("script", "echo x\n").unwrap();
+    broken(&["policy", "check", "script"], &["WL431", "--parser"]);
+    assert_eq!(piped(&env, &["policy", "check", "-"], "echo x\n").0, Some(3));
     env.write("set/a.rego", "package main\nimport rego.v1\ndeny := \"x\" if input.a\n").unwrap();
     env.write("a.json", "{\"a\": 1}").unwrap();
     broken(&["policy", "check", "-p", "set", "a.json"], &["WL405", "set/a.rego:3", "BROKE", "1 broken"]);
@@ -258,6 +264,13 @@ fn tests_of_policies_run() {
     let env = usual();
     expect(&env, &["policy", "test"], 0, &["SKIP   data.main.todo_test_later", "3 tests, 2 passed", "1 skipped"]);
     expect(&env, &["policy", "verify", "policy", "--run", "denied$"], 0, &["1 test, 1 passed"]);
+    env.write("policy/values.yaml", "a: 1\n").unwrap();
+    env.write(
+        "policy/file_test.rego",
+        "package main\nimport rego.v1\ntest_file if parse_config_file(\"values.yaml\").a == 1\n",
+    )
+    .unwrap();
+    expect(&env, &["policy", "test", "--run", "test_file"], 0, &["1 test, 1 passed"]);
     expect(&env, &["policy", "test", "--run", "nothing"], 3, &["WL433"]);
     let covered = expect(&env, &["policy", "test", "--coverage"], 0, &["policy/a.rego", "of the lines are covered"]);
     assert!(!covered.stdout.contains("a_test.rego  "), "{}", covered.stdout);

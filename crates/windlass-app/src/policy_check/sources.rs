@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use windlass_model::diagnostic::{Diagnostic, Span};
-use windlass_policy::Reader;
 use windlass_policy::input::{self, Parser};
+use windlass_policy::{Mode, Reader};
 
 /// Rego files: path as given, and text.
 pub type Modules = Vec<(Arc<str>, String)>;
@@ -204,6 +204,14 @@ fn parse(directory: &Path, name: &str, bytes: Vec<u8>, settings: &Settings) -> R
     };
     let text = input::decode(name, bytes)?;
     let contents = input::parse(parser, &name.into(), &text)?;
+    if settings.mode == Mode::Strict && settings.parser.is_none() && input::is_guess(name, &contents) {
+        let summary = format!("{name}: its name does not say what it is, and as YAML it is one plain text");
+        return Err(Box::new(
+            Diagnostic::error("WL431", summary)
+                .at(Span::file(name))
+                .help("name the kind with `--parser`, or for standard input a name with `--stdin-filename`"),
+        ));
+    }
     Ok(Input { name: name.to_owned(), path, parser, contents })
 }
 

@@ -118,7 +118,10 @@ impl Checker {
         let packages: BTreeSet<String> =
             rego.rules.iter().filter(|rule| judges(rule)).map(|rule| rule.package.clone()).collect();
         let namespaces = if options.namespaces.is_empty() {
-            packages.iter().cloned().collect()
+            // Conftest lists those that judge nothing as well.
+            let all: BTreeSet<String> = rego.rules.iter().map(|rule| rule.package.clone()).collect();
+            let listed = if options.mode == Mode::Compatible { &all } else { &packages };
+            listed.iter().cloned().collect()
         } else {
             let mut chosen: Vec<String> = Vec::new();
             for wanted in &options.namespaces {

@@ -19,7 +19,9 @@ pub fn parse_with_comments(text: &str) -> Result<Value, Mistake> {
 /// A bill of materials: JSON with the mark of its kind.
 pub fn parse_bill(parser: Parser, text: &str) -> Result<Value, Mistake> {
     let value = parse(text).map_err(|mistake| {
-        if text.trim_start().starts_with('<') { Mistake::new(0, "give it in JSON, not in XML") } else { mistake }
+        let start = text.trim_start();
+        let other = start.starts_with('<') || start.starts_with("SPDXVersion:");
+        if other { Mistake::new(0, "give it in JSON, not in another format") } else { mistake }
     })?;
     let (mark, known) = match parser {
         Parser::Spdx => ("spdxVersion", value.get("spdxVersion").is_some()),

@@ -48,7 +48,7 @@ fn json_and_its_relatives() {
     check("json", "{\"a\": 1, \"a\": 2}", json!({"a": 2}));
     check("jsonc", "{\"a\": \"//\", // c\n /* x\n , */ \"b\": [1, 2,], }", json!({"a": "//", "b": [1, 2]}));
     check("cyclonedx", "{\"bomFormat\": \"CycloneDX\"}", json!({"bomFormat": "CycloneDX"}));
-    assert!(read("cyclonedx", "<bom/>").unwrap_err().summary.contains("in JSON"));
+    assert!(read("cyclonedx", "<bom/>").unwrap_err().summary.contains("give it in JSON"));
     assert!(read("spdx", "{}").unwrap_err().summary.contains("spdxVersion"));
     assert_eq!(parse(Parser::Json, &"f".into(), "\u{feff}{}").unwrap(), json!({}));
 }
@@ -258,6 +258,9 @@ fn parsers_are_chosen_by_name() {
     ] {
         assert_eq!(Parser::of_path(path).map(Parser::name), Ok(want), "{path}");
     }
+    assert!(Parser::of_path("Jenkinsfile").unwrap_err().contains("groovy is not read here"));
+    assert!(is_guess("Makefile", &json!("all: x")) && is_guess("-", &json!("x")));
+    assert!(!is_guess("a.yaml", &json!("x")) && !is_guess("-", &json!({"a": "x"})));
     assert!(Parser::of_path("a.cue").unwrap_err().contains("cue export"));
     assert!(Parser::of_path("a.unknown").unwrap_err().contains("there is no parser `unknown`"));
 }
