@@ -2,6 +2,7 @@
 //! answers like OPA, or refused with file and line; values of rules and answers of queries come out.
 
 use crate::builtins::{self, Failures};
+use crate::limits;
 use crate::rewrite::{self, Program, Settings, Shape, host};
 use crate::syntax::Source;
 use crate::syntax::annotations::Annotations;
@@ -11,10 +12,11 @@ use regorus::{Engine, PolicyLengthConfig, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
+use std::time::Duration;
 use windlass_model::diagnostic::{Diagnostic, Span};
 
 /// Stack for reading and rewriting: nested text recurses.
-const STACK: usize = 256 << 20;
+const STACK: usize = 32 << 20;
 
 /// How modules are read and evaluated.
 #[derive(Debug, Clone)]
@@ -205,6 +207,11 @@ impl Rego {
     ) -> Result<(), String> {
         let extension = move |operands: Vec<Value>| function(&operands).map_err(anyhow::Error::msg);
         self.engine.add_extension(name.to_owned(), arity, Box::new(extension)).map_err(|error| error.to_string())
+    }
+
+    /// Lets an evaluation fail when it takes longer; see [`limits::arm`].
+    pub fn limit_time(&mut self, time: Duration) {
+        limits::arm(&mut self.engine, time);
     }
 
     pub fn set_input(&mut self, input: Value) {

@@ -6,6 +6,7 @@ mod conftest;
 pub mod engine;
 pub mod hygiene;
 pub mod input;
+pub mod limits;
 pub mod output;
 mod rewrite;
 pub mod syntax;
