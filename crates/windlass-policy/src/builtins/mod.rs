@@ -6,8 +6,12 @@
 
 mod collections;
 mod crypto;
+mod documents;
+mod engine_own;
+mod escapes;
 mod net;
 mod operators;
+mod paths;
 mod patterns;
 mod refused;
 mod strings;
@@ -48,9 +52,13 @@ type Function = fn(&[Value]) -> Answer;
 /// Name, number of operands, implementation.
 type Builtin = (&'static str, u8, Function);
 
-const FAMILIES: [&[Builtin]; 7] = [
+const FAMILIES: [&[Builtin]; 11] = [
     collections::FUNCTIONS,
     crypto::FUNCTIONS,
+    documents::FUNCTIONS,
+    engine_own::FUNCTIONS,
+    escapes::FUNCTIONS,
+    paths::FUNCTIONS,
     net::FUNCTIONS,
     operators::FUNCTIONS,
     patterns::FUNCTIONS,

@@ -4,13 +4,100 @@ use super::{Answer, Builtin, BuiltinError, text};
 use regex::Regex;
 use regorus::Value;
 
-pub(super) const FUNCTIONS: &[Builtin] = &[("re_match", 2, re_match), ("regex.globs_match", 2, globs_match)];
+pub(super) const FUNCTIONS: &[Builtin] = &[
+    ("glob.quote_meta", 1, quote_meta),
+    ("re_match", 2, re_match),
+    ("regex.globs_match", 2, globs_match),
+    ("regex.replace", 3, replace),
+    ("regex.split", 2, split),
+    ("regex.template_match", 4, template_match),
+];
+
+fn compile(pattern: &str) -> Result<Regex, BuiltinError> {
+    Regex::new(pattern).map_err(|error| BuiltinError::failed(error.to_string()))
+}
+
+fn quote_meta(operands: &[Value]) -> Answer {
+    let mut out = String::new();
+    for c in text(operands, 0)?.chars() {
+        if matches!(c, '*' | '?' | '\\' | '[' | ']' | '{' | '}') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    Ok(out.into())
+}
+
+fn replace(operands: &[Value]) -> Answer {
+    let (whole, pattern, new) = (text(operands, 0)?, text(operands, 1)?, text(operands, 2)?);
+    Ok(compile(pattern)?.replace_all(whole, new).into_owned().into())
+}
+
+/// As Go splits: an empty match at either end splits nothing off.
+fn split(operands: &[Value]) -> Answer {
+    let (pattern, whole) = (text(operands, 0)?, text(operands, 1)?);
+    let regex = compile(pattern)?;
+    if whole.is_empty() {
+        let nothing = if pattern.is_empty() { Vec::new() } else { vec![Value::from("")] };
+        return Ok(nothing.into());
+    }
+    let mut parts: Vec<Value> = Vec::new();
+    let (mut start, mut end) = (0, 0);
+    for found in regex.find_iter(whole) {
+        end = found.start();
+        if found.end() != 0 {
+            parts.push(whole[start..end].into());
+        }
+        start = found.end();
+    }
+    if end != whole.len() {
+        parts.push(whole[start..].into());
+    }
+    Ok(parts.into())
+}
+
+/// A text that holds regular expressions between two delimiters, of one character each, and is matched as a whole.
+fn template_match(operands: &[Value]) -> Answer {
+    let (template, whole) = (text(operands, 0)?, text(operands, 1)?);
+    let delimiter = |index| -> Result<char, BuiltinError> {
+        let mut chars = text(operands, index)?.chars();
+        match (chars.next(), chars.next()) {
+            (Some(one), None) => Ok(one),
+            _ => Err(BuiltinError::failed(format!("operand {} must be one character", index + 1))),
+        }
+    };
+    let (open, close) = (delimiter(2)?, delimiter(3)?);
+    let unbalanced = || BuiltinError::failed(format!("unbalanced braces in {template:?}"));
+    let mut pattern = String::from("^");
+    let mut rest = template;
+    while let Some(at) = rest.find([open, close]) {
+        let (literal, from) = rest.split_at(at);
+        let mut inside = from.strip_prefix(open).ok_or_else(unbalanced)?;
+        // Delimiters inside of an expression come in pairs.
+        let mut depth = 1;
+        let end = inside
+            .char_indices()
+            .find(|(_, c)| {
+                depth += i32::from(*c == open) - i32::from(*c == close);
+                depth == 0
+            })
+            .ok_or_else(unbalanced)?
+            .0;
+        let expression;
+        (expression, inside) = inside.split_at(end);
+        pattern.push_str(&regex::escape(literal));
+        pattern.push_str(&format!("({expression})"));
+        rest = &inside[close.len_utf8()..];
+    }
+    pattern.push_str(&regex::escape(rest));
+    pattern.push('$');
+    Ok(compile(&pattern)?.is_match(whole).into())
+}
 
 /// Of Rego v0: `regex.match` under its old name.
 fn re_match(operands: &[Value]) -> Answer {
     let (pattern, value) = (text(operands, 0)?, text(operands, 1)?);
-    let pattern = Regex::new(pattern).map_err(|error| BuiltinError::failed(error.to_string()))?;
-    Ok(pattern.is_match(value).into())
+    Ok(compile(pattern)?.is_match(value).into())
 }
 
 /// Whether two globs have a text in common. A glob is made of characters, `.` for any character and `[a-z]` for one of a set, each

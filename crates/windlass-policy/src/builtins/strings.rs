@@ -6,7 +6,70 @@ use regex::Regex;
 use regorus::Value;
 use std::sync::LazyLock;
 
-pub(super) const FUNCTIONS: &[Builtin] = &[("sprintf", 2, sprintf), ("strings.count", 2, count)];
+pub(super) const FUNCTIONS: &[Builtin] = &[
+    ("indexof", 2, indexof),
+    ("indexof_n", 2, indexof_n),
+    ("sprintf", 2, sprintf),
+    ("strings.count", 2, count),
+    ("strings.replace_n", 2, replace_n),
+];
+
+/// Places of a text in another, in characters; overlapping ones too.
+fn places(operands: &[Value]) -> Result<impl Iterator<Item = usize>, BuiltinError> {
+    let (whole, part) = (text(operands, 0)?, text(operands, 1)?);
+    if part.is_empty() {
+        return Err(BuiltinError::failed("empty search character"));
+    }
+    let starts = whole.char_indices().enumerate();
+    Ok(starts.filter_map(move |(place, (at, _))| whole[at..].starts_with(part).then_some(place)))
+}
+
+fn indexof(operands: &[Value]) -> Answer {
+    Ok(places(operands)?.next().map_or(Value::from(-1_i64), Value::from))
+}
+
+fn indexof_n(operands: &[Value]) -> Answer {
+    Ok(places(operands)?.map(Value::from).collect::<Vec<_>>().into())
+}
+
+/// Replaces all at once: what came from one replacement is not replaced again. Of two that fit at a place the one with the
+/// smaller key wins, and the empty one fits between all characters.
+fn replace_n(operands: &[Value]) -> Answer {
+    let Value::Object(patterns) = &operands[0] else { return Err(super::wrong(operands, 0, "object")) };
+    let whole = text(operands, 1)?;
+    let mut pairs = Vec::new();
+    for (old, new) in patterns.iter_sorted() {
+        let (Value::String(old), Value::String(new)) = (old, new) else {
+            return Err(BuiltinError::failed("operand 1: non-string key or value found in pattern object"));
+        };
+        pairs.push((&**old, &**new));
+    }
+    let mut out = String::with_capacity(whole.len());
+    let mut at = 0;
+    // An empty pattern fits once at a place, not again behind what it put there.
+    let mut after_match = false;
+    while at <= whole.len() {
+        let rest = &whole[at..];
+        let found = pairs.iter().find(|(old, _)| rest.starts_with(old) && !(old.is_empty() && after_match));
+        after_match = false;
+        if let Some((old, new)) = found {
+            out.push_str(new);
+            at += old.len();
+            if !old.is_empty() {
+                after_match = true;
+                continue;
+            }
+        }
+        match whole[at..].chars().next() {
+            Some(c) => {
+                out.push(c);
+                at += c.len_utf8();
+            }
+            None => break,
+        }
+    }
+    Ok(out.into())
+}
 
 fn count(operands: &[Value]) -> Answer {
     let (whole, part) = (text(operands, 0)?, text(operands, 1)?);

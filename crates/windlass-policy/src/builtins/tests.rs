@@ -389,3 +389,337 @@ fn paths_end_where_they_would_turn_back() {
         ),
     ]);
 }
+#[test]
+fn texts_that_are_json_or_yaml() {
+    check(&[
+        (r#"json.is_valid("{}")"#, Json("true")),
+        (r#"json.is_valid("{")"#, Json("false")),
+        (r#"yaml.is_valid("a: {")"#, Json("false")),
+        (r#"yaml.is_valid("a: 1")"#, Json("true")),
+    ]);
+}
+
+#[test]
+fn documents_match_schemas() {
+    check(&[
+        (
+            r#"json.match_schema({"a": 1}, {"properties": {"a": {"type": "integer"}}, "required": ["a"]})"#,
+            Json("[true, []]"),
+        ),
+        (r#"json.match_schema("{\"a\": 1}", "{\"required\": [\"a\"]}")"#, Json("[true, []]")),
+        (r#"json.match_schema("[1]", {"type": "array"})"#, Json("[true, []]")),
+        (
+            r#"json.match_schema({"a": "x"}, {"properties": {"a": {"type": "integer"}}, "required": ["b", "c"]})"#,
+            Json(
+                r#"[false, [{"desc": "b is required", "error": "(Root): b is required", "field": "(Root)", "type": "required"}, {"desc": "c is required", "error": "(Root): c is required", "field": "(Root)", "type": "required"}, {"desc": "Invalid type. Expected: integer, given: string", "error": "a: Invalid type. Expected: integer, given: string", "field": "a", "type": "invalid_type"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"n": {"m": [1, "x"]}}, {"properties": {"n": {"properties": {"m": {"items": {"type": "integer"}}}}}})"#,
+            Json(
+                r#"[false, [{"desc": "Invalid type. Expected: integer, given: string", "error": "n.m.1: Invalid type. Expected: integer, given: string", "field": "n.m.1", "type": "invalid_type"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"a": 1}, {"properties": {"a": {"type": ["string", "null"]}}})"#,
+            Json(
+                r#"[false, [{"desc": "Invalid type. Expected: [string,null], given: integer", "error": "a: Invalid type. Expected: [string,null], given: integer", "field": "a", "type": "invalid_type"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"a": 1.5}, {"properties": {"a": {"type": "integer"}}})"#,
+            Json(
+                r#"[false, [{"desc": "Invalid type. Expected: integer, given: number", "error": "a: Invalid type. Expected: integer, given: number", "field": "a", "type": "invalid_type"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"a": 1}, {"additionalProperties": false})"#,
+            Json(
+                r#"[false, [{"desc": "Additional property a is not allowed", "error": "(Root): Additional property a is not allowed", "field": "(Root)", "type": "additional_property_not_allowed"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"a": 1, "b": 2}, {"additionalProperties": false, "properties": {"a": {}}})"#,
+            Json(
+                r#"[false, [{"desc": "Additional property b is not allowed", "error": "(Root): Additional property b is not allowed", "field": "(Root)", "type": "additional_property_not_allowed"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"n": 5}, {"properties": {"n": {"enum": ["a", 1, null]}}})"#,
+            Json(
+                r#"[false, [{"desc": "n must be one of the following: \"a\", 1, null", "error": "n: n must be one of the following: \"a\", 1, null", "field": "n", "type": "enum"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"n": 5}, {"properties": {"n": {"const": "a"}}})"#,
+            Json(
+                r#"[false, [{"desc": "n does not match: \"a\"", "error": "n: n does not match: \"a\"", "field": "n", "type": "const"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"n": 5}, {"properties": {"n": {"minimum": 6, "multipleOf": 5}}})"#,
+            Json(
+                r#"[false, [{"desc": "Must be greater than or equal to 6", "error": "n: Must be greater than or equal to 6", "field": "n", "type": "number_gte"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"n": 5}, {"properties": {"n": {"exclusiveMaximum": 5}}})"#,
+            Json(
+                r#"[false, [{"desc": "Must be less than 5", "error": "n: Must be less than 5", "field": "n", "type": "number_lt"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"s": "abc"}, {"properties": {"s": {"minLength": 4}}})"#,
+            Json(
+                r#"[false, [{"desc": "String length must be greater than or equal to 4", "error": "s: String length must be greater than or equal to 4", "field": "s", "type": "string_gte"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"s": "abc"}, {"properties": {"s": {"pattern": "^b"}}})"#,
+            Json(
+                r#"[false, [{"desc": "Does not match pattern '^b'", "error": "s: Does not match pattern '^b'", "field": "s", "type": "pattern"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"s": "300.1.1.1"}, {"properties": {"s": {"format": "ipv4"}}})"#,
+            Json(
+                r#"[false, [{"desc": "Does not match format 'ipv4'", "error": "s: Does not match format 'ipv4'", "field": "s", "type": "format"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"l": [1, 1]}, {"properties": {"l": {"minItems": 3}}})"#,
+            Json(
+                r#"[false, [{"desc": "Array must have at least 3 items", "error": "l: Array must have at least 3 items", "field": "l", "type": "array_min_items"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"l": [1, 1]}, {"properties": {"l": {"uniqueItems": true}}})"#,
+            Json(
+                r#"[false, [{"desc": "array items[0,1] must be unique", "error": "l: array items[0,1] must be unique", "field": "l", "type": "unique"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"a": 1}, {"minProperties": 2})"#,
+            Json(
+                r#"[false, [{"desc": "Must have at least 2 properties", "error": "(Root): Must have at least 2 properties", "field": "(Root)", "type": "array_min_properties"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"a": 1}, {"dependencies": {"a": ["b"]}})"#,
+            Json(
+                r#"[false, [{"desc": "Has a dependency on b", "error": "(Root): Has a dependency on b", "field": "(Root)", "type": "missing_dependency"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"a": 1}, {"properties": {"a": {"not": {"type": "integer"}}}})"#,
+            Json(
+                r#"[false, [{"desc": "Must not validate the schema (not)", "error": "a: Must not validate the schema (not)", "field": "a", "type": "number_not"}]]"#,
+            ),
+        ),
+        (
+            r##"json.match_schema({"a": 1}, {"$ref": "#/definitions/x", "definitions": {"x": {"required": ["b"]}}})"##,
+            Json(
+                r#"[false, [{"desc": "b is required", "error": "(Root): b is required", "field": "(Root)", "type": "required"}]]"#,
+            ),
+        ),
+        (
+            r#"json.match_schema({"a": 1}, {"type": "thing"})"#,
+            Fails(
+                "json.match_schema: has a primitive type that is NOT VALID -- given: /thing/ Expected valid values are:[array boolean integer number null object string]",
+            ),
+        ),
+        (r#"json.match_schema("x", {"type": "string"})"#, Fails("json.match_schema: invalid JSON string")),
+    ]);
+}
+
+#[test]
+fn schemas_are_verified() {
+    check(&[
+        (r#"json.verify_schema({"type": "object"})"#, Json("[true, null]")),
+        (r#"json.verify_schema("{\"type\": \"boolean\"}")"#, Json("[true, null]")),
+        (
+            r#"json.verify_schema({"properties": {"a": {"type": "thing"}}})"#,
+            Json(
+                r#"[false, "jsonschema: has a primitive type that is NOT VALID -- given: /thing/ Expected valid values are:[array boolean integer number null object string]"]"#,
+            ),
+        ),
+        (r#"json.verify_schema("x")"#, Json(r#"[false, "jsonschema: invalid JSON string"]"#)),
+    ]);
+}
+#[test]
+fn texts_are_found_and_replaced() {
+    check(&[
+        (r#"indexof("é日本", "本")"#, Json("2")),
+        (r#"indexof("abc", "x")"#, Json("-1")),
+        (r#"indexof("abc", "")"#, Fails("indexof: empty search character")),
+        (r#"indexof_n("aXbX", "X")"#, Json("[1, 3]")),
+        (r#"indexof_n("aaa", "aa")"#, Json("[0, 1]")),
+        (r#"indexof_n("abc", "")"#, Fails("indexof_n: empty search character")),
+        (r#"strings.replace_n({"a": "b", "b": "c"}, "aXbXc")"#, Json(r#""bXcXc""#)),
+        (r#"strings.replace_n({"aX": "1", "a": "2"}, "aXa")"#, Json(r#""2X2""#)),
+        (r#"strings.replace_n({"": "x"}, "ab")"#, Json(r#""xaxbx""#)),
+        (
+            r#"strings.replace_n({"a": 1}, "ab")"#,
+            Fails("strings.replace_n: operand 1: non-string key or value found in pattern object"),
+        ),
+        (r#"to_number("1e3")"#, Json("1000")),
+        (r#"to_number(" 1")"#, Fails("to_number: parsing \" 1\": invalid syntax")),
+        ("to_number(null)", Json("0")),
+        (r#"to_number("1x")"#, Fails("to_number: could not parse string as number")),
+    ]);
+}
+
+#[test]
+fn numbers_with_units() {
+    check(&[
+        (r#"units.parse("1.5G")"#, Json("1500000000")),
+        (r#"units.parse("100m")"#, Json("0.1")),
+        (r#"units.parse("1.")"#, Json("1")),
+        (r#"units.parse("1GB")"#, Fails("units.parse: the operands do not fit")),
+        (r#"units.parse("1_0")"#, Fails("units.parse: \"1_0\" is no amount")),
+        (r#"units.parse_bytes("1.5GiB")"#, Json("1610612736")),
+        (r#"units.parse_bytes("1KK")"#, Fails("units.parse_bytes: the operands do not fit")),
+        (r#"units.parse_bytes("")"#, Fails("units.parse_bytes: could not parse number")),
+    ]);
+}
+
+#[test]
+fn marshalled_texts_can_stand_in_a_page() {
+    check(&[
+        (r#"json.marshal({"a": "<é>&\u2028"})"#, Json(r#""{\"a\":\"\\u003cé\\u003e\\u0026\\u2028\"}""#)),
+        ("json.marshal([1, {2}, null])", Json(r#""[1,[2],null]""#)),
+        (
+            r#"json.marshal_with_options({"a": "<", "b": [1]}, {"prefix": "=> ", "indent": "<>"})"#,
+            Json(r#""=> {\n=> <>\"a\": \"\\u003c\",\n=> <>\"b\": [\n=> <><>1\n=> <>]\n=> }""#),
+        ),
+        (r#"json.marshal_with_options({"a": "<"}, {"pretty": false})"#, Json(r#""{\"a\":\"\\u003c\"}""#)),
+        ("json.marshal_with_options([], {})", Json(r#""[]""#)),
+    ]);
+}
+
+#[test]
+fn patches_apply_or_fail() {
+    check(&[
+        (
+            r#"json.patch({"a": [1, 2]}, [{"op": "add", "path": "/a/-", "value": 3}, {"op": "remove", "path": "a/0"}])"#,
+            Json(r#"{"a": [2, 3]}"#),
+        ),
+        (r#"json.patch({"a": {1, 2}}, [{"op": "remove", "path": ["a", 2]}])"#, Json(r#"{"a": [1]}"#)),
+        (
+            r#"json.patch({"a": 1}, [{"op": "test", "path": "/a", "value": 2}])"#,
+            Fails("json.patch: the patch does not apply"),
+        ),
+        (
+            r#"json.patch({"a": 1}, [{"op": "add", "path": "/x/y", "value": 1}])"#,
+            Fails("json.patch: the patch does not apply"),
+        ),
+        (r#"json.patch({"a": 1}, [{"op": "change", "path": "/a"}])"#, Fails("json.patch: the patch does not apply")),
+    ]);
+}
+
+#[test]
+fn versions_are_compared() {
+    check(&[
+        (r#"semver.compare("1.2.3-alpha.1", "1.2.3")"#, Json("-1")),
+        (r#"semver.compare("v1.10.0", "1.9.0")"#, Json("1")),
+        (r#"semver.compare("1.2", "1.2.3")"#, Fails("semver.compare: invalid semver")),
+    ]);
+}
+
+#[test]
+fn regular_expressions_replace_split_and_match() {
+    check(&[
+        (r#"regex.replace("abc", "(b)", "<${1}>$1")"#, Json(r#""a<b>bc""#)),
+        (r#"regex.replace("abc", "(b", "x")"#, Fails("unclosed group")),
+        (r#"regex.split("", "ab")"#, Json(r#"["a", "b"]"#)),
+        (r#"regex.split("x*", "axbxxc")"#, Json(r#"["a", "b", "c"]"#)),
+        (r#"regex.split("^a", "ab")"#, Json(r#"["", "b"]"#)),
+        (r#"regex.split("b$", "ab")"#, Json(r#"["a", ""]"#)),
+        (r#"regex.split(",", "")"#, Json(r#"[""]"#)),
+        (r#"regex.split("(", "ab")"#, Fails("unclosed group")),
+        (r#"regex.template_match("urn:foo:{.*}", "urn:foo:bar", "{", "}")"#, Json("true")),
+        (r#"regex.template_match("urn:foo:{.*}", "urn:bar:bar", "{", "}")"#, Json("false")),
+        (r#"regex.template_match("a.b:<x{2}>", "a.b:xx", "<", ">")"#, Json("true")),
+        (
+            r#"regex.template_match("urn:{a|b", "urn:a", "{", "}")"#,
+            Fails("regex.template_match: unbalanced braces in \"urn:{a|b\""),
+        ),
+        (
+            r#"regex.template_match("urn:{a|b}", "urn:a", "{{", "}")"#,
+            Fails("regex.template_match: operand 3 must be one character"),
+        ),
+        (r#"glob.quote_meta("*.{a}[b]?\\")"#, Json(r#""\\*.\\{a\\}\\[b\\]\\?\\\\""#)),
+    ]);
+}
+
+#[test]
+fn dates_run_over() {
+    check(&[
+        ("time.add_date(1709164800000000000, 1, 0, 0)", Json("1740787200000000000")),
+        ("time.add_date(1709164800000000000, -1, -1, -1)", Json("1674864000000000000")),
+        ("time.add_date(1700000000000000000, 0, 13, 40)", Json("1737670400000000000")),
+        (
+            r#"time.add_date("x", 0, 0, 0)"#,
+            Fails("time.add_date: operand 1 must be either number (ns) or [number (ns), string (tz)] but got string"),
+        ),
+        ("time.add_date(1700000000000000000, 1.5, 0, 0)", Fails("time.add_date: time arguments out of allowed range")),
+        (
+            r#"time.format([1700000000123456789, "Asia/Tokyo", "Mon Jan _2 15:04:05 MST 2006"])"#,
+            Json(r#""Wed Nov 15 07:13:20 JST 2023""#),
+        ),
+        (
+            r#"time.format([1709251199000000000, "America/New_York", "RFC1123"])"#,
+            Json(r#""Thu, 29 Feb 2024 18:59:59 EST""#),
+        ),
+        (r#"time.format([1709251199000000000, "UTC", "2006-01-02"])"#, Json(r#""2024-02-29""#)),
+        ("time.format(1700000000123456789)", Json(r#""2023-11-14T22:13:20.123456789Z""#)),
+        (
+            r#"time.format([1709251199000000000, "Nowhere", "MST"])"#,
+            Fails("time.format: failed to find time zone `Nowhere` in time zone database"),
+        ),
+    ]);
+}
+
+#[test]
+fn queries_are_encoded_and_decoded() {
+    check(&[
+        (r#"urlquery.encode("a b&c=é*~")"#, Json(r#""a+b%26c%3D%C3%A9%2A~""#)),
+        (r#"urlquery.decode("a+b%26c&d=_")"#, Json(r#""a b&c&d=_""#)),
+        (r#"urlquery.decode("a%zz")"#, Fails("urlquery.decode: invalid URL escape \"%zz\"")),
+        (r#"urlquery.decode_object("a=1&b=2&a=3&c")"#, Json(r#"{"a": ["1", "3"], "b": ["2"], "c": [""]}"#)),
+        (r#"urlquery.decode_object("a;b")"#, Fails("urlquery.decode_object: invalid semicolon separator in query")),
+        (
+            r#"urlquery.encode_object({"a": "b c", "d": ["1", "2"], "e": {"y", "x"}})"#,
+            Json(r#""a=b+c&d=1&d=2&e=x&e=y""#),
+        ),
+        (
+            r#"urlquery.encode_object({"a": 1})"#,
+            Fails("urlquery.encode_object: operand 1: values must be strings, or arrays or sets of them"),
+        ),
+        (r#"trace("x")"#, Json("true")),
+    ]);
+}
+
+#[test]
+fn parts_by_their_paths() {
+    check(&[
+        (r#"json.filter({"a": {"b": 1, "c": [1, 2]}, "d": 2}, ["a/c/1", "d"])"#, Json(r#"{"a": {"c": [2]}, "d": 2}"#)),
+        (r#"json.filter({"a": {"b": 1}}, {"/a/b"})"#, Json(r#"{"a": {"b": 1}}"#)),
+        (r#"json.filter({"a": 1}, ["a/b"])"#, Json(r#"{"a": 1}"#)),
+        (r#"json.filter({"a": 1}, [["x", "y"]])"#, Json("{}")),
+        (r#"json.filter({"a/b": 1, "c": 2}, ["a~1b"])"#, Json(r#"{"a/b": 1}"#)),
+        (r#"json.filter({"a": 1}, [])"#, Json("{}")),
+        (r#"json.remove({"a": {"b": 1, "c": [1, 2]}, "d": 2}, ["a/c/1", "d"])"#, Json(r#"{"a": {"b": 1, "c": [1]}}"#)),
+        (r#"json.remove({"a": {"b": 1}}, {"/a/b"})"#, Json(r#"{"a": {}}"#)),
+        (r#"json.remove({"a": 1}, ["a/b"])"#, Json(r#"{"a": 1}"#)),
+        (r#"json.remove({"a": {1: 2}}, [["a", 1]])"#, Json(r#"{"a": {}}"#)),
+        (r#"json.remove({"a": 1}, [])"#, Json(r#"{"a": 1}"#)),
+        (r#"json.remove({"a": 1}, "a")"#, Fails("json.remove: operand 2 must be one of {array, set} but got string")),
+    ]);
+}
+
+/// Here the answer is ours: OPA tells the environment of its process.
+#[test]
+fn nothing_of_the_process_is_told() {
+    check(&[("opa.runtime()", Json(r#"{"env": {}}"#))]);
+}
