@@ -7,8 +7,9 @@ pub use check::{CheckOptions, Checker, Judgement, Mode, Outcome, Reader};
 pub(crate) use check::{prints, register_parsers};
 pub use heads::{Annotations, File, Head, files};
 
+use crate::limits::{self, Bounds};
 use sha2::{Digest, Sha256};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 use windlass_model::diagnostic::{Diagnostic, Span};
 use windlass_model::review::{Finding, Level};
@@ -101,7 +102,7 @@ fn finding(level: Level, judgement: Judgement) -> Finding {
     }
 }
 
-/// Runs on a thread of its own and waits for it as long as the limits allow: the engine checks its time between steps only.
+/// Runs within the limits; see [`limits::watched`].
 ///
 /// # Errors
 /// A sentence: it took too long, or panicked.
@@ -109,20 +110,8 @@ pub(crate) fn bounded<T: Send + 'static>(
     limits: &Limits,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
-    let (sender, receiver) = mpsc::channel();
-    let spawned = std::thread::Builder::new().name("policy".into()).stack_size(64 << 20).spawn(move || {
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-        // The receiver may have given up.
-        let _ = sender.send(result);
-    });
-    if let Err(error) = spawned {
-        return Err(format!("cannot evaluate policies: {error}"));
-    }
-    match receiver.recv_timeout(limits.time) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(_)) => Err("the policy engine panicked".into()),
-        Err(_) => Err(format!("the policies took longer than {} s", limits.time.as_secs())),
-    }
+    let bounds = Bounds { time: limits.time, ..Bounds::default() };
+    limits::watched(&bounds, work).map_err(|broken| broken.to_string())
 }
 
 #[cfg(test)]

@@ -175,6 +175,7 @@ type Evaluated = (Result<Value, String>, Vec<String>, Vec<Coverage>);
 
 fn evaluate(rego: &Rego, path: &str, limits: &Limits) -> Evaluated {
     let mut rego = rego.clone();
+    rego.limit_time(limits.time);
     let path = path.to_owned();
     let work = move || {
         let answer = rego.eval_rule(&path);

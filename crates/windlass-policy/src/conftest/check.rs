@@ -149,9 +149,11 @@ impl Checker {
     /// # Errors
     /// The engine's sentence.
     pub fn query(&self, text: &str, input: Option<&Json>) -> Result<Vec<BTreeMap<String, Json>>, String> {
+        let limits = Limits::default();
         let mut set = self.clone();
+        set.rego.limit_time(limits.time);
         let (text, input) = (text.to_owned(), input.map(|input| Value::from(input.clone())));
-        let rows = bounded(&Limits::default(), move || {
+        let rows = bounded(&limits, move || {
             if let Some(input) = input {
                 set.rego.set_input(input);
             }
@@ -174,6 +176,7 @@ impl Checker {
         let directory = path.parent().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
         for document in documents {
             let mut set = self.clone();
+            set.rego.limit_time(limits.time);
             let context = serde_json::json!({ "conftest": { "file": { "name": name, "dir": directory } } });
             let (input, namespace, mut part) = (document.clone(), namespace.to_owned(), empty.clone());
             let judged = bounded(limits, move || {
@@ -206,6 +209,7 @@ impl Checker {
     /// Judges one document by all namespaces at once; the outcome bears neither file nor namespace.
     pub fn evaluate(&self, document: &Json, limits: &Limits) -> Outcome {
         let mut set = self.clone();
+        set.rego.limit_time(limits.time);
         let input = Value::from(document.clone());
         let judged = bounded(limits, move || {
             let mut out = Outcome::default();
