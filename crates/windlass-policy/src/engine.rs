@@ -180,6 +180,12 @@ impl Rego {
                 diagnostics.push(refused(path, source, &error.to_string()));
             }
         }
+        // The engine compiles before its first evaluation; what it finds wrong then is told now.
+        if diagnostics.is_empty()
+            && let Err(error) = engine.eval_query("true".to_owned(), false)
+        {
+            diagnostics.push(refused_somewhere(&sources, &error.to_string()));
+        }
         if !diagnostics.is_empty() {
             return Err(diagnostics);
         }
@@ -358,6 +364,15 @@ fn refused(path: &Arc<str>, source: Option<&Source>, error: &str) -> Diagnostic 
         None => out.at(span),
     }
     .help("write it more simply: give inner parts names of their own")
+}
+
+/// The same for an error that can be in any of the modules.
+fn refused_somewhere(sources: &[Source], error: &str) -> Diagnostic {
+    let source = sources.iter().find(|source| error.contains(&format!("{}:", source.path)));
+    match source.or(sources.first()) {
+        Some(source) => refused(&source.path, Some(source), error),
+        None => refused(&"policy".into(), None, error),
+    }
 }
 
 /// The last sentence of an error of the engine, without its excerpt.

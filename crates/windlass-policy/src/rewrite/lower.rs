@@ -162,6 +162,16 @@ impl<'a> Lowering<'a> {
                 }
                 self.top(term, withs, before);
             }
+            StmtKind::Unify(left, right) if !is_pattern(left) && !is_pattern(right) || is_own_key(left, right) => {
+                if matches!(left.kind, TermKind::Var(_)) {
+                    std::mem::swap(left, right);
+                }
+                // Nothing is bound but by references: a comparison, which the engine takes with any literals.
+                let null = || Term::new(TermKind::Null, Loc::default());
+                let (left, right) = (std::mem::replace(left, null()), std::mem::replace(right, null()));
+                *kind = StmtKind::Expr(infix(Op::Eq, left, right));
+                self.kind(kind, withs, before, after);
+            }
             StmtKind::Unify(left, right) => {
                 if let Some(pairs) = pairs(left, right) {
                     let loc = left.loc;
@@ -242,9 +252,18 @@ impl<'a> Lowering<'a> {
                     }
                 }
             }
-            StmtKind::Every { domain, body, .. } => {
+            StmtKind::Every { key, value, domain, body } => {
                 self.term(domain, withs, before, 0);
                 self.body(body);
+                // The engine does not know these as bound when it plans a unification.
+                for name in key.iter_mut().chain([value]) {
+                    if !matches!(&name.kind, TermKind::Var(name) if name == "_") {
+                        let loc = name.loc;
+                        let fresh = self.fresh(loc);
+                        let own = std::mem::replace(name, fresh.clone());
+                        body.insert(0, Stmt { kind: StmtKind::Assign(own, fresh), withs: Vec::new(), loc });
+                    }
+                }
             }
         }
     }
@@ -492,12 +511,21 @@ impl<'a> Lowering<'a> {
             TermKind::Infix(op, left, right) => {
                 self.term(left, withs, before, nesting + 1);
                 self.term(right, withs, before, nesting + 1);
-                if let (true, Some(name)) = (self.lenient, operator_name(*op)) {
-                    let TermKind::Infix(_, left, right) = std::mem::replace(&mut term.kind, TermKind::Null) else {
-                        return;
-                    };
-                    *term = Term::call(name, vec![*left, *right], loc);
-                }
+                let op = *op;
+                let name = match op {
+                    // Objects are smaller than sets in OPA, and greater in the engine.
+                    Op::Lt | Op::Le | Op::Gt | Op::Ge if !is_scalar(left) && !is_scalar(right) => Some(host::COMPARE),
+                    op if self.lenient => operator_name(op),
+                    _ => None,
+                };
+                let Some(name) = name else { return };
+                let TermKind::Infix(_, left, right) = std::mem::replace(&mut term.kind, TermKind::Null) else { return };
+                let call = Term::call(name, vec![*left, *right], loc);
+                *term = if name == host::COMPARE {
+                    infix(op, call, Term::new(TermKind::Number("0".into()), loc))
+                } else {
+                    call
+                };
             }
             TermKind::In(..) => {
                 let TermKind::In(key, value, collection) = std::mem::replace(&mut term.kind, TermKind::Null) else {
@@ -556,6 +584,31 @@ impl<'a> Lowering<'a> {
             _ => None,
         });
         own.unwrap_or_else(|| Term::new(TermKind::Object(Vec::new()), loc))
+    }
+}
+
+/// `x = xs[x]`: the reference gives the variable its value.
+fn is_own_key(left: &Term, right: &Term) -> bool {
+    let ((TermKind::Var(name), TermKind::Ref(_, args)) | (TermKind::Ref(_, args), TermKind::Var(name))) =
+        (&left.kind, &right.kind)
+    else {
+        return false;
+    };
+    args.iter().any(|arg| matches!(arg, Arg::Bracket(Term { kind: TermKind::Var(key), .. }) if key == name))
+}
+
+/// A constant that is smaller than every collection.
+fn is_scalar(term: &Term) -> bool {
+    matches!(term.kind, TermKind::Null | TermKind::Bool(_) | TermKind::Number(_) | TermKind::String(_))
+}
+
+/// A variable, or a literal that holds one.
+fn is_pattern(term: &Term) -> bool {
+    match &term.kind {
+        TermKind::Var(_) => true,
+        TermKind::Array(items) => items.iter().any(is_pattern),
+        TermKind::Object(items) => items.iter().any(|(key, value)| is_pattern(key) || is_pattern(value)),
+        _ => false,
     }
 }
 

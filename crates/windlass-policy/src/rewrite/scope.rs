@@ -35,6 +35,8 @@ pub struct Resolver<'n> {
     names: &'n Names,
     builtins: &'n BTreeMap<&'static str, u8>,
     scopes: Vec<Scope>,
+    /// Undeclared variables that are called like a rule or a keyword, with the names that they got.
+    renamed: BTreeMap<String, String>,
     /// Names that stand for some variable of this rule.
     used: BTreeSet<String>,
     pub wrong: Vec<Wrong>,
@@ -78,7 +80,7 @@ fn var_name(term: &Term) -> Option<&str> {
 
 impl<'n> Resolver<'n> {
     pub fn new(names: &'n Names, builtins: &'n BTreeMap<&'static str, u8>) -> Self {
-        Self { names, builtins, scopes: Vec::new(), used: BTreeSet::new(), wrong: Vec::new() }
+        Self { names, builtins, scopes: Vec::new(), renamed: BTreeMap::new(), used: BTreeSet::new(), wrong: Vec::new() }
     }
 
     fn wrong(&mut self, message: String, loc: Loc) {
@@ -88,6 +90,7 @@ impl<'n> Resolver<'n> {
     /// Resolves a rule in place.
     pub fn rule(&mut self, rule: &mut Rule) {
         self.used.clear();
+        self.renamed.clear();
         self.scopes.clear();
         let mut parameters = Scope::default();
         if let Some(params) = &mut rule.head.params {
@@ -286,8 +289,8 @@ impl<'n> Resolver<'n> {
                         scope.seen.insert(name.clone());
                     } else {
                         scope.seen_inside.insert(name.clone());
-                        self.used.insert(name.clone());
                     }
+                    self.undeclared(name);
                     return None;
                 }
                 None => {}
@@ -306,12 +309,21 @@ impl<'n> Resolver<'n> {
         for scope in &mut self.scopes {
             scope.seen.insert(name.clone());
         }
-        if is_keyword(name) {
-            // v0 has `in`, `if`, `every` and `contains` as names.
-            *name = format!("{name}_");
-        }
-        self.used.insert(name.clone());
+        self.undeclared(name);
         None
+    }
+
+    /// A variable that nothing declares keeps its name, unless the engine would take that for something else: for a rule, or for a
+    /// keyword, which v0 has as names.
+    fn undeclared(&mut self, name: &mut String) {
+        if !self.is_reserved(name) {
+            self.used.insert(name.clone());
+        } else if let Some(new) = self.renamed.get(name) {
+            name.clone_from(new);
+        } else {
+            let new = self.fresh(name, true);
+            self.renamed.insert(std::mem::replace(name, new.clone()), new);
+        }
     }
 
     pub fn term(&mut self, term: &mut Term) {

@@ -205,6 +205,30 @@ fn references_and_patterns_bind_as_in_opa() {
 }
 
 #[test]
+fn values_are_ordered_as_in_opa() {
+    check(
+        "x := [[1] < {}, {} < set(), {\"a\": 1} < {1}, {\"b\": 0} < {\"a\": 1}, {1, 2} < {1, 3}]",
+        json!([true, true, true, false, true]),
+    );
+    check("x if input.objects[0] > {\"a\", 1}", Json::Null);
+    check(
+        "x := [null < false, true < 0, 9 < \"\", \"z\" < [], [1, 2] < [2], [1] < [1, 0]]",
+        json!([true, true, true, true, true, true]),
+    );
+}
+
+#[test]
+fn unification_binds_wherever_it_stands() {
+    check("x if { every o in input.objects { {\"name\": _, \"k\": k} = o; k > 0 } }", json!(true));
+    check("x if { every k, o in input.xs { [p, q] = [o, k]; p == q + 1 } }", json!(true));
+    check("r := 7\nx := [p, r] if { [p, r] := [1 | input.objects[r]] }", json!([1, 1]));
+    check("x if not input.names[1] = []", json!(true));
+    check("x := c if { c = input.xs[c] }", Json::Null);
+    check("x := c if { ys := [3, 1]; c = ys[c] }", json!(1));
+    check("x := y if { y = z; z = 3 }", json!(3));
+}
+
+#[test]
 fn deep_and_large_literals_load_quickly() {
     let deep = format!("{}1{}", "{\"a\": [".repeat(30), "]}".repeat(30));
     let start = std::time::Instant::now();
