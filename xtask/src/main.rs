@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod conformance;
 mod demo;
 mod licences;
 mod options;
@@ -23,6 +24,8 @@ Commands:
   torture kill an apply at hundreds of moments over several backends, and check that nothing is lost
   check   format, lints, documentation, licences, crate graph: what has to be clean before a commit
   bench   measure against the named baselines and print the ratios
+  conformance
+          run the Open Policy Agent project's own cases through our policies, and check that nothing differs silently
 
 `cargo xtask COMMAND --help` says more.";
 
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         "torture" => with_options(torture::HELP, &[], &["--points"], rest, torture::run),
         "check" => with_options(check::HELP, &[], &[], rest, check::run),
         "bench" => with_options(bench::HELP, &["--quick"], &["--only", "--rounds"], rest, bench::run),
+        "conformance" => conformance::command(rest),
         // Not for people: what the benchmarks start as processes of their own.
         "measure" => bench::measure::child(&rest),
         "read-all" => bench::discover::read_all(&rest),
