@@ -217,14 +217,14 @@ fn answer(case: &Value) -> std::result::Result<Vec<Value>, (Class, String)> {
     }
     if let Some(term) = case["input_term"].as_str() {
         let mut terms = Rego::load(&[], &options).map_err(|_| at_load("no empty engine".into()))?;
-        let rows = terms.eval_query(&format!("term = {term}")).map_err(at_evaluation)?;
+        let rows = terms.eval_query(&format!("term = {term}")).map_err(|error| at_evaluation(format!("{error:?}")))?;
         let value = rows.into_iter().find_map(|mut row| row.remove("term"));
         rego.set_input(value.ok_or_else(|| at_evaluation("the input term has no value".into()))?);
     } else if let Some(input) = case.get("input") {
         rego.set_input(input.clone().into());
     }
     let query = case["query"].as_str().unwrap_or_default();
-    let rows = rego.eval_query(query).map_err(at_evaluation)?;
+    let rows = rego.eval_query(query).map_err(|error| at_evaluation(format!("{error:?}")))?;
     rows.into_iter().map(|row| serde_json::to_value(row).map_err(|error| at_evaluation(error.to_string()))).collect()
 }
 
