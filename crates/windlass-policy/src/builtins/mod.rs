@@ -9,6 +9,7 @@ mod crypto;
 mod documents;
 mod engine_own;
 mod escapes;
+mod jwt;
 mod net;
 mod operators;
 mod paths;
@@ -52,12 +53,13 @@ type Function = fn(&[Value]) -> Answer;
 /// Name, number of operands, implementation.
 type Builtin = (&'static str, u8, Function);
 
-const FAMILIES: [&[Builtin]; 11] = [
+const FAMILIES: [&[Builtin]; 12] = [
     collections::FUNCTIONS,
     crypto::FUNCTIONS,
     documents::FUNCTIONS,
     engine_own::FUNCTIONS,
     escapes::FUNCTIONS,
+    jwt::FUNCTIONS,
     paths::FUNCTIONS,
     net::FUNCTIONS,
     operators::FUNCTIONS,
@@ -139,5 +141,7 @@ fn elements(operands: &[Value], index: usize) -> Result<Vec<&Value>, BuiltinErro
     }
 }
 
+#[cfg(test)]
+mod jwt_tests;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,9 @@ use regorus::Value;
 const NETWORK: &str = "a decision must not depend on the network: fetch it before, into data";
 const GRAPHQL: &str = "GraphQL is not supported here: validate such documents before, into data";
 const SIGNING: &str = "signing is not supported here: a decision needs no keys of its own";
+const CERTIFICATES: &str = "certificates and keys are not read by policies here: read them before, into data";
+const ADDRESSES: &str = "addresses are not taken apart here: use a regular expression";
+const TEMPLATES: &str = "Go's templates are not supported here: use sprintf or an interpolated text";
 const MODULES: &str = "policies cannot be parsed by policies here";
 
 macro_rules! refused {
@@ -22,6 +25,13 @@ macro_rules! refused {
 }
 
 refused! {
+    "crypto.parse_private_keys" 1 CERTIFICATES,
+    "crypto.x509.parse_and_verify_certificates" 1 CERTIFICATES,
+    "crypto.x509.parse_and_verify_certificates_with_options" 2 CERTIFICATES,
+    "crypto.x509.parse_certificate_request" 1 CERTIFICATES,
+    "crypto.x509.parse_certificates" 1 CERTIFICATES,
+    "crypto.x509.parse_keypair" 2 CERTIFICATES,
+    "crypto.x509.parse_rsa_private_key" 1 CERTIFICATES,
     "graphql.is_valid" 2 GRAPHQL,
     "graphql.parse" 2 GRAPHQL,
     "graphql.parse_and_verify" 2 GRAPHQL,
@@ -33,4 +43,7 @@ refused! {
     "io.jwt.encode_sign_raw" 3 SIGNING,
     "providers.aws.sign_req" 3 SIGNING,
     "rego.parse_module" 2 MODULES,
+    "strings.render_template" 2 TEMPLATES,
+    "uri.is_valid" 1 ADDRESSES,
+    "uri.parse" 1 ADDRESSES,
 }
