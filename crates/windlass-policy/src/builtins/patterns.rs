@@ -1,12 +1,13 @@
 //! Regular expressions.
 
-use super::{Answer, Builtin, BuiltinError, text};
+use super::{Answer, Builtin, BuiltinError, text, wrong};
 use regex::Regex;
 use regorus::Value;
 
 pub(super) const FUNCTIONS: &[Builtin] = &[
     ("glob.quote_meta", 1, quote_meta),
     ("re_match", 2, re_match),
+    ("regex.find_all_string_submatch_n", 3, find_all_submatches),
     ("regex.globs_match", 2, globs_match),
     ("regex.replace", 3, replace),
     ("regex.split", 2, split),
@@ -15,6 +16,18 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
 
 fn compile(pattern: &str) -> Result<Regex, BuiltinError> {
     Regex::new(pattern).map_err(|error| BuiltinError::failed(error.to_string()))
+}
+
+/// All matches, or the first so many: each with its groups, of which one without a match is the empty text.
+fn find_all_submatches(operands: &[Value]) -> Answer {
+    let (regex, whole) = (compile(text(operands, 0)?)?, text(operands, 1)?);
+    let Value::Number(count) = &operands[2] else { return Err(wrong(operands, 2, "number")) };
+    let count = count.as_i64().ok_or_else(|| BuiltinError::failed("operand 3 must be an integer"))?;
+    let most = usize::try_from(count).unwrap_or(usize::MAX);
+    let groups = |found: regex::Captures| -> Value {
+        found.iter().map(|group| Value::from(group.map_or("", |group| group.as_str()))).collect::<Vec<_>>().into()
+    };
+    Ok(regex.captures_iter(whole).take(most).map(groups).collect::<Vec<_>>().into())
 }
 
 fn quote_meta(operands: &[Value]) -> Answer {

@@ -721,5 +721,15 @@ fn parts_by_their_paths() {
 /// Here the answer is ours: OPA tells the environment of its process.
 #[test]
 fn nothing_of_the_process_is_told() {
-    check(&[("opa.runtime()", Json(r#"{"env": {}}"#))]);
+    check(&[("opa.runtime()", Json("{}"))]);
+}
+#[test]
+fn matches_have_groups() {
+    check(&[
+        (r#"regex.find_all_string_submatch_n("(a)(b)?", "abac", -1)"#, Json(r#"[["ab", "a", "b"], ["a", "a", ""]]"#)),
+        (r#"regex.find_all_string_submatch_n("(a)(b)?", "abac", 1)"#, Json(r#"[["ab", "a", "b"]]"#)),
+        (r#"regex.find_all_string_submatch_n("x*", "axbxxc", -1)"#, Json(r#"[[""], ["x"], ["xx"], [""]]"#)),
+        (r#"regex.find_all_string_submatch_n("a", "aaa", 0)"#, Json("[]")),
+        (r#"regex.find_all_string_submatch_n("(a", "aaa", 1)"#, Fails("regex parse error")),
+    ]);
 }
