@@ -9,6 +9,7 @@ mod crypto;
 mod documents;
 mod engine_own;
 mod escapes;
+mod globs;
 mod jwt;
 mod net;
 mod operators;
@@ -53,12 +54,13 @@ type Function = fn(&[Value]) -> Answer;
 /// Name, number of operands, implementation.
 type Builtin = (&'static str, u8, Function);
 
-const FAMILIES: [&[Builtin]; 12] = [
+const FAMILIES: [&[Builtin]; 13] = [
     collections::FUNCTIONS,
     crypto::FUNCTIONS,
     documents::FUNCTIONS,
     engine_own::FUNCTIONS,
     escapes::FUNCTIONS,
+    globs::FUNCTIONS,
     jwt::FUNCTIONS,
     paths::FUNCTIONS,
     net::FUNCTIONS,
@@ -141,6 +143,8 @@ fn elements(operands: &[Value], index: usize) -> Result<Vec<&Value>, BuiltinErro
     }
 }
 
+#[cfg(test)]
+mod globs_tests;
 #[cfg(test)]
 mod jwt_tests;
 #[cfg(test)]
