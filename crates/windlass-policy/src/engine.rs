@@ -65,6 +65,8 @@ pub struct Rule {
     /// With what follows it, e.g. `deny` or `limits.memory`.
     pub name: String,
     pub shape: Shape,
+    /// The path below `data`, key by key.
+    pub keys: Vec<String>,
     /// The first head.
     pub span: Span,
     /// All heads, in the order of the files.
@@ -122,6 +124,8 @@ pub struct Rego {
     engine: Engine,
     program: Arc<Program>,
     settings: Settings,
+    /// Paths of rules that the engine evaluates by their path alone.
+    direct: Arc<BTreeSet<String>>,
     /// All rules of all modules, sorted by package and name.
     pub rules: Vec<Rule>,
 }
@@ -190,7 +194,8 @@ impl Rego {
             return Err(diagnostics);
         }
         let rules = rules(&sources, &program);
-        Ok(Self { engine, program: Arc::new(program), settings, rules })
+        let direct = rules.iter().filter(|rule| program.is_direct(rule.shape, &rule.keys)).map(Rule::path).collect();
+        Ok(Self { engine, program: Arc::new(program), settings, direct: Arc::new(direct), rules })
     }
 
     /// Adds a document to `data`.
@@ -224,12 +229,20 @@ impl Rego {
         self.engine.set_input(input);
     }
 
-    /// The value of a rule, e.g. `data.main.deny`.
+    /// The value of a rule, e.g. `data.main.deny`; undefined when it has none.
     ///
     /// # Errors
-    /// It could not be evaluated; the engine's sentence.
+    /// There is no such rule, or it could not be evaluated; the engine's sentence.
     pub fn eval_rule(&mut self, path: &str) -> Result<Value, String> {
-        self.engine.eval_rule(path.to_owned()).map_err(|error| error.to_string())
+        if self.direct.contains(path) {
+            return self.engine.eval_rule(path.to_owned()).map_err(|error| error.to_string());
+        }
+        if !self.rules.iter().any(|rule| rule.path() == path) {
+            return Err(format!("there is no rule {path}"));
+        }
+        // Several rules make up its value, or its path goes on with variables.
+        let answers = self.eval_query(&format!("value := {path}")).map_err(|error| error.to_string())?;
+        Ok(answers.into_iter().next().and_then(|mut row| row.remove("value")).unwrap_or(Value::Undefined))
     }
 
     /// The answers of a query, each with the values of its variables; no answer means undefined.
@@ -311,6 +324,7 @@ fn rules(sources: &[Source], program: &Program) -> Vec<Rule> {
             package,
             name,
             shape: Shape::of(&rule.head),
+            keys: path.clone(),
             span: span.clone(),
             heads: Vec::new(),
             annotations: None,

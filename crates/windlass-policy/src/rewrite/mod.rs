@@ -38,6 +38,17 @@ pub struct Program {
     context: Context,
 }
 
+impl Program {
+    /// The engine finds the whole value of this rule by its path.
+    pub fn is_direct(&self, shape: Shape, path: &[String]) -> bool {
+        let rules = &self.context.rules;
+        let below = rules.range(path.to_vec()..).take_while(|(other, _)| other.starts_with(path)).count();
+        let under_variable = (1..path.len()).any(|length| rules.get(&path[..length]) == Some(&Shape::Object));
+        let keyword = path.iter().any(|key| print::is_keyword(key));
+        matches!(shape, Shape::Set | Shape::Complete) && below == 1 && !under_variable && !keyword
+    }
+}
+
 /// A rule and where it stands.
 #[derive(Debug, Clone)]
 pub struct Found {

@@ -322,6 +322,31 @@ fn queries_answer_with_their_variables() {
 }
 
 #[test]
+fn every_rule_has_its_value_by_its_path() {
+    let text = "package t\nimport rego.v1\ndeny contains 1\nobj.a := 1\nobj.b := 2\npo[k] := v if some k, v in input.names\npo.extra := 3\nif.foo := 4\ndefault d := 5\nnone if input.missing\n";
+    let mut rego = load(&[text, "package a[\"b-c\"]\nx := 6\n"], &Options::default()).unwrap();
+    rego.set_input(Value::from(input()));
+    let paths: Vec<String> = rego.rules.iter().map(crate::engine::Rule::path).collect();
+    let mut seen = Vec::new();
+    for path in paths {
+        seen.push((path.clone(), serde_json::to_value(rego.eval_rule(&path).unwrap()).unwrap()));
+    }
+    let want = [
+        ("data.a[\"b-c\"].x", json!(6)),
+        ("data.t.d", json!(5)),
+        ("data.t.deny", json!([1])),
+        ("data.t.if.foo", json!(4)),
+        ("data.t.none", json!("<undefined>")),
+        ("data.t.obj.a", json!(1)),
+        ("data.t.obj.b", json!(2)),
+        ("data.t.po", json!({"a": "b", "b": "c", "c": "b", "extra": 3})),
+        ("data.t.po.extra", json!(3)),
+    ];
+    assert_eq!(seen, want.map(|(path, value)| (path.to_owned(), value)));
+    assert!(rego.eval_rule("data.t.nothing").is_err_and(|why| why.contains("no rule")));
+}
+
+#[test]
 fn prints_and_coverage_keep_their_places() {
     let text = "package t\nimport rego.v1\n\nx contains y if {\n  some y in input.xs\n  y > 1\n  print(\"saw\", y,\n    input.missing)\n}\n\nz := 1 if {\n  input.missing\n  input.xs\n}\n";
     let mut rego = load(&[text], &Options::default()).unwrap();

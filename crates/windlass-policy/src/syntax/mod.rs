@@ -76,8 +76,17 @@ pub fn parse_query(text: &str) -> Result<Vec<Stmt>, Box<Diagnostic>> {
         .map_err(|trouble| Box::new(diagnostic(&trouble, &Arc::from("query"), text)))
 }
 
+/// The line is known, so that only the node's own lines are counted.
 fn span(path: &Arc<str>, text: &str, loc: Loc) -> Span {
-    Span::of(path, text, loc.start as usize, loc.end as usize)
+    let column = |at: usize| {
+        let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        text[start..at].chars().count() as u32 + 1
+    };
+    let (start, end) = (loc.start as usize, (loc.end.max(loc.start) as usize).min(text.len()));
+    let start = start.min(end);
+    let line = loc.line.max(1);
+    let end_line = line + text[start..end].bytes().filter(|byte| *byte == b'\n').count() as u32;
+    Span { file: path.clone(), line, column: column(start), end_line, end_column: column(end) }
 }
 
 fn diagnostic(trouble: &Trouble, path: &Arc<str>, text: &str) -> Diagnostic {
