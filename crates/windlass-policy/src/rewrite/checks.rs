@@ -37,6 +37,14 @@ impl Checks<'_> {
         self.unsafe_variables(source, &missing, wrong);
     }
 
+    /// Arranges the statements of rules and of a query; see [`Safety::arrange`].
+    pub fn arrange(&self, rules: &mut [Rule], query: &mut Vec<Stmt>) {
+        let arity = |function: &Term| self.arity(function);
+        let safety = self.safety(&arity);
+        rules.iter_mut().for_each(|rule| safety.arrange(rule));
+        safety.arrange_body(query, &mut BTreeSet::new());
+    }
+
     fn safety<'s>(&self, arity: &'s dyn Fn(&Term) -> Option<usize>) -> Safety<'s> {
         Safety { arity }
     }

@@ -594,7 +594,8 @@ fn is_own_key(left: &Term, right: &Term) -> bool {
     else {
         return false;
     };
-    args.iter().any(|arg| matches!(arg, Arg::Bracket(Term { kind: TermKind::Var(key), .. }) if key == name))
+    name != "_"
+        && args.iter().any(|arg| matches!(arg, Arg::Bracket(Term { kind: TermKind::Var(key), .. }) if key == name))
 }
 
 /// A constant that is smaller than every collection.

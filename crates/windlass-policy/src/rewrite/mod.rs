@@ -151,6 +151,8 @@ pub fn program(sources: &[Source], settings: Settings) -> Result<Program, Vec<Di
     if !wrong.is_empty() {
         return Err(wrong);
     }
+    let arranging = Checks { sources: &[], modules: &[], builtins: &context.builtins, functions: &context.functions };
+    resolved.iter_mut().for_each(|module| arranging.arrange(&mut module.rules, &mut Vec::new()));
     reach_through(&mut resolved);
     let replaced = replaced(&resolved, &context);
     if !replaced.is_empty() {
@@ -273,6 +275,7 @@ pub fn query(program: &Program, text: &str, settings: Settings) -> Result<Query,
     if !wrong.is_empty() {
         return Err(wrong);
     }
+    checks.arrange(&mut [], &mut body);
     let mut lowering = Lowering::new(&context.builtins, &context.functions);
     lowering.lenient = !settings.strict_builtin_errors;
     lowering.operands_outside_not = !settings.operands_inside_not;

@@ -2,6 +2,7 @@
 
 use super::scope::pattern_variables;
 use crate::syntax::tree::*;
+use crate::syntax::visit;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Knows how many operands a call takes, to tell that the last of `f(a, out)` is bound by it.
@@ -105,6 +106,64 @@ impl Safety<'_> {
         }
     }
 
+    /// Puts statements into an order in which every variable has its value before it is needed. The engine finds one itself, but
+    /// takes `not p[x]` for something that gives `x` its value when that comes first.
+    pub fn arrange(&self, rule: &mut Rule) {
+        let mut bound = Bound::new();
+        for param in rule.head.params.iter().flatten() {
+            let mut names = Vec::new();
+            pattern_variables(param, &mut names);
+            bound.extend(names.iter().filter_map(|name| variable(name).map(str::to_owned)));
+        }
+        for other in &mut rule.elses {
+            let mut bound = bound.clone();
+            other.body.iter_mut().for_each(|body| self.arrange_body(body, &mut bound));
+            other.value.iter_mut().for_each(|value| self.arrange_term(value, &bound));
+        }
+        rule.body.iter_mut().for_each(|body| self.arrange_body(body, &mut bound));
+        for arg in &mut rule.head.path {
+            if let Arg::Bracket(term) = arg {
+                self.arrange_term(term, &bound);
+            }
+        }
+        rule.head.key.iter_mut().chain(&mut rule.head.value).for_each(|term| self.arrange_term(term, &bound));
+    }
+
+    fn arrange_term(&self, term: &mut Term, bound: &Bound) {
+        visit::closures(term, &mut |body| self.arrange_body(body, &mut bound.clone()));
+    }
+
+    /// The same for a body; `bound` gets what it binds.
+    pub fn arrange_body(&self, body: &mut Vec<Stmt>, bound: &mut Bound) {
+        let mut waiting = std::mem::take(body);
+        loop {
+            let before = waiting.len();
+            for mut statement in std::mem::take(&mut waiting) {
+                let mut flow = Flow::default();
+                self.statement(&statement, bound, &mut flow);
+                flow.settle();
+                if !flow.needs.is_empty() {
+                    waiting.push(statement);
+                    continue;
+                }
+                let mut inner = bound.clone();
+                inner.extend(flow.keys.iter().cloned());
+                if let StmtKind::Every { key, value, .. } = &statement.kind {
+                    inner.extend(key.iter().chain([value]).filter_map(|name| variable(name).map(str::to_owned)));
+                }
+                visit::statement_closures(&mut statement, &mut |body| self.arrange_body(body, &mut inner.clone()));
+                bound.append(&mut flow.gives);
+                bound.append(&mut flow.keys);
+                body.push(statement);
+            }
+            if waiting.is_empty() || waiting.len() == before {
+                // What is unsafe was told before.
+                body.append(&mut waiting);
+                return;
+            }
+        }
+    }
+
     fn statement(&self, statement: &Stmt, bound: &Bound, flow: &mut Flow) {
         for with in &statement.withs {
             // A function is replaced by a function.
@@ -203,16 +262,13 @@ impl Safety<'_> {
     fn unify(&self, left: &Term, right: &Term, bound: &Bound, flow: &mut Flow) {
         match (&left.kind, &right.kind) {
             (TermKind::Array(a), TermKind::Array(b)) if a.len() == b.len() => {
-                a.iter().zip(b).for_each(|(a, b)| self.unify(a, b, bound, flow));
-                return;
+                return self.pairs(a.iter().zip(b).collect(), bound, flow);
             }
             (TermKind::Object(a), TermKind::Object(b)) if a.len() == b.len() => {
-                for (key, value) in a {
-                    if let Some((_, other)) = b.iter().find(|(other, _)| other == key) {
-                        self.unify(value, other, bound, flow);
-                    }
-                }
-                return;
+                let found = a.iter().filter_map(|(key, value)| {
+                    b.iter().find(|(other, _)| other == key).map(|(_, other)| (value, other))
+                });
+                return self.pairs(found.collect(), bound, flow);
             }
             // Never equal: nothing is bound.
             (TermKind::Array(_), TermKind::Array(_)) | (TermKind::Object(_), TermKind::Object(_)) => {
@@ -234,6 +290,32 @@ impl Safety<'_> {
         }
         self.term(left, bound, flow);
         self.term(right, bound, flow);
+    }
+
+    /// Members that are unified each with each, in whatever order they bind.
+    fn pairs(&self, mut waiting: Vec<(&Term, &Term)>, bound: &Bound, flow: &mut Flow) {
+        let mut known = bound.clone();
+        loop {
+            let before = waiting.len();
+            let mut missing = Flow::default();
+            waiting.retain(|(left, right)| {
+                let mut own = Flow::default();
+                self.unify(left, right, &known, &mut own);
+                own.settle();
+                if own.needs.is_empty() {
+                    known.extend(own.gives.iter().chain(&own.keys).cloned());
+                    flow.gives.append(&mut own.gives);
+                    flow.keys.append(&mut own.keys);
+                    return false;
+                }
+                missing.needs.append(&mut own.needs);
+                true
+            });
+            if waiting.is_empty() || waiting.len() == before {
+                flow.needs.append(&mut missing.needs);
+                return;
+            }
+        }
     }
 
     fn term(&self, term: &Term, bound: &Bound, flow: &mut Flow) {

@@ -229,6 +229,20 @@ fn unification_binds_wherever_it_stands() {
 }
 
 #[test]
+fn statements_may_stand_in_any_order() {
+    for (rules, want) in [
+        ("bad contains 2\nx contains y if { not bad[y]; y = input.xs[_] }", json!([1, 3])),
+        ("bad contains 2\nx := [y | not bad[y]; y = input.xs[_]]", json!([1, 3])),
+        ("x := y if { y > 1; y = z * 2; z = input.xs[_]; z == 2 }", json!(4)),
+        ("x := y if { [y, z] = [z, 3] }", json!(3)),
+        ("x if { every q in list { q < limit }; list = input.xs; limit = 4 }", json!(true)),
+        ("x := y if { startswith(y, \"a\"); y = concat(\"\", [z, \"b\"]); z = \"a\" }", json!("ab")),
+    ] {
+        check(rules, want);
+    }
+}
+
+#[test]
 fn deep_and_large_literals_load_quickly() {
     let deep = format!("{}1{}", "{\"a\": [".repeat(30), "]}".repeat(30));
     let start = std::time::Instant::now();

@@ -131,3 +131,75 @@ pub fn withs<'t>(one: &'t Rule, f: &mut dyn FnMut(&'t With)) {
         _ => {}
     });
 }
+
+/// Calls `f` with the bodies of the comprehensions of a term; those inside them are left to `f`.
+pub fn closures(one: &mut Term, f: &mut dyn FnMut(&mut Vec<Stmt>)) {
+    match &mut one.kind {
+        TermKind::Null | TermKind::Bool(_) | TermKind::Number(_) | TermKind::String(_) | TermKind::Var(_) => {}
+        TermKind::Template(parts) => parts.iter_mut().for_each(|part| {
+            if let Part::Term(inner, withs) = part {
+                closures(inner, f);
+                withs.iter_mut().for_each(|with| closures(&mut with.value, f));
+            }
+        }),
+        TermKind::Ref(head, path) => {
+            closures(head, f);
+            for arg in path {
+                if let Arg::Bracket(key) = arg {
+                    closures(key, f);
+                }
+            }
+        }
+        TermKind::Call(_, items) | TermKind::Array(items) | TermKind::Set(items) => {
+            items.iter_mut().for_each(|item| closures(item, f));
+        }
+        TermKind::Object(items) => items.iter_mut().for_each(|(key, value)| {
+            closures(key, f);
+            closures(value, f);
+        }),
+        TermKind::ArrayCompr(head, inner) | TermKind::SetCompr(head, inner) => {
+            closures(head, f);
+            f(inner);
+        }
+        TermKind::ObjectCompr(key, value, inner) => {
+            closures(key, f);
+            closures(value, f);
+            f(inner);
+        }
+        TermKind::Infix(_, left, right) => {
+            closures(left, f);
+            closures(right, f);
+        }
+        TermKind::In(key, value, collection) => {
+            key.iter_mut().for_each(|key| closures(key, f));
+            closures(value, f);
+            closures(collection, f);
+        }
+    }
+}
+
+/// The same for a statement; the body of `every` is one, too.
+pub fn statement_closures(statement: &mut Stmt, f: &mut dyn FnMut(&mut Vec<Stmt>)) {
+    fn of(kind: &mut StmtKind, f: &mut dyn FnMut(&mut Vec<Stmt>)) {
+        match kind {
+            StmtKind::Expr(one) => closures(one, f),
+            StmtKind::Unify(left, right) | StmtKind::Assign(left, right) => {
+                closures(left, f);
+                closures(right, f);
+            }
+            StmtKind::Not(inner) => of(inner, f),
+            StmtKind::Some(_) => {}
+            StmtKind::SomeIn { key, value, collection } => {
+                key.iter_mut().for_each(|key| closures(key, f));
+                closures(value, f);
+                closures(collection, f);
+            }
+            StmtKind::Every { domain, body, .. } => {
+                closures(domain, f);
+                f(body);
+            }
+        }
+    }
+    of(&mut statement.kind, f);
+    statement.withs.iter_mut().for_each(|with| closures(&mut with.value, f));
+}
