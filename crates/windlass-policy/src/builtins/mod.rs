@@ -79,9 +79,9 @@ pub fn names() -> impl Iterator<Item = (&'static str, u8)> {
     all().map(|(name, arity, _)| (*name, *arity))
 }
 
-/// Builtins that a policy must not use here, with the reason; they are errors at evaluation, and better refused at load.
-pub fn refusals() -> impl Iterator<Item = (&'static str, &'static str)> {
-    refused::REASONS.iter().copied()
+/// Why a policy must not use this builtin here; such ones are refused at load.
+pub fn refusal(name: &str) -> Option<&'static str> {
+    refused::REASONS.iter().find(|(refused, _)| *refused == name).map(|(_, reason)| *reason)
 }
 
 /// Adds all of them to an engine, before its first evaluation. A name is added only once: a second call changes nothing.

@@ -2,6 +2,7 @@
 
 use super::safety::Safety;
 use super::{Shape, known, rule_path};
+use crate::builtins;
 use crate::syntax::tree::*;
 use crate::syntax::{Source, visit};
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,11 +67,29 @@ impl Checks<'_> {
         self.builtins.get(path.join(".").as_str()).map(|arity| usize::from(*arity))
     }
 
+    /// A test puts something else in its place: it is named other than in a call.
+    fn is_mocked(&self, name: &str) -> bool {
+        let named = |term: &Term| term.static_path().is_some_and(|path| path.join(".") == name);
+        let mut others = 0i64;
+        for rule in self.modules.iter().flat_map(|module| &module.rules) {
+            visit::rule(rule, &mut |term| match &term.kind {
+                TermKind::Call(function, _) => others -= i64::from(named(function)),
+                _ => others += i64::from(named(term)),
+            });
+        }
+        others > 0
+    }
+
     fn call(&self, source: &Source, term: &Term, wrong: &mut Vec<Diagnostic>) {
         let TermKind::Call(function, args) = &term.kind else { return };
         let Some(path) = function.static_path() else { return };
         let name = path.join(".");
         if name == "print" {
+            return;
+        }
+        if let Some(reason) = builtins::refusal(&name).filter(|_| !self.is_mocked(&name)) {
+            let what = format!("builtin `{name}` is not available in the embedded engine");
+            wrong.push(source.error("WL404", what, function.loc).help(reason));
             return;
         }
         let Some(arity) = self.arity(function) else {
