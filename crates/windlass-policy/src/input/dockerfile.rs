@@ -23,8 +23,9 @@ pub fn parse(text: &str) -> Result<Value, Mistake> {
             Some(child) => (child.original.clone(), *child),
             None => (String::new(), Command { child: None, ..command.clone() }),
         };
+        let values = if body.values.is_empty() { Value::Null } else { json!(body.values) };
         commands.push(json!({
-            "Cmd": command.name, "SubCmd": sub_name, "Flags": command.flags, "Value": body.values, "JSON": body.json,
+            "Cmd": command.name, "SubCmd": sub_name, "Flags": command.flags, "Value": values, "JSON": body.json,
             "Stage": stage,
         }));
     }
@@ -78,9 +79,10 @@ fn logical_lines(text: &str) -> Vec<Line> {
             continue;
         }
         let ended = raw.trim_end();
+        // An escaped one does not carry on.
         let (piece, goes_on) = match ended.strip_suffix(escape) {
-            Some(piece) => (piece, true),
-            None => (ended, false),
+            Some(piece) if !piece.ends_with(escape) => (piece, true),
+            _ => (ended, false),
         };
         match &mut current {
             Some(line) => line.text.push_str(piece),
@@ -163,6 +165,7 @@ fn instruction(line: &str) -> Result<Command, String> {
         "from" | "expose" => command.values = words(),
         "arg" => command.values = quoted_words(rest),
         "env" | "label" => command.values = pairs(rest)?,
+        "healthcheck" if rest.is_empty() => return Err("HEALTHCHECK without an argument".into()),
         "healthcheck" => {
             let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
             command.values.push(rest[..end].to_uppercase());
@@ -180,8 +183,10 @@ fn instruction(line: &str) -> Result<Command, String> {
             }
             command.child = Some(Box::new(instruction(rest)?));
         }
-        "maintainer" | "stopsignal" | "user" | "workdir" if !rest.is_empty() => command.values = vec![rest.to_owned()],
-        _ => {}
+        "maintainer" | "stopsignal" | "user" | "workdir" => {
+            command.values = Some(rest.to_owned()).filter(|rest| !rest.is_empty()).into_iter().collect();
+        }
+        _ => return Err(format!("there is no instruction `{}`", command.original)),
     }
     Ok(command)
 }

@@ -25,6 +25,10 @@ fn yaml_reads_as_version_one_point_one() {
     );
     check("yaml", "---\na: 1\n---\nb: 2\n", json!([{"a": 1}, {"b": 2}]));
     check("yaml", "a: !!binary aGk=\nb: !!str 1\nc: !!int \"2\"\n", json!({"a": "hi", "b": "1", "c": 2}));
+    check("yaml", "a: >\n  l1\n  l2", json!({"a": "l1 l2"}));
+    check("yaml", "a: |\n  l1\n  l2", json!({"a": "l1\nl2"}));
+    check("yaml", "a: |\n  l1\nb: 1", json!({"a": "l1\n", "b": 1}));
+    check("yaml", "- |\n  l1\n- é", json!(["l1\n", "é"]));
     check("yaml", "", Value::Null);
     check("yaml", "# nothing\n", Value::Null);
     check("yaml", "a: |\n  x\n  ---\n  y\n", json!({"a": "x\n---\ny\n"}));
@@ -176,6 +180,18 @@ fn dockerfiles_are_lists_of_instructions() {
             command("from", "", &[], &["b"], false, 1),
         ]]),
     );
+    check(
+        "dockerfile",
+        "FROM a\nCMD []\nENV A x\\\\\nUSER b\n",
+        json!([[
+            command("from", "", &[], &["a"], false, 0),
+            {"Cmd": "cmd", "SubCmd": "", "Flags": [], "Value": null, "JSON": true, "Stage": 0},
+            command("env", "", &[], &["A", "x\\\\", ""], false, 0),
+            command("user", "", &[], &["b"], false, 0),
+        ]]),
+    );
+    assert!(read("dockerfile", "FROM a\nRUNN x\n").unwrap_err().summary.contains("no instruction `RUNN`"));
+    assert!(read("dockerfile", "FROM a\nHEALTHCHECK\n").is_err());
     assert!(read("dockerfile", "FROM a\nCMD [1, 2]\n").unwrap_err().summary.contains("strings only"));
     assert!(read("dockerfile", "FROM a\nENV A=b D\n").unwrap_err().labels[0].span.line == 2);
 }

@@ -37,7 +37,7 @@ fn element(node: Node<'_, '_>) -> Value {
                 Some(first) => *first = Value::Array(vec![first.take(), value]),
             }
         } else if child.is_text() {
-            content = child.text().unwrap_or_default().trim();
+            content = child.text().unwrap_or_default().trim_matches(is_invisible);
         }
     }
     if object.is_empty() {
@@ -47,4 +47,9 @@ fn element(node: Node<'_, '_>) -> Value {
         object.insert("#content".into(), content.into());
     }
     Value::Object(object)
+}
+
+/// Blanks and marks of direction.
+fn is_invisible(c: char) -> bool {
+    c.is_whitespace() || c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{feff}')
 }

@@ -13,7 +13,10 @@ const DEEPEST: usize = 512;
 /// One document as itself, several as an array; none is null.
 pub fn parse(text: &str) -> Result<Value, Mistake> {
     let mut documents = Vec::new();
-    let mut reader = Reader { text, parser: Parser::new_from_str(text), anchors: HashMap::new(), values: 0, depth: 0 };
+    // A last line without its end; no text is that long.
+    let open_end = if text.ends_with('\n') { usize::MAX } else { text.chars().count() };
+    let mut reader =
+        Reader { open_end, text, parser: Parser::new_from_str(text), anchors: HashMap::new(), values: 0, depth: 0 };
     loop {
         let (event, _) = reader.next()?;
         match event {
@@ -35,6 +38,8 @@ pub fn parse(text: &str) -> Result<Value, Mistake> {
 
 struct Reader<'a> {
     text: &'a str,
+    /// Where the text ends, in characters, when that is within a line.
+    open_end: usize,
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     anchors: HashMap<usize, (Value, usize)>,
     values: usize,
@@ -82,7 +87,10 @@ impl<'a> Reader<'a> {
                 (value, 0)
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let value = scalar(&text, style, tag.as_deref()).map_err(|what| self.at(&span, what))?;
+                let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                let cut = block && span.end.index() >= self.open_end;
+                let text = if cut { text.strip_suffix('\n').unwrap_or(&text) } else { &text };
+                let value = scalar(text, style, tag.as_deref()).map_err(|what| self.at(&span, what))?;
                 (value, anchor)
             }
             Event::SequenceStart(anchor, _) => {
