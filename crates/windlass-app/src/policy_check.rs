@@ -110,6 +110,7 @@ fn judge(
         mode: settings.mode,
         show_builtin_errors: settings.show_builtin_errors,
         dialect: settings.dialect,
+        trace: settings.trace,
     };
     let reader = sources::reader(directory, &gate.modules);
     let checker = Checker::load(&gate.modules, &gate.data, &options, Some(reader))?;

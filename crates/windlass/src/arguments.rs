@@ -428,6 +428,9 @@ pub struct PolicyCheck {
     /// Do not show what `exception` took back.
     #[arg(long)]
     pub suppress_exceptions: bool,
+    /// Say on standard error what each rule answered and how long it took.
+    #[arg(long)]
+    pub trace: bool,
     /// In the GitHub output, leave out files that passed.
     #[arg(long)]
     pub github_hide_passed: bool,

@@ -97,6 +97,12 @@ fn files_are_judged_and_the_exit_code_says_how() {
     expect(&env, &["policy", "check", "--fail-on-warn", "warn.json"], 1, &[]);
     expect(&env, &["policy", "check", "--fail-on-warn", "bad.json"], 2, &[]);
     expect(&env, &["policy", "check", "--no-fail", "bad.json"], 0, &["2 failures"]);
+    expect(
+        &env,
+        &["policy", "check", "--trace", "bad.json"],
+        1,
+        &["trace: bad.json: data.main.deny_public (policy/a.rego:14): 2 results in"],
+    );
     let quiet = expect(&env, &["policy", "check", "--quiet", "good.json"], 0, &[]);
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
     let excused = BAD.replace("\"old\"", "\"excused\"");

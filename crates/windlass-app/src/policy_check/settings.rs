@@ -29,6 +29,7 @@ pub struct Flags {
     pub quiet: bool,
     pub show_builtin_errors: bool,
     pub suppress_exceptions: bool,
+    pub trace: bool,
     pub github_hide_passed: bool,
     pub junit_hide_message: bool,
     pub stdin_filename: Option<String>,
@@ -56,13 +57,14 @@ pub struct Settings {
     pub quiet: bool,
     pub show_builtin_errors: bool,
     pub suppress_exceptions: bool,
+    pub trace: bool,
     pub github_hide_passed: bool,
     pub junit_hide_message: bool,
     pub stdin_filename: Option<String>,
 }
 
 /// Keys of `conftest.toml` that mean something here.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 20] = [
     "all-namespaces",
     "combine",
     "data",
@@ -80,7 +82,9 @@ const KEYS: [&str; 18] = [
     "rego-version",
     "show-builtin-errors",
     "stdin-filename",
+    "strict",
     "suppress-exceptions",
+    "trace",
 ];
 
 struct Sources<'a> {
@@ -120,6 +124,7 @@ impl Settings {
             quiet: from.switch(flags.quiet, "quiet"),
             show_builtin_errors: from.switch(flags.show_builtin_errors, "show-builtin-errors"),
             suppress_exceptions: from.switch(flags.suppress_exceptions, "suppress-exceptions"),
+            trace: from.switch(flags.trace, "trace"),
             github_hide_passed: from.switch(flags.github_hide_passed, "github-hide-passed"),
             junit_hide_message: from.switch(flags.junit_hide_message, "junit-hide-message"),
             stdin_filename: from.text(flags.stdin_filename, "stdin-filename"),

@@ -12,6 +12,7 @@ use serde_json::{Map, Value as Json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 use windlass_model::diagnostic::{Diagnostic, Span};
 use windlass_model::review::Severity;
 
@@ -35,6 +36,8 @@ pub struct CheckOptions {
     pub show_builtin_errors: bool,
     /// What the policies are written in; any, when it is not said.
     pub dialect: Option<Dialect>,
+    /// Note for each rule how many results it gave and how long it took.
+    pub trace: bool,
 }
 
 /// Reads the files that policies ask for with `parse_config_file`: a path as the policy says it, to a path and text.
@@ -73,6 +76,8 @@ pub struct Outcome {
     pub broken: Vec<Diagnostic>,
     /// What the rules printed.
     pub prints: Vec<String>,
+    /// A line for each rule that was evaluated, when that was asked for.
+    pub trace: Vec<String>,
 }
 
 impl Outcome {
@@ -88,6 +93,7 @@ pub struct Checker {
     rego: Rego,
     namespaces: Vec<String>,
     mode: Mode,
+    trace: bool,
 }
 
 impl Checker {
@@ -141,7 +147,11 @@ impl Checker {
         if packages.is_empty() && options.mode == Mode::Strict && diagnostics.is_empty() {
             diagnostics.push(selects_nothing("*", &packages, files));
         }
-        if diagnostics.is_empty() { Ok(Self { rego, namespaces, mode: options.mode }) } else { Err(diagnostics) }
+        if diagnostics.is_empty() {
+            Ok(Self { rego, namespaces, mode: options.mode, trace: options.trace })
+        } else {
+            Err(diagnostics)
+        }
     }
 
     /// The answers of a query, each with the values of its variables.
@@ -197,6 +207,7 @@ impl Checker {
                     out.exceptions.extend(part.exceptions);
                     out.broken.extend(part.broken);
                     out.prints.extend(part.prints);
+                    out.trace.extend(part.trace);
                 }
                 Err(why) => out
                     .broken
@@ -254,7 +265,19 @@ impl Checker {
                 let query = format!("data.{namespace}.exception[_][_] == {}", Json::from(suffix));
                 out.exceptions.push(Judgement { message: query, rule: head.path(), ..Judgement::default() });
             }
-            match self.results(head) {
+            let started = Instant::now();
+            let results = self.results(head);
+            if self.trace {
+                let took = started.elapsed().as_secs_f64() * 1000.0;
+                let what = match &results {
+                    Ok(None) => "undefined".to_owned(),
+                    Ok(Some(judgements)) if exceptions > 0 => format!("{} results, taken back", judgements.len()),
+                    Ok(Some(judgements)) => format!("{} results", judgements.len()),
+                    Err(_) => "broke".to_owned(),
+                };
+                out.trace.push(format!("{} ({}): {what} in {took:.2} ms", head.path(), head.span));
+            }
+            match results {
                 Ok(None) => {}
                 Ok(Some(judgements)) if judgements.is_empty() => passed += usize::from(exceptions == 0),
                 Ok(Some(_)) if exceptions > 0 => {}

@@ -75,3 +75,64 @@ fn files_without_rules_and_broken_files_are_refused() {
     let wrong = PolicySet::load(&[("a.rego".into(), V1.into())], &[], &options).err().unwrap();
     assert!(wrong[0].help.as_ref().unwrap().contains("main"));
 }
+
+#[test]
+fn findings_carry_what_the_rule_and_its_metadata_say() {
+    let text = "package main\nimport rego.v1\n\n# METADATA\n# custom:\n#   severity: MEDIUM\n# related_resources:\n# - ref: https://example.com/a\ndeny contains {\"msg\": \"m\", \"resource\": \"t.a\", \"_loc\": {\"file\": \"a.tf\", \"line\": 3}} if input.a\nwarn contains {\"msg\": \"w\", \"severity\": \"low\"} if input.a\n";
+    let found = load(text).unwrap().evaluate(&json!({"a": 1}), &Limits::default()).findings;
+    let deny = &found[0];
+    assert_eq!(deny.severity, Some(windlass_model::review::Severity::Medium));
+    assert_eq!(deny.help.as_deref(), Some("https://example.com/a"));
+    assert_eq!(deny.address.as_deref(), Some("t.a"));
+    assert_eq!(deny.code.as_ref().unwrap().to_string(), "a.tf:3");
+    assert_eq!(deny.policy.as_ref().unwrap().to_string(), "policy/a.rego:9");
+    assert_eq!(found[1].severity, Some(windlass_model::review::Severity::Low));
+}
+
+fn checker(options: CheckOptions) -> Result<Checker, Vec<Diagnostic>> {
+    let file = |path: &str, text: &str| (Arc::from(path), text.to_owned());
+    let files = [
+        file(
+            "a.rego",
+            "package k8s.simple\nimport rego.v1\ndeny contains \"a\" if input.a\ndeny contains \"b\" if input.b\ndeny_x := true if input.a\n",
+        ),
+        file("b.rego", "package net\nimport rego.v1\nwarn contains \"n\" if input.a\n"),
+        file("c.rego", "package lib\nimport rego.v1\nhelper := 1\n"),
+    ];
+    Checker::load(&files, &[], &options, None)
+}
+
+#[test]
+fn namespaces_are_chosen_by_patterns() {
+    let check = |namespaces: &[&str], mode: Mode, want: Result<&[&str], &str>| {
+        let namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
+        let loaded = checker(CheckOptions { namespaces, mode, ..CheckOptions::default() });
+        let got = loaded.as_ref().map(Checker::namespaces).map_err(|diagnostics| diagnostics[0].code.as_str());
+        assert_eq!(got.map(<[String]>::to_vec), want.map(|names| names.iter().map(|n| (*n).to_owned()).collect()));
+    };
+    check(&[], Mode::Strict, Ok(&["k8s.simple", "net"]));
+    check(&[], Mode::Compatible, Ok(&["k8s.simple", "lib", "net"]));
+    check(&["k8s.*"], Mode::Strict, Ok(&["k8s.simple"]));
+    check(&["n?t", "*"], Mode::Strict, Ok(&["net", "k8s.simple"]));
+    check(&["[kn]*"], Mode::Strict, Ok(&["k8s.simple", "net"]));
+    check(&["lib"], Mode::Strict, Err("WL403"));
+    check(&["lib"], Mode::Compatible, Ok(&["lib"]));
+    check(&["x*"], Mode::Compatible, Ok(&[]));
+}
+
+#[test]
+fn results_are_counted_as_conftest_counts() {
+    let compatible = CheckOptions { mode: Mode::Compatible, ..CheckOptions::default() };
+    let checker = checker(compatible).unwrap();
+    let check = |input: serde_json::Value, want: (usize, usize, usize)| {
+        let documents = crate::input::documents(input);
+        let path = std::path::Path::new("/x/a.json");
+        let outcome = checker.check("a.json", path, &documents, "k8s.simple", &Limits::default());
+        assert_eq!((outcome.successes, outcome.failures.len(), outcome.broken.len()), want, "{outcome:?}");
+    };
+    check(json!({}), (3, 0, 0));
+    check(json!({"a": 1}), (2, 1, 0));
+    check(json!({"a": 1, "b": 1}), (1, 2, 0));
+    check(json!([{"a": 1}, {"b": 1}, {}]), (7, 2, 0));
+    check(json!([]), (0, 0, 0));
+}

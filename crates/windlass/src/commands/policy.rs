@@ -68,6 +68,7 @@ fn check(cx: &Context, arguments: PolicyCheck) -> Answer {
             quiet: arguments.quiet,
             show_builtin_errors: arguments.show_builtin_errors,
             suppress_exceptions: arguments.suppress_exceptions,
+            trace: arguments.trace,
             github_hide_passed: arguments.github_hide_passed,
             junit_hide_message: arguments.junit_hide_message,
             stdin_filename: arguments.stdin_filename,
@@ -78,6 +79,9 @@ fn check(cx: &Context, arguments: PolicyCheck) -> Answer {
     let code = answer.exit_code(&settings);
     for outcome in &answer.outcomes {
         prints(cx, &outcome.prints);
+        for line in &outcome.trace {
+            eprintln!("{} {}: {}", cx.err.dim("trace:"), clean(&outcome.file), clean(line));
+        }
         eprint!("{}", views::diagnostic::render_all(cx.err, &outcome.broken));
     }
     let shown = answer.diagnostics.iter().filter(|d| !settings.quiet || d.severity != Severity::Notice);
