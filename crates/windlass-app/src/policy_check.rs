@@ -146,7 +146,7 @@ fn gates(directory: &Path, settings: &Settings) -> Result<Vec<Gate>, Vec<Diagnos
         for definition in declared(directory)? {
             let (root, definition) = definition;
             let modules = sources::modules(&root, &definition.paths)?;
-            let mut data = sources::data(&root, &definition.paths)?;
+            let mut data = sources::data_beside(&root, &definition.paths)?;
             data.extend(extra.iter().cloned());
             let enforcement = definition.enforcement;
             gates.push(Gate { modules, data, namespaces: definition.namespaces, enforcement, declared: true });
@@ -155,8 +155,14 @@ fn gates(directory: &Path, settings: &Settings) -> Result<Vec<Gate>, Vec<Diagnos
     if gates.is_empty() {
         let paths = if settings.policy.is_empty() { vec!["policy".to_owned()] } else { settings.policy.clone() };
         let modules = sources::modules(directory, &paths)?;
+        // What judges a review judges here, with the same data.
+        let mut data = match (settings.policy.is_empty(), settings.mode) {
+            (true, Mode::Strict) => sources::data_beside(directory, &paths)?,
+            _ => Data::new(),
+        };
+        data.extend(extra);
         let main = vec!["main".to_owned()];
-        gates.push(Gate { modules, data: extra, namespaces: main, enforcement: Enforcement::Deny, declared: false });
+        gates.push(Gate { modules, data, namespaces: main, enforcement: Enforcement::Deny, declared: false });
     }
     for gate in &mut gates {
         if settings.all_namespaces {

@@ -238,6 +238,25 @@ fn policies_of_the_project_judge_when_none_is_named() {
 }
 
 #[test]
+fn data_beside_the_policies_is_that_of_reviews() {
+    let rule = "package main\nimport rego.v1\ndeny contains \"forbidden\" if input.name in data.forbidden\n";
+    let files = [
+        ("policy/a.rego", rule),
+        ("policy/lists/b.json", "{\"forbidden\": [\"x\"]}"),
+        ("other/a.rego", rule),
+        ("x.yaml", "name: x\n"),
+    ];
+    let env = env(&files);
+    expect(&env, &["policy", "check", "x.yaml"], 1, &["forbidden"]);
+    // What is named is what there is, as with Conftest.
+    expect(&env, &["policy", "check", "-p", "policy", "x.yaml"], 0, &[]);
+    expect(&env, &["policy", "check", "--compatible", "x.yaml"], 0, &[]);
+    expect(&env, &["policy", "check", "-p", "policy", "-d", "policy/lists", "x.yaml"], 1, &["forbidden"]);
+    env.write("windlass.hcl", "policy \"p\" {\n  paths = [\"other\", \"policy/lists\"]\n}\n").unwrap();
+    expect(&env, &["policy", "check", "x.yaml"], 1, &["forbidden"]);
+}
+
+#[test]
 fn suspicious_gates_are_told() {
     let plan = "{\"format_version\": \"1.2\", \"resource_changes\": [], \"planned_values\": {}}";
     let env = env(&[

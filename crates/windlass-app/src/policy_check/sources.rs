@@ -122,6 +122,24 @@ pub fn data(directory: &Path, paths: &[String]) -> Result<Data, Vec<Diagnostic>>
     if diagnostics.is_empty() { Ok(data) } else { Err(diagnostics) }
 }
 
+/// The JSON files among a project's policies, as a review takes them: each is the whole of `data`.
+///
+/// # Errors
+/// WL433 and WL430.
+pub fn data_beside(directory: &Path, paths: &[String]) -> Result<Data, Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
+    let mut data = Vec::new();
+    let found = files(directory, paths, &|name| name.ends_with(".json"), &mut diagnostics);
+    for path in found.into_iter().filter(|path| path.ends_with(".json")) {
+        let name: Arc<str> = path.as_str().into();
+        match read(directory, &path).and_then(|text| input::parse(Parser::Json, &name, &text)) {
+            Ok(value) => data.push((name, value)),
+            Err(diagnostic) => diagnostics.push(*diagnostic),
+        }
+    }
+    if diagnostics.is_empty() { Ok(data) } else { Err(diagnostics) }
+}
+
 fn read(directory: &Path, path: &str) -> Result<String, Box<Diagnostic>> {
     std::fs::read_to_string(directory.join(path)).map_err(|error| {
         Box::new(Diagnostic::error("WL430", format!("cannot read {path}: {error}")).at(Span::file(path)))
