@@ -18,7 +18,7 @@ use windlass_model::definition::{Enforcement, PolicyDefinition};
 use windlass_model::diagnostic::{Diagnostic, Severity, Span};
 use windlass_policy::hygiene::{self, InputKind};
 use windlass_policy::input::{self, Parser};
-use windlass_policy::{CheckOptions, Checker, Head, Limits, files};
+use windlass_policy::{CheckOptions, Checker, Documents, Head, Limits, files};
 
 /// Exit code of a gate that broke.
 pub const BROKEN: u8 = 3;
@@ -116,7 +116,7 @@ fn judge(
     let checker = Checker::load(&gate.modules, &gate.data, &options, Some(reader))?;
     let limits = Limits::default();
     let mut outcomes = Vec::new();
-    let mut run = |name: &str, path: &Path, documents: &[serde_json::Value]| {
+    let mut run = |name: &str, path: &Path, documents: &Documents| {
         for namespace in checker.namespaces() {
             let mut outcome = checker.check(name, path, documents, namespace, &limits);
             if gate.enforcement == Enforcement::Warn {
@@ -128,11 +128,11 @@ fn judge(
     if settings.combine {
         let all: Vec<serde_json::Value> =
             inputs.iter().map(|input| input::combined(&input.name, input.contents.clone())).collect();
-        run("Combined", Path::new(""), &[serde_json::Value::Array(all)]);
+        run("Combined", Path::new(""), &Documents::one(serde_json::Value::Array(all)));
     } else {
         for input in inputs {
             let path = std::path::absolute(&input.path).unwrap_or_else(|_| input.path.clone());
-            run(&input.name, &path, &input::documents(input.contents.clone()));
+            run(&input.name, &path, &Documents::of(&input.contents));
         }
     }
     Ok((outcomes, checker.namespaces().to_vec()))

@@ -3,7 +3,7 @@
 mod check;
 mod heads;
 
-pub use check::{CheckOptions, Checker, Judgement, Mode, Outcome, Reader};
+pub use check::{CheckOptions, Checker, Documents, Judgement, Mode, Outcome, Reader};
 pub(crate) use check::{prints, register_parsers};
 pub use heads::{Annotations, File, Head, files};
 

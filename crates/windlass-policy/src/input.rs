@@ -198,14 +198,6 @@ pub fn is_guess(path: &str, contents: &Value) -> bool {
     !name.contains('.') && Parser::of_path(path) == Ok(Parser::Yaml) && contents.is_string()
 }
 
-/// Documents of a file: the elements of a top-level array, else the one there is.
-pub fn documents(value: Value) -> Vec<Value> {
-    match value {
-        Value::Array(items) => items,
-        other => vec![other],
-    }
-}
-
 /// The file as one document for `--combine`.
 pub fn combined(path: &str, contents: Value) -> Value {
     let mut object = serde_json::Map::new();

@@ -13,7 +13,7 @@ pub mod syntax;
 pub mod testing;
 
 pub use conftest::{
-    Annotations, CheckOptions, Checker, Evaluation, File, Head, Judgement, Limits, LoadOptions, Mode, Outcome,
-    PolicySet, Reader, files,
+    Annotations, CheckOptions, Checker, Documents, Evaluation, File, Head, Judgement, Limits, LoadOptions, Mode,
+    Outcome, PolicySet, Reader, files,
 };
 pub use rewrite::Shape;

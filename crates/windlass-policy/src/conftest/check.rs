@@ -87,6 +87,25 @@ impl Outcome {
     }
 }
 
+/// The documents of a file as the engine holds them: cheap to judge many times.
+#[derive(Debug, Clone)]
+pub struct Documents(Vec<Value>);
+
+impl Documents {
+    /// The elements of a top-level array, else the one document there is.
+    pub fn of(contents: &Json) -> Self {
+        match contents {
+            Json::Array(items) => Self(items.iter().map(|item| Value::from(item.clone())).collect()),
+            other => Self::one(other.clone()),
+        }
+    }
+
+    /// One document, whatever it is.
+    pub fn one(contents: Json) -> Self {
+        Self(vec![Value::from(contents)])
+    }
+}
+
 /// Loaded policies that judge files.
 #[derive(Clone)]
 pub struct Checker {
@@ -179,12 +198,12 @@ impl Checker {
     }
 
     /// Judges the documents of one file by one namespace. `path` is where it lies, for `data.conftest.file`.
-    pub fn check(&self, file: &str, path: &Path, documents: &[Json], namespace: &str, limits: &Limits) -> Outcome {
+    pub fn check(&self, file: &str, path: &Path, documents: &Documents, namespace: &str, limits: &Limits) -> Outcome {
         let empty = Outcome { file: file.to_owned(), namespace: namespace.to_owned(), ..Outcome::default() };
         let mut out = empty.clone();
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let directory = path.parent().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
-        for document in documents {
+        for document in &documents.0 {
             let mut set = self.clone();
             set.rego.limit_time(limits.time);
             let context = serde_json::json!({ "conftest": { "file": { "name": name, "dir": directory } } });
@@ -194,7 +213,7 @@ impl Checker {
                     part.broken.push(Diagnostic::error("WL406", format!("data.conftest is taken: {error}")));
                     return part;
                 }
-                set.rego.set_input(Value::from(input));
+                set.rego.set_input(input);
                 set.judge(&namespace, &mut part);
                 part.prints = prints(&mut set.rego);
                 part

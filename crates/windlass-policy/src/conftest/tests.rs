@@ -125,7 +125,7 @@ fn results_are_counted_as_conftest_counts() {
     let compatible = CheckOptions { mode: Mode::Compatible, ..CheckOptions::default() };
     let checker = checker(compatible).unwrap();
     let check = |input: serde_json::Value, want: (usize, usize, usize)| {
-        let documents = crate::input::documents(input);
+        let documents = Documents::of(&input);
         let path = std::path::Path::new("/x/a.json");
         let outcome = checker.check("a.json", path, &documents, "k8s.simple", &Limits::default());
         assert_eq!((outcome.successes, outcome.failures.len(), outcome.broken.len()), want, "{outcome:?}");
