@@ -4,17 +4,20 @@ use crate::affected::{AffectedAnswer, affected_find, base_revision};
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::project::{Detail, Project, git_error};
 use crate::service::Service;
-use std::collections::BTreeSet;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 use windlass_drivers::git::GitRepository;
 use windlass_model::approval::{ApprovalStatus, ChangeIdentity, evaluate};
 use windlass_model::definition::{ApprovalRule, Definitions};
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::id::{InstanceId, RunId};
+use windlass_model::review::document::{Context, Document, Earlier};
 use windlass_model::review::{
     Affected, AffectedKind, Finding, Level, Outcome, Reason, Review, Revision, StackReview, Verdict,
 };
 use windlass_model::risk::ReasonCode;
 use windlass_model::stack_plan::{self, ChecksInput, ReviewInput};
+use windlass_store::{ReviewRow, ReviewState, RunFilter};
 
 /// Which instances a review is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -239,6 +242,8 @@ pub fn assemble(
         findings: Vec::new(),
         binding: None,
         risk: None,
+        readers: Vec::new(),
+        dependants: BTreeMap::new(),
     }));
     let failed = stacks.iter().any(|s| matches!(s.outcome, Outcome::Failed { .. } | Outcome::Skipped { .. }));
     let denied = stacks.iter().flat_map(|s| &s.findings).any(|f| f.level <= Level::Deny);
@@ -268,7 +273,65 @@ pub fn assemble(
         policy_digest,
         effect_digest,
         verdict,
+        readers_beyond: BTreeMap::new(),
     }
+}
+
+/// How many runs are looked through for earlier reviews of a branch, and how many of them are told of.
+const RUNS: u32 = 50;
+const EARLIER: usize = 5;
+
+/// The view of a stored review, with what is known around it: approvals that are missing, and earlier reviews of the same branch
+/// up to the last one that was applied.
+pub async fn document(service: &Service, row: &ReviewRow) -> AppResult<Document> {
+    let review = &row.review;
+    let missing_approvals = match review.verdict {
+        Verdict::NeedsApproval => crate::apply::review_missing(service, review).await?,
+        _ => Vec::new(),
+    };
+    let filter = RunFilter { kind: Some("review".into()), ..Default::default() };
+    let (mut last, mut approved, mut history) = (None, None, Vec::new());
+    for record in service.store.run_list(&filter, RUNS).await? {
+        // Ids sort by time.
+        let same = ReviewInput::deserialize(&record.plan.input).is_ok_and(|input| input.head.name == review.head.name);
+        if !same || record.id >= review.run {
+            continue;
+        }
+        let Some(earlier) = service.store.review_get(&record.id).await? else { continue };
+        if matches!(earlier.state, ReviewState::Applying | ReviewState::Applied) {
+            break;
+        }
+        let given = !service.store.approval_list(&record.id).await?.is_empty();
+        history.push(Earlier::of(&earlier.review, record.created_at, given));
+        if given && approved.is_none() {
+            approved = Some(earlier.review.clone());
+        }
+        if last.is_none() {
+            last = Some(earlier.review);
+        }
+        if history.len() == EARLIER {
+            break;
+        }
+    }
+    let context = Context { missing_approvals, last: last.as_ref(), approved: approved.as_ref(), history, link: None };
+    Ok(Document::new(review, context))
+}
+
+/// The view of a change that affects nothing.
+pub fn document_of_nothing(service: &Service) -> AppResult<Document> {
+    let head = head_revision(service.checkout.git()?)?;
+    let input = ReviewInput {
+        project: service.checkout.name(&service.checkout.project()?.definitions),
+        base: None,
+        head,
+        deciding: None,
+        dirty: Vec::new(),
+        authors: Vec::new(),
+        deleted: Vec::new(),
+        diagnostics: Vec::new(),
+    };
+    let review = assemble(&RunId::new(""), input, Vec::new(), String::new(), false);
+    Ok(Document::new(&review, Context::default()))
 }
 
 /// Approval rules of the environments in which the review changes something, and who asks. Where an effect is unexpectedly large

@@ -1,4 +1,12 @@
-//! The review: one document for a whole change, from which every renderer draws.
+//! The review: one record of a whole change, as it is stored. [`document`] makes of it what every renderer draws.
+
+pub mod document;
+mod findings;
+mod group;
+mod reach;
+pub mod references;
+mod since;
+mod summary;
 
 use crate::binding::Binding;
 use crate::diagnostic::{Diagnostic, Span};
@@ -6,6 +14,7 @@ use crate::effect::Effect;
 use crate::id::{InstanceId, RunId, StackId};
 use crate::risk::Risk;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Why an instance is in a review; from [`crate::graph`]'s affected planner. Sorted by instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +73,24 @@ pub struct Review {
     /// Digest of all effects, hex SHA-256.
     pub effect_digest: String,
     pub verdict: Verdict,
+    /// Who reads from those instances outside of this review that can be reached from one in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub readers_beyond: BTreeMap<InstanceId, Vec<Reader>>,
+}
+
+/// An instance that reads outputs of another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reader {
+    pub instance: InstanceId,
+    /// Names of the outputs, sorted; `None` where any of them may be read.
+    pub outputs: Option<Vec<String>>,
+}
+
+impl Reader {
+    /// Whether it may read the output `name`.
+    pub fn reads(&self, name: &str) -> bool {
+        self.outputs.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +116,12 @@ pub struct StackReview {
     /// How much can go wrong, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub risk: Option<Risk>,
+    /// Who reads its outputs, in this review or not; sorted by instance.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<Reader>,
+    /// By address of a resource that changes: the resources of the same plan that refer to it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dependants: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

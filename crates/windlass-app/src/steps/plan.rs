@@ -48,6 +48,8 @@ pub struct Judged {
     pub changed_outputs: Vec<String>,
     pub artefact: Artefact,
     pub binding: Binding,
+    /// By address of a resource that changes: the resources of the same plan that refer to it.
+    pub dependants: BTreeMap<String, Vec<String>>,
 }
 
 /// Plans, reads the effect, judges it. `None` when it was cancelled.
@@ -124,7 +126,8 @@ pub async fn plan_instance(
     if !findings.is_empty() {
         locate(service, work, &mut findings)?;
     }
-    Ok(Some(Planned::Done(Box::new(Judged { effect, findings, changed_outputs, artefact, binding }))))
+    let dependants = windlass_model::review::references::dependants(&json, &effect);
+    Ok(Some(Planned::Done(Box::new(Judged { effect, findings, changed_outputs, artefact, binding, dependants }))))
 }
 
 /// Secrets that were seen at earlier plans of the instance are secrets still: terraform keeps the old value of another stack's

@@ -25,11 +25,14 @@ pub struct PlanOutput {
     pub changed_outputs: Vec<String>,
     #[serde(default)]
     pub binding: Option<Binding>,
+    /// By address of a resource that changes: the resources of the same plan that refer to it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dependants: BTreeMap<String, Vec<String>>,
 }
 
 impl PlanOutput {
     fn without_plan(outcome: Outcome) -> Self {
-        Self { outcome, findings: Vec::new(), changed_outputs: Vec::new(), binding: None }
+        Self { outcome, findings: Vec::new(), changed_outputs: Vec::new(), binding: None, dependants: BTreeMap::new() }
     }
 }
 
@@ -83,10 +86,10 @@ impl Plan {
                 Some(PlanOutput::without_plan(Outcome::Failed { stage, diagnostics }))
             }
             Some(Planned::Done(judged)) => {
-                let Judged { effect, findings, changed_outputs, binding, .. } = *judged;
+                let Judged { effect, findings, changed_outputs, binding, dependants, .. } = *judged;
                 let outcome =
                     if because.is_empty() { Outcome::Planned { effect } } else { Outcome::Preview { effect, because } };
-                Some(PlanOutput { outcome, findings, changed_outputs, binding: Some(binding) })
+                Some(PlanOutput { outcome, findings, changed_outputs, binding: Some(binding), dependants })
             }
         })
     }
@@ -184,6 +187,8 @@ impl Assemble {
                 outcome: output.outcome,
                 findings,
                 binding: output.binding,
+                readers: Vec::new(),
+                dependants: output.dependants,
             });
         }
         let mut review = crate::review::assemble(&cx.run, run, stacks, deciding.policies.digest.clone(), false);
@@ -191,6 +196,12 @@ impl Assemble {
             && !crate::review::rules(&review, &deciding.definitions).is_empty()
         {
             review.verdict = windlass_model::review::Verdict::NeedsApproval;
+        }
+        if review.effects().any(|effect| !effect.is_empty()) {
+            // Who reads from whom is told where it is known; a tree that cannot be read any more takes nothing from the review.
+            if let Ok(project) = service.checkout.project() {
+                review.add_readers(&project.repository);
+            }
         }
         service.store.review_put(&review).await?;
         Ok(serde_json::json!({ "verdict": review.verdict, "effect": review.effect_digest }))
