@@ -8,10 +8,25 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// Crates from the bottom up, and packages from crates.io that each must not use.
-const TABLE: [(&str, &[&str]); 12] = [
+const TABLE: [(&str, &[&str]); 13] = [
     ("windlass-model", &["tokio", "sqlx", "axum", "reqwest", "hyper", "hcl-edit", "jiff", "chrono", "clap", "regorus"]),
     ("windlass-lang", &["tokio", "sqlx", "axum", "reqwest", "hyper", "clap"]),
     ("windlass-policy", &["tokio", "sqlx", "axum", "reqwest", "hyper", "clap"]),
+    (
+        "windlass-render",
+        &[
+            "windlass-lang",
+            "windlass-policy",
+            "tokio",
+            "sqlx",
+            "axum",
+            "reqwest",
+            "hyper",
+            "clap",
+            "hcl-edit",
+            "regorus",
+        ],
+    ),
     ("windlass-store", &["axum", "reqwest", "hyper", "clap", "hcl-edit", "regorus"]),
     ("windlass-engine", &["axum", "reqwest", "hyper", "clap", "hcl-edit", "regorus"]),
     ("windlass-drivers", &["sqlx", "axum", "clap"]),

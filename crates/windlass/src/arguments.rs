@@ -96,7 +96,10 @@ Examples:
   windlass review                    what this branch changes
   windlass review --all              every stack, whatever differs
   windlass review --stack 'aws/**'   only these
-  windlass review --show             print the last review again")]
+  windlass review --show             print the last review again
+  windlass review --format markdown --output comment.md     for a comment on a forge
+  windlass review --show --format html --output review.html
+  windlass review --show --format summary                   labels and counts, for programs")]
     Review {
         #[command(flatten)]
         base: Base,
@@ -112,6 +115,8 @@ Examples:
         /// Print a review that was made before (the last one when no id is given) instead of making one.
         #[arg(long, value_name = "REVIEW", num_args = 0..=1, default_missing_value = "latest", conflicts_with_all = ["all", "stack", "base", "report"])]
         show: Option<String>,
+        #[command(flatten)]
+        view: ReviewView,
     },
     /// Approve a review, or the changed effect that an apply waits with.
     #[command(
@@ -461,6 +466,45 @@ pub struct PolicyTest {
     /// text, json, tap, table, junit, github, sarif or azuredevops.
     #[arg(long, short, value_name = "FORMAT")]
     pub output: Option<String>,
+}
+
+/// How a review is shown.
+#[derive(Debug, Clone, Args)]
+pub struct ReviewView {
+    /// How to show it [default: terminal].
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<ReviewFormat>,
+    /// Whose comments Markdown has to fit into.
+    #[arg(long, value_enum, default_value = "github", value_name = "FORGE")]
+    pub forge: ForgeName,
+    /// Make Markdown or HTML with this template (minijinja); HTML when its name has `.html` in it, else Markdown, unless
+    /// `--format` says it.
+    #[arg(long, value_name = "FILE")]
+    pub template: Option<PathBuf>,
+    /// Write it to this file instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReviewFormat {
+    Terminal,
+    /// For a comment on a forge, within its limit.
+    Markdown,
+    /// A page that stands alone.
+    Html,
+    /// The document that all others are made of.
+    Json,
+    /// Labels and counts.
+    Summary,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ForgeName {
+    Github,
+    Gitlab,
+    Gitea,
+    Bitbucket,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

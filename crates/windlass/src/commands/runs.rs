@@ -1,7 +1,8 @@
 //! `review`, `approve`, `apply`, `runs`, `logs`, `cancel`, `resume`: everything that has a record.
 
 use crate::arguments::Command;
-use crate::views::progress::View;
+use crate::views::progress::View as Progress;
+use crate::views::review::View;
 use crate::{Answer, Context, print, print_json, views};
 use std::io::{BufRead, IsTerminal, Write};
 use std::sync::Arc;
@@ -30,11 +31,14 @@ pub fn dispatch(cx: &Context, command: Command) -> Answer {
 
 async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
     match command {
-        Command::Review { show: Some(name), .. } => {
+        Command::Review { show: Some(name), view, .. } => {
+            let view = View::of(cx, &view)?;
             let id = runs::review_find(service, Some(&name)).await?;
-            show_review(cx, service, &id).await
+            show_review(cx, service, &id, &view).await
         }
-        Command::Review { base, all, stack, report, .. } => {
+        Command::Review { base, all, stack, report, view, .. } => {
+            // A template or report that is not there is told before minutes of planning.
+            let view = View::of(cx, &view)?;
             let mut handed = Vec::new();
             for path in &report {
                 handed.extend(review::report_read(service, path)?);
@@ -44,7 +48,7 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
                 (false, false) => Selection::Matching(stack),
                 (false, true) => Selection::Affected { base: base.base },
             };
-            make_review(cx, service, &selection, handed).await
+            make_review(cx, service, &selection, handed, &view).await
         }
         Command::Approve { id, reason } => approve(cx, service, id.as_deref(), reason.as_deref()).await,
         Command::Apply { review, yes, confirm } => apply_review(cx, service, review.as_deref(), yes, confirm).await,
@@ -54,9 +58,11 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
         }
         Command::Rollback { run } => {
             let run = runs::run_find(service, &run).await?.id;
-            make_review(cx, service, &Selection::Rollback(run), Vec::new()).await
+            make_review(cx, service, &Selection::Rollback(run), Vec::new(), &View::plain()).await
         }
-        Command::Destroy { stack } => make_review(cx, service, &Selection::Destroy(stack), Vec::new()).await,
+        Command::Destroy { stack } => {
+            make_review(cx, service, &Selection::Destroy(stack), Vec::new(), &View::plain()).await
+        }
         Command::Runs { run: Some(name), .. } => show_run(cx, service, &runs::run_find(service, &name).await?).await,
         Command::Runs { run: None, limit } => {
             let list = runs::run_list(service, limit).await?;
@@ -94,7 +100,7 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
             }
             let ended = drive(cx, service, &record.id).await?;
             if ended.plan.kind == "review" && ended.state == RunState::Succeeded {
-                return show_review(cx, service, &ended.id).await;
+                return show_review(cx, service, &ended.id, &View::plain()).await;
             }
             conclude(cx, service, &ended).await
         }
@@ -121,7 +127,7 @@ async fn drive(cx: &Context, service: &Arc<Service>, id: &RunId) -> AppResult<Ru
     let steps = runs::run_steps(service, id).await?;
     let done = steps.iter().filter(|s| s.state.is_final()).count();
     let (sender, mut receiver) = mpsc::unbounded_channel();
-    let mut view = View::new(cx.err, steps.len(), done);
+    let mut view = Progress::new(cx.err, steps.len(), done);
     let quiet = cx.json;
     let watch = async {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
@@ -146,9 +152,12 @@ async fn make_review(
     service: &Arc<Service>,
     selection: &Selection,
     handed: Vec<windlass_model::review::Finding>,
+    view: &View,
 ) -> Answer {
     let Some(id) = review::review_create(service, selection, handed).await? else {
-        if cx.json {
+        if !view.is_plain() {
+            view.show(cx, &review::document_of_nothing(service)?)?;
+        } else if cx.json {
             print_json(&serde_json::json!({ "review": null, "affected": [] }));
         } else {
             print("Nothing to review: no stack is affected. `windlass review --all` reviews every stack.\n");
@@ -159,7 +168,7 @@ async fn make_review(
     if record.state != RunState::Succeeded {
         return conclude(cx, service, &record).await;
     }
-    show_review(cx, service, &id).await
+    show_review(cx, service, &id, view).await
 }
 
 /// Drives a look for drift (or shows the last) and says what was found.
@@ -197,22 +206,21 @@ async fn drift(cx: &Context, service: &Arc<Service>, run: Option<RunId>, silent:
     Ok(!drifted)
 }
 
-async fn show_review(cx: &Context, service: &Service, id: &RunId) -> Answer {
+async fn show_review(cx: &Context, service: &Service, id: &RunId, view: &View) -> Answer {
     let Some(row) = service.store.review_get(id).await? else {
         let record = service.store.run_get(id).await?;
         return show_run(cx, service, &record).await;
     };
-    let review = row.review;
-    let missing = match review.verdict {
-        Verdict::NeedsApproval => apply::review_missing(service, &review).await?,
-        _ => Vec::new(),
-    };
-    if cx.json {
-        print_json(&serde_json::json!({ "state": row.state.as_str(), "missing_approvals": missing, "review": review }));
+    let document = review::document(service, &row).await?;
+    if cx.json && view.is_plain() {
+        let missing = &document.headline.missing;
+        print_json(
+            &serde_json::json!({ "state": row.state.as_str(), "missing_approvals": missing, "review": row.review }),
+        );
     } else {
-        print(&views::review::render(cx.out, &review, &missing));
+        view.show(cx, &document)?;
     }
-    Ok(is_positive(&review))
+    Ok(is_positive(&row.review))
 }
 
 fn is_positive(review: &Review) -> bool {
@@ -290,7 +298,7 @@ async fn apply_review(
     let answer = conclude(cx, service, &record).await?;
     if record.state == RunState::Failed && windlass_app::rollback::is_wanted(&record)? {
         eprintln!("The rollout says to go back: this is the review of that.");
-        make_review(cx, service, &Selection::Rollback(record.id), Vec::new()).await?;
+        make_review(cx, service, &Selection::Rollback(record.id), Vec::new(), &View::plain()).await?;
         return Ok(false);
     }
     Ok(answer)
