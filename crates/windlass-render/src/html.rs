@@ -6,7 +6,7 @@ mod parts;
 use crate::text::{self, count, line, names, short};
 use base64::Engine;
 use sha2::{Digest, Sha256};
-use windlass_model::review::document::{Danger, Document, Failure, FindingEntry, FindingState};
+use windlass_model::review::document::{Danger, Document, Failure, FindingEntry, FindingState, StackEntry};
 use windlass_model::review::{Level, Verdict};
 
 /// The style of fragments; a page that has some includes or links to it once.
@@ -55,12 +55,14 @@ pub fn fragment(document: &Document, note: Option<&str>) -> String {
     dangers(&mut out, &document.dangers);
     findings(&mut out, document);
     since(&mut out, document);
-    if !document.stacks.is_empty() {
+    // What failed stands with the findings, with why.
+    let stacks: Vec<&StackEntry> = document.stacks.iter().filter(|entry| !text::is_failed(entry)).collect();
+    if !stacks.is_empty() {
         out.push_str("<section aria-labelledby=\"wl-stacks\">\n<h2 id=\"wl-stacks\">Stacks, worst risk first</h2>\n");
-        if document.stacks.len() > 2 {
-            parts::contents(&mut out, &document.stacks);
+        if stacks.len() > 2 {
+            parts::contents(&mut out, &stacks);
         }
-        for (number, entry) in document.stacks.iter().enumerate() {
+        for (number, entry) in stacks.iter().enumerate() {
             parts::stack(&mut out, number, entry);
         }
         out.push_str("</section>\n");
@@ -193,8 +195,7 @@ fn failure(out: &mut String, failure: &Failure) {
         parts::diagnostic(out, diagnostic);
     }
     if !failure.skipped.is_empty() {
-        let told = escape(&text::instances(&failure.skipped, 12));
-        out.push_str(&format!("<p>Not planned because of it: {told}</p>\n"));
+        out.push_str(&format!("<p>{}</p>\n", escape(&text::skipped(failure))));
     }
     out.push_str("</div>\n");
 }

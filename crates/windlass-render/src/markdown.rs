@@ -149,7 +149,9 @@ pub fn render(document: &Document, options: &Options) -> Comment {
     let unchanged = part(unchanged(document), String::new(), &mut room);
     let history = part(history(&document.history, options), String::new(), &mut room);
     let diagnostics = part(diagnostics(document, options), String::new(), &mut room);
-    let stacks = stack::render(&document.stacks, options, room, &mut cut);
+    // What failed stands with the findings, with why.
+    let planned: Vec<&StackEntry> = document.stacks.iter().filter(|entry| !text::is_failed(entry)).collect();
+    let stacks = stack::render(&planned, options, room, &mut cut);
     for text in [since, fixed, stacks, unchanged, diagnostics, history] {
         body.push_str(&text);
     }
@@ -316,8 +318,7 @@ fn failure(failure: &Failure) -> Item {
         }
     }
     if !failure.skipped.is_empty() {
-        let told = escape::text(&text::instances(&failure.skipped, 8));
-        full.push_str(&format!("  - not planned because of it: {told}\n"));
+        full.push_str(&format!("  - {}\n", escape::text(&text::skipped(failure))));
     }
     let instances = escape::text(&shortened(&text::instances(&failure.instances, 1), 80));
     let summary = failure.diagnostics.first().map_or("", |d| d.summary.as_str());

@@ -41,7 +41,8 @@ pub fn render(document: &Document, options: Options) -> String {
         page.overview(&document.stacks);
         page.line("");
     }
-    for entry in &document.stacks {
+    // What failed stands above, with why.
+    for entry in document.stacks.iter().filter(|entry| !text::is_failed(entry)) {
         page.stack(entry);
         page.line("");
     }
@@ -170,18 +171,18 @@ impl Page {
             _ if headline.title.starts_with("Ready") || headline.verdict == Verdict::Nothing => self.green(&title),
             _ => self.yellow(&title),
         };
-        let totals = match headline.verdict {
-            Verdict::Nothing => String::new(),
-            _ => format!(" {}.", capital(&document.summary.effect.to_string())),
-        };
         let todo = match (headline.todo.as_str(), &headline.command) {
             ("", _) => String::new(),
             (todo, None) => format!(" Next: {todo}."),
             (todo, Some(command)) => format!(" Next: {todo}: {}", self.bold(command)),
         };
-        self.hanging(0, &format!("{title}{totals}{todo}"));
+        self.hanging(0, &format!("{title}{todo}"));
         for sentence in &headline.missing {
-            self.hanging(2, &clean(sentence));
+            self.hanging(2, &line(sentence));
+        }
+        if headline.verdict != Verdict::Nothing {
+            let instances = count(document.summary.instances.all, "instance");
+            self.hanging(0, &format!("{} in {instances}.", capital(&document.summary.effect.to_string())));
         }
     }
 
@@ -250,7 +251,7 @@ impl Page {
             self.diagnostic(2, diagnostic);
         }
         if !failure.skipped.is_empty() {
-            let told = format!("not planned because of it: {}", text::instances(&failure.skipped, NAMED));
+            let told = text::skipped(failure);
             let told = self.yellow(&told);
             self.hanging(2, &told);
         }
@@ -360,14 +361,7 @@ impl Page {
                 }
                 self.effect(entry);
             }
-            Status::Failed { stage } => {
-                let told = self.alarm(&format!("failed at {}: see above", stage.as_str()));
-                self.line(&format!("  {told}"));
-            }
-            Status::Skipped { because } => {
-                let told = self.yellow(&format!("not planned: {because} failed"));
-                self.line(&format!("  {told}"));
-            }
+            Status::Failed { .. } | Status::Skipped { .. } => {}
             Status::Deleted => {
                 let told = self.yellow(text::DELETED);
                 self.hanging(2, &told);
@@ -615,3 +609,6 @@ fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use windlass_model::diagnostic::Span;
 use windlass_model::effect::{Action, EffectSummary, Shown};
 use windlass_model::id::InstanceId;
 use windlass_model::review::Level;
-use windlass_model::review::document::{Branch, Earlier, FindingEntry, ResourceEntry, StackEntry, Status};
+use windlass_model::review::document::{Branch, Earlier, Failure, FindingEntry, ResourceEntry, StackEntry, Status};
 
 /// Control characters and those that turn the direction of writing made visible, so that text from a repository or a plan
 /// cannot steer a terminal or hide in a page. Line feeds and tabs stay.
@@ -201,6 +201,16 @@ pub fn status(entry: &StackEntry) -> String {
         Status::Deleted => "its directory is gone".into(),
         Status::Unaffected => "nothing".into(),
     }
+}
+
+/// It was not planned: what is told of it stands with the failures.
+pub fn is_failed(entry: &StackEntry) -> bool {
+    matches!(entry.status, Status::Failed { .. } | Status::Skipped { .. })
+}
+
+/// `aws/app not planned: aws/network failed`.
+pub fn skipped(failure: &Failure) -> String {
+    format!("{} not planned: {} failed", instances(&failure.skipped, 8), instances(&failure.instances, 4))
 }
 
 pub const DELETED: &str =

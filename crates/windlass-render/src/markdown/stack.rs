@@ -21,7 +21,7 @@ enum Told {
     Block(String),
 }
 
-pub fn render(entries: &[StackEntry], options: &Options, mut room: Size, cut: &mut Cut) -> String {
+pub fn render(entries: &[&StackEntry], options: &Options, mut room: Size, cut: &mut Cut) -> String {
     if entries.is_empty() {
         return String::new();
     }
@@ -57,10 +57,16 @@ pub fn render(entries: &[StackEntry], options: &Options, mut room: Size, cut: &m
     }
     let mut extras = Vec::new();
     for entry in shown {
-        let full = extra(entry, FULL);
-        let text = [full, extra(entry, BRIEF)].into_iter().find(|text| Size::of(text).fits(room)).unwrap_or_default();
-        room = room.less(Size::of(&text));
-        extras.push(text);
+        let mut take = |make: fn(&StackEntry, Depth) -> String| {
+            let texts = [FULL, BRIEF].map(|depth| make(entry, depth));
+            let text = texts.into_iter().find(|text| Size::of(text).fits(room));
+            cut.parts += usize::from(text.is_none());
+            let text = text.unwrap_or_default();
+            room = room.less(Size::of(&text));
+            text
+        };
+        let before = take(before);
+        extras.push((before, take(after)));
     }
     for (s, r) in named {
         let resource = &shown[s].resources[r];
@@ -77,9 +83,10 @@ pub fn render(entries: &[StackEntry], options: &Options, mut room: Size, cut: &m
         }
     }
 
-    let mut out = String::from("");
-    for (((entry, (open, close)), told), extra) in shown.iter().zip(heads).zip(told).zip(extras) {
+    let mut out = String::new();
+    for (((entry, (open, close)), told), (before, after)) in shown.iter().zip(heads).zip(told).zip(extras) {
         out.push_str(&open);
+        out.push_str(&before);
         let mut missing = Vec::new();
         for (resource, told) in entry.resources.iter().zip(told) {
             match told {
@@ -96,7 +103,7 @@ pub fn render(entries: &[StackEntry], options: &Options, mut room: Size, cut: &m
             let told = text::tally(missing.iter().copied());
             out.push_str(&format!("- and {} more: {told}\n", count(missing.len(), "resource")));
         }
-        out.push_str(&extra);
+        out.push_str(&after);
         out.push_str(close);
     }
     if cut.stacks > 0 {
@@ -148,26 +155,38 @@ fn in_full(resource: &ResourceEntry, depth: Depth) -> (String, usize) {
     (out, left_out)
 }
 
-/// What is told of a stack beside its resources.
-fn extra(entry: &StackEntry, depth: Depth) -> String {
+/// What is told of a stack before its resources.
+fn before(entry: &StackEntry, depth: Depth) -> String {
     let mut out = String::new();
     let mut item = |text: String| out.push_str(&format!("- {text}\n"));
+    if let Status::Preview { because, values } = &entry.status {
+        item(escape::text(&text::preview(because)));
+        for used in values.iter().take(depth.rows) {
+            let name = format!("{}.{}", used.from, used.output);
+            item(format!("with {} = {}", code(&name), code(&text::value(&used.value, depth.value))));
+        }
+        if values.len() > depth.rows {
+            item(format!("and {} more", count(values.len() - depth.rows, "value")));
+        }
+    }
     for reason in entry.risk_reasons.iter().take(depth.rows) {
         item(format!("risk: {}", escape::text(&shortened(reason, depth.value))));
     }
-    match &entry.status {
-        Status::Preview { because, values } => {
-            item(escape::text(&text::preview(because)));
-            for used in values.iter().take(depth.rows) {
-                let name = format!("{}.{}", used.from, used.output);
-                item(format!("with {} = {}", code(&name), code(&text::value(&used.value, depth.value))));
-            }
-        }
-        Status::Failed { stage } => item(format!("failed at {}: see the findings", stage.as_str())),
-        Status::Skipped { because } => item(format!("not planned: {} failed", escape::text(because.as_str()))),
-        Status::Deleted => item(escape::text(text::DELETED)),
-        Status::Planned | Status::Unaffected => {}
+    if entry.status == Status::Deleted {
+        item(escape::text(text::DELETED));
     }
+    for reason in entry.reasons.iter().take(4) {
+        let chain: String = reason.chain.iter().map(|link| format!(" ← {}", line(link))).collect();
+        let told = format!("{} {}", code(&reason.cause), escape::text(&shortened(&chain, 300)));
+        item(format!("{}: {}", escape::text(&reason.change), told.trim_end()));
+    }
+    out
+}
+
+/// What is told of a stack after its resources.
+fn after(entry: &StackEntry, depth: Depth) -> String {
+    let mut out = String::new();
+    let mut item = |text: String| out.push_str(&format!("- {text}\n"));
     for (from, to) in entry.moved.iter().take(depth.rows) {
         item(format!("**move** {} → {}", code(from), code(to)));
     }
@@ -187,11 +206,6 @@ fn extra(entry: &StackEntry, depth: Depth) -> String {
     for check in &entry.checks {
         let problems = check.problems.iter().map(|p| shortened(p, depth.value)).collect::<Vec<_>>().join("; ");
         item(format!("check {} {}: {}", code(&check.address), escape::text(&check.status), escape::text(&problems)));
-    }
-    for reason in entry.reasons.iter().take(4) {
-        let chain: String = reason.chain.iter().map(|link| format!(" ← {}", line(link))).collect();
-        let told = format!("{} {}", code(&reason.cause), escape::text(&shortened(&chain, 300)));
-        item(format!("in this review because of {} ({})", told.trim_end(), escape::text(&reason.change)));
     }
     for output in entry.outputs.iter().take(depth.rows) {
         let verb = match output.action {
