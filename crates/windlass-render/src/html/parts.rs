@@ -40,15 +40,10 @@ fn risk(entry: &StackEntry) -> String {
 pub fn stack(out: &mut String, number: usize, entry: &StackEntry) {
     let calm = entry.risk.is_none_or(|level| level == Level::Low);
     let open = if calm && number >= UNFOLDED { "" } else { " open" };
-    let preview = if matches!(entry.status, Status::Preview { .. }) {
-        format!(" {}", badge("violet", "preview"))
-    } else {
-        String::new()
-    };
     out.push_str(&format!(
-        "<details id=\"wl-stack-{number}\"{open}>\n<summary><h3>{}</h3> {}{}{preview} <span class=\"soft\">{}</span></summary>\n<div class=\"body\">\n",
+        "<details id=\"wl-stack-{number}\"{open}>\n<summary><h3>{}</h3> {}{} <span class=\"soft\">{}</span></summary>\n<div class=\"body\">\n",
         code(&entry.title),
-        escape(&entry.effect.to_string()),
+        escape(&text::status(entry)),
         risk(entry),
         escape(&text::about(entry))
     ));

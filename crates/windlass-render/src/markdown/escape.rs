@@ -12,6 +12,10 @@ const BREAK: char = '\u{200b}';
 pub fn text(value: &str) -> String {
     let value = line(value);
     let value = value.trim();
+    if value.is_empty() {
+        // Nothing at all would end a list or a quotation.
+        return "(empty)".into();
+    }
     let mut out = String::with_capacity(value.len() + 8);
     // `1.` and `1)` begin a list.
     let digits = value.bytes().take_while(u8::is_ascii_digit).count();

@@ -177,8 +177,8 @@ fn before(entry: &StackEntry, depth: Depth) -> String {
     }
     for reason in entry.reasons.iter().take(4) {
         let chain: String = reason.chain.iter().map(|link| format!(" ← {}", line(link))).collect();
-        let told = format!("{} {}", code(&reason.cause), escape::text(&shortened(&chain, 300)));
-        item(format!("{}: {}", escape::text(&reason.change), told.trim_end()));
+        let chain = if chain.is_empty() { chain } else { format!(" {}", escape::text(&shortened(&chain, 300))) };
+        item(format!("{}: {}{chain}", escape::text(&reason.change), code(&reason.cause)));
     }
     out
 }
@@ -204,8 +204,9 @@ fn after(entry: &StackEntry, depth: Depth) -> String {
         }
     }
     for check in &entry.checks {
-        let problems = check.problems.iter().map(|p| shortened(p, depth.value)).collect::<Vec<_>>().join("; ");
-        item(format!("check {} {}: {}", code(&check.address), escape::text(&check.status), escape::text(&problems)));
+        let problems: String =
+            check.problems.iter().map(|p| format!(": {}", escape::text(&shortened(p, depth.value)))).collect();
+        item(format!("check {} {}{}", code(&check.address), escape::text(&check.status), problems));
     }
     for output in entry.outputs.iter().take(depth.rows) {
         let verb = match output.action {
@@ -233,7 +234,11 @@ fn after(entry: &StackEntry, depth: Depth) -> String {
     for variant in &entry.variants {
         out.push_str(&format!("\ndiffers in {}:\n\n", escape::text(&text::instances(&variant.instances, 8))));
         for difference in variant.differences.iter().take(depth.rows) {
-            out.push_str(&format!("- {} {}\n", code(&difference.subject), escape::text(&difference.what)));
+            let what = match difference.what.as_str() {
+                "" => String::new(),
+                what => format!(" {}", escape::text(what)),
+            };
+            out.push_str(&format!("- {}{what}\n", code(&difference.subject)));
             let lines = plain(&difference.rows, depth);
             if !lines.is_empty() {
                 out.push_str(&format!("\n{}\n", escape::fence("diff", &lines)));

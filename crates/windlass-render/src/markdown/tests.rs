@@ -235,10 +235,10 @@ mod properties {
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(96))]
+        #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn every_limit_is_kept(characters in 0usize..70_000, bytes in 0usize..80_000, resources in 0usize..120) {
+        fn every_limit_is_kept(characters in 0usize..70_000, bytes in 0usize..80_000, resources in 0usize..80) {
             let document = sample::large(resources);
             let limit = Size { characters, bytes };
             if characters.min(bytes) >= 1_500 {
