@@ -8,6 +8,9 @@ pub mod references;
 mod since;
 mod summary;
 
+#[cfg(test)]
+mod tests;
+
 use crate::binding::Binding;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::effect::Effect;

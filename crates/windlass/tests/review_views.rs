@@ -32,7 +32,7 @@ fn one_review_in_every_format() {
         &env,
         &["review", "--show"],
         0,
-        &["with net.id = (known after apply)", "read by app", "1 to update", "input = \"net-1\" → \"net-2\""],
+        &["with net.id = (known after apply)", "read by app", "2 to update", "input = \"net-1\" → \"net-2\""],
     );
     assert!(terminal.stdout.starts_with("Ready to apply. Next: apply it: windlass apply 01"), "{}", terminal.stdout);
     assert!(!terminal.stdout.contains('\u{1b}'));
