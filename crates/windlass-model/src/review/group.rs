@@ -83,8 +83,13 @@ impl<'a> Maker<'a> {
             let first = class[0];
             for (entry, base) in entries.iter_mut().take(COMPARED) {
                 if let Some(differences) = variant(base, first) {
-                    let instances = class.iter().map(|s| s.instance.clone()).collect();
-                    entry.variants.push(Variant { instances, differences });
+                    let instances = class.iter().map(|s| s.instance.clone());
+                    if differences.is_empty() {
+                        // Only masked values differ, or what is not shown.
+                        entry.instances.extend(instances);
+                    } else {
+                        entry.variants.push(Variant { instances: instances.collect(), differences });
+                    }
                     merge(entry, &class);
                     continue 'classes;
                 }
@@ -333,10 +338,12 @@ fn variant(base: &StackReview, other: &StackReview) -> Option<Vec<VariantDiffere
     for address in old.keys().chain(new.keys()).copied().collect::<BTreeSet<_>>() {
         match (old.get(address), new.get(address)) {
             (Some(a), Some(b)) if a == b => {}
-            (Some(a), Some(b)) if a.action == b.action => out.push(VariantDifference {
-                subject: address.to_owned(),
-                ..rows_of(without_digests(diff(a).rows), without_digests(diff(b).rows))
-            }),
+            (Some(a), Some(b)) if a.action == b.action => {
+                let found = rows_of(without_digests(diff(a).rows), without_digests(diff(b).rows));
+                if !found.rows.is_empty() || !found.what.is_empty() {
+                    out.push(VariantDifference { subject: address.to_owned(), ..found });
+                }
+            }
             (a, b) => {
                 if [a, b].into_iter().flatten().any(|c| is_destructive(c.action)) {
                     return None;
@@ -361,7 +368,13 @@ fn variant(base: &StackReview, other: &StackReview) -> Option<Vec<VariantDiffere
         if a == b {
             continue;
         }
-        let rows = b.map(|b| without_digests(diff_output(b))).unwrap_or_default();
+        let rows = |output: Option<&crate::effect::OutputChange>| {
+            output.map(|output| without_digests(diff_output(output))).unwrap_or_default()
+        };
+        let (base, rows) = (rows(a), rows(b));
+        if a.is_some() && b.is_some() && base == rows {
+            continue;
+        }
         let what = if b.is_none() { "does not change here".to_owned() } else { String::new() };
         out.push(VariantDifference { subject: format!("output {name}"), what, rows });
     }

@@ -83,8 +83,8 @@ fn readable(value: &Shown) -> Shown {
     }
 }
 
-/// A stack, its instances that read, and which outputs; `None`: all of them may be read.
-type ReadingStack<'a> = (StackId, BTreeSet<&'a InstanceId>, Option<BTreeSet<&'a String>>);
+/// A stack, its instances that read, and what they read where that is known.
+type Found<'a> = (StackId, BTreeSet<&'a InstanceId>, Option<BTreeSet<&'a String>>);
 
 struct Index<'a> {
     review: &'a Review,
@@ -115,7 +115,7 @@ impl<'a> Index<'a> {
 
     /// The stacks that read from any of these, each once in the whole tree; and how many are left out.
     fn branches(&self, from: &[&InstanceId], depth: usize, seen: &mut BTreeSet<StackId>) -> (Vec<Branch>, usize) {
-        let mut found: Vec<ReadingStack<'a>> = Vec::new();
+        let mut found: Vec<Found<'a>> = Vec::new();
         let mut position: HashMap<StackId, usize> = HashMap::new();
         for reader in from.iter().flat_map(|id| self.readers(id)) {
             let stack = reader.instance.stack();

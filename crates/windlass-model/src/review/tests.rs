@@ -103,6 +103,18 @@ fn instances_with_the_same_effect_are_one_entry() {
 }
 
 #[test]
+fn a_secret_of_its_own_does_not_set_an_instance_apart() {
+    let of = |instance: &str, secret: &str| {
+        let change = json!({"actions": ["update"], "before": {"p": "old-secret"}, "after": {"p": secret}, "before_sensitive": {"p": true}, "after_sensitive": {"p": true}});
+        let plan =
+            json!({"format_version": "1.2", "resource_changes": [{"address": "a.x", "type": "a", "change": change}]});
+        stack(instance, Outcome::Planned { effect: Effect::from_plan_json(instance.into(), &plan, b"key").unwrap() })
+    };
+    let found = document(vec![of("s[a]", "secret-of-a"), of("s[b]", "secret-of-b")]).stacks;
+    assert_eq!((found.len(), found[0].title.as_str()), (1, "s: same in 2 instances (a, b)"));
+}
+
+#[test]
 fn what_differs_in_a_group_is_named() {
     let check = |base: &[(&str, Value)], other: &[(&str, Value)], want: Value| {
         let entry =
