@@ -168,7 +168,8 @@ pub fn notes(resource: &ResourceEntry) -> Vec<String> {
     let mut notes = Vec::new();
     notes.extend(resource.loss.as_deref().map(|loss| format!("data: {loss}")));
     if !resource.cause.is_empty() {
-        notes.push(format!("replaced because of {}", names(&resource.cause, 6)));
+        let path: String = resource.cause_path.iter().map(|up| format!(" ← {} is replaced", line(up))).collect();
+        notes.push(format!("replaced because of {}{path}", names(&resource.cause, 6)));
     }
     notes.extend(resource.reason.as_deref().map(line));
     if let Some(from) = &resource.previous_address {

@@ -185,7 +185,7 @@ fn where_nothing_is_affected_every_format_says_so() {
 
 #[test]
 fn what_is_destroyed_comes_first_with_what_refers_to_it() {
-    let two = "terraform {\n  backend \"local\" {}\n}\nvariable \"key\" {\n  default = \"a\"\n}\nresource \"terraform_data\" \"base\" {\n  triggers_replace = var.key\n}\nresource \"terraform_data\" \"user\" {\n  input = terraform_data.base.id\n}\n";
+    let two = "terraform {\n  backend \"local\" {}\n}\nvariable \"key\" {\n  default = \"a\"\n}\nresource \"terraform_data\" \"base\" {\n  triggers_replace = var.key\n}\nresource \"terraform_data\" \"user\" {\n  input = terraform_data.base.id\n}\nresource \"terraform_data\" \"late\" {\n  triggers_replace = terraform_data.base.id\n}\n";
     let env = env(&[("net/main.tf", two)]);
     apply_all(&env);
     env.write("net/key.auto.tfvars", "key = \"b\"\n").unwrap();
@@ -194,7 +194,11 @@ fn what_is_destroyed_comes_first_with_what_refers_to_it() {
         &env,
         &["review", "--base", "HEAD~1"],
         0,
-        &["read by terraform_data.user", "triggers_replace = \"a\" → \"b\"  forces replacement"],
+        &[
+            "read by terraform_data.late and terraform_data.user",
+            "replaced because of triggers_replace ← terraform_data.base is replaced",
+            "triggers_replace = \"a\" → \"b\"  forces replacement",
+        ],
     );
     let first = shown
         .stdout

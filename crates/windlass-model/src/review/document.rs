@@ -280,6 +280,9 @@ pub struct ResourceEntry {
     pub loss: Option<String>,
     /// Attributes that force a replacement.
     pub cause: Vec<String>,
+    /// Where such an attribute is not known because another resource is replaced: that one, the one that it is replaced
+    /// because of, and so on.
+    pub cause_path: Vec<String>,
     /// Why, in a sentence, where it is not an attribute.
     pub reason: Option<String>,
     /// It is imported as well.

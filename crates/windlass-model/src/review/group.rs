@@ -5,7 +5,7 @@ use super::document::{
     VariantDifference, is_quiet,
 };
 use super::summary::{Classes, Label};
-use super::{AffectedKind, Outcome, Review, StackReview, since};
+use super::{AffectedKind, Outcome, Review, StackReview, references, since};
 use crate::diff::{Change, Row, diff, diff_output};
 use crate::effect::{Action, Effect, ResourceChange, Shown};
 use crate::id::{InstanceId, StackId};
@@ -170,6 +170,7 @@ impl<'a> Maker<'a> {
                 }
             }
         }
+        cause_paths(&mut entry.resources, &class[0].dependants);
         // By address where the weight is the same: so they came.
         entry.resources.sort_by_key(|resource| std::cmp::Reverse(resource.weight));
         entry.outputs = effect
@@ -225,6 +226,7 @@ impl<'a> Maker<'a> {
             danger,
             loss,
             cause: change.replace_paths.clone(),
+            cause_path: Vec::new(),
             reason: change.reason.as_deref().and_then(reason_text),
             import_id: change.import_id.clone(),
             rows: without_digests(diff.rows),
@@ -233,6 +235,52 @@ impl<'a> Maker<'a> {
             dependants: Vec::new(),
             weight,
         }
+    }
+}
+
+/// How many replacements are followed back from one.
+const CHAIN: usize = 5;
+
+/// Follows each replacement that is forced by a value nobody knows yet to the replacement that makes it unknown.
+fn cause_paths(resources: &mut [ResourceEntry], dependants: &BTreeMap<String, Vec<String>>) {
+    let is_replaced = |r: &ResourceEntry| matches!(r.action, Action::Replace | Action::ReplaceCreateFirst);
+    let forced_by_unknown = |r: &ResourceEntry| {
+        let unknown = |row: &Row| match &row.change {
+            Change::Added(after) | Change::Changed { after, .. } => *after == Shown::Unknown,
+            Change::Removed(_) => false,
+            // Only the path is known: no value differs that could be told.
+            Change::Lines(lines) => lines.is_empty(),
+        };
+        r.rows.iter().any(|row| row.forces_replacement && unknown(row))
+    };
+    // By name in the configuration: what a replaced resource that it refers to is called.
+    let mut upstream: HashMap<&str, &str> = HashMap::new();
+    for resource in resources.iter().filter(|r| is_replaced(r)) {
+        for name in dependants.get(&resource.address).into_iter().flatten() {
+            upstream.entry(name).or_insert(&resource.address);
+        }
+    }
+    let by_address: HashMap<&str, bool> =
+        resources.iter().map(|r| (r.address.as_str(), is_replaced(r) && forced_by_unknown(r))).collect();
+    let paths: Vec<Vec<String>> = resources
+        .iter()
+        .map(|resource| {
+            let mut path: Vec<String> = Vec::new();
+            let mut at = resource.address.as_str();
+            while path.len() < CHAIN && by_address.get(at) == Some(&true) {
+                match upstream.get(references::without_indices(at).as_str()) {
+                    Some(next) if *next != resource.address && !path.iter().any(|known| known == next) => {
+                        path.push((*next).to_owned());
+                        at = next;
+                    }
+                    _ => break,
+                }
+            }
+            path
+        })
+        .collect();
+    for (resource, path) in resources.iter_mut().zip(paths) {
+        resource.cause_path = path;
     }
 }
 

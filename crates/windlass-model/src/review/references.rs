@@ -134,7 +134,7 @@ fn target(reference: &str) -> Option<String> {
 }
 
 /// `module.a["x.y"].aws_vpc.main[0]` → `module.a.aws_vpc.main`.
-fn without_indices(address: &str) -> String {
+pub(super) fn without_indices(address: &str) -> String {
     let address = address.split(" (deposed ").next().unwrap_or(address);
     let mut out = String::with_capacity(address.len());
     let (mut inside, mut quoted, mut escaped) = (false, false, false);

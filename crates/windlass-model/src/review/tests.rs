@@ -170,6 +170,42 @@ fn the_worst_comes_first() {
 }
 
 #[test]
+fn a_replacement_is_followed_to_where_it_begins() {
+    let replaced = |address: &str, unknown: bool| {
+        let (after, mask) = if unknown { (json!({}), json!({"up": true})) } else { (json!({"up": 2}), json!({})) };
+        let change = json!({"actions": ["delete", "create"], "before": {"up": 1}, "after": after, "after_unknown": mask, "replace_paths": [["up"]]});
+        json!({"address": address, "type": "a", "change": change})
+    };
+    let rows = json!([
+        replaced("a.first", false),
+        replaced("a.second[0]", true),
+        replaced("a.third", true),
+        replaced("a.other", true)
+    ]);
+    let plan = json!({"format_version": "1.2", "resource_changes": rows});
+    let effect = Effect::from_plan_json("s".into(), &plan, b"key").unwrap();
+    let mut stack = stack("s", Outcome::Planned { effect });
+    let reads = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+    stack.dependants = BTreeMap::from([
+        ("a.first".to_owned(), reads(&["a.second"])),
+        // In a circle nothing goes on for ever.
+        ("a.second[0]".to_owned(), reads(&["a.third"])),
+        ("a.third".to_owned(), reads(&["a.third"])),
+    ]);
+    let resources = document(vec![stack]).stacks.remove(0).resources;
+    let found: Vec<(&str, &[String])> =
+        resources.iter().map(|r| (r.address.as_str(), r.cause_path.as_slice())).collect();
+    let want: Vec<(&str, Vec<String>)> = vec![
+        ("a.first", reads(&[])),
+        ("a.other", reads(&[])),
+        ("a.second[0]", reads(&["a.first"])),
+        ("a.third", reads(&["a.second[0]", "a.first"])),
+    ];
+    let want: Vec<(&str, &[String])> = want.iter().map(|(name, path)| (*name, path.as_slice())).collect();
+    assert_eq!(found, want);
+}
+
+#[test]
 fn labels_and_counts() {
     let check = |stacks: Vec<StackReview>, labels: &[Label]| {
         let found = document(stacks).summary;

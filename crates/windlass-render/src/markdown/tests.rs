@@ -15,6 +15,13 @@ struct Read {
     text: String,
 }
 
+impl Read {
+    /// What ends, in order. A link that is none is told as text and code.
+    fn ends(&self) -> Vec<String> {
+        self.shape.iter().filter(|kind| kind.starts_with('>') && !kind.contains("Link")).cloned().collect()
+    }
+}
+
 fn read(markdown: &str) -> Read {
     use pulldown_cmark::{Event, Options as Extensions, Parser, Tag};
     let mut read = Read { shape: Vec::new(), html: Vec::new(), text: String::new() };
@@ -29,7 +36,6 @@ fn read(markdown: &str) -> Read {
         match event {
             Event::Start(tag) => {
                 in_code |= matches!(tag, Tag::CodeBlock(_));
-                read.shape.push(format!("<{:?}", std::mem::discriminant(&tag)));
             }
             Event::End(tag) => {
                 in_code &= !matches!(tag, pulldown_cmark::TagEnd::CodeBlock);
@@ -98,13 +104,12 @@ fn means_nothing(text: &str) {
         let named =
             found.text.match_indices('@').any(|(at, _)| found.text[at + 1..].starts_with(char::is_alphanumeric));
         assert!(!named, "{text:?} calls somebody\n{markdown}");
-        let plain = read(&render(&with_text("plain"), &Options { note: Some("plain".into()), ..forge.options() }).text);
-        // A link that is none is told as text and code.
-        let shape = |read: &Read| {
-            let link = |kind: &&String| !kind.contains("Link") && !kind.starts_with('<');
-            read.shape.iter().filter(link).filter(|k| k.starts_with('>')).cloned().collect::<Vec<_>>()
-        };
-        assert_eq!(shape(&found), shape(&plain), "{text:?}\n{markdown}");
+        static PLAIN: [std::sync::OnceLock<Vec<String>>; 2] = [const { std::sync::OnceLock::new() }; 2];
+        let plain = PLAIN[usize::from(forge == Forge::Bitbucket)].get_or_init(|| {
+            let options = Options { note: Some("plain".into()), ..forge.options() };
+            read(&render(&with_text("plain"), &options).text).ends()
+        });
+        assert_eq!(&found.ends(), plain, "{text:?}\n{markdown}");
     }
 }
 
@@ -181,7 +186,7 @@ fn keeps_what_matters(document: &Document, limit: Size) {
     let Comment { text, cut } = render(document, &options);
     assert!(Size::of(&text).fits(limit), "{} characters for {limit:?}", text.chars().count());
     assert!(text.contains(&document.headline.title), "{limit:?}\n{text}");
-    for danger in document.dangers.iter().take(document.dangers.len() - cut.dangers) {
+    for danger in &document.dangers[..document.dangers.len() - cut.dangers] {
         // A longer one is told in part.
         let address: String = danger.address.chars().take(30).collect();
         assert!(text.contains(&address), "{address} is missing with {limit:?}");
