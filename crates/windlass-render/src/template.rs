@@ -38,7 +38,7 @@ pub struct Rendered {
 }
 
 /// Steps after which a template is taken to be without an end.
-const FUEL: u64 = 200_000_000;
+const FUEL: u64 = 20_000_000;
 
 /// The comment that the template makes, after the line by which it is found again ([`markdown::marker`]).
 pub fn markdown(template: &Template, document: &Document, options: &markdown::Options) -> Rendered {
