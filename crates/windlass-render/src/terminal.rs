@@ -332,12 +332,12 @@ impl Page {
 
     fn stack(&mut self, entry: &StackEntry) {
         let head = format!("{}  {}", self.bold(&line(&entry.title)), self.dim(&text::about(entry)));
-        self.line(&head);
+        self.hanging(0, &head);
         for reason in entry.reasons.iter().take(2) {
             let arrow = self.dim("←");
             let chain: String = reason.chain.iter().map(|link| format!(" {arrow} {}", line(link))).collect();
             let change = self.dim(&reason.change);
-            self.line(&format!("  {change} {}{chain}", line(&reason.cause)));
+            self.hanging(2, &format!("{change} {}{chain}", line(&reason.cause)));
         }
         self.rest(2, entry.reasons.len(), 2, "reason");
         if let Some(level) = entry.risk.filter(|level| *level > risk::Level::Low) {

@@ -13,11 +13,11 @@ use windlass_model::review::{AffectedKind, Outcome, Review, Revision, StackRevie
 use windlass_render::markdown::Forge;
 use windlass_render::{html, markdown, terminal};
 
-/// `resources` in stacks of fifty instances, each of fifty resources; in every instance one row is its own.
-fn review(resources: usize) -> Review {
-    let stacks: Vec<StackReview> = (0..resources / 50)
+/// `resources` in stacks of fifty instances, so many in each instance; in every instance one row is its own.
+fn review(resources: usize, each: usize) -> Review {
+    let stacks: Vec<StackReview> = (0..resources / each)
         .map(|instance| {
-            let rows: Vec<Value> = (0..50)
+            let rows: Vec<Value> = (0..each)
                 .map(|n| {
                     let actions = if n % 10 == 0 { json!(["delete", "create"]) } else { json!(["update"]) };
                     let own = if n == 7 { instance } else { 0 };
@@ -79,7 +79,13 @@ fn time(review: &Review) -> Duration {
 
 #[test]
 fn the_time_grows_with_the_size_and_not_faster() {
-    let (small, large) = (review(2_500), review(10_000));
-    let (small, large) = (time(&small), time(&large));
-    assert!(large < small * 9, "{small:?} for 2,500 resources, {large:?} for 10,000");
+    let check = |each: fn(usize) -> usize| {
+        let of = |resources: usize| time(&review(resources, each(resources)));
+        let (small, large) = (of(2_500), of(10_000));
+        assert!(large < small * 9, "{small:?} for 2,500 resources, {large:?} for 10,000");
+    };
+    // Many instances, one large one, and one resource each.
+    check(|_| 50);
+    check(|resources| resources);
+    check(|_| 1);
 }
