@@ -291,7 +291,9 @@ pub async fn document(service: &Service, row: &ReviewRow) -> AppResult<Document>
     };
     let filter = RunFilter { kind: Some("review".into()), ..Default::default() };
     let (mut last, mut approved, mut history) = (None, None, Vec::new());
-    for record in service.store.run_list(&filter, RUNS).await? {
+    // Without a branch nothing tells which reviews are of the same change.
+    let runs = if review.head.name == "HEAD" { Vec::new() } else { service.store.run_list(&filter, RUNS).await? };
+    for record in runs {
         // Ids sort by time.
         let same = ReviewInput::deserialize(&record.plan.input).is_ok_and(|input| input.head.name == review.head.name);
         if !same || record.id >= review.run {

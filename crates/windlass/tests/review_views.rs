@@ -147,6 +147,15 @@ fn a_push_after_an_approval_says_what_nobody_has_approved() {
         "{}",
         markdown.stdout
     );
+    // Without a branch nothing tells which reviews are of the same change.
+    let git = windlass_testkit::git::Git::open(&env.root());
+    git.run(&["switch", "--quiet", "--detach"]).unwrap();
+    for _ in 0..2 {
+        let detached = json(&expect(&env, &["review", "--base", "main", "--format", "json"], 0, &[]));
+        assert_eq!((&detached["since"], &detached["history"]), (&Value::Null, &serde_json::json!([])));
+    }
+    git.run(&["switch", "--quiet", "bigger"]).unwrap();
+    expect(&env, &["review"], 0, &[]);
     // Once it is applied, earlier plans say nothing any more.
     expect(&env, &["apply", "--yes"], 0, &["Applied"]);
     env.write("net/size.auto.tfvars", "size = 4\n").unwrap();
