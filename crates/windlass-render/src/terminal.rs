@@ -564,7 +564,8 @@ impl Page {
             Severity::Notice => self.cyan("notice"),
         };
         let summary = self.bold(&line(&diagnostic.summary));
-        self.hanging(indent, &format!("{word}[{}]: {summary}", diagnostic.code));
+        // Not wrapped: people look for these words.
+        self.line(&format!("{margin}{word}[{}]: {summary}", diagnostic.code));
         for label in &diagnostic.labels {
             let span = &label.span;
             let arrow = self.dim("-->");

@@ -169,17 +169,21 @@ fn findings_are_told_once_and_as_new_or_fixed() {
     let env = grown();
     env.write("net/size.auto.tfvars", "size   = 2\n").unwrap();
     env.commit("Untidy").unwrap();
+    // Other checks may have something to say as well.
+    let of_format = |review: &Value, list: &str| -> Vec<Value> {
+        let found = review[list].as_array().unwrap().iter().filter(|finding| finding["source"] == "terraform fmt");
+        found.map(|finding| finding["state"].clone()).collect()
+    };
     let untidy = json(&expect(&env, &["review", "--format", "json"], 0, &[]));
-    assert_eq!(untidy["findings"][0]["source"], "terraform fmt", "{}", untidy["findings"]);
-    assert_eq!(untidy["findings"][0]["state"], "new");
+    assert_eq!(of_format(&untidy, "findings"), ["new"]);
     env.write("app/more.tf", "locals {\n  a = 1\n}\n").unwrap();
     env.commit("More").unwrap();
     let same = json(&expect(&env, &["review", "--format", "json"], 0, &[]));
-    assert_eq!(same["findings"][0]["state"], "unchanged");
+    assert_eq!(of_format(&same, "findings"), ["unchanged"]);
     env.write("net/size.auto.tfvars", "size = 2\n").unwrap();
     env.commit("Tidy").unwrap();
     let tidy = json(&expect(&env, &["review", "--format", "json"], 0, &[]));
-    assert_eq!((tidy["findings"].as_array().unwrap().len(), tidy["fixed"].as_array().unwrap().len()), (0, 1));
+    assert_eq!((of_format(&tidy, "findings").len(), of_format(&tidy, "fixed")), (0, vec!["fixed".into()]));
     expect(&env, &["review", "--show"], 0, &["fixed net/size.auto.tfvars is not formatted"]);
 }
 
