@@ -27,7 +27,7 @@ pub struct Approved {
 
 /// Approves a review; or, given a waiting apply run, the effects in it that are not what was reviewed.
 pub async fn approve(service: &Service, id: &RunId, reason: Option<&str>) -> AppResult<Approved> {
-    if let Some(row) = service.store.review_get(id).await? {
+    if let Some(row) = crate::waivers::review_get(service, id).await? {
         return approve_review(service, row, reason).await;
     }
     approve_waiting(service, id, reason).await
@@ -91,7 +91,7 @@ fn refusal(verdict: Verdict) -> &'static str {
 /// What a review still needs before it can be applied, one sentence each.
 pub async fn review_missing(service: &Service, review: &Review) -> AppResult<Vec<String>> {
     let deciding = service.deciding(deciding_commit(service, &review.run).await?.as_deref()).await?;
-    Ok(sentences(approval_status(service, review, &deciding.definitions).await?))
+    Ok(sentences(approval_status(service, review, &deciding).await?))
 }
 
 fn sentences(status: ApprovalStatus) -> Vec<String> {
@@ -101,7 +101,7 @@ fn sentences(status: ApprovalStatus) -> Vec<String> {
     }
 }
 
-async fn deciding_commit(service: &Service, review: &RunId) -> AppResult<Option<String>> {
+pub(crate) async fn deciding_commit(service: &Service, review: &RunId) -> AppResult<Option<String>> {
     let record = service.store.run_get(review).await?;
     Ok(ReviewInput::deserialize(&record.plan.input).ok().and_then(|input| input.deciding))
 }
@@ -162,13 +162,14 @@ pub async fn missing_approvals(
     };
     let approvals: Vec<ApprovalRecord> = service.store.approval_list(run).await?;
     let environments = crate::project::environments_of(&deciding.definitions, &work.work.instance.id);
-    let rules: Vec<_> = deciding
+    let mut rules: Vec<_> = deciding
         .definitions
         .environments
         .iter()
         .filter(|e| environments.contains(&e.name))
         .filter_map(|e| e.approvals.as_ref().map(|rule| (format!("environment {}", e.name), rule.clone())))
         .collect();
+    rules.extend(crate::decisions::required_of_changed(service, &row.review, &deciding, &prepared.effect, &rules)?);
     let change = ChangeIdentity {
         commit: input.head.commit,
         effect_digest: prepared.effect_digest.clone(),
@@ -189,7 +190,7 @@ pub async fn missing_approvals(
 /// Stores an apply run for an approved review; the engine has to drive it. `None` when there is nothing to apply.
 /// `confirmed` are names of instances that may be destroyed as a whole.
 pub async fn apply_create(service: &Service, id: &RunId, confirmed: &[String]) -> AppResult<Option<RunId>> {
-    let Some(row) = service.store.review_get(id).await? else {
+    let Some(row) = crate::waivers::review_get(service, id).await? else {
         let diagnostic =
             Diagnostic::error("WL610", format!("there is no review {id}")).help("`windlass runs` lists what there is");
         return Err(AppError::new(ErrorKind::NotFound, diagnostic));
@@ -237,6 +238,7 @@ pub async fn apply_create(service: &Service, id: &RunId, confirmed: &[String]) -
             .help(format!("windlass approve {id}"));
         return Err(AppError::new(ErrorKind::Refused, diagnostic));
     }
+    crate::decisions::refuse_denied(service, &review).await?;
     let record = service.store.run_get(id).await?;
     crate::destroy::refuse_unconfirmed(service, &record, &review, confirmed).await?;
     let works: BTreeMap<InstanceId, StackWork> = record

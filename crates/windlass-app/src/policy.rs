@@ -1,16 +1,20 @@
-//! The policies of a project, loaded from one tree, and what they say about a plan.
+//! The policies of a project, loaded from one tree and the bundles it pins, and what they decide.
 
+use crate::bundles::Bundles;
 use crate::error::{AppError, AppResult, ErrorKind};
 use globset::GlobMatcher;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use windlass_lang::tree::Tree;
-use windlass_model::definition::{Definitions, Enforcement, PolicyDefinition};
+use windlass_lang::tree::{MemoryTree, Tree};
+use windlass_model::definition::{DecisionKind, Definitions, Enforcement, PolicyDefinition, PolicyEngine};
 use windlass_model::diagnostic::{Diagnostic, Span, has_errors};
 use windlass_model::id::StackId;
 use windlass_model::review::{Finding, Level};
+use windlass_policy::Limits;
+use windlass_policy::decision::input::Input;
+use windlass_policy::decision::{Decision, Policy, Sources, Terms};
 use windlass_policy::hygiene::{self, InputKind};
-use windlass_policy::{Limits, LoadOptions, PolicySet};
 
 /// All policies that decide, ready to judge.
 pub struct Policies {
@@ -19,46 +23,62 @@ pub struct Policies {
 }
 
 struct Judge {
-    name: String,
     matchers: Vec<GlobMatcher>,
     enforcement: Enforcement,
-    set: PolicySet,
+    policy: Policy,
 }
 
 impl Policies {
-    /// Loads what `definitions` declare from `tree`. A project that declares none uses the Rego files in `policy/`, if any.
-    pub fn load(tree: &dyn Tree, definitions: &Definitions) -> AppResult<Self> {
-        let (policies, diagnostics) = load(tree, definitions);
+    /// Loads what `definitions` declare from `tree` and from bundles. A project that declares no policy over plans uses the Rego
+    /// files in `policy/` that no other policy has, if any.
+    pub fn load(tree: &dyn Tree, definitions: &Definitions, bundles: &Bundles) -> AppResult<Self> {
+        let (policies, diagnostics) = load(tree, definitions, bundles);
         if has_errors(&diagnostics) { Err(AppError::many(ErrorKind::Definition, diagnostics)) } else { Ok(policies) }
     }
 
-    /// What they say about the plan of `stack`, sorted. Something that broke is a finding of its own, never a pass.
-    pub fn judge(&self, stack: &StackId, plan: &serde_json::Value) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        for judge in self
-            .judges
-            .iter()
-            .filter(|j| j.matchers.is_empty() || j.matchers.iter().any(|m| m.is_match(stack.as_str())))
-        {
-            let evaluation = judge.set.evaluate(plan, &Limits::default());
-            for mut finding in evaluation.findings {
-                finding.source = format!("policy {}", judge.name);
-                if judge.enforcement == Enforcement::Warn && finding.level == Level::Deny {
-                    finding.level = Level::Warn;
-                }
-                findings.push(finding);
-            }
-            findings.extend(evaluation.broken.into_iter().map(|diagnostic| {
-                let message = format!("[{}] {}", diagnostic.code, diagnostic.summary);
-                let policy = diagnostic.labels.first().map(|l| l.span.clone());
-                Finding { policy, ..Finding::new(Level::Broken, format!("policy {}", judge.name), message) }
-            }));
-        }
-        findings.sort_by(|a, b| {
-            (a.level, &a.address, &a.message, &a.rule).cmp(&(b.level, &b.address, &b.message, &b.rule))
+    /// What all policies of the input's kind decide about it; those over a plan only where the stack is theirs. Something that
+    /// broke is a finding of its own, never a pass.
+    pub fn decide(&self, stack: Option<&StackId>, input: &Input) -> Decision {
+        self.decide_with(stack, input, &Limits::default(), |_| true)
+    }
+
+    /// As [`Policies::decide`], by the policies in this program only, each within its limits.
+    pub fn decide_embedded(&self, stack: Option<&StackId>, input: &Input, limits: &Limits) -> Decision {
+        self.decide_with(stack, input, limits, |policy| policy.engine() == PolicyEngine::Embedded)
+    }
+
+    fn decide_with(
+        &self,
+        stack: Option<&StackId>,
+        input: &Input,
+        limits: &Limits,
+        wanted: impl Fn(&Policy) -> bool,
+    ) -> Decision {
+        let mut decision = Decision::new(input.kind);
+        let asked = self.judges.iter().filter(|judge| {
+            let matches = |id: &StackId| judge.matchers.iter().any(|m| m.is_match(id.as_str()));
+            judge.policy.kind() == input.kind && (judge.matchers.is_empty() || stack.is_none_or(matches))
         });
-        findings.dedup();
-        findings
+        for judge in asked.filter(|judge| wanted(&judge.policy)) {
+            let mut found = judge.policy.decide(&input.value, limits);
+            if judge.enforcement == Enforcement::Warn {
+                let denials = found.findings.iter_mut().filter(|finding| finding.level == Level::Deny);
+                denials.for_each(|finding| finding.level = Level::Warn);
+            }
+            decision.merge(found);
+        }
+        sort(&mut decision.findings);
+        decision
+    }
+
+    /// Whether any policy is of that kind.
+    pub fn has(&self, kind: DecisionKind) -> bool {
+        self.judges.iter().any(|judge| judge.policy.kind() == kind)
+    }
+
+    /// Whether any policy is decided by that engine.
+    pub fn uses(&self, engine: PolicyEngine) -> bool {
+        self.judges.iter().any(|judge| judge.policy.engine() == engine)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -66,54 +86,51 @@ impl Policies {
     }
 }
 
-/// Everything wrong with the policies of a tree.
-pub fn check(tree: &dyn Tree, definitions: &Definitions) -> Vec<Diagnostic> {
-    load(tree, definitions).1
+fn sort(findings: &mut Vec<Finding>) {
+    findings
+        .sort_by(|a, b| (a.level, &a.address, &a.message, &a.rule).cmp(&(b.level, &b.address, &b.message, &b.rule)));
+    findings.dedup();
 }
 
-fn load(tree: &dyn Tree, definitions: &Definitions) -> (Policies, Vec<Diagnostic>) {
+/// Everything wrong with the policies of a tree.
+pub fn check(tree: &dyn Tree, definitions: &Definitions, bundles: &Bundles) -> Vec<Diagnostic> {
+    load(tree, definitions, bundles).1
+}
+
+fn load(tree: &dyn Tree, definitions: &Definitions, bundles: &Bundles) -> (Policies, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
     let mut judges = Vec::new();
     let mut hash = Sha256::new();
-    let conventional = [PolicyDefinition {
-        name: "policy".into(),
-        paths: vec!["policy".into()],
-        matches: Vec::new(),
-        namespaces: Vec::new(),
-        enforcement: Enforcement::Deny,
-        span: Span::file("policy"),
-    }];
-    let declared = !definitions.policies.is_empty();
-    let list = if declared { definitions.policies.as_slice() } else { &conventional };
-    for definition in list {
-        let mut files: Vec<(Arc<str>, String)> = Vec::new();
-        let mut data = Vec::new();
-        for path in tree.paths().iter().filter(|p| definition.paths.iter().any(|wanted| lies_under(p, wanted))) {
-            let is_rego = path.ends_with(".rego");
-            if !is_rego && !path.ends_with(".json") {
-                continue;
-            }
-            let content = tree.read(path).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok());
-            let Some(content) = content else {
-                diagnostics.push(
-                    Diagnostic::error("WL401", format!("cannot read policy file {path} as UTF-8 text"))
-                        .at(Span::file(path.clone())),
-                );
-                continue;
-            };
-            if is_rego {
-                files.push((path.clone(), content));
-            } else {
-                match serde_json::from_str(&content) {
-                    Ok(value) => data.push((path.clone(), value)),
-                    Err(error) => diagnostics.push(
-                        Diagnostic::error("WL401", format!("policy data {path} is not JSON: {error}"))
-                            .at(Span { line: error.line() as u32, ..Span::file(path.clone()) }),
-                    ),
+    let teams: Vec<String> = definitions.teams.iter().map(|team| team.name.clone()).collect();
+    let mut taken: BTreeSet<Arc<str>> = BTreeSet::new();
+    let conventional = conventional();
+    let over_plans = definitions.policies.iter().any(|policy| policy.decides == DecisionKind::Plan);
+    let list = definitions.policies.iter().map(|policy| (policy, true));
+    for (definition, declared) in list.chain((!over_plans).then_some((&conventional, false))) {
+        let mut sources = match &definition.source {
+            None => {
+                let mut found = read(tree, &definition.paths, "", &mut diagnostics);
+                if !declared {
+                    // What another policy is made of is no policy over plans.
+                    found.files.retain(|(path, _)| !taken.contains(path));
                 }
+                taken.extend(found.files.iter().map(|(path, _)| path.clone()));
+                found
             }
-        }
-        if files.is_empty() {
+            Some(text) => match bundles.get(definition, text) {
+                Ok(files) => {
+                    let everything = [String::new()];
+                    let paths = if definition.paths.is_empty() { &everything[..] } else { &definition.paths };
+                    let prefix = format!("bundle:{}/", definition.name);
+                    read(&MemoryTree::new(files), paths, &prefix, &mut diagnostics)
+                }
+                Err(diagnostic) => {
+                    diagnostics.push(*diagnostic);
+                    continue;
+                }
+            },
+        };
+        if sources.files.is_empty() {
             if declared {
                 let paths = definition.paths.join(", ");
                 diagnostics.push(
@@ -126,29 +143,84 @@ fn load(tree: &dyn Tree, definitions: &Definitions) -> (Policies, Vec<Diagnostic
             }
             continue;
         }
-        let options = LoadOptions { namespaces: definition.namespaces.clone() };
-        match PolicySet::load(&files, &data, &options) {
-            Ok(set) => {
-                diagnostics.extend(hygiene::check(&files, &definition.namespaces, Some(InputKind::Plan)));
+        sources.namespaces.clone_from(&definition.namespaces);
+        let terms = Terms {
+            name: definition.name.clone(),
+            kind: definition.decides,
+            engine: definition.engine,
+            teams: teams.clone(),
+            scratch: bundles.scratch.clone(),
+        };
+        match Policy::load(terms, &sources) {
+            Ok((policy, warnings)) => {
+                diagnostics.extend(warnings);
+                if !matches!(definition.decides, DecisionKind::Approval | DecisionKind::Access) {
+                    let kind = (definition.decides == DecisionKind::Plan).then_some(InputKind::Plan);
+                    diagnostics.extend(hygiene::check(&sources.files, &definition.namespaces, kind));
+                }
                 hash.update(format!(
                     "{}\0{:?}\0{:?}\0{}\0",
                     definition.name,
                     definition.matches,
                     definition.enforcement,
-                    set.digest()
+                    policy.digest()
                 ));
                 let matchers = definition.matches.iter().filter_map(|glob| windlass_lang::glob(glob).ok()).collect();
-                judges.push(Judge {
-                    name: definition.name.clone(),
-                    matchers,
-                    enforcement: definition.enforcement,
-                    set,
-                });
+                judges.push(Judge { matchers, enforcement: definition.enforcement, policy });
             }
             Err(found) => diagnostics.extend(found),
         }
     }
     (Policies { judges, digest: hex(&hash.finalize()) }, diagnostics)
+}
+
+/// What is used without any configuration.
+fn conventional() -> PolicyDefinition {
+    PolicyDefinition {
+        name: "policy".into(),
+        decides: DecisionKind::Plan,
+        paths: vec!["policy".into()],
+        source: None,
+        checksum: None,
+        matches: Vec::new(),
+        namespaces: Vec::new(),
+        enforcement: Enforcement::Deny,
+        engine: PolicyEngine::Embedded,
+        waivers: None,
+        span: Span::file("policy"),
+    }
+}
+
+/// The Rego files and JSON documents under `paths`; `prefix` goes before their names.
+fn read(tree: &dyn Tree, paths: &[String], prefix: &str, diagnostics: &mut Vec<Diagnostic>) -> Sources {
+    let mut sources = Sources::default();
+    for path in tree.paths().iter().filter(|p| paths.iter().any(|wanted| lies_under(p, wanted))) {
+        let is_rego = path.ends_with(".rego");
+        if !is_rego && !path.ends_with(".json") {
+            continue;
+        }
+        let name: Arc<str> = if prefix.is_empty() { path.clone() } else { format!("{prefix}{path}").into() };
+        let content = tree.read(path).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok());
+        let Some(content) = content else {
+            diagnostics.push(
+                Diagnostic::error("WL401", format!("cannot read policy file {name} as UTF-8 text"))
+                    .at(Span::file(name.clone())),
+            );
+            continue;
+        };
+        if is_rego {
+            sources.files.push((name, content));
+        } else {
+            match serde_json::from_str(&content) {
+                Ok(value) => sources.data.push((name, value)),
+                Err(error) => diagnostics.push(
+                    Diagnostic::error("WL401", format!("policy data {name} is not JSON: {error}"))
+                        .at(Span { line: error.line() as u32, ..Span::file(name.clone()) }),
+                ),
+            }
+        }
+    }
+    sources
 }
 
 fn lies_under(path: &str, wanted: &str) -> bool {
@@ -167,43 +239,72 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use windlass_lang::tree::MemoryTree;
+    use crate::bundles::Fetch;
+    use crate::settings::StateDirectory;
 
-    fn tree(files: &[(&str, &str)]) -> MemoryTree {
-        MemoryTree::new(files.iter().map(|(path, content)| (path.to_string(), content.to_string())))
+    fn load(files: &[(&str, &str)], windlass: &str) -> AppResult<Policies> {
+        let all = files.iter().copied().chain([("windlass.hcl", windlass)]);
+        let tree = MemoryTree::new(all.map(|(path, content)| (path.to_string(), content.to_string())));
+        let (definitions, diagnostics) = windlass_lang::definitions::load(&tree);
+        assert_eq!(diagnostics, vec![]);
+        let directory = StateDirectory::at(std::path::Path::new("/nonexistent"));
+        Policies::load(&tree, &definitions, &Bundles::new(&directory, Fetch::Never))
     }
 
+    fn judged(policies: &Policies, kind: DecisionKind, input: serde_json::Value) -> Vec<String> {
+        let decision = policies.decide(Some(&"a".into()), &Input { kind, value: input });
+        decision.findings.iter().map(|f| format!("{:?} {}: {}", f.level, f.source, f.message)).collect()
+    }
+
+    const PLAN: &str = "package main\nimport rego.v1\ndeny contains \"no\" if input.errored\n";
+    const REVIEW: &str = "package change\nimport rego.v1\ndeny contains \"big\" if input.risk == \"high\"\n";
+
     #[test]
-    fn the_conventional_directory_judges_when_nothing_is_declared() {
-        let tree = tree(&[("policy/a.rego", "package main\nimport rego.v1\ndeny contains \"no\" if input.bad\n")]);
-        let policies = Policies::load(&tree, &Definitions::default()).unwrap();
-        let findings = policies.judge(&"a".into(), &serde_json::json!({"bad": true}));
-        assert_eq!(findings.len(), 1);
-        assert_eq!((findings[0].level, findings[0].message.as_str()), (Level::Deny, "no"));
-        assert!(policies.judge(&"a".into(), &serde_json::json!({"bad": false})).is_empty());
+    fn the_conventional_directory_judges_unless_a_policy_over_plans_is_declared() {
+        let plan = serde_json::json!({ "errored": true });
+        let only = load(&[("policy/a.rego", PLAN)], "").unwrap();
+        assert_eq!(judged(&only, DecisionKind::Plan, plan.clone()), ["Deny policy policy: no"]);
+        assert!(judged(&only, DecisionKind::Plan, serde_json::json!({ "errored": false })).is_empty());
+        // A policy about something else does not switch it off, and is none itself.
+        let both = load(
+            &[("policy/a.rego", PLAN), ("policy/review/b.rego", REVIEW)],
+            "policy \"big\" {\n  decides = \"review\"\n  paths = [\"policy/review\"]\n}\n",
+        )
+        .unwrap();
+        assert_eq!(judged(&both, DecisionKind::Plan, plan.clone()), ["Deny policy policy: no"]);
+        let high = serde_json::json!({ "risk": "high" });
+        assert_eq!(judged(&both, DecisionKind::Review, high), ["Deny policy big: big"]);
+        let declared = load(
+            &[("policy/a.rego", PLAN), ("other/a.rego", PLAN)],
+            "policy \"p\" {\n  paths = [\"other\"]\n  enforcement = \"warn\"\n}\n",
+        )
+        .unwrap();
+        assert_eq!(judged(&declared, DecisionKind::Plan, plan), ["Warn policy p: no"]);
+        assert!(declared.has(DecisionKind::Plan) && !declared.has(DecisionKind::Review));
+        assert_ne!(declared.digest, both.digest);
     }
 
     #[test]
     fn rules_that_never_fire_on_plans_are_told() {
         let text = "package main\nimport rego.v1\ndeny contains \"no\" if input.resource.aws_s3_bucket\n";
-        let found = check(&tree(&[("policy/a.rego", text)]), &Definitions::default());
+        let tree = MemoryTree::new([("policy/a.rego", text)]);
+        let directory = StateDirectory::at(std::path::Path::new("/nonexistent"));
+        let found = check(&tree, &Definitions::default(), &Bundles::new(&directory, Fetch::Never));
         let codes: Vec<&str> = found.iter().map(|d| d.code.as_str()).collect();
-        assert_eq!(codes, ["WL435", "WL434"]);
+        assert_eq!(codes, ["WL450", "WL435", "WL434"]);
         assert!(!has_errors(&found));
     }
 
     #[test]
-    fn a_declared_policy_without_files_is_an_error() {
-        let mut definitions = Definitions::default();
-        definitions.policies.push(PolicyDefinition {
-            name: "p".into(),
-            paths: vec!["polic".into()],
-            matches: Vec::new(),
-            namespaces: Vec::new(),
-            enforcement: Enforcement::Deny,
-            span: Span::file("windlass.hcl"),
-        });
-        let error = Policies::load(&tree(&[("policy/a.rego", "package main\n")]), &definitions).err().unwrap();
-        assert_eq!(error.diagnostics[0].code, "WL402");
+    fn a_policy_that_would_pass_everything_is_an_error() {
+        let check = |windlass: &str, code: &str| {
+            let error = load(&[("policy/a.rego", PLAN)], windlass).err().unwrap_or_else(|| panic!("{windlass}"));
+            assert!(error.diagnostics.iter().any(|d| d.code == code), "{windlass}: {error:?}");
+        };
+        check("policy \"p\" {\n  paths = [\"polic\"]\n}\n", "WL402");
+        check("policy \"p\" {\n  source = \"git::https://h/r?ref=main\"\n}\n", "WL471");
+        check("policy \"p\" {\n  source = \"https://h/r?ref=main\"\n}\n", "WL470");
+        check(&format!("policy \"p\" {{\n  source = \"git::https://h/r?ref={}\"\n}}\n", "0".repeat(40)), "WL473");
+        check("policy \"p\" {\n  decides = \"approval\"\n  paths = [\"policy\"]\n}\n", "WL451");
     }
 }

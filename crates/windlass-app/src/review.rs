@@ -270,6 +270,7 @@ pub fn assemble(
         authors: input.authors,
         stacks,
         diagnostics: input.diagnostics,
+        findings: Vec::new(),
         policy_digest,
         effect_digest,
         verdict,
@@ -374,7 +375,7 @@ pub fn rules(review: &Review, definitions: &Definitions) -> Vec<(String, Approva
 pub async fn approval_status(
     service: &Service,
     review: &Review,
-    definitions: &Definitions,
+    deciding: &crate::service::Deciding,
 ) -> AppResult<ApprovalStatus> {
     let approvals = service.store.approval_list(&review.run).await?;
     let change = ChangeIdentity {
@@ -383,5 +384,6 @@ pub async fn approval_status(
         policy_digest: review.policy_digest.clone(),
         authors: review.authors.clone(),
     };
-    Ok(evaluate(&rules(review, definitions), &definitions.teams, &approvals, &change))
+    let rules = crate::decisions::rules(service, review, deciding)?;
+    Ok(evaluate(&rules, &deciding.definitions.teams, &approvals, &change))
 }

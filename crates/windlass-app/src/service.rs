@@ -84,7 +84,8 @@ impl Service {
         if has_errors(&diagnostics) {
             return Err(AppError::many(ErrorKind::Definition, diagnostics));
         }
-        let policies = Policies::load(&tree, &definitions)?;
+        let bundles = crate::bundles::Bundles::new(&self.directory, crate::bundles::Fetch::Missing);
+        let policies = Policies::load(&tree, &definitions, &bundles)?;
         let deciding = Arc::new(Deciding { definitions, policies });
         lock(&self.deciding).insert(key, deciding.clone());
         Ok(deciding)

@@ -115,6 +115,14 @@ impl StateDirectory {
     pub fn kept(&self, instance: &InstanceId) -> PathBuf {
         self.path.join("kept").join(instance.file_name())
     }
+    /// Bundles of policies, by what they hold.
+    pub fn bundles(&self) -> PathBuf {
+        self.path.join("bundles")
+    }
+    /// What policies were asked with, sealed, by run.
+    pub fn inputs(&self) -> PathBuf {
+        self.path.join("inputs")
+    }
     /// Where an attempt of a step writes what it says (`.out`, `.err`).
     pub fn output(&self, run: &RunId, step: &StepId, attempt: u32) -> PathBuf {
         self.run(run).join("output").join(format!("{}.{attempt}", InstanceId::new(step.as_str()).file_name()))

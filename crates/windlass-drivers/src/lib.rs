@@ -1,7 +1,9 @@
-//! What steps do their work with: child processes, terraform and tofu, git, probes.
+//! What steps do their work with: child processes, terraform and tofu, git, probes, bundles of policies.
 
+pub mod bundle;
 pub mod git;
 mod http;
+mod oci;
 pub mod probe;
 pub mod process;
 pub mod terraform;

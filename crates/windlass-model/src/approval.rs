@@ -118,12 +118,7 @@ fn why_not(rule: &ApprovalRule, teams: &[Team], approval: &ApprovalRecord, chang
             "nobody checked who it is, and this environment does not take that (`unverified = true` would)".into(),
         );
     }
-    if !rule.from.is_empty()
-        && !teams
-            .iter()
-            .filter(|t| rule.from.contains(&t.name))
-            .any(|t| t.members.iter().any(|m| actor.identities.contains(m)))
-    {
+    if !rule.from.is_empty() && !is_member(actor, &rule.from, teams) {
         return Some(format!("not a member of team {}", rule.from.join(" or ")));
     }
     if !rule.author_may_approve && change.authors.iter().any(|author| is_author(actor, author)) {
@@ -132,7 +127,14 @@ fn why_not(rule: &ApprovalRule, teams: &[Team], approval: &ApprovalRecord, chang
     None
 }
 
-fn is_author(actor: &Actor, author: &str) -> bool {
+/// Whether `actor` belongs to one of the teams named in `from`.
+pub fn is_member(actor: &Actor, from: &[String], teams: &[Team]) -> bool {
+    let named = teams.iter().filter(|team| from.contains(&team.name));
+    named.into_iter().any(|team| team.members.iter().any(|member| actor.identities.contains(member)))
+}
+
+/// Whether `actor` is who git calls `author` (`Name <mail>`).
+pub fn is_author(actor: &Actor, author: &str) -> bool {
     let (name, mail) = author.split_once(" <").map_or((author, ""), |(name, mail)| (name, mail.trim_end_matches('>')));
     let mails = actor.identities.iter().filter_map(|i| i.strip_prefix("email:"));
     mails.into_iter().any(|own| own.eq_ignore_ascii_case(mail)) || actor.name == name

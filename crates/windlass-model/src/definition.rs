@@ -1,6 +1,7 @@
 //! What `windlass.hcl` and `*.windlass.hcl` say, typed. All of it is optional: the default value of [`Definitions`] is a
 //! repository that was never prepared.
 
+use crate::Micros;
 use crate::diagnostic::Span;
 use crate::id::StackId;
 use crate::rollout::{Gate, Rollout};
@@ -20,6 +21,9 @@ pub struct Definitions {
     pub policies: Vec<PolicyDefinition>,
     #[serde(default)]
     pub lint: LintDefinition,
+    /// Who may waive findings of policies that do not say so themselves.
+    #[serde(default)]
+    pub waivers: Option<WaiverRule>,
 }
 
 /// `lint { disable = ["WL703"]  tool "tflint" {} }` inside `project`.
@@ -151,14 +155,92 @@ pub struct InstanceDefinition {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicyDefinition {
     pub name: String,
-    /// Rego files or directories relative to the repository root.
+    /// What it is asked about.
+    #[serde(default)]
+    pub decides: DecisionKind,
+    /// Rego files or directories relative to the repository root, or to the bundle where there is a source.
     pub paths: Vec<String>,
+    /// A bundle that its files come from, `git::https://…//dir?ref=…` or `oci://host/repo:tag@sha256:…`; `None` for the
+    /// repository itself.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// `sha256:` and 64 hexadecimal digits: what the bundle has to hold.
+    #[serde(default)]
+    pub checksum: Option<String>,
     /// Stacks it judges; empty means all.
     pub matches: Globs,
     /// Rego packages without `data.`; empty means every package in `paths` that has a rule.
     pub namespaces: Vec<String>,
     pub enforcement: Enforcement,
+    #[serde(default)]
+    pub engine: PolicyEngine,
+    /// Who may waive its findings; `None`: as the project says.
+    #[serde(default)]
+    pub waivers: Option<WaiverRule>,
     pub span: Span,
+}
+
+/// What a policy is asked about. Each kind has an input with a schema.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecisionKind {
+    /// The plan of one instance.
+    #[default]
+    Plan,
+    /// A whole change.
+    Review,
+    /// Who has to approve a change, beside those that its environments ask for.
+    Approval,
+    /// Whether an operation may run with these parameters.
+    Operation,
+    /// Whether somebody may do something: no, unless a policy allows it.
+    Access,
+    /// Whether an event may start something.
+    Trigger,
+}
+
+impl DecisionKind {
+    pub const ALL: [Self; 6] = [Self::Plan, Self::Review, Self::Approval, Self::Operation, Self::Access, Self::Trigger];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Review => "review",
+            Self::Approval => "approval",
+            Self::Operation => "operation",
+            Self::Access => "access",
+            Self::Trigger => "trigger",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// What evaluates a policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyEngine {
+    /// The interpreter in this program.
+    #[default]
+    Embedded,
+    /// The `opa` that is on the PATH.
+    Opa,
+}
+
+/// `waivers { from = [team.sre]  author_may_waive = false  unverified = false  longest = "30d" }`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaiverRule {
+    /// Names of teams whose members may; nobody else.
+    pub from: Vec<String>,
+    /// Whether an author of the change may. Default: false.
+    pub author_may_waive: bool,
+    /// Whether people nobody has checked may. Default: false.
+    pub unverified: bool,
+    /// How long a waiver may hold, microseconds.
+    pub longest: Micros,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,6 +24,7 @@ pub mod sarif;
 pub mod secrets;
 pub mod stack;
 pub mod stack_plan;
+pub mod waiver;
 
 /// Microseconds since the Unix epoch, UTC.
 pub type Micros = i64;

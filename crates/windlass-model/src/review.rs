@@ -16,6 +16,7 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::effect::Effect;
 use crate::id::{InstanceId, RunId, StackId};
 use crate::risk::Risk;
+use crate::waiver::Waived;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -69,8 +70,11 @@ pub struct Review {
     pub authors: Vec<String>,
     /// In graph order.
     pub stacks: Vec<StackReview>,
-    /// Findings that belong to no single stack.
+    /// Notices that belong to no single stack.
     pub diagnostics: Vec<Diagnostic>,
+    /// What policies found in the change as a whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
     /// Digest of all policies that judged, hex SHA-256; of nothing when there is none.
     pub policy_digest: String,
     /// Digest of all effects, hex SHA-256.
@@ -177,6 +181,9 @@ pub struct Finding {
     /// Address of a page that says more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// Somebody took the responsibility for it: it only warns until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waived: Option<Waived>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -201,6 +208,7 @@ impl Finding {
             policy: None,
             severity: None,
             help: None,
+            waived: None,
         }
     }
 }

@@ -39,6 +39,8 @@ impl InputKind {
                 "terraform_version",
                 "timestamp",
                 "variables",
+                // What stands beside the plan in a review.
+                "windlass",
             ],
             Self::Configuration => &[
                 "action",

@@ -3,6 +3,7 @@
 
 pub mod builtins;
 mod conftest;
+pub mod decision;
 pub mod engine;
 pub mod hygiene;
 pub mod input;

@@ -203,7 +203,7 @@ fn failure(out: &mut String, failure: &Failure) {
 fn finding(out: &mut String, finding: &FindingEntry) {
     let stops = finding.level != Level::Warn;
     let (class, color) = if stops { (" stops", "red") } else { ("", "amber") };
-    let mut head = badge(color, text::level(finding.level));
+    let mut head = badge(color, text::finding_word(finding));
     if finding.state == Some(FindingState::New) {
         head.push_str(&format!(" {}", badge("violet", "new")));
     }
@@ -216,11 +216,12 @@ fn finding(out: &mut String, finding: &FindingEntry) {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         out.push_str(&format!("<p>{}{more}</p>\n", spans.join(", ")));
     }
+    out.extend(text::waived(finding).map(|waived| format!("<p>{}</p>\n", escape(&waived))));
     let mut places = Vec::new();
     places.extend(finding.code.as_ref().map(|span| format!("mend {}", code(&span.to_string()))));
     places.push(escape(&finding.source));
     places.extend(finding.policy.as_ref().map(|span| format!("rule {}", code(&span.to_string()))));
-    places.push(format!("in {}", escape(&text::instances(&finding.instances, 12))));
+    places.push(escape(&text::finding_instances(finding, 12)));
     if let Some(help) = finding.help.as_ref() {
         let address = escape(help);
         let known = crate::markdown::is_address(help);

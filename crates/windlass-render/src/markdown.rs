@@ -327,7 +327,7 @@ fn failure(failure: &Failure) -> Item {
 }
 
 fn finding(finding: &FindingEntry) -> Item {
-    let level = text::level(finding.level);
+    let level = text::finding_word(finding);
     let new = if finding.state == Some(FindingState::New) { " (new)" } else { "" };
     let mut full = format!("- **{level}**{new} {}", escape::text(&shortened(&finding.message, 1_500)));
     let addresses = text::finding_addresses(finding);
@@ -343,8 +343,10 @@ fn finding(finding: &FindingEntry) -> Item {
     places.push(escape::text(&shortened(&finding.source, 200)));
     places.extend(finding.policy.as_ref().map(|span| format!("rule {}", escape::code(&span.to_string()))));
     places.extend(finding.severity.map(|s| format!("{} severity", text::severity(s))));
-    places.push(format!("in {}", escape::text(&text::instances(&finding.instances, 6))));
+    places.push(escape::text(&text::finding_instances(finding, 6)));
     places.extend(finding.help.as_ref().map(|help| escape::link("more", help)));
+    let waived = text::waived(finding).map(|waived| format!("  - {}\n", escape::text(&shortened(&waived, 400))));
+    full.extend(waived);
     full.push_str(&format!("  - {}\n", places.join(" · ")));
     let place = finding.code.as_ref().map(|span| format!(" {}", escape::code(&shortened(&span.to_string(), 60))));
     let told = shortened(&finding.message, 100);

@@ -69,6 +69,7 @@ pub fn review(stacks: Vec<StackReview>, verdict: Verdict) -> Review {
         dirty: Vec::new(),
         authors: vec!["Dev <dev@example.com>".into()],
         stacks,
+        findings: Vec::new(),
         diagnostics: Vec::new(),
         policy_digest: "d".repeat(64),
         effect_digest,

@@ -259,8 +259,8 @@ impl Page {
 
     fn finding(&mut self, finding: &FindingEntry) {
         let word = match finding.level {
-            Level::Broken | Level::Deny => self.alarm(text::level(finding.level)),
-            Level::Warn => self.yellow(text::level(finding.level)),
+            Level::Broken | Level::Deny => self.alarm(text::finding_word(finding)),
+            Level::Warn => self.yellow(text::finding_word(finding)),
         };
         let mut told = format!("{word} {}", line(&finding.message));
         let addresses = text::finding_addresses(finding);
@@ -268,8 +268,11 @@ impl Page {
             told.push_str(&format!(" ({})", names(&addresses, 4)));
         }
         self.hanging(0, &told);
+        if let Some(waived) = text::waived(finding) {
+            self.hanging(5, &waived);
+        }
         let mut places = text::finding_places(finding);
-        places.push(format!("in {}", text::instances(&finding.instances, 4)));
+        places.push(text::finding_instances(finding, 4));
         let places = places.join(", ");
         let places = places.split(' ').map(|word| self.dim(word)).collect::<Vec<_>>().join(" ");
         self.hanging(5, &places);

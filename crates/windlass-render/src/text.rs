@@ -234,6 +234,26 @@ pub fn finding_places(finding: &FindingEntry) -> Vec<String> {
     out
 }
 
+/// `deny`, `waived`, …
+pub fn finding_word(finding: &FindingEntry) -> &'static str {
+    if finding.waived.is_some() { "waived" } else { level(finding.level) }
+}
+
+/// By whom, until when and why it is waived.
+pub fn waived(finding: &FindingEntry) -> Option<String> {
+    let waived = finding.waived.as_ref()?;
+    Some(format!("waived until {} by {}: {}", time(waived.until), line(&waived.by), line(&waived.reason)))
+}
+
+/// Where it was found.
+pub fn finding_instances(finding: &FindingEntry, most: usize) -> String {
+    if finding.instances.is_empty() {
+        "about the whole change".into()
+    } else {
+        format!("in {}", instances(&finding.instances, most))
+    }
+}
+
 /// Addresses that the message does not name itself.
 pub fn finding_addresses(finding: &FindingEntry) -> Vec<&str> {
     finding.addresses.iter().map(String::as_str).filter(|a| !finding.message.contains(a)).collect()

@@ -55,6 +55,7 @@ fn review(resources: usize, each: usize) -> Review {
         dirty: Vec::new(),
         authors: Vec::new(),
         stacks,
+        findings: Vec::new(),
         diagnostics: Vec::new(),
         policy_digest: String::new(),
         effect_digest,

@@ -21,6 +21,7 @@ mod locks;
 mod reviews;
 mod runs;
 mod steps;
+mod waivers;
 
 pub use error::StoreError;
 pub use journal::{Event, LogChunk};

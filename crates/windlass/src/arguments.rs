@@ -129,6 +129,27 @@ Examples:
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
+    /// Waive one finding on one review, for a time and with a reason, by somebody who may; or list what may be waived.
+    #[command(after_help = "\
+Examples:
+  windlass waive                                    what denies the last review
+  windlass waive 3f1c9a72 --reason 'closed on Friday, OPS-512' --expires 3d
+  windlass waive deny_public --review 01k9… --reason '…'")]
+    Waive {
+        /// The first digits of its id, or its rule; what denies the review is listed when left out.
+        finding: Option<String>,
+        /// The review; the last one when left out.
+        #[arg(long, value_name = "REVIEW")]
+        review: Option<String>,
+        /// Recorded and shown.
+        #[arg(long, value_name = "TEXT", requires = "finding")]
+        reason: Option<String>,
+        /// How long it holds, e.g. 12h [default: 7d, or as long as it may].
+        #[arg(long, value_name = "TIME", requires = "finding", value_parser = crate::commands::policy_decisions::expiry)]
+        expires: Option<windlass_model::Micros>,
+    },
+    /// List and count all waivers.
+    Waivers,
     /// Apply an approved review, in the order of its edges.
     Apply {
         /// The review; the last one when left out.
@@ -361,6 +382,8 @@ Exit codes: 0 an answer, 1 undefined (or OPA answers something else), 3 it canno
         #[command(flatten)]
         sources: PolicySources,
     },
+    #[command(flatten)]
+    Decisions(crate::commands::policy_decisions::PolicyCommand),
     /// Explain a rule of the policies, or a diagnostic code.
     #[command(after_help = "Example:\n  windlass policy explain main.deny_public")]
     Explain {

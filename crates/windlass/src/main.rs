@@ -5,7 +5,7 @@ mod commands;
 mod terminal;
 mod views;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Policy};
 use clap::Parser;
 use std::io::Write;
 use std::process::ExitCode;
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
 /// The exit code of a command that could do its work.
 fn run(cx: &Context, command: Command) -> Result<u8, AppError> {
     match command {
-        Command::Policy(command) => commands::policy::dispatch(cx, command),
+        Command::Policy(command) if !matches!(command, Policy::Decisions(_)) => commands::policy::dispatch(cx, command),
         command => answer(cx, command).map(|positive| u8::from(!positive)),
     }
 }
@@ -74,6 +74,10 @@ fn answer(cx: &Context, command: Command) -> Answer {
         Command::Explain { code } => commands::files::explain(cx, code.as_deref()),
         Command::Doctor => commands::files::doctor(cx),
         Command::Completions { shell } => commands::files::completions(shell),
+        Command::Policy(Policy::Decisions(command)) => match commands::policy_decisions::plain(cx, &command) {
+            Some(answer) => answer,
+            None => commands::runs::dispatch(cx, Command::Policy(Policy::Decisions(command))),
+        },
         command => commands::runs::dispatch(cx, command),
     }
 }

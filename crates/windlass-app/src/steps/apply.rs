@@ -69,6 +69,16 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
         Some(Planned::Done(judged)) => *judged,
     };
     let Judged { effect, findings, artefact, binding, .. } = planned;
+    let same = if preview { matches_preview(&reviewed, &effect) } else { equal(&reviewed, &effect) };
+    let expires = deciding.definitions.review_expires.unwrap_or(REVIEW_EXPIRES);
+    let is_moved = reviewed_on.as_ref().is_some_and(|reviewed| !moved(reviewed, &binding, false, expires).is_empty());
+    // Only when something is not as it was it matters whether an earlier attempt did it.
+    let again = compare == Compare::Remainder
+        || ((is_moved || same.is_err()) && was_attempted(service, &run, &work.instance.id).await?);
+    // Findings were waived on the reviewed effect, and on no other.
+    let as_reviewed = same.is_ok() || (again && remaining_of(&reviewed, &effect).is_ok());
+    let digest = if as_reviewed { reviewed.digest() } else { effect.digest() };
+    let findings = crate::waivers::without_waived(service, &run.review, &work.instance.id, &digest, findings).await?;
     let denied: Vec<&Finding> = findings.iter().filter(|f| f.level <= Level::Deny).collect();
     if !denied.is_empty() {
         let diagnostics = denied
@@ -80,12 +90,6 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
             .collect();
         return Err(AppError::many(ErrorKind::Refused, diagnostics));
     }
-    let same = if preview { matches_preview(&reviewed, &effect) } else { equal(&reviewed, &effect) };
-    let expires = deciding.definitions.review_expires.unwrap_or(REVIEW_EXPIRES);
-    let is_moved = reviewed_on.as_ref().is_some_and(|reviewed| !moved(reviewed, &binding, false, expires).is_empty());
-    // Only when something is not as it was it matters whether an earlier attempt did it.
-    let again = compare == Compare::Remainder
-        || ((is_moved || same.is_err()) && was_attempted(service, &run, &work.instance.id).await?);
     if let Some(reviewed_on) = reviewed_on.filter(|_| is_moved) {
         refuse_moved(&work.instance.id, &reviewed_on, &binding, again, expires)?;
     }

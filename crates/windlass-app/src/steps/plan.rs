@@ -113,8 +113,11 @@ pub async fn plan_instance(
     let outputs = planned_outputs(&json);
     let changed_outputs = outputs.iter().filter(|(_, output)| output.changed).map(|(name, _)| name.clone()).collect();
     service.outputs_put(&cx.run, &work.instance.id, outputs);
-    let mut findings = policies.judge(&work.stack, &json);
+    let dependants = windlass_model::review::references::dependants(&json, &effect);
     let mask = Mask::new(secrets.iter().map(String::as_str));
+    let asked = crate::decisions::plan_input(service, work, json, !real, deciding);
+    let mut findings = policies.decide(Some(&work.stack), &asked).findings;
+    crate::decisions::keep_plan(service, cx, work, asked, &|text| mask.text(text))?;
     for finding in &mut findings {
         finding.message = mask.text(&finding.message);
     }
@@ -126,7 +129,6 @@ pub async fn plan_instance(
     if !findings.is_empty() {
         locate(service, work, &mut findings)?;
     }
-    let dependants = windlass_model::review::references::dependants(&json, &effect);
     Ok(Some(Planned::Done(Box::new(Judged { effect, findings, changed_outputs, artefact, binding, dependants }))))
 }
 

@@ -192,11 +192,7 @@ impl Assemble {
             });
         }
         let mut review = crate::review::assemble(&cx.run, run, stacks, deciding.policies.digest.clone(), false);
-        if review.verdict == windlass_model::review::Verdict::Ready
-            && !crate::review::rules(&review, &deciding.definitions).is_empty()
-        {
-            review.verdict = windlass_model::review::Verdict::NeedsApproval;
-        }
+        crate::decisions::conclude(service, &mut review, &deciding)?;
         if review.effects().any(|effect| !effect.is_empty()) {
             // Who reads from whom is told where it is known; a tree that cannot be read any more takes nothing from the review.
             if let Ok(project) = service.checkout.project() {

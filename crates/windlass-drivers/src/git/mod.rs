@@ -1,6 +1,7 @@
 //! git, through the `git` program: objects are read directly, nothing is ever checked out.
 
 mod commits;
+mod fetch;
 mod trees;
 
 pub use trees::{GitTree, WorkTree};

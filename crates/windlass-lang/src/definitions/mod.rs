@@ -1,6 +1,7 @@
 //! Windlass files: `windlass.hcl` at the root and `*.windlass.hcl` anywhere, into [`Definitions`]. All mistakes are collected.
 
 mod lint;
+mod policy;
 mod reader;
 mod references;
 mod rollout;
@@ -11,15 +12,12 @@ use crate::terraform::syntax::{Block, Expr, parse_native};
 use crate::tree::Tree;
 use reader::Reader;
 use schema::{
-    ApprovalsValues, Attributes, EnvironmentValues, InstanceValues, PolicyValues, ProjectValues, StackValues, TOP,
-    TeamValues,
+    ApprovalsValues, Attributes, EnvironmentValues, InstanceValues, ProjectValues, StackValues, TOP, TeamValues,
 };
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use windlass_model::definition::{
-    ApprovalRule, Definitions, Enforcement, Environment, InstanceDefinition, PolicyDefinition, StackDefinition, Team,
-};
+use windlass_model::definition::{ApprovalRule, Definitions, Environment, InstanceDefinition, StackDefinition, Team};
 use windlass_model::diagnostic::{Diagnostic, Span};
 
 /// Whether a path is a Windlass file.
@@ -260,6 +258,7 @@ impl<'a> Loader<'a> {
         for inner in block.body.blocks.iter().filter(|b| b.kind == "environment") {
             self.environment(file, inner);
         }
+        self.definitions.waivers = self.waivers(file, block);
     }
 
     fn environment(&mut self, file: usize, block: &Block) {
@@ -360,33 +359,6 @@ impl<'a> Loader<'a> {
         self.definitions.stacks.push(definition);
     }
 
-    fn policy(&mut self, file: usize, block: &Block) {
-        let Some((name, span)) = self.name(file, block, "") else { return };
-        let (values, mut reader) = self.read::<PolicyValues>(file, block);
-        let enforcement = match values.enforcement.as_deref() {
-            None | Some("deny") => Enforcement::Deny,
-            Some("warn") => Enforcement::Warn,
-            Some(_) => {
-                reader.mistake(
-                    "enforcement",
-                    "WL106",
-                    "`enforcement` is \"deny\" or \"warn\"",
-                    "\"deny\" is the default",
-                );
-                Enforcement::Deny
-            }
-        };
-        let policy = PolicyDefinition {
-            name,
-            paths: values.paths,
-            matches: values.matches,
-            namespaces: values.namespaces,
-            enforcement,
-            span,
-        };
-        self.definitions.policies.push(policy);
-    }
-
     /// Teams that are named but not defined.
     fn references(&mut self, blocks: &[(usize, Block)]) {
         let teams: Vec<String> = self.definitions.teams.iter().map(|t| t.name.clone()).collect();
@@ -415,7 +387,15 @@ impl<'a> Loader<'a> {
             };
             match block.kind.as_str() {
                 "stack" => check(&block.body, "owner"),
+                "policy" => block
+                    .body
+                    .blocks
+                    .iter()
+                    .filter(|b| b.kind == "waivers")
+                    .for_each(|waivers| check(&waivers.body, "from")),
                 "project" => {
+                    let waivers = block.body.blocks.iter().filter(|b| b.kind == "waivers");
+                    waivers.for_each(|waivers| check(&waivers.body, "from"));
                     for environment in block.body.blocks.iter().filter(|b| b.kind == "environment") {
                         environment
                             .body

@@ -61,7 +61,7 @@ macro_rules! schema {
 pub const TOP: &Schema =
     &Schema { block: "a Windlass file", attributes: &[], blocks: &["project", "team", "stack", "policy", "locals"] };
 
-schema!(ProjectValues: "project", ["environment", "lint"], {
+schema!(ProjectValues: "project", ["environment", "lint", "waivers"], {
     review_expires = "review_expires" Duration optional "how long a review is good for",
 });
 
@@ -146,16 +146,27 @@ schema!(WaveValues: "wave", ["gate"], {
     soak = "soak" Duration optional "instead of the rollout's",
 });
 
-schema!(PolicyValues: "policy", [], {
-    paths = "paths" Texts required "Rego files or directories, from the root",
+schema!(PolicyValues: "policy", ["waivers"], {
+    decides = "decides" Text optional "what it is asked about: plan, review, approval, operation, access or trigger",
+    paths = "paths" Texts optional "Rego files or directories, from the root, or in the bundle",
+    source = "source" Text optional "a bundle: \"git::https://…//dir?ref=…\" or \"oci://host/repo:tag@sha256:…\"",
+    checksum = "checksum" Text optional "what the bundle has to hold, as `windlass policy pull` prints it",
     matches = "match" Globs optional "stacks that it judges",
     namespaces = "namespaces" Texts optional "packages that judge",
     enforcement = "enforcement" Text optional "\"deny\" or \"warn\"",
+    engine = "engine" Text optional "\"embedded\" or \"opa\"",
+});
+
+schema!(WaiversValues: "waivers", [], {
+    from = "from" Texts required "teams whose members may waive a finding",
+    author_may_waive = "author_may_waive" Flag optional "whether an author of the change may",
+    unverified = "unverified" Flag optional "whether people nobody has checked may",
+    longest = "longest" Duration optional "how long a waiver may hold",
 });
 
 /// The tables, for the test that compares them with the documentation.
 #[cfg(test)]
-pub const ALL: [&Schema; 13] = [
+pub const ALL: [&Schema; 14] = [
     ProjectValues::SCHEMA,
     EnvironmentValues::SCHEMA,
     ApprovalsValues::SCHEMA,
@@ -169,4 +180,5 @@ pub const ALL: [&Schema; 13] = [
     PolicyValues::SCHEMA,
     LintValues::SCHEMA,
     ToolValues::SCHEMA,
+    WaiversValues::SCHEMA,
 ];

@@ -1,4 +1,5 @@
 use super::*;
+use windlass_model::definition::{DecisionKind, Enforcement, PolicyEngine, WaiverRule};
 
 fn load(text: &str) -> (Definitions, Vec<Diagnostic>) {
     load_files(&[("windlass.hcl".into(), text.to_owned())])
@@ -109,6 +110,62 @@ fn a_second_rule_and_an_unknown_team_cannot_weaken_an_approval() {
     assert_eq!(codes, ["WL104", "WL108", "WL104"], "{diagnostics:?}");
 }
 
+#[test]
+fn policies_say_what_they_decide_and_who_may_waive() {
+    let (definitions, diagnostics) = load(
+        r#"
+team "sre" { members = ["user:ops"] }
+project "p" {
+  waivers { from = [team.sre] }
+}
+policy "big" {
+  decides = "review"
+  paths   = ["policy/big.rego"]
+  engine  = "opa"
+  waivers {
+    from             = [team.sre]
+    author_may_waive = true
+    unverified       = true
+    longest          = "7d"
+  }
+}
+policy "base" {
+  source   = "git::https://example.com/policies.git//base?ref=v1"
+  checksum = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+}
+"#,
+    );
+    assert_eq!(diagnostics, vec![]);
+    let day = 86_400_000_000;
+    let rule = |author, unverified, longest| WaiverRule {
+        from: vec!["sre".into()],
+        author_may_waive: author,
+        unverified,
+        longest,
+    };
+    assert_eq!(definitions.waivers, Some(rule(false, false, 30 * day)));
+    let [big, base] = definitions.policies.as_slice() else { panic!("{:?}", definitions.policies) };
+    assert_eq!((big.decides, big.engine), (DecisionKind::Review, PolicyEngine::Opa));
+    assert_eq!(big.waivers, Some(rule(true, true, 7 * day)));
+    assert_eq!((base.decides, base.engine, &base.waivers), (DecisionKind::Plan, PolicyEngine::Embedded, &None));
+    let check = |body: &str, code: &str, want: &str| {
+        let (_, diagnostics) = load(&format!("policy \"p\" {{\n  paths = [\"p\"]\n{body}\n}}\n"));
+        let found: Vec<_> = diagnostics.iter().map(|d| (d.code.as_str(), d.help.clone().unwrap_or_default())).collect();
+        assert!(found.len() == 1 && found[0].0 == code && found[0].1.contains(want), "{body}: {diagnostics:?}");
+    };
+    check("decides = \"reviw\"", "WL106", "did you mean \"review\"");
+    check("decides = \"review\"\nmatch = [\"aws/**\"]", "WL107", "select in the rules");
+    check("decides = \"access\"\nenforcement = \"warn\"", "WL107", "anybody let in");
+    check("engine = \"cue\"", "WL106", "\"embedded\" is the default");
+    check("source = \"git::https://h/r\"\nchecksum = \"sha256:12\"", "WL106", "windlass policy pull");
+    check(&format!("checksum = \"sha256:{}\"", "0".repeat(64)), "WL107", "name a `source`");
+    check("waivers { from = [team.ghost] }", "WL108", "define it");
+    check("waivers { from = [] }", "WL106", "name a team");
+    check("waivers {}", "WL109", "teams whose members");
+    let two = "waivers { from = [team.a] }\nwaivers { from = [team.a] }\n}\nteam \"a\" {\nmembers = []";
+    check(two, "WL104", "merge them");
+}
+
 /// Value of a local, as JSON, or what is said about it.
 fn check_expression(expression: &str, want: &str) {
     let text = format!(
@@ -200,6 +257,7 @@ fn the_examples_of_the_documentation_are_read() {
         ("review.md", include_str!("../../../../docs/review.md")),
         ("policies.md", include_str!("../../../../docs/policies.md")),
         ("lint.md", include_str!("../../../../docs/lint.md")),
+        ("decisions.md", include_str!("../../../../docs/decisions.md")),
         ("getting-started.md", include_str!("../../../../docs/getting-started.md")),
     ] {
         for block in text.split("```hcl\n").skip(1) {

@@ -11,6 +11,7 @@ use crate::diff::Row;
 use crate::effect::{Action, EffectSummary, OutputAction, Shown};
 use crate::id::{InstanceId, RunId, StackId};
 use crate::risk;
+use crate::waiver::Waived;
 use serde::{Deserialize, Serialize};
 
 pub use super::summary::{Label, Summary};
@@ -107,10 +108,12 @@ pub struct FindingEntry {
     pub policy: Option<Span>,
     /// Address of a page that says more.
     pub help: Option<String>,
-    /// Sorted.
+    /// Sorted; none for what is said of the whole change.
     pub instances: Vec<InstanceId>,
     /// `None` where there is no earlier review to compare with.
     pub state: Option<FindingState>,
+    /// It would deny if somebody had not waived it.
+    pub waived: Option<Waived>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -456,7 +459,7 @@ impl Earlier {
     /// What is told of a review when a later one took its place.
     pub fn of(review: &Review, at: Micros, approved: bool) -> Self {
         let denied = |f: &&super::Finding| f.level <= Level::Deny;
-        let all = || review.stacks.iter().flat_map(|s| &s.findings);
+        let all = || review.stacks.iter().flat_map(|s| &s.findings).chain(&review.findings);
         let denied = all().filter(denied).count();
         Self {
             run: review.run.clone(),

@@ -21,8 +21,11 @@ fn lasting(finding: &Finding) -> Lasting<'_> {
     (&finding.source, finding.rule.as_deref(), &finding.message, file)
 }
 
-fn with_instance(review: &Review) -> impl Iterator<Item = (&InstanceId, &Finding)> {
-    review.stacks.iter().flat_map(|stack| stack.findings.iter().map(move |finding| (&stack.instance, finding)))
+/// All findings, those of the whole change without an instance.
+fn with_instance(review: &Review) -> impl Iterator<Item = (Option<&InstanceId>, &Finding)> {
+    let stacks = review.stacks.iter();
+    let own = stacks.flat_map(|stack| stack.findings.iter().map(move |finding| (Some(&stack.instance), finding)));
+    own.chain(review.findings.iter().map(|finding| (None, finding)))
 }
 
 /// The findings of a review, worst first, and those of `last` that are gone. What belongs to an instance that could not be
@@ -41,7 +44,7 @@ pub(super) fn collect(review: &Review, last: Option<&Review>) -> (Vec<FindingEnt
     let gone = last
         .into_iter()
         .flat_map(with_instance)
-        .filter(|(instance, finding)| known(instance) && !now.contains(&lasting(finding)));
+        .filter(|(instance, finding)| instance.map_or(whole, known) && !now.contains(&lasting(finding)));
     (found, grouped(gone, |_| Some(FindingState::Fixed)))
 }
 
@@ -56,7 +59,7 @@ fn is_known(stack: &StackReview) -> bool {
 }
 
 fn grouped<'a>(
-    findings: impl Iterator<Item = (&'a InstanceId, &'a Finding)>,
+    findings: impl Iterator<Item = (Option<&'a InstanceId>, &'a Finding)>,
     state: impl Fn(&Finding) -> Option<FindingState>,
 ) -> Vec<FindingEntry> {
     let mut entries: Vec<FindingEntry> = Vec::new();
@@ -75,10 +78,11 @@ fn grouped<'a>(
                 help: finding.help.clone(),
                 instances: Vec::new(),
                 state: state(finding),
+                waived: finding.waived.clone(),
             });
             entries.len() - 1
         });
-        entries[at].instances.push(instance.clone());
+        entries[at].instances.extend(instance.cloned());
         entries[at].addresses.extend(finding.address.clone());
     }
     for entry in &mut entries {

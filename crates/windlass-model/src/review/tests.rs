@@ -61,6 +61,7 @@ fn review(stacks: Vec<StackReview>) -> Review {
         authors: Vec::new(),
         effect_digest: digest_all(stacks.iter().filter_map(|s| s.outcome.effect())),
         stacks,
+        findings: Vec::new(),
         diagnostics: Vec::new(),
         policy_digest: String::new(),
         verdict: Verdict::Ready,

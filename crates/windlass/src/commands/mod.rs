@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod files;
 pub mod policy;
+pub mod policy_decisions;
 pub mod records;
 pub mod runs;
 pub mod stacks;

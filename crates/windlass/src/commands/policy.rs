@@ -23,6 +23,8 @@ pub fn dispatch(cx: &Context, command: Policy) -> Result<u8, AppError> {
             answer_query(cx, &Query { text: query, input, compare }, sources)
         }
         Policy::Explain { what, sources } => explain(cx, &what, sources),
+        // Answered elsewhere: they have the exit codes of all other commands.
+        Policy::Decisions(_) => return Err(windlass_app::error::internal("a command without an implementation")),
     };
     // Whatever kept a gate from judging is a gate that broke.
     answer.map_err(|diagnostics| AppError::many(ErrorKind::Unavailable, diagnostics))

@@ -104,6 +104,9 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
             }
             conclude(cx, service, &ended).await
         }
+        Command::Policy(_) | Command::Waive { .. } | Command::Waivers => {
+            super::policy_decisions::run(cx, service, command).await
+        }
         Command::Adopt { .. } => super::adopt::run(cx, service, command).await,
         Command::Recover { .. }
         | Command::Locks
@@ -207,7 +210,7 @@ async fn drift(cx: &Context, service: &Arc<Service>, run: Option<RunId>, silent:
 }
 
 async fn show_review(cx: &Context, service: &Service, id: &RunId, view: &View) -> Answer {
-    let Some(row) = service.store.review_get(id).await? else {
+    let Some(row) = windlass_app::waivers::review_get(service, id).await? else {
         let record = service.store.run_get(id).await?;
         return show_run(cx, service, &record).await;
     };

@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod affected;
+pub mod decisions;
 pub mod diagnostic;
 pub mod drift;
 pub mod progress;

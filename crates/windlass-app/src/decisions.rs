@@ -1,0 +1,335 @@
+//! Decisions about a change: what policies are asked with, what is made of their answers, and what is kept of both.
+
+use crate::error::{AppError, AppResult, ErrorKind};
+use crate::project::git_error;
+use crate::service::{Deciding, Service};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use windlass_drivers::git::Target;
+use windlass_drivers::terraform::plan_file;
+use windlass_engine::StepContext;
+use windlass_model::affected::PathChange;
+use windlass_model::approval::ApprovalRecord;
+use windlass_model::definition::{ApprovalRule, DecisionKind, Definitions};
+use windlass_model::diagnostic::Diagnostic;
+use windlass_model::effect::Effect;
+use windlass_model::id::{InstanceId, RunId, StackId};
+use windlass_model::review::{Finding, Level, Outcome, Review, Verdict};
+use windlass_model::stack_plan::{ReviewInput, StackWork};
+use windlass_policy::decision::input::{Approval, Change, Input, PlanFacts, Question, Rule, change_of};
+use windlass_policy::decision::{Decision, Required, masked_plan};
+
+pub use windlass_policy::decision::schema;
+
+/// Who asks, and for what.
+pub type Rules = Vec<(String, ApprovalRule)>;
+
+/// Judges the change as a whole, says what it needs, and keeps what was asked with, so that other policies can be asked the same.
+pub fn conclude(service: &Service, review: &mut Review, deciding: &Deciding) -> AppResult<()> {
+    let files = files(service, review)?;
+    let asked = Input::review(&Change::new(review, &files, Question::Review { approvals: None }));
+    keep_change(service, review, &files, &deciding.definitions)?;
+    review.findings = deciding.policies.decide(None, &asked).findings;
+    let environments = crate::review::rules(review, &deciding.definitions);
+    let (required, broken) = required(review, deciding, &files, &environments);
+    review.findings.extend(broken);
+    review.findings.extend(crate::replay::of_change(service, review, &files));
+    review.verdict = verdict(review, !environments.is_empty() || !required.is_empty());
+    Ok(())
+}
+
+/// What its findings and what it asks for make of a review.
+pub fn verdict(review: &Review, asks: bool) -> Verdict {
+    let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Skipped { .. });
+    let changes = |outcome: &Outcome| match outcome {
+        Outcome::Planned { effect } => !effect.is_empty(),
+        Outcome::Preview { .. } => true,
+        _ => false,
+    };
+    let mut findings = review.stacks.iter().flat_map(|stack| &stack.findings).chain(&review.findings);
+    match () {
+        () if review.stacks.iter().any(|stack| failed(&stack.outcome)) => Verdict::Failed,
+        () if findings.any(|finding| finding.level <= Level::Deny) => Verdict::Denied,
+        () if !review.stacks.iter().any(|stack| changes(&stack.outcome)) => Verdict::Nothing,
+        () if asks => Verdict::NeedsApproval,
+        () => Verdict::Ready,
+    }
+}
+
+/// Everything that a review needs: what its environments ask for, and what policies add to it.
+///
+/// # Errors
+/// A policy about approvals broke: nobody knows what it would have asked for.
+pub fn rules(service: &Service, review: &Review, deciding: &Deciding) -> AppResult<Rules> {
+    let mut rules = crate::review::rules(review, &deciding.definitions);
+    if deciding.policies.has(DecisionKind::Approval) {
+        let (required, broken) = required(review, deciding, &files(service, review)?, &rules);
+        refuse_broken(&broken)?;
+        rules.extend(required.into_iter().map(|required| (required.subject(), required.rule)));
+    }
+    Ok(rules)
+}
+
+/// What policies ask for when one instance turned out to have another effect than was reviewed, beside `rules`.
+///
+/// # Errors
+/// A policy about approvals broke.
+pub fn required_of_changed(
+    service: &Service,
+    review: &Review,
+    deciding: &Deciding,
+    effect: &Effect,
+    rules: &Rules,
+) -> AppResult<Rules> {
+    if !deciding.policies.has(DecisionKind::Approval) {
+        return Ok(Vec::new());
+    }
+    let mut review = review.clone();
+    // Only this one is to be approved.
+    review.stacks.retain(|stack| stack.instance == effect.instance);
+    for stack in &mut review.stacks {
+        stack.outcome = Outcome::Planned { effect: effect.clone() };
+        let dependants = stack.risk.iter().flat_map(|risk| &risk.reasons).cloned().collect::<Vec<_>>();
+        let mut risk = windlass_model::risk::rank(effect, &windlass_model::risk::Context::default());
+        // What is known about its surroundings still holds.
+        if let Some(before) = stack.risk.take().filter(|before| before.score > risk.score) {
+            risk.level = before.level;
+            risk.score = before.score;
+        }
+        let new: BTreeSet<_> = risk.reasons.iter().map(|reason| reason.code).collect();
+        risk.reasons.extend(dependants.into_iter().filter(|reason| !new.contains(&reason.code)));
+        stack.risk = Some(risk);
+    }
+    review.effect_digest = effect.digest();
+    let (required, broken) = required(&review, deciding, &files(service, &review)?, rules);
+    refuse_broken(&broken)?;
+    Ok(required.into_iter().map(|required| (required.subject(), required.rule)).collect())
+}
+
+fn required(
+    review: &Review,
+    deciding: &Deciding,
+    files: &[PathChange],
+    rules: &Rules,
+) -> (Vec<Required>, Vec<Finding>) {
+    let asked = approval_input(review, files, rules);
+    let Decision { required, findings, .. } = deciding.policies.decide(None, &asked);
+    (required, findings)
+}
+
+fn approval_input(review: &Review, files: &[PathChange], rules: &Rules) -> Input {
+    let rules = rules.iter().map(|(subject, rule)| Rule { subject: subject.clone(), rule: rule.clone() }).collect();
+    Input::approval(&Change::new(review, files, Question::Approval { rules }))
+}
+
+fn refuse_broken(broken: &[Finding]) -> AppResult<()> {
+    let broken: Vec<Diagnostic> = broken.iter().map(|finding| denial("WL455", finding)).collect();
+    if broken.is_empty() { Ok(()) } else { Err(AppError::many(ErrorKind::Refused, broken)) }
+}
+
+fn denial(code: &str, finding: &Finding) -> Diagnostic {
+    let diagnostic = Diagnostic::error(code, format!("{}: {}", finding.source, finding.message));
+    match &finding.policy {
+        Some(span) => diagnostic.at(span.clone()),
+        None => diagnostic,
+    }
+}
+
+/// Asks the policies over whole changes once more, with the approvals that were given.
+///
+/// # Errors
+/// One of them denies it, or broke.
+pub async fn refuse_denied(service: &Service, review: &Review) -> AppResult<()> {
+    let deciding = crate::apply::deciding_commit(service, &review.run).await?;
+    let deciding = service.deciding(deciding.as_deref()).await?;
+    if !deciding.policies.has(DecisionKind::Review) {
+        return Ok(());
+    }
+    let counts = |record: &ApprovalRecord| {
+        record.commit == review.head.commit
+            && record.effect_digest == review.effect_digest
+            && record.policy_digest == review.policy_digest
+    };
+    let given = service.store.approval_list(&review.run).await?;
+    let approvals = given
+        .iter()
+        .filter(|record| counts(record))
+        .map(|record| Approval::new(record, teams_of(&deciding.definitions, &record.actor.identities)));
+    let question = Question::Review { approvals: Some(approvals.collect()) };
+    let asked = Input::review(&Change::new(review, &files(service, review)?, question));
+    let findings = deciding.policies.decide(None, &asked).findings;
+    let left = crate::waivers::without_waived_change(service, review, findings).await?;
+    let denied: Vec<Diagnostic> = left
+        .iter()
+        .filter(|finding| finding.level <= Level::Deny)
+        .map(|finding| denial("WL454", finding).help("do what it asks for, then apply again"))
+        .collect();
+    if denied.is_empty() { Ok(()) } else { Err(AppError::many(ErrorKind::Refused, denied)) }
+}
+
+/// Names of the teams that somebody with these identities belongs to.
+fn teams_of(definitions: &Definitions, identities: &[String]) -> Vec<String> {
+    let belongs = |members: &[String]| members.iter().any(|member| identities.contains(member));
+    definitions.teams.iter().filter(|team| belongs(&team.members)).map(|team| team.name.clone()).collect()
+}
+
+/// What differs between the base of a review and its commit.
+fn files(service: &Service, review: &Review) -> AppResult<Vec<PathChange>> {
+    let Some(base) = &review.base else { return Ok(Vec::new()) };
+    let target = Target::Commit(review.head.commit.clone());
+    service.checkout.git()?.changes(&base.commit, &target).map_err(|error| git_error(&error))
+}
+
+/// The plan of one instance with what is known about the instance.
+pub fn plan_input(
+    service: &Service,
+    work: &StackWork,
+    plan: serde_json::Value,
+    preview: bool,
+    deciding: &Deciding,
+) -> Input {
+    let facts = PlanFacts {
+        project: service.checkout.name(&deciding.definitions),
+        instance: work.instance.id.to_string(),
+        stack: work.stack.to_string(),
+        region: work.instance.id.key().map(str::to_owned),
+        environments: crate::project::environments_of(&deciding.definitions, &work.instance.id),
+        owner: work.owner.clone(),
+        change: change_of(&work.kind),
+        preview,
+        destroy: work.destroy,
+    };
+    Input::plan(plan, &facts)
+}
+
+/// How many reviews are kept.
+const KEPT: usize = 50;
+/// A longer input is not kept, bytes.
+const LONGEST: u64 = 16 << 20;
+
+/// One input as it is kept: without any sensitive value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    pub kind: DecisionKind,
+    pub instance: Option<InstanceId>,
+    pub stack: Option<StackId>,
+    /// What was checked out, e.g. the branch.
+    pub head: String,
+    pub value: serde_json::Value,
+}
+
+impl Kept {
+    pub fn input(&self) -> Input {
+        Input { kind: self.kind, value: self.value.clone() }
+    }
+}
+
+/// Keeps what the policies were asked with about one instance of a review; nothing in other runs. `mask` replaces secrets in a
+/// text.
+pub fn keep_plan(
+    service: &Service,
+    cx: &StepContext,
+    work: &StackWork,
+    asked: Input,
+    mask: &dyn Fn(&str) -> String,
+) -> AppResult<()> {
+    let Ok(run) = ReviewInput::deserialize(&cx.run_input) else { return Ok(()) };
+    let Input { kind, mut value } = asked;
+    masked_plan(&mut value, mask);
+    let instance = work.instance.id.clone();
+    let name = format!("plan-{}", instance.file_name());
+    let kept = Kept { kind, instance: Some(instance), stack: Some(work.stack.clone()), head: run.head.name, value };
+    keep(service, &cx.run, &name, &kept)
+}
+
+fn keep_change(service: &Service, review: &Review, files: &[PathChange], definitions: &Definitions) -> AppResult<()> {
+    let environments = crate::review::rules(review, definitions);
+    let change = Change::new(review, files, Question::Review { approvals: None });
+    for input in [Input::review(&change), approval_input(review, files, &environments)] {
+        let Input { kind, value } = input;
+        let kept = Kept { kind, instance: None, stack: None, head: review.head.name.clone(), value };
+        keep(service, &review.run, kind.as_str(), &kept)?;
+    }
+    let runs = kept_runs(service);
+    for old in runs.iter().take(runs.len().saturating_sub(KEPT)) {
+        // One too many does no harm.
+        let _ = std::fs::remove_dir_all(service.directory.inputs().join(old.as_str()));
+    }
+    Ok(())
+}
+
+fn keep(service: &Service, run: &RunId, name: &str, kept: &Kept) -> AppResult<()> {
+    let directory = service.directory.inputs().join(run.as_str());
+    let path = directory.join(format!("{name}.sealed"));
+    let failed =
+        |error: &dyn std::fmt::Display| crate::settings::disk(&path, &std::io::Error::other(error.to_string()));
+    let mut packed =
+        Limited { inner: flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()), left: LONGEST };
+    match serde_json::to_writer(&mut packed, kept) {
+        Ok(()) => {}
+        // Not worth its room.
+        Err(_) if packed.left == 0 => return Ok(()),
+        Err(error) => return Err(failed(&error)),
+    }
+    let packed = packed.inner.finish().map_err(|error| failed(&error))?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(|error| failed(&error))?;
+    plan_file::seal_bytes(&packed, &path, &service.key, &purpose(run, name)).map_err(|error| failed(&error))?;
+    Ok(())
+}
+
+fn purpose(run: &RunId, name: &str) -> String {
+    format!("policy input {name} of review {run}")
+}
+
+/// Writes until there is no room left.
+struct Limited<W> {
+    inner: W,
+    left: u64,
+}
+
+impl<W: Write> Write for Limited<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let length = bytes.len() as u64;
+        if length > self.left {
+            self.left = 0;
+            return Err(std::io::Error::other("too long to be kept"));
+        }
+        self.left -= length;
+        self.inner.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Reviews whose inputs are kept, oldest first: ids of runs grow with time.
+pub fn kept_runs(service: &Service) -> Vec<RunId> {
+    let mut runs: Vec<String> = std::fs::read_dir(service.directory.inputs())
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    runs.sort();
+    runs.into_iter().map(RunId::new).collect()
+}
+
+/// The inputs of one review, by name. What cannot be opened (of another installation, or changed) is left out.
+pub fn kept_inputs(service: &Service, run: &RunId) -> Vec<Kept> {
+    let directory = service.directory.inputs().join(run.as_str());
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(directory).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths.iter().filter_map(|path| open(service, run, path)).collect()
+}
+
+fn open(service: &Service, run: &RunId, path: &Path) -> Option<Kept> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".sealed")?;
+    let packed = plan_file::open(path, &service.key, &purpose(run, name)).ok()?;
+    let mut text = Vec::new();
+    flate2::read::GzDecoder::new(packed.as_slice()).take(LONGEST + 1).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
