@@ -10,6 +10,7 @@ use windlass_model::review::{
     AffectedKind, Finding, Level, Outcome, Reader, Reason, Review, Revision, Severity, StackReview, Stage, Verdict,
 };
 use windlass_model::risk;
+use windlass_model::waiver::Waived;
 
 /// Text that wants to be more than text, in every sink.
 pub const HOSTILE: &str =
@@ -156,11 +157,19 @@ fn network() -> StackReview {
         outputs: Some(outputs.iter().map(|o| (*o).to_owned()).collect()),
     };
     stack.readers = vec![reads("aws/app", &["subnet", "gate"]), reads("aws/monitor", &["subnet"])];
-    stack.findings = vec![Finding::new(
-        Level::Warn,
-        "terraform fmt",
-        "aws/network/main.tf is not formatted: run `terraform fmt aws/network/main.tf`",
-    )];
+    let waived =
+        Waived { by: "Lead <lead@example.com>".into(), reason: "moves next week".into(), until: 1_790_000_000_000_000 };
+    stack.findings = vec![
+        Finding::new(
+            Level::Warn,
+            "terraform fmt",
+            "aws/network/main.tf is not formatted: run `terraform fmt aws/network/main.tf`",
+        ),
+        Finding {
+            waived: Some(waived),
+            ..Finding::new(Level::Warn, "policy regions", "aws_nat_gateway.main is in a region that is being left")
+        },
+    ];
     stack
 }
 
@@ -201,6 +210,8 @@ pub fn rich() -> Review {
         Verdict::Denied,
     );
     let reader = Reader { instance: "aws/alerts".into(), outputs: None };
+    review.findings =
+        vec![Finding::new(Level::Deny, "policy freeze", "nothing is applied before the inventory is done")];
     review.readers_beyond = BTreeMap::from([(InstanceId::new("aws/monitor"), vec![reader])]);
     review
 }
@@ -211,6 +222,7 @@ pub fn earlier() -> Review {
     earlier.run = RunId::new("01k8zzzzzzzzzzzzzzzzzzzzzz");
     earlier.head.commit = "abc1234".repeat(6)[..40].to_owned();
     earlier.verdict = Verdict::NeedsApproval;
+    earlier.findings.clear();
     for stack in &mut earlier.stacks {
         stack.findings.retain(|f| f.level == Level::Warn);
         if let Outcome::Planned { effect } = &mut stack.outcome
