@@ -3,6 +3,7 @@
 
 use super::host;
 use crate::syntax::tree::*;
+use crate::syntax::visit;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Constants nested deeper or with more members than this are handed over as values: the engine's parser takes exponential time.
@@ -161,6 +162,13 @@ impl<'a> Lowering<'a> {
                     return self.kind(kind, withs, before, after);
                 }
                 self.top(term, withs, before);
+                // The engine reads what a statement begins with twice, which would be exponential in nested comprehensions.
+                let lead = leading(term);
+                if holds_comprehension(lead) {
+                    let value = std::mem::replace(lead, Term::new(TermKind::Null, lead.loc));
+                    let name = self.name(value, withs, before);
+                    *leading(term) = name;
+                }
             }
             StmtKind::Unify(left, right) if !is_pattern(left) && !is_pattern(right) || is_own_key(left, right) => {
                 if matches!(left.kind, TermKind::Var(_)) {
@@ -218,7 +226,7 @@ impl<'a> Lowering<'a> {
                     let one = Term::new(TermKind::Bool(true), loc);
                     let found = Term::new(TermKind::ArrayCompr(Box::new(one), inside), loc);
                     let none = Term::new(TermKind::Array(Vec::new()), loc);
-                    *kind = StmtKind::Expr(infix(Op::Eq, found, none));
+                    *kind = StmtKind::Expr(infix(Op::Eq, none, found));
                 }
             }
             StmtKind::Some(_) => {}
@@ -585,6 +593,24 @@ impl<'a> Lowering<'a> {
         });
         own.unwrap_or_else(|| Term::new(TermKind::Object(Vec::new()), loc))
     }
+}
+
+/// The operand that a statement begins with.
+fn leading(term: &mut Term) -> &mut Term {
+    match term.kind {
+        TermKind::Infix(_, ref mut left, _)
+        | TermKind::In(Some(ref mut left), ..)
+        | TermKind::In(None, ref mut left, _) => leading(left),
+        _ => term,
+    }
+}
+
+fn holds_comprehension(term: &Term) -> bool {
+    let mut found = false;
+    visit::term(term, &mut |inner| {
+        found |= matches!(inner.kind, TermKind::ArrayCompr(..) | TermKind::SetCompr(..) | TermKind::ObjectCompr(..));
+    });
+    found
 }
 
 /// `x = xs[x]`: the reference gives the variable its value.

@@ -1,6 +1,7 @@
 //! Each row of the differences between the engine and OPA. What is wanted here is what OPA answers.
 
 use crate::engine::{EvalError, Options, Rego};
+use proptest::prelude::*;
 use regorus::Value;
 use serde_json::{Value as Json, json};
 
@@ -253,6 +254,67 @@ fn deep_and_large_literals_load_quickly() {
     assert_eq!(nested.to_string().matches("\"a\"").count(), 30);
     // Exponential time would be hours.
     assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
+#[test]
+fn nested_comprehensions_load_quickly() {
+    let mut body = "1 > 0".to_owned();
+    for level in 0..20 {
+        body = format!("count([x{level} | x{level} := 1; {body}]) > 0");
+    }
+    let start = std::time::Instant::now();
+    check(&format!("x if {{ {body} }}"), json!(true));
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
+fn expression() -> impl Strategy<Value = String> {
+    let leaf = prop::sample::select(vec![
+        "1",
+        "\"a\"",
+        "null",
+        "true",
+        "input.xs",
+        "input.names",
+        "input.missing",
+        "input.xs[_]",
+        "r",
+        "y",
+        "set()",
+        "{}",
+    ]);
+    leaf.prop_map(str::to_owned).prop_recursive(4, 24, 3, |inner| {
+        let op = prop::sample::select(vec!["+", "-", "|", "==", "<", "in"]);
+        prop_oneof![
+            (inner.clone(), op, inner.clone()).prop_map(|(a, op, b)| format!("({a} {op} {b})")),
+            prop::collection::vec(inner.clone(), 0..3).prop_map(|items| format!("[{}]", items.join(", "))),
+            inner.clone().prop_map(|a| format!("{{\"a\": {a}}}")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("[({a}) | y := {b}; not y == {a}]")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("{{z | some z in {a}; walk({b}, [_, z])}}")),
+            inner.clone().prop_map(|a| format!("count({a})")),
+            inner.prop_map(|a| format!("$\"t {{{a}}}\"")),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn whatever_is_written_loads_or_is_refused_with_its_place(a in expression(), b in expression(), c in expression()) {
+        let text = format!(
+            "package t\nimport rego.v1\nr contains 1\nx contains y if {{\n  y := {a}\n  not {b} == y\n  every e in {c} {{ e != {b} }}\n}}\n"
+        );
+        match load(&[&text], &Options { strict_builtin_errors: false, ..Options::default() }) {
+            Ok(mut rego) => {
+                rego.set_input(Value::from(input()));
+                // An error is an answer, too; a panic is none.
+                let _ = rego.eval_rule("data.t.x");
+            }
+            Err(diagnostics) => for diagnostic in diagnostics {
+                prop_assert!(!diagnostic.labels.is_empty() && !diagnostic.summary.contains("panicked"), "{:?}", diagnostic);
+            }
+        }
+    }
 }
 
 #[test]
