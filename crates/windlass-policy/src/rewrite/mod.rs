@@ -413,7 +413,8 @@ fn engine_modules(module: &Module) -> Result<Vec<Module>, (String, Loc)> {
             };
             package.push(std::mem::replace(&mut head.name, next.to_owned()));
         }
-        let plain = head.path.is_empty() || head.key.is_some() || head.value.is_some() || head.params.is_some();
+        let given = head.key.is_some() || head.value.is_some();
+        let plain = given || (rule.body.is_some() && (head.path.is_empty() || head.params.is_some()));
         if !plain {
             head.value = Some(Term::new(TermKind::Bool(true), head.name_loc));
         }

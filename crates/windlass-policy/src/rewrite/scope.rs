@@ -277,24 +277,20 @@ impl<'n> Resolver<'n> {
             return None;
         }
         let innermost = self.scopes.len() - 1;
-        for index in (0..self.scopes.len()).rev() {
+        let known = self.scopes.iter().rev().find_map(|scope| scope.declared.get(name).cloned().flatten());
+        if let Some(new) = known {
+            *name = new;
+            return None;
+        }
+        if let Some(index) = self.scopes.iter().rposition(|scope| scope.declared.contains_key(name)) {
             let scope = &mut self.scopes[index];
-            match scope.declared.get(name) {
-                Some(Some(new)) => {
-                    *name = new.clone();
-                    return None;
-                }
-                Some(None) => {
-                    if index == innermost {
-                        scope.seen.insert(name.clone());
-                    } else {
-                        scope.seen_inside.insert(name.clone());
-                    }
-                    self.undeclared(name);
-                    return None;
-                }
-                None => {}
+            if index == innermost {
+                scope.seen.insert(name.clone());
+            } else {
+                scope.seen_inside.insert(name.clone());
             }
+            self.undeclared(name);
+            return None;
         }
         if matches!(name.as_str(), "input" | "data") {
             return Some(vec![name.clone()]);

@@ -74,6 +74,7 @@ fn variables_are_not_taken_for_rules() {
     check("r := 7\nx contains r if { some r in input.xs }", json!([1, 2, 3]));
     check("input_x := 1\nx := [a | a := 1; b := [a | a := 2][0]; b == 2]", json!([1]));
     check("x := [n, i] if { n := count([i | input.xs[i]]); i := 9 }", json!([3, 9]));
+    check("x := [n | n := 1; m := [n | n == 1; n := 2]; m == [2]]", json!([1]));
     check("p := 1\nf(p) := p + 1\nx := f(4)", json!(5));
     check("f(a, a) := \"same\"\nx := [f(1, 1) | not f(1, 2)]", json!(["same"]));
 }
@@ -183,6 +184,10 @@ fn older_rego_is_read_as_it_is_meant() {
     check_modules(&[rules], json!(["a", "chained", "const", {"k": 1}, {"k": 2}]));
     check_modules(&["package t\nx[k] = v { v := input.names[k] }\n"], input()["names"].clone());
     check_modules(&["package t\nx = 1 { input.missing } else = 2 { input.text }\n"], json!(2));
+    check_modules(
+        &["package t\nf(\"a\", _)\nf(\"b\", y) { y == 1 }\nx = [f(\"a\", 9), f(\"b\", 1)]\n"],
+        json!([true, true]),
+    );
     check_modules(&["package t\nx { in := 1; in == 1 }\n"], json!(true));
     check_modules(
         &["package t\nimport future.keywords\nx contains y if { some y in [1] }\np[y] { y := 1 }\n"],

@@ -271,6 +271,9 @@ impl<'t> Parser<'t> {
                 Some(Arg::Dot(name, loc)) => Some(Term::string(name, loc)),
                 None => None,
             };
+        } else if body.is_none() && head.value.is_none() && head.params.is_some() {
+            // v0: such a function is true.
+            self.only_v0.get_or_insert(head.name_loc);
         } else if body.is_none() && head.key.is_none() && head.value.is_none() && !default {
             return Err(Trouble::new(format!("rule `{}` has neither a value nor a body", head.name), head.loc)
                 .help(format!("write `{} := value` or `{} if {{ … }}`", head.name, head.name)));
