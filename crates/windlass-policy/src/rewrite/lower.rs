@@ -137,6 +137,10 @@ impl<'a> Lowering<'a> {
     pub fn body(&mut self, body: &mut Vec<Stmt>) {
         let mut out = Vec::with_capacity(body.len());
         for mut statement in body.drain(..) {
+            // Names are unique by now, and the engine takes a declaration within a loop for a second one.
+            if matches!(statement.kind, StmtKind::Some(_)) {
+                continue;
+            }
             let mut before = Vec::new();
             for with in &mut statement.withs {
                 // Evaluated without the replacements.
