@@ -147,6 +147,14 @@ impl<'a> Lowering<'a> {
                 self.term(&mut with.value, &[], &mut before, 0);
                 self.stand_in(&mut with.target);
                 self.stand_in(&mut with.value);
+                // The engine forgets the rules that it evaluates for a value.
+                if !self.is_function(&with.value)
+                    && !matches!(with.value.kind, TermKind::Var(_))
+                    && !with.value.is_constant()
+                {
+                    let value = std::mem::replace(&mut with.value, Term::new(TermKind::Null, with.loc));
+                    with.value = self.name(value, &[], &mut before);
+                }
             }
             let withs = statement.withs.clone();
             let mut after = Vec::new();
@@ -570,6 +578,13 @@ impl<'a> Lowering<'a> {
             let literal = std::mem::replace(term, Term::new(TermKind::Null, term.loc));
             *term = self.name(literal, withs, before);
         }
+    }
+
+    /// The name of a function, not a value.
+    fn is_function(&self, term: &Term) -> bool {
+        let Some(path) = term.static_path() else { return false };
+        let full: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
+        self.functions.contains_key(&full) || self.builtins.contains_key(path.join(".").as_str())
     }
 
     /// A builtin that some `with` is about becomes the function that stands for it.

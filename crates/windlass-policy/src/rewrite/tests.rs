@@ -136,6 +136,12 @@ fn with_replaces_rules_functions_and_documents() {
         ("x := y if y := f([1, 2]) with f as count", json!(2)),
         ("x := y if y := crypto.sha256(\"a\") with crypto.sha256 as \"mock\"", json!("mock")),
         ("x := y if y := input with input as {\"a\": 1} with input.b as 2", json!({"a": 1, "b": 2})),
+        ("x if chk with input as {\"xs\": [five]}\nfive := 5", json!(true)),
+        ("x if own_five with input as {\"v\": five}\nown_five if input.v == five\nfive := 5", json!(true)),
+        (
+            "x := y if y := own_five with input as made(five)\nown_five if is_five(input.v)\nis_five(v) := v == five\nmade(v) := {\"v\": v}\nfive := 5",
+            json!(true),
+        ),
         ("x if { chk with input.xs as [5]; not chk }", json!(true)),
         ("x if every n in [5] { chk with input.xs as [n] }", json!(true)),
         ("x := y if y := data.cfg.a with data.cfg as {\"a\": 3}", json!(3)),
