@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         "conformance" => conformance::command(rest),
         // Not for people: what the benchmarks start as processes of their own.
         "measure" => bench::measure::child(&rest),
+        "parse-json" => bench::plan::parse_json(&rest),
         "read-all" => bench::discover::read_all(&rest),
         "bare-apply" => bench::apply::bare_apply(&rest),
         "bare-loop" => bench::review::bare_loop(&rest),

@@ -14,6 +14,7 @@ pub mod error;
 pub mod format;
 pub mod history;
 pub mod locks;
+pub mod plans;
 pub mod policy;
 pub mod policy_check;
 pub mod project;

@@ -316,7 +316,14 @@ pub async fn document(service: &Service, row: &ReviewRow) -> AppResult<Document>
             break;
         }
     }
-    let context = Context { missing_approvals, last: last.as_ref(), approved: approved.as_ref(), history, link: None };
+    let context = Context {
+        missing_approvals,
+        last: last.as_ref(),
+        approved: approved.as_ref(),
+        history,
+        link: None,
+        given: false,
+    };
     Ok(Document::new(review, context))
 }
 

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use windlass_drivers::terraform::{Places, ToolBox};
+use windlass_lang::tree::Tree;
 use windlass_model::approval::Actor;
 use windlass_model::definition::Definitions;
 use windlass_model::diagnostic::{Diagnostic, has_errors};
@@ -80,15 +81,20 @@ impl Service {
             Some(commit) => self.checkout.git()?.tree(commit).map_err(|e| git_error(&e))?,
             None => return Err(crate::error::internal("a run without a deciding commit")),
         };
-        let (definitions, diagnostics) = windlass_lang::definitions::load(&tree);
+        let deciding = Arc::new(self.deciding_of(&tree)?);
+        lock(&self.deciding).insert(key, deciding.clone());
+        Ok(deciding)
+    }
+
+    /// Definitions and policies of a tree.
+    pub(crate) fn deciding_of(&self, tree: &dyn Tree) -> AppResult<Deciding> {
+        let (definitions, diagnostics) = windlass_lang::definitions::load(tree);
         if has_errors(&diagnostics) {
             return Err(AppError::many(ErrorKind::Definition, diagnostics));
         }
         let bundles = crate::bundles::Bundles::new(&self.directory, crate::bundles::Fetch::Missing);
-        let policies = Policies::load(&tree, &definitions, &bundles)?;
-        let deciding = Arc::new(Deciding { definitions, policies });
-        lock(&self.deciding).insert(key, deciding.clone());
-        Ok(deciding)
+        let policies = Policies::load(tree, &definitions, &bundles)?;
+        Ok(Deciding { definitions, policies })
     }
 
     /// Whether the work tree still is, as far as the file system tells, what git found to be `commit` without changes.

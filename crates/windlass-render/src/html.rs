@@ -126,8 +126,12 @@ fn headline(out: &mut String, document: &Document, note: Option<&str>) {
     let effect = code(short(&document.effect_digest));
     let project = escape(&document.project);
     out.push_str(&format!(
-        "<p class=\"soft\">{project}: {head}{base}; review {}, effect {effect}</p>\n",
-        code(document.run.as_str())
+        "<p class=\"soft\">{project}: {head}{base}; {}effect {effect}</p>\n",
+        if document.run.as_str().is_empty() {
+            String::new()
+        } else {
+            format!("review {}, ", code(document.run.as_str()))
+        }
     ));
     if !document.dirty.is_empty() {
         let files = escape(&names(&document.dirty, 5));

@@ -239,6 +239,7 @@ pub fn earlier() -> Review {
 pub fn document() -> Document {
     let earlier = earlier();
     let context = Context {
+        given: false,
         missing_approvals: Vec::new(),
         last: Some(&earlier),
         approved: Some(&earlier),

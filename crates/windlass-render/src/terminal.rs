@@ -152,7 +152,7 @@ impl Page {
         let head = format!("{} ({})", line(&document.head.name), short(&document.head.commit));
         let review = self.bold("Review");
         self.hanging(0, &format!("{review} {head} {base}"));
-        let run = format!("{}, effect {}", document.run, short(&document.effect_digest));
+        let run = format!("{}effect {}", text::kept_as(document, ", "), short(&document.effect_digest));
         let run = self.dim(&run);
         self.line(&run);
         if !document.dirty.is_empty() {

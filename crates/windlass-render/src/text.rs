@@ -5,7 +5,9 @@ use windlass_model::diagnostic::Span;
 use windlass_model::effect::{Action, EffectSummary, Shown};
 use windlass_model::id::InstanceId;
 use windlass_model::review::Level;
-use windlass_model::review::document::{Branch, Earlier, Failure, FindingEntry, ResourceEntry, StackEntry, Status};
+use windlass_model::review::document::{
+    Branch, Document, Earlier, Failure, FindingEntry, ResourceEntry, StackEntry, Status,
+};
 
 /// Control characters and those that turn the direction of writing made visible, so that text from a repository or a plan
 /// cannot steer a terminal or hide in a page. Line feeds and tabs stay.
@@ -232,6 +234,11 @@ pub fn finding_places(finding: &FindingEntry) -> Vec<String> {
     out.extend(finding.severity.map(|s| format!("{} severity", severity(s))));
     out.extend(finding.state.map(|state| state.as_str().to_owned()));
     out
+}
+
+/// The id by which the review can be found again, and `rest`; nothing for one that is not kept.
+pub fn kept_as(document: &Document, rest: &str) -> String {
+    if document.run.as_str().is_empty() { String::new() } else { format!("{}{rest}", document.run) }
 }
 
 /// `deny`, `waived`, …

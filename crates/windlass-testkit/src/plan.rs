@@ -106,7 +106,7 @@ fn cidr(random: &mut Random) -> String {
 
 fn script(random: &mut Random) -> String {
     let mut text = String::from("#!/bin/sh\nset -eu\n");
-    for step in 0..30 + random.below(60) {
+    for step in 0..34 + random.below(64) {
         text.push_str(&format!("echo 'step {step}: {}' >> /var/log/setup.log\n", word(random)));
     }
     text
@@ -219,9 +219,10 @@ pub fn synthetic_plan(resources: usize, seed: u64) -> Value {
         let module = (n % 3 == 0).then(|| format!("module.{}", WORDS[n % 16]));
         let address = module.iter().fold(format!("{kind}.{name}"), |rest, module| format!("{module}.{rest}"));
         let provider_name = format!("registry.terraform.io/hashicorp/{provider}");
-        let after = make(attributes, random);
+        let mut after = make(attributes, random);
         let mut before = after.values.clone();
-        before.insert("id".into(), json!(id(random, "res")));
+        let identity = json!(id(random, "res"));
+        before.insert("id".into(), identity.clone());
         let (actions, paths) = match random.below(100) {
             0..55 => (json!(["create"]), Value::Null),
             55..85 => (json!(["update"]), Value::Null),
@@ -230,6 +231,11 @@ pub fn synthetic_plan(resources: usize, seed: u64) -> Value {
             _ => (json!(["no-op"]), Value::Null),
         };
         let is = |word: &str| actions.as_array().is_some_and(|all| all.iter().any(|action| action == word));
+        if is("create") {
+            after.unknown.insert("id".into(), json!(true));
+        } else {
+            after.values.insert("id".into(), identity);
+        }
         if is("update") || is("create") && is("delete") {
             // Two attributes are another value now.
             for (name, kind) in attributes.split_whitespace().filter_map(|a| a.split_once(':')).take(2) {

@@ -97,6 +97,7 @@ Examples:
   windlass review --all              every stack, whatever differs
   windlass review --stack 'aws/**'   only these
   windlass review --show             print the last review again
+  terraform show -json plan | windlass review --plan aws/network=-
   windlass review --format markdown --output comment.md     for a comment on a forge
   windlass review --show --format html --output review.html
   windlass review --show --format summary                   labels and counts, for programs")]
@@ -109,6 +110,10 @@ Examples:
         /// Review the instances that match this pattern, and only those (may be given several times).
         #[arg(long, value_name = "PATTERN")]
         stack: Vec<String>,
+        /// Review a plan that was made elsewhere (`terraform show -json`; `-` is standard input) instead of making plans; may be
+        /// given several times.
+        #[arg(long, value_name = "[INSTANCE=]FILE", conflicts_with_all = ["all", "stack", "base", "report", "show"])]
+        plan: Vec<String>,
         /// Take the findings of another program's report in SARIF into the review (may be given several times).
         #[arg(long, value_name = "FILE")]
         report: Vec<PathBuf>,

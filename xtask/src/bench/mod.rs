@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod discover;
 pub mod measure;
+pub mod plan;
 pub mod review;
 
 use crate::options::Options;
@@ -23,6 +24,8 @@ Builds the release binary and measures, each against a baseline in the same run,
             the same commands with the same options, as many at a time: plan into a file, show it, apply that file;
             and the CPU of recording that apply once more (steps, events, logs, processes, sealing, opening and
             digests of plans) as a share of the same script's
+  plan      `windlass review --plan` of one rendered plan of 10,000 resources and 50 MB, with policies, a cold process,
+            against one that reads and parses the file
 
   --quick   small sizes, few rounds, development builds: shows that it works, not how fast it is
   --only    one of the names above
@@ -54,8 +57,12 @@ pub struct Row {
 type Measurement = fn(&Bench) -> Result<Vec<Row>>;
 
 pub fn run(options: &Options) -> Result<()> {
-    let all: [(&str, Measurement); 3] =
-        [("discover", discover::measure), ("review", review::measure), ("apply", apply::measure)];
+    let all: [(&str, Measurement); 4] = [
+        ("discover", discover::measure),
+        ("review", review::measure),
+        ("apply", apply::measure),
+        ("plan", plan::measure),
+    ];
     let chosen: Vec<_> =
         all.into_iter().filter(|(name, _)| options.value("--only").is_none_or(|only| only == *name)).collect();
     if chosen.is_empty() {

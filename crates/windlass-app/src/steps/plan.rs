@@ -14,7 +14,7 @@ use windlass_lang::terraform::module::is_configuration;
 use windlass_model::binding::{self, Binding, StateVersion, keyed_digest};
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::effect::{self, Effect, Mask, planned_outputs};
-use windlass_model::id::{InstanceId, RunId};
+use windlass_model::id::{InstanceId, RunId, StackId};
 use windlass_model::review::{Finding, Level, Stage};
 use windlass_model::run::Cost;
 use windlass_model::stack_plan::{Read, StackWork, UNMEASURED};
@@ -127,7 +127,7 @@ pub async fn plan_instance(
         findings.push(Finding::new(Level::Deny, "protect", message));
     }
     if !findings.is_empty() {
-        locate(service, work, &mut findings)?;
+        locate(service, &work.stack, &mut findings)?;
     }
     Ok(Some(Planned::Done(Box::new(Judged { effect, findings, changed_outputs, artefact, binding, dependants }))))
 }
@@ -190,7 +190,7 @@ fn sealing(instance: &InstanceId, error: &plan_file::PlanFileError) -> AppError 
 }
 
 /// Where each finding can be mended: the resource it names, by address field or in its message.
-fn locate(service: &Service, work: &StackWork, findings: &mut [Finding]) -> AppResult<()> {
+pub(crate) fn locate(service: &Service, stack: &StackId, findings: &mut [Finding]) -> AppResult<()> {
     let tree = service.checkout.work_tree()?;
     let modules = Modules::all(&*tree);
     for finding in findings.iter_mut().filter(|f| f.code.is_none()) {
@@ -199,7 +199,7 @@ fn locate(service: &Service, work: &StackWork, findings: &mut [Finding]) -> AppR
             words.map(|w| w.trim_end_matches('.')).find(|w| w.contains('.') && !w.contains('/')).map(str::to_owned)
         });
         if let Some(address) = named {
-            finding.code = resource_span(&modules, &work.stack, &address);
+            finding.code = resource_span(&modules, stack, &address);
         }
     }
     Ok(())

@@ -32,6 +32,8 @@ pub struct Context<'a> {
     pub history: Vec<Earlier>,
     /// Address of the page that shows the whole review.
     pub link: Option<String>,
+    /// The plans were made elsewhere: they are not applied from here.
+    pub given: bool,
 }
 
 /// The document.
@@ -364,7 +366,7 @@ impl Document {
             base: review.base.clone(),
             head: review.head.clone(),
             effect_digest: review.effect_digest.clone(),
-            headline: Headline::of(review, context.missing_approvals),
+            headline: Headline::of(review, context.missing_approvals, context.given),
             dirty: review.dirty.clone(),
             summary: summary::of(review, &findings, &fixed),
             failures: findings::failures(review),
@@ -392,11 +394,14 @@ pub(super) fn is_quiet(stack: &super::StackReview) -> bool {
 }
 
 impl Headline {
-    fn of(review: &Review, missing: Vec<String>) -> Self {
+    /// `given`: the plans were made elsewhere, and are not applied from here.
+    fn of(review: &Review, missing: Vec<String>, given: bool) -> Self {
         let id = &review.run;
         let again = || Some("windlass review".to_owned());
         let (title, todo, command) = match review.verdict {
             Verdict::Nothing => ("Nothing to apply", "", None),
+            Verdict::Ready | Verdict::NeedsApproval if given => ("Nothing stands against it", "", None),
+            Verdict::Denied if given => ("Denied by policy", "mend what is denied, and plan it again", None),
             Verdict::Denied => ("Denied by policy", "mend what is denied, commit, and review it again", again()),
             Verdict::Failed => {
                 ("Could not be planned in full", "mend what failed, commit, and review it again", again())

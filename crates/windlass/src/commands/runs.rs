@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use windlass_app::error::{AppResult, internal};
+use windlass_app::plans::GivenPlan;
 use windlass_app::review::Selection;
 use windlass_app::service::Service;
-use windlass_app::{apply, review, runs};
+use windlass_app::{apply, plans, review, runs};
 use windlass_model::id::{RunId, StepId};
 use windlass_model::review::{Review, Verdict};
 use windlass_model::run::{RunRecord, RunState};
@@ -35,6 +36,17 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
             let view = View::of(cx, &view)?;
             let id = runs::review_find(service, Some(&name)).await?;
             show_review(cx, service, &id, &view).await
+        }
+        Command::Review { plan, view, .. } if !plan.is_empty() => {
+            let view = View::of(cx, &view)?;
+            let given = plan.iter().map(|text| GivenPlan::parse(service, text)).collect::<Result<Vec<_>, _>>()?;
+            let (review, document) = plans::plans_review(service, &given)?;
+            if cx.json && view.is_plain() {
+                print_json(&serde_json::json!({ "review": review }));
+            } else {
+                view.show(cx, &document)?;
+            }
+            Ok(is_positive(&review))
         }
         Command::Review { base, all, stack, report, view, .. } => {
             // A template or report that is not there is told before minutes of planning.
