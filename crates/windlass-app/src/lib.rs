@@ -1,5 +1,8 @@
 //! Use cases, one module each. A use case checks, then changes the record in one transaction; the engine does the work.
 
+// The futures of a step lie deep in one another.
+#![recursion_limit = "256"]
+
 pub mod actor;
 pub mod adopt;
 pub mod affected;

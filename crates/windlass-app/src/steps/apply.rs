@@ -62,8 +62,7 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
     crate::apply::checked_out(service, &run.head)?;
     crate::recover::refuse_quarantined(service, std::iter::once(&work.instance.id)).await?;
     let deciding = service.deciding(run.deciding.as_deref()).await?;
-    // In a box: the compiler gives up on futures that lie too deep in one another.
-    let planned = match Box::pin(plan_instance(service, cx, &work, &PlanKind::Real, &deciding)).await? {
+    let planned = match plan_instance(service, cx, &work, &PlanKind::Real, &deciding).await? {
         None => return Ok(None),
         Some(Planned::Failed { diagnostics, .. }) => return Err(AppError::many(ErrorKind::Refused, diagnostics)),
         Some(Planned::Done(judged)) => *judged,

@@ -80,7 +80,7 @@ impl Plan {
             PlanKind::Preview(stale) => stale.iter().map(|read| read.from.clone()).collect(),
         };
         because.dedup();
-        Ok(match Box::pin(plan_instance(service, cx, &work, &kind, &deciding)).await? {
+        Ok(match plan_instance(service, cx, &work, &kind, &deciding).await? {
             None => None,
             Some(Planned::Failed { stage, diagnostics }) => {
                 Some(PlanOutput::without_plan(Outcome::Failed { stage, diagnostics }))

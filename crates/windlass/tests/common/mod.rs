@@ -80,14 +80,17 @@ pub fn made(env: &CliEnv) -> Vec<String> {
 }
 
 /// Runs terraform in a stack's directory behind the back of Windlass.
-pub fn by_hand(env: &CliEnv, stack: &str, arguments: &[&str]) {
+/// Runs terraform itself, and gives what it printed.
+pub fn by_hand(env: &CliEnv, stack: &str, arguments: &[&str]) -> String {
     let mut command = std::process::Command::new(windlass_testkit::cli::terraform().unwrap());
     command
         .args(arguments)
         .current_dir(env.root().join(stack))
         .env("TF_DATA_DIR", env.root().join(".windlass/terraform").join(stack))
         .env("CHECKPOINT_DISABLE", "1");
-    assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    let output = command.stderr(Stdio::null()).output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
 }
 
 pub fn walk(directory: &Path) -> Vec<String> {
