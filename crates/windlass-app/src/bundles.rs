@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use windlass_drivers::bundle::{self, BundleError, Source};
 use windlass_model::definition::{Definitions, PolicyDefinition};
 use windlass_model::diagnostic::{Diagnostic, Severity};
+use windlass_policy::limits::Worker;
 
 /// Where bundles are kept, and whether those that are not may be fetched.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct Bundles {
     directory: PathBuf,
     /// For what other programs have to read.
     pub scratch: PathBuf,
+    /// What policies from elsewhere run in.
+    pub worker: Option<Worker>,
     fetch: Fetch,
 }
 
@@ -54,7 +57,12 @@ pub enum PulledState {
 
 impl Bundles {
     pub fn new(directory: &StateDirectory, fetch: Fetch) -> Self {
-        Self { directory: directory.bundles(), scratch: directory.cache(), fetch }
+        Self { directory: directory.bundles(), scratch: directory.cache(), worker: None, fetch }
+    }
+
+    /// Lets what is in them be asked, in such a process.
+    pub fn in_worker(self, worker: Option<Worker>) -> Self {
+        Self { worker, ..self }
     }
 
     /// The files of a policy that has a source, checked against what pins it.

@@ -13,8 +13,17 @@ use windlass_model::id::StackId;
 use windlass_model::review::{Finding, Level};
 use windlass_policy::Limits;
 use windlass_policy::decision::input::Input;
-use windlass_policy::decision::{Decision, Policy, Sources, Terms};
+use windlass_policy::decision::{Decision, Origin, Policy, Sources, Terms};
 use windlass_policy::hygiene::{self, InputKind};
+
+/// Who wrote the policies of a tree. Those of bundles come from elsewhere in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Author {
+    /// They are on the branch that decides.
+    Organisation,
+    /// Nobody has agreed to them yet: a change, a work tree.
+    Anybody,
+}
 
 /// All policies that decide, ready to judge.
 pub struct Policies {
@@ -31,8 +40,8 @@ struct Judge {
 impl Policies {
     /// Loads what `definitions` declare from `tree` and from bundles. A project that declares no policy over plans uses the Rego
     /// files in `policy/` that no other policy has, if any.
-    pub fn load(tree: &dyn Tree, definitions: &Definitions, bundles: &Bundles) -> AppResult<Self> {
-        let (policies, diagnostics) = load(tree, definitions, bundles);
+    pub fn load(tree: &dyn Tree, definitions: &Definitions, bundles: &Bundles, author: Author) -> AppResult<Self> {
+        let (policies, diagnostics) = load(tree, definitions, bundles, author);
         if has_errors(&diagnostics) { Err(AppError::many(ErrorKind::Definition, diagnostics)) } else { Ok(policies) }
     }
 
@@ -94,10 +103,10 @@ fn sort(findings: &mut Vec<Finding>) {
 
 /// Everything wrong with the policies of a tree.
 pub fn check(tree: &dyn Tree, definitions: &Definitions, bundles: &Bundles) -> Vec<Diagnostic> {
-    load(tree, definitions, bundles).1
+    load(tree, definitions, bundles, Author::Anybody).1
 }
 
-fn load(tree: &dyn Tree, definitions: &Definitions, bundles: &Bundles) -> (Policies, Vec<Diagnostic>) {
+fn load(tree: &dyn Tree, definitions: &Definitions, bundles: &Bundles, author: Author) -> (Policies, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
     let mut judges = Vec::new();
     let mut hash = Sha256::new();
@@ -144,8 +153,13 @@ fn load(tree: &dyn Tree, definitions: &Definitions, bundles: &Bundles) -> (Polic
             continue;
         }
         sources.namespaces.clone_from(&definition.namespaces);
+        let origin = match (author, &definition.source) {
+            (Author::Organisation, None) => Origin::Own,
+            _ => Origin::Elsewhere(bundles.worker.clone()),
+        };
         let terms = Terms {
             name: definition.name.clone(),
+            origin,
             kind: definition.decides,
             engine: definition.engine,
             teams: teams.clone(),
@@ -248,7 +262,7 @@ mod tests {
         let (definitions, diagnostics) = windlass_lang::definitions::load(&tree);
         assert_eq!(diagnostics, vec![]);
         let directory = StateDirectory::at(std::path::Path::new("/nonexistent"));
-        Policies::load(&tree, &definitions, &Bundles::new(&directory, Fetch::Never))
+        Policies::load(&tree, &definitions, &Bundles::new(&directory, Fetch::Never), Author::Organisation)
     }
 
     fn judged(policies: &Policies, kind: DecisionKind, input: serde_json::Value) -> Vec<String> {

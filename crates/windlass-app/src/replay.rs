@@ -4,7 +4,7 @@ use crate::affected::base_revision;
 use crate::bundles::{Bundles, Fetch};
 use crate::decisions::{Kept, kept_inputs, kept_runs};
 use crate::error::{AppError, AppResult, ErrorKind};
-use crate::policy::Policies;
+use crate::policy::{Author, Policies};
 use crate::project::git_error;
 use crate::service::Service;
 use serde::Serialize;
@@ -79,7 +79,7 @@ impl Change {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
     All,
-    /// Nobody vouches for these policies: they run in this program only, and together not beyond this time.
+    /// Nobody vouches for these policies: none is handed to another engine, and together they do not run beyond this time.
     Untrusted(Instant),
 }
 
@@ -99,7 +99,7 @@ pub async fn replay(service: &Service, last: usize, base: Option<&str>) -> AppRe
         None => base_revision(git, None, "HEAD")?.commit,
     };
     let before = service.deciding(Some(&commit)).await?;
-    let after = load(&*service.checkout.work_tree()?, &Bundles::new(&service.directory, Fetch::Missing))?;
+    let after = load(&*service.checkout.work_tree()?, &service.bundles(Fetch::Missing), Author::Anybody)?;
     let mut runs = kept_runs(service);
     if runs.is_empty() {
         let diagnostic = Diagnostic::error("WL475", "no review is kept that policies could be asked about")
@@ -111,18 +111,17 @@ pub async fn replay(service: &Service, last: usize, base: Option<&str>) -> AppRe
     Ok(compare(service, &runs, &before.policies, &after, Asked::All))
 }
 
-fn load(tree: &dyn Tree, bundles: &Bundles) -> AppResult<Policies> {
+fn load(tree: &dyn Tree, bundles: &Bundles, author: Author) -> AppResult<Policies> {
     let (definitions, diagnostics) = windlass_lang::definitions::load(tree);
     if has_errors(&diagnostics) {
         return Err(AppError::many(ErrorKind::Definition, diagnostics));
     }
-    Policies::load(tree, &definitions, bundles)
+    Policies::load(tree, &definitions, bundles, author)
 }
 
 fn compare(service: &Service, runs: &[RunId], before: &Policies, after: &Policies, asked: Asked) -> Replay {
     let mut differing = Vec::new();
     let mut reviews = 0;
-    #[allow(clippy::needless_update, reason = "what else is limited stays as it is")]
     let short = Limits { time: ONCE, ..Limits::default() };
     for run in runs {
         if matches!(asked, Asked::Untrusted(until) if Instant::now() >= until) {
@@ -213,7 +212,7 @@ impl Replay {
 const LAST: usize = 10;
 
 /// What a change to policies would have decided about the last reviews, where the change has one. Policies of a change are not
-/// trusted: nothing is fetched for them, and no other program runs them.
+/// trusted: nothing is fetched for them, they run in processes of their own, and no other engine runs them.
 pub fn of_change(service: &Service, review: &Review, files: &[PathChange]) -> Option<Finding> {
     let touches = |path: &str| {
         path.ends_with(".rego") || path.ends_with(".json") || windlass_lang::definitions::is_windlass_file(path)
@@ -236,11 +235,11 @@ pub fn of_change(service: &Service, review: &Review, files: &[PathChange]) -> Op
         let help = "windlass policy replay".to_owned();
         Some(Finding { help: Some(help), ..Finding::new(Level::Warn, "change of policies", message) })
     };
-    let bundles = Bundles::new(&service.directory, Fetch::Never);
+    let bundles = service.bundles(Fetch::Never);
     let before = git.tree(&base).ok()?;
-    let before = load(&before, &bundles).ok()?;
+    let before = load(&before, &bundles, Author::Organisation).ok()?;
     let tree = service.checkout.work_tree().ok()?;
-    let after = match load(&*tree, &bundles) {
+    let after = match load(&*tree, &bundles, Author::Anybody) {
         Ok(after) => after,
         // Nothing is fetched on the word of a change.
         Err(error) if error.diagnostics.iter().all(|diagnostic| diagnostic.code == "WL473") => {

@@ -1,7 +1,8 @@
 //! What every use case stands on: the checkout, the store, the tools, the actor; and the policies that decide, loaded once.
 
+use crate::bundles::{Bundles, Fetch};
 use crate::error::{AppError, AppResult, ErrorKind};
-use crate::policy::Policies;
+use crate::policy::{Author, Policies};
 use crate::project::{Checkout, git_error};
 use crate::settings::{Settings, StateDirectory};
 use crate::unmoved::Unmoved;
@@ -17,6 +18,7 @@ use windlass_model::effect::PlannedOutput;
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::run::Cost;
 use windlass_model::stack_plan::Costs;
+use windlass_policy::limits::Worker;
 use windlass_store::{Store, StoreError};
 
 /// Definitions and policies of the commit that decides.
@@ -40,6 +42,8 @@ pub struct Service {
     pub actor: Actor,
     /// Key of the digests of sensitive values.
     pub key: Vec<u8>,
+    /// What policies from elsewhere run in.
+    worker: Option<Worker>,
     deciding: Mutex<HashMap<Option<String>, Arc<Deciding>>>,
     /// The commit whose files git found in the work tree, and how the tree looked then.
     clean: Mutex<Option<(String, Unmoved)>>,
@@ -47,8 +51,9 @@ pub struct Service {
 }
 
 impl Service {
-    /// Opens the store of the checkout that `directory` lies in; it has to be a git repository.
-    pub async fn open(directory: &Path) -> AppResult<Self> {
+    /// Opens the store of the checkout that `directory` lies in; it has to be a git repository. Without a worker, policies from
+    /// elsewhere are not asked, which refuses what they would decide about.
+    pub async fn open(directory: &Path, worker: Option<Worker>) -> AppResult<Self> {
         let settings = Settings::of_process()?;
         let checkout = Checkout::open(directory)?;
         checkout.git()?;
@@ -65,6 +70,7 @@ impl Service {
             tools,
             actor,
             key,
+            worker,
             deciding: Mutex::default(),
             clean: Mutex::default(),
             outputs: Mutex::default(),
@@ -92,9 +98,13 @@ impl Service {
         if has_errors(&diagnostics) {
             return Err(AppError::many(ErrorKind::Definition, diagnostics));
         }
-        let bundles = crate::bundles::Bundles::new(&self.directory, crate::bundles::Fetch::Missing);
-        let policies = Policies::load(tree, &definitions, &bundles)?;
+        let policies = Policies::load(tree, &definitions, &self.bundles(Fetch::Missing), Author::Organisation)?;
         Ok(Deciding { definitions, policies })
+    }
+
+    /// The bundles of this installation, and where they run.
+    pub(crate) fn bundles(&self, fetch: Fetch) -> Bundles {
+        Bundles::new(&self.directory, fetch).in_worker(self.worker.clone())
     }
 
     /// Whether the work tree still is, as far as the file system tells, what git found to be `commit` without changes.

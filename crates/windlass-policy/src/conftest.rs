@@ -7,10 +7,9 @@ pub use check::{CheckOptions, Checker, Documents, Judgement, Mode, Outcome, Read
 pub(crate) use check::{prints, register_parsers};
 pub use heads::{Annotations, File, Head, files};
 
-use crate::limits::{self, Bounds};
+use crate::limits::{self, Limits};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use std::time::Duration;
 use windlass_model::diagnostic::{Diagnostic, Span};
 use windlass_model::review::{Finding, Level};
 
@@ -18,18 +17,6 @@ use windlass_model::review::{Finding, Level};
 pub struct LoadOptions {
     /// Packages to judge with, without `data.`; empty means all that have a rule.
     pub namespaces: Vec<String>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Wall time of one evaluation.
-    pub time: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { time: Duration::from_secs(30) }
-    }
 }
 
 /// Loaded policies; cheap to evaluate many times.
@@ -110,8 +97,7 @@ pub(crate) fn bounded<T: Send + 'static>(
     limits: &Limits,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
-    let bounds = Bounds { time: limits.time, ..Bounds::default() };
-    limits::watched(&bounds, work).map_err(|broken| broken.to_string())
+    limits::watched(limits, work).map_err(|broken| broken.to_string())
 }
 
 #[cfg(test)]

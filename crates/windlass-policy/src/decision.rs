@@ -1,6 +1,7 @@
 //! One policy language for everything that is decided: each kind of decision has an input with a schema, and rules of its own.
 //! Whatever breaks is a denial that says why.
 
+pub(crate) mod foreign;
 pub mod input;
 mod mask;
 mod opa;
@@ -10,16 +11,17 @@ mod scan;
 pub use mask::{SENSITIVE, masked_plan};
 pub use references::check_references;
 
-use crate::conftest::{Limits, LoadOptions, PolicySet};
-use crate::engine::{Options, Rego};
-use crate::limits::{self, Bounds};
+use crate::conftest::{LoadOptions, PolicySet};
+use crate::engine::{self, Options, Rego};
+use crate::limits::{self, Limits, Worker};
+use foreign::Foreign;
 use scan::Head;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use windlass_model::definition::{ApprovalRule, DecisionKind, PolicyEngine};
 use windlass_model::diagnostic::{Diagnostic, Span, has_errors};
 use windlass_model::review::{Finding, Level};
@@ -55,8 +57,18 @@ pub struct Terms {
     pub engine: PolicyEngine,
     /// Names of the teams that there are: approvals can be asked of no other.
     pub teams: Vec<String>,
+    pub origin: Origin,
     /// A private directory for files that another program has to read.
     pub scratch: PathBuf,
+}
+
+/// Whose a policy is, which says where it runs.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// The organisation's own, from the branch that decides: on a thread of this process.
+    Own,
+    /// Anybody's: in a process of its own. Without one it is not asked, and that is no pass.
+    Elsewhere(Option<Worker>),
 }
 
 /// A loaded policy.
@@ -76,10 +88,12 @@ enum Engine {
     /// Values of rules.
     Rego(Box<Rego>),
     Opa(Arc<opa::Opa>),
+    /// Either of the first two, elsewhere.
+    Foreign(Arc<Foreign>),
 }
 
 /// What one or several policies decided.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     pub kind: DecisionKind,
     /// Denials, warnings, and what broke.
@@ -91,7 +105,7 @@ pub struct Decision {
 }
 
 /// Approvals that a policy asks for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Required {
     /// Name of the policy.
     pub policy: String,
@@ -119,6 +133,11 @@ impl Decision {
     pub fn is_allowed(&self) -> bool {
         self.findings.iter().all(|finding| finding.level > Level::Deny)
             && (self.kind != DecisionKind::Access || self.allowed)
+    }
+
+    /// Something in it could not be decided.
+    pub fn is_broken(&self) -> bool {
+        self.findings.iter().any(|finding| finding.level == Level::Broken)
     }
 
     /// Takes the decision of another policy over the same input: each may deny, any may allow.
@@ -175,7 +194,7 @@ impl Policy {
         digest.update(sources.namespaces.join("\0"));
         let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         let engine = match Engine::load(&terms, sources, conftest) {
-            Ok(engine) if !has_errors(&diagnostics) => engine,
+            Ok(engine) if !has_errors(&diagnostics) => engine.placed(&terms, sources),
             Ok(_) => return Err(diagnostics),
             Err(found) => {
                 diagnostics.extend(found);
@@ -211,8 +230,12 @@ impl Policy {
                     decision.findings.push(broken(policy, format!("[{}] {}", diagnostic.code, diagnostic.summary)));
                 }
             }
-            Engine::Rego(rego) => self.weigh(values(rego, &self.heads, input, limits.time), &mut decision),
+            Engine::Rego(rego) => self.weigh(values(rego, &self.heads, input, limits), &mut decision),
             Engine::Opa(opa) => self.weigh(opa.values(&self.heads, input, limits.time), &mut decision),
+            Engine::Foreign(foreign) => match foreign.decide(input, limits) {
+                Ok(found) => decision = found,
+                Err(why) => self.weigh(Err(("WL406", why.to_string())), &mut decision),
+            },
         }
         for finding in &mut decision.findings {
             finding.source = format!("policy {}", self.terms.name);
@@ -346,13 +369,24 @@ impl Engine {
         }
         if diagnostics.is_empty() { Ok(Self::Rego(Box::new(rego))) } else { Err(diagnostics) }
     }
+
+    /// Where the policies are evaluated. The `opa` program is a process of its own anyway.
+    fn placed(self, terms: &Terms, sources: &Sources) -> Self {
+        match (self, &terms.origin) {
+            (Self::Conftest(_) | Self::Rego(_), Origin::Elsewhere(worker)) => {
+                Self::Foreign(Arc::new(Foreign::new(terms, sources, worker.clone())))
+            }
+            (engine, _) => engine,
+        }
+    }
 }
 
 /// Values of rules in the order of their heads, `None` where one is undefined; or a code and why there are none at all.
 type Values = Result<Vec<Result<Option<Value>, String>>, (&'static str, String)>;
 
-/// Evaluates within the time.
-fn values(rego: &Rego, heads: &[Head], input: &Value, time: Duration) -> Values {
+/// Evaluates within the limits.
+fn values(rego: &Rego, heads: &[Head], input: &Value, limits: &Limits) -> Values {
+    let time = limits.time;
     let (mut rego, input) = (rego.clone(), regorus::Value::from(input.clone()));
     let paths: Vec<String> = heads.iter().map(Head::path).collect();
     let work = move || {
@@ -360,13 +394,12 @@ fn values(rego: &Rego, heads: &[Head], input: &Value, time: Duration) -> Values 
         rego.set_input(input);
         let value = |path: &String| match rego.eval_rule(path) {
             Ok(regorus::Value::Undefined) => Ok(None),
-            Ok(value) => serde_json::to_value(&value).map(Some).map_err(|error| error.to_string()),
+            Ok(value) => engine::plain(&value).map(Some),
             Err(error) => Err(last_line(&error).to_owned()),
         };
         paths.iter().map(value).collect::<Vec<_>>()
     };
-    let bounds = Bounds { time, ..Bounds::default() };
-    limits::watched(&bounds, work).map_err(|broken| ("WL406", broken.to_string()))
+    limits::watched(limits, work).map_err(|broken| ("WL406", broken.to_string()))
 }
 
 fn last_line(text: &str) -> &str {

@@ -302,6 +302,30 @@ impl Rego {
     }
 }
 
+/// Levels of nesting that a value may have to leave the engine; a document in JSON could not be read again with more.
+const DEEPEST: usize = 100;
+
+/// A value as JSON.
+///
+/// # Errors
+/// It is nested too deeply: not every thread has the stack to drop it.
+pub fn plain(value: &Value) -> Result<serde_json::Value, String> {
+    if is_deeper(value, DEEPEST) {
+        return Err(format!("its value is nested deeper than {DEEPEST} levels"));
+    }
+    serde_json::to_value(value).map_err(|error| error.to_string())
+}
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let inner = |value: &Value| levels == 0 || is_deeper(value, levels - 1);
+    match value {
+        Value::Array(items) => items.iter().any(inner),
+        Value::Set(items) => items.iter().any(inner),
+        Value::Object(fields) => fields.iter().any(|(key, value)| inner(key) || inner(value)),
+        _ => false,
+    }
+}
+
 /// `file:line: text`
 fn print(line: &str) -> Print {
     let found = line.match_indices(": ").find_map(|(at, _)| {

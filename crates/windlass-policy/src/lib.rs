@@ -14,7 +14,8 @@ pub mod syntax;
 pub mod testing;
 
 pub use conftest::{
-    Annotations, CheckOptions, Checker, Documents, Evaluation, File, Head, Judgement, Limits, LoadOptions, Mode,
-    Outcome, PolicySet, Reader, files,
+    Annotations, CheckOptions, Checker, Documents, Evaluation, File, Head, Judgement, LoadOptions, Mode, Outcome,
+    PolicySet, Reader, files,
 };
+pub use limits::Limits;
 pub use rewrite::Shape;

@@ -1,7 +1,8 @@
 //! Tests of policies: the rules that begin with `test_`, each judged on its own, with the line that was not true.
 
-use crate::conftest::{self, Head, Judgement, Limits, Outcome, Reader, bounded};
+use crate::conftest::{self, Head, Judgement, Outcome, Reader, bounded};
 use crate::engine::{Options, Rego};
+use crate::limits::Limits;
 use regorus::Value;
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};

@@ -8,10 +8,12 @@ mod views;
 use arguments::{Arguments, Command, Policy};
 use clap::Parser;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use terminal::Terminal;
 use windlass_app::error::AppError;
+use windlass_policy::limits::Worker;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -59,6 +61,11 @@ fn main() -> ExitCode {
 fn run(cx: &Context, command: Command) -> Result<u8, AppError> {
     match command {
         Command::Policy(command) if !matches!(command, Policy::Decisions(_)) => commands::policy::dispatch(cx, command),
+        Command::PolicyProcess => {
+            windlass_policy::limits::serve(std::io::stdin().lock(), std::io::stdout().lock())
+                .map_err(windlass_app::error::internal)?;
+            Ok(0)
+        }
         command => answer(cx, command).map(|positive| u8::from(!positive)),
     }
 }
@@ -80,6 +87,14 @@ fn answer(cx: &Context, command: Command) -> Answer {
         },
         command => commands::runs::dispatch(cx, command),
     }
+}
+
+/// This program, as the process that policies from elsewhere run in.
+pub fn policy_worker() -> Option<Worker> {
+    // Of the program that runs, also when another version was put in its place.
+    let own = Path::new("/proc/self/exe");
+    let program = if own.exists() { own.to_owned() } else { std::env::current_exe().ok()? };
+    Some(Worker { program, arguments: vec!["__policy".to_owned()], environment: Vec::new() })
 }
 
 /// Whether standard output has its one document.

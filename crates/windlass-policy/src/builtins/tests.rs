@@ -721,7 +721,14 @@ fn parts_by_their_paths() {
 /// Here the answer is ours: OPA tells the environment of its process.
 #[test]
 fn nothing_of_the_process_is_told() {
-    check(&[("opa.runtime()", Json("{}"))]);
+    check(&[
+        ("opa.runtime().env", Json("{}")),
+        ("opa.runtime().version", Json(r#""1.17.1""#)),
+        (
+            "object.keys(opa.runtime())",
+            Json(r#"["authorization_enabled", "commit", "env", "skip_known_schema_check", "version"]"#),
+        ),
+    ]);
 }
 #[test]
 fn matches_have_groups() {

@@ -3,7 +3,7 @@
 
 use super::heads::Annotations;
 use super::{Limits, bounded};
-use crate::engine::{Kind, Options, Rego, Rule};
+use crate::engine::{self, Kind, Options, Rego, Rule};
 use crate::input::{self, Parser};
 use crate::rewrite::Shape;
 use crate::syntax::tree::Dialect;
@@ -182,14 +182,14 @@ impl Checker {
         let mut set = self.clone();
         set.rego.limit_time(limits.time);
         let (text, input) = (text.to_owned(), input.map(|input| Value::from(input.clone())));
-        let rows = bounded(&limits, move || {
+        bounded(&limits, move || {
             if let Some(input) = input {
                 set.rego.set_input(input);
             }
-            set.rego.eval_query(&text).map_err(|error| error.to_string())
-        })??;
-        let plain = |value: Value| serde_json::to_value(&value).map_err(|error| error.to_string());
-        rows.into_iter().map(|row| row.into_iter().map(|(name, value)| Ok((name, plain(value)?))).collect()).collect()
+            let rows = set.rego.eval_query(&text).map_err(|error| error.to_string())?;
+            let plain = |(name, value): (String, Value)| Ok((name, engine::plain(&value)?));
+            rows.into_iter().map(|row| row.into_iter().map(plain).collect()).collect()
+        })?
     }
 
     /// The packages that judge, in the order asked for.
@@ -324,7 +324,7 @@ impl Checker {
                 return Vec::new();
             }
         };
-        let Ok(Json::Array(lists)) = serde_json::to_value(&value) else { return Vec::new() };
+        let Ok(Json::Array(lists)) = engine::plain(&value) else { return Vec::new() };
         lists
             .iter()
             .flat_map(|list| list.as_array().into_iter().flatten())
@@ -366,7 +366,7 @@ impl Checker {
         }
         let mut judgements = Vec::new();
         for item in items {
-            let item = serde_json::to_value(&item).map_err(|error| broken(head, &error.to_string()))?;
+            let item = engine::plain(&item).map_err(|why| broken(head, &why))?;
             match judgement(head, item) {
                 Ok(judgement) => judgements.push(judgement),
                 Err((_, true)) if self.mode == Mode::Compatible => {}

@@ -61,7 +61,9 @@ fn a_gate_that_breaks_is_no_pass() {
     );
     assert_eq!(failing[0].code, "WL406");
     let slow = "package main\nimport rego.v1\ndeny contains \"x\" if {\n  count([1 | some a in numbers.range(1, 3000); some b in numbers.range(1, 3000); a == b]) == 0\n}\n";
-    let evaluation = load(slow).unwrap().evaluate(&json!({}), &Limits { time: Duration::from_millis(50) });
+    let evaluation = load(slow)
+        .unwrap()
+        .evaluate(&json!({}), &Limits { time: std::time::Duration::from_millis(50), ..Limits::default() });
     assert!(evaluation.broken[0].summary.contains("took longer"), "{evaluation:?}");
 }
 

@@ -278,6 +278,7 @@ fn terms(kind: DecisionKind) -> Terms {
         kind,
         engine: PolicyEngine::Embedded,
         teams: vec!["sre".into(), "dba".into()],
+        origin: Origin::Own,
         scratch: std::env::temp_dir(),
     }
 }
@@ -340,7 +341,7 @@ fn a_policy_out_of_time_denies() {
     let body = "require contains {} if {\n  count([1 | some a in numbers.range(1, 4000); some b in numbers.range(1, 4000); a == b]) == 0\n}";
     let policy = load(DecisionKind::Approval, body).unwrap();
     #[allow(clippy::needless_update, reason = "what else is limited stays as it is")]
-    let limits = Limits { time: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits { time: std::time::Duration::from_millis(50), ..Limits::default() };
     let decision = policy.decide(&inputs()[2].value, &limits);
     assert!(!decision.is_allowed() && decision.findings[0].message.contains("took longer"), "{decision:?}");
 }
