@@ -3,15 +3,17 @@
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::project::environments_of;
 use crate::service::{Deciding, Service};
+use serde::Deserialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use windlass_model::definition::DecisionKind;
 use windlass_model::diagnostic::{Diagnostic, Span};
 use windlass_model::effect::{self, Effect, Mask};
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::document::{Context, Document};
 use windlass_model::review::{AffectedKind, Outcome, Reason, Review, Revision, StackReview, references};
 use windlass_model::{risk, secrets};
-use windlass_policy::decision::input::{Input, PlanFacts, change_of};
+use windlass_policy::decision::input::{PlanFacts, change_of};
 
 /// One rendered plan (`terraform show -json`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +83,7 @@ fn judged(service: &Service, given: &GivenPlan, deciding: &Deciding) -> AppResul
     let definition = deciding.definitions.stacks.iter().find(|definition| definition.id == stack);
     let owner = definition.and_then(|definition| definition.owner.clone());
     let protected = definition.is_some_and(|definition| definition.protect);
-    let plan = read(&given.path)?;
+    let text = read(&given.path)?;
     let facts = PlanFacts {
         project: service.checkout.name(&deciding.definitions),
         instance: instance.to_string(),
@@ -93,6 +95,15 @@ fn judged(service: &Service, given: &GivenPlan, deciding: &Deciding) -> AppResul
         preview: false,
         destroy: false,
     };
+    let mut findings = Vec::new();
+    if deciding.policies.has(DecisionKind::Plan) {
+        // Before the plan is read once more: each form of a large one takes much memory.
+        let mut document = windlass_policy::Document::parse(&text).map_err(|error| refused(&given.path, &error))?;
+        document.insert("windlass", serde_json::to_value(facts).map_err(crate::error::internal)?);
+        findings = deciding.policies.decide_plan(&stack, document).findings;
+    }
+    let Changes(plan) = serde_json::from_str(&text).map_err(|error| refused(&given.path, &error.to_string()))?;
+    drop(text);
     let mut hidden = effect::marked_secrets(&plan, |_, _| false);
     let mut unmarked = secrets::find(&plan);
     unmarked.retain(|text, _| !hidden.contains(text));
@@ -101,7 +112,7 @@ fn judged(service: &Service, given: &GivenPlan, deciding: &Deciding) -> AppResul
         .map_err(|error| refused(&given.path, &error.to_string()))?;
     let dependants = references::dependants(&plan, &effect);
     let mask = Mask::new(hidden.iter().map(String::as_str));
-    let mut findings = deciding.policies.decide(Some(&stack), &Input::plan(plan, &facts)).findings;
+    drop(plan);
     for finding in &mut findings {
         finding.message = mask.text(&finding.message);
     }
@@ -126,7 +137,34 @@ fn judged(service: &Service, given: &GivenPlan, deciding: &Deciding) -> AppResul
     })
 }
 
-fn read(path: &Path) -> AppResult<serde_json::Value> {
+/// A plan without what tells nothing about its changes: the state it was made from, and all that will be.
+struct Changes(serde_json::Value);
+
+impl<'de> Deserialize<'de> for Changes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> serde::de::Visitor<'de> for Members {
+            type Value = Changes;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a rendered plan")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Changes, A::Error> {
+                let mut kept = serde_json::Map::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if matches!(name.as_str(), "prior_state" | "planned_values") {
+                        map.next_value::<serde::de::IgnoredAny>()?;
+                    } else {
+                        kept.insert(name, map.next_value()?);
+                    }
+                }
+                Ok(Changes(kept.into()))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+fn read(path: &Path) -> AppResult<String> {
     let mut bytes = Vec::new();
     let content = if path == Path::new("-") {
         std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
@@ -137,7 +175,7 @@ fn read(path: &Path) -> AppResult<serde_json::Value> {
     if bytes.starts_with(b"PK\x03\x04") {
         return Err(refused(path, "it is a plan file that was not rendered"));
     }
-    serde_json::from_slice(&bytes).map_err(|error| refused(path, &error.to_string()))
+    String::from_utf8(bytes).map_err(|_| refused(path, "it is not UTF-8 text"))
 }
 
 fn refused(path: &Path, why: &str) -> AppError {

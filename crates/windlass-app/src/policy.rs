@@ -11,10 +11,10 @@ use windlass_model::definition::{DecisionKind, Definitions, Enforcement, PolicyD
 use windlass_model::diagnostic::{Diagnostic, Span, has_errors};
 use windlass_model::id::StackId;
 use windlass_model::review::{Finding, Level};
-use windlass_policy::Limits;
 use windlass_policy::decision::input::Input;
 use windlass_policy::decision::{Decision, Origin, Policy, Sources, Terms};
 use windlass_policy::hygiene::{self, InputKind};
+use windlass_policy::{Document, Limits};
 
 /// Who wrote the policies of a tree. Those of bundles come from elsewhere in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,28 +48,39 @@ impl Policies {
     /// What all policies of the input's kind decide about it; those over a plan only where the stack is theirs. Something that
     /// broke is a finding of its own, never a pass.
     pub fn decide(&self, stack: Option<&StackId>, input: &Input) -> Decision {
-        self.decide_with(stack, input, &Limits::default(), |_| true)
+        self.decide_with(stack, (input.kind, || Document::from(&input.value)), &Limits::default(), |_| true)
+    }
+
+    /// As [`Policies::decide`] about a plan that the engine has read already.
+    pub fn decide_plan(&self, stack: &StackId, plan: Document) -> Decision {
+        self.decide_with(Some(stack), (DecisionKind::Plan, || plan), &Limits::default(), |_| true)
     }
 
     /// As [`Policies::decide`], by the policies in this program only, each within its limits.
     pub fn decide_embedded(&self, stack: Option<&StackId>, input: &Input, limits: &Limits) -> Decision {
-        self.decide_with(stack, input, limits, |policy| policy.engine() == PolicyEngine::Embedded)
+        let document = (input.kind, || Document::from(&input.value));
+        self.decide_with(stack, document, limits, |policy| policy.engine() == PolicyEngine::Embedded)
     }
 
     fn decide_with(
         &self,
         stack: Option<&StackId>,
-        input: &Input,
+        (kind, document): (DecisionKind, impl FnOnce() -> Document),
         limits: &Limits,
         wanted: impl Fn(&Policy) -> bool,
     ) -> Decision {
-        let mut decision = Decision::new(input.kind);
+        let mut decision = Decision::new(kind);
         let asked = self.judges.iter().filter(|judge| {
             let matches = |id: &StackId| judge.matchers.iter().any(|m| m.is_match(id.as_str()));
-            judge.policy.kind() == input.kind && (judge.matchers.is_empty() || stack.is_none_or(matches))
+            judge.policy.kind() == kind && (judge.matchers.is_empty() || stack.is_none_or(matches))
         });
-        for judge in asked.filter(|judge| wanted(&judge.policy)) {
-            let mut found = judge.policy.decide(&input.value, limits);
+        let asked: Vec<&Judge> = asked.filter(|judge| wanted(&judge.policy)).collect();
+        if asked.is_empty() {
+            return decision;
+        }
+        let document = document();
+        for judge in asked {
+            let mut found = judge.policy.decide_document(&document, limits);
             if judge.enforcement == Enforcement::Warn {
                 let denials = found.findings.iter_mut().filter(|finding| finding.level == Level::Deny);
                 denials.for_each(|finding| finding.level = Level::Warn);

@@ -7,6 +7,7 @@ pub use check::{CheckOptions, Checker, Documents, Judgement, Mode, Outcome, Read
 pub(crate) use check::{prints, register_parsers};
 pub use heads::{Annotations, File, Head, files};
 
+use crate::document::Document;
 use crate::limits::{self, Limits};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -64,7 +65,12 @@ impl PolicySet {
 
     /// Judges one input, sorted by rule and message.
     pub fn evaluate(&self, input: &serde_json::Value, limits: &Limits) -> Evaluation {
-        let outcome = self.checker.evaluate(input, limits);
+        self.evaluate_document(&Document::from(input), limits)
+    }
+
+    /// As [`PolicySet::evaluate`], for a document that the engine has read already.
+    pub fn evaluate_document(&self, input: &Document, limits: &Limits) -> Evaluation {
+        let outcome = self.checker.evaluate_document(input, limits);
         let failures = outcome.failures.into_iter().map(|judgement| finding(Level::Deny, judgement));
         let warnings = outcome.warnings.into_iter().map(|judgement| finding(Level::Warn, judgement));
         let mut findings: Vec<Finding> = failures.chain(warnings).collect();

@@ -12,6 +12,7 @@ pub use mask::{SENSITIVE, masked_plan};
 pub use references::check_references;
 
 use crate::conftest::{LoadOptions, PolicySet};
+use crate::document::Document;
 use crate::engine::{self, Options, Rego};
 use crate::limits::{self, Limits, Worker};
 use foreign::Foreign;
@@ -220,10 +221,15 @@ impl Policy {
 
     /// Decides about one input of its kind. Findings are sorted by level, rule and message, and say which policy they are of.
     pub fn decide(&self, input: &Value, limits: &Limits) -> Decision {
+        self.decide_document(&Document::from(input), limits)
+    }
+
+    /// As [`Policy::decide`], for a document that the engine has read already: what several policies are asked is read once.
+    pub fn decide_document(&self, input: &Document, limits: &Limits) -> Decision {
         let mut decision = Decision::new(self.terms.kind);
         match &self.engine {
             Engine::Conftest(set) => {
-                let evaluation = set.evaluate(input, limits);
+                let evaluation = set.evaluate_document(input, limits);
                 decision.findings = evaluation.findings;
                 for diagnostic in evaluation.broken {
                     let policy = diagnostic.labels.first().map(|label| label.span.clone());
@@ -231,8 +237,8 @@ impl Policy {
                 }
             }
             Engine::Rego(rego) => self.weigh(values(rego, &self.heads, input, limits), &mut decision),
-            Engine::Opa(opa) => self.weigh(opa.values(&self.heads, input, limits.time), &mut decision),
-            Engine::Foreign(foreign) => match foreign.decide(input, limits) {
+            Engine::Opa(opa) => self.weigh(opa.values(&self.heads, &input.to_json(), limits.time), &mut decision),
+            Engine::Foreign(foreign) => match foreign.decide(&input.to_json(), limits) {
                 Ok(found) => decision = found,
                 Err(why) => self.weigh(Err(("WL406", why.to_string())), &mut decision),
             },
@@ -385,9 +391,9 @@ impl Engine {
 type Values = Result<Vec<Result<Option<Value>, String>>, (&'static str, String)>;
 
 /// Evaluates within the limits.
-fn values(rego: &Rego, heads: &[Head], input: &Value, limits: &Limits) -> Values {
+fn values(rego: &Rego, heads: &[Head], input: &Document, limits: &Limits) -> Values {
     let time = limits.time;
-    let (mut rego, input) = (rego.clone(), regorus::Value::from(input.clone()));
+    let (mut rego, input) = (rego.clone(), input.0.clone());
     let paths: Vec<String> = heads.iter().map(Head::path).collect();
     let work = move || {
         rego.limit_time(time);

@@ -4,6 +4,7 @@
 pub mod builtins;
 mod conftest;
 pub mod decision;
+mod document;
 pub mod engine;
 pub mod hygiene;
 pub mod input;
@@ -17,5 +18,6 @@ pub use conftest::{
     Annotations, CheckOptions, Checker, Documents, Evaluation, File, Head, Judgement, LoadOptions, Mode, Outcome,
     PolicySet, Reader, files,
 };
+pub use document::Document;
 pub use limits::Limits;
 pub use rewrite::Shape;

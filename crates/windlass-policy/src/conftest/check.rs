@@ -3,6 +3,7 @@
 
 use super::heads::Annotations;
 use super::{Limits, bounded};
+use crate::document::Document;
 use crate::engine::{self, Kind, Options, Rego, Rule};
 use crate::input::{self, Parser};
 use crate::rewrite::Shape;
@@ -238,9 +239,14 @@ impl Checker {
 
     /// Judges one document by all namespaces at once; the outcome bears neither file nor namespace.
     pub fn evaluate(&self, document: &Json, limits: &Limits) -> Outcome {
+        self.evaluate_document(&Document::from(document), limits)
+    }
+
+    /// As [`Checker::evaluate`], for a document that the engine has read already.
+    pub(crate) fn evaluate_document(&self, document: &Document, limits: &Limits) -> Outcome {
         let mut set = self.clone();
         set.rego.limit_time(limits.time);
-        let input = Value::from(document.clone());
+        let input = document.0.clone();
         let judged = bounded(limits, move || {
             let mut out = Outcome::default();
             set.rego.set_input(input);
