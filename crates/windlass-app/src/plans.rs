@@ -4,14 +4,14 @@ use crate::error::{AppError, AppResult, ErrorKind};
 use crate::project::environments_of;
 use crate::service::{Deciding, Service};
 use serde::Deserialize;
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use windlass_model::definition::DecisionKind;
 use windlass_model::diagnostic::{Diagnostic, Span};
 use windlass_model::effect::{self, Effect, Mask};
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::document::{Context, Document};
-use windlass_model::review::{AffectedKind, Outcome, Reason, Review, Revision, StackReview, references};
+use windlass_model::review::{AffectedKind, Finding, Outcome, Reason, Review, Revision, StackReview, references};
 use windlass_model::{risk, secrets};
 use windlass_policy::decision::input::{PlanFacts, change_of};
 
@@ -95,24 +95,23 @@ fn judged(service: &Service, given: &GivenPlan, deciding: &Deciding) -> AppResul
         preview: false,
         destroy: false,
     };
-    let mut findings = Vec::new();
-    if deciding.policies.has(DecisionKind::Plan) {
-        // Before the plan is read once more: each form of a large one takes much memory.
-        let mut document = windlass_policy::Document::parse(&text).map_err(|error| refused(&given.path, &error))?;
-        document.insert("windlass", serde_json::to_value(facts).map_err(crate::error::internal)?);
-        findings = deciding.policies.decide_plan(&stack, document).findings;
-    }
-    let Changes(plan) = serde_json::from_str(&text).map_err(|error| refused(&given.path, &error.to_string()))?;
-    drop(text);
-    let mut hidden = effect::marked_secrets(&plan, |_, _| false);
-    let mut unmarked = secrets::find(&plan);
-    unmarked.retain(|text, _| !hidden.contains(text));
-    hidden.extend(unmarked.keys().cloned());
-    let effect = Effect::from_plan(instance.clone(), &plan, &service.key, &hidden)
-        .map_err(|error| refused(&given.path, &error.to_string()))?;
-    let dependants = references::dependants(&plan, &effect);
-    let mask = Mask::new(hidden.iter().map(String::as_str));
-    drop(plan);
+    let facts = serde_json::to_value(facts).map_err(crate::error::internal)?;
+    let unreadable = |error: String| refused(&given.path, &error);
+    // What policies say and what changes are two readings of the same text, on a processor each.
+    let (asked, read) = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| -> Result<Vec<Finding>, String> {
+            if !deciding.policies.has(DecisionKind::Plan) {
+                return Ok(Vec::new());
+            }
+            let mut document = windlass_policy::Document::parse(&text)?;
+            document.insert("windlass", facts);
+            Ok(deciding.policies.decide_plan(&stack, document).findings)
+        });
+        let read = changes(&text, instance, &service.key);
+        (asked.join(), read)
+    });
+    let Read { effect, dependants, unmarked, mask } = read.map_err(unreadable)?;
+    let mut findings = asked.map_err(|_| crate::error::internal("the policies panicked"))?.map_err(unreadable)?;
     for finding in &mut findings {
         finding.message = mask.text(&finding.message);
     }
@@ -135,6 +134,26 @@ fn judged(service: &Service, given: &GivenPlan, deciding: &Deciding) -> AppResul
         readers: Vec::new(),
         dependants,
     })
+}
+
+/// What a plan says about its changes.
+struct Read {
+    effect: Effect,
+    dependants: BTreeMap<String, Vec<String>>,
+    /// Texts that look like secrets and are not marked.
+    unmarked: BTreeMap<String, secrets::Reason>,
+    mask: Mask,
+}
+
+fn changes(text: &str, instance: &InstanceId, key: &[u8]) -> Result<Read, String> {
+    let Changes(plan) = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mut hidden = effect::marked_secrets(&plan, |_, _| false);
+    let mut unmarked = secrets::find(&plan);
+    unmarked.retain(|text, _| !hidden.contains(text));
+    hidden.extend(unmarked.keys().cloned());
+    let effect = Effect::from_plan(instance.clone(), &plan, key, &hidden).map_err(|error| error.to_string())?;
+    let dependants = references::dependants(&plan, &effect);
+    Ok(Read { effect, dependants, unmarked, mask: Mask::new(hidden.iter().map(String::as_str)) })
 }
 
 /// A plan without what tells nothing about its changes: the state it was made from, and all that will be.
@@ -167,7 +186,7 @@ impl<'de> Deserialize<'de> for Changes {
 fn read(path: &Path) -> AppResult<String> {
     let mut bytes = Vec::new();
     let content = if path == Path::new("-") {
-        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).map(|_| bytes)
     } else {
         std::fs::read(path)
     };
