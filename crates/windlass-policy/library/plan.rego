@@ -20,22 +20,90 @@ destroyed contains change if {
 	"delete" in change.change.actions
 }
 
+# Whether the plan has managed resources of a provider, by the beginning of their types.
+has(prefix) if {
+	some change in input.resource_changes
+	change.mode == "managed"
+	startswith(change.type, prefix)
+}
+
 # What an attribute will be: `undefined` when it is not known before the apply, or null.
 after(change, name) := value if {
 	value := change.change.after[name]
 	value != null
 }
 
-# Whether an attribute is known after the apply only.
+# Whether an attribute is known after the apply only, wholly.
 unknown(change, name) if change.change.after_unknown[name] == true
 
-# Whether a range of addresses is the whole internet.
-internet(range) if range in {"0.0.0.0/0", "::/0", "0::/0", "*", "Internet", "internet", "any", "Any"}
+# Whether a switch is known to be off: false, null or absent.
+off(change, name) if {
+	not unknown(change, name)
+	not on(object.get(change.change.after, name, null))
+}
 
-# A list of one where a single value stands: policies are written both ways.
+# Whether a text is known to be missing: empty, null or absent.
+blank(change, name) if {
+	not unknown(change, name)
+	object.get(change.change.after, name, null) in {null, ""}
+}
+
+# Some providers write truth values as texts.
+on(value) if value in {true, "true"}
+
+# The blocks of a name, each with what is not known of it: `{"block": …, "unknown": …}`. None when all of them are unknown.
+blocks(change, name) := [{"block": block, "unknown": hidden(change, name, index)} |
+	some index, block in list(object.get(change.change.after, name, null))
+	is_object(block)
+]
+
+hidden(change, name, index) := found if {
+	found := list(change.change.after_unknown[name])[index]
+	is_object(found)
+} else := {}
+
+# Whether a switch of a block is known to be off.
+block_off(found, name) if {
+	not object.get(found.unknown, name, false) == true
+	not on(object.get(found.block, name, null))
+}
+
+# Whether a range of addresses is the whole internet.
+internet(range) if range in {"0.0.0.0/0", "::/0", "0::/0", "0:0:0:0:0:0:0:0/0", "*", "Internet", "internet", "any", "Any"}
+
+# A list of one where a single value stands: policies are written both ways. Of null an empty one.
 list(value) := value if is_array(value)
 
-list(value) := [value] if not is_array(value)
+list(value) := [] if value == null
+
+list(value) := [value] if {
+	not is_array(value)
+	value != null
+}
+
+# The document in a text of JSON; undefined when it is not known or no JSON.
+document(text) := json.unmarshal(text) if {
+	is_string(text)
+	json.is_valid(text)
+}
+
+# The regions that a provider is configured with, where they are constants or variables of the root module.
+provider_regions(suffix) := {region |
+	some config in input.configuration.provider_config
+	endswith(object.get(config, "full_name", config.name), suffix)
+	some region in known(object.get(config, ["expressions", "region"], {}))
+	is_string(region)
+}
+
+known(expression) := [expression.constant_value] if expression.constant_value
+
+known(expression) := [value |
+	some reference in expression.references
+	startswith(reference, "var.")
+	value := input.variables[substring(reference, 4, -1)].value
+] if {
+	not expression.constant_value
+}
 
 # Every module call of the configuration, at any depth, with its path.
 module_calls contains {"path": path, "call": call} if {
@@ -43,3 +111,6 @@ module_calls contains {"path": path, "call": call} if {
 	count(path) > 1
 	path[count(path) - 2] == "module_calls"
 }
+
+# A finding of a resource.
+result(change, msg) := {"msg": msg, "address": change.address}

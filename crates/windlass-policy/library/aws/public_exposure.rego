@@ -16,7 +16,7 @@ default public_ports := [80, 443]
 
 public_ports := data.library.settings.public_ports
 
-deny contains result(change, msg) if {
+deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type in {"aws_security_group", "aws_default_security_group"}
 	some rule in plan.after(change, "ingress")
@@ -27,7 +27,7 @@ deny contains result(change, msg) if {
 	)
 }
 
-deny contains result(change, msg) if {
+deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type == "aws_security_group_rule"
 	plan.after(change, "type") == "ingress"
@@ -36,7 +36,7 @@ deny contains result(change, msg) if {
 	msg := sprintf("%s lets the whole internet in on %s: name the ranges that need it", [change.address, ports(rule)])
 }
 
-deny contains result(change, msg) if {
+deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type == "aws_vpc_security_group_ingress_rule"
 	rule := change.change.after
@@ -44,7 +44,7 @@ deny contains result(change, msg) if {
 	msg := sprintf("%s lets the whole internet in on %s: name the range that needs it", [change.address, ports(rule)])
 }
 
-deny contains result(change, msg) if {
+deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type in {"aws_s3_bucket", "aws_s3_bucket_acl"}
 	acl := plan.after(change, "acl")
@@ -52,7 +52,7 @@ deny contains result(change, msg) if {
 	msg := sprintf("%s can be read by anybody (acl %q): use \"private\" and a bucket policy", [change.address, acl])
 }
 
-deny contains result(change, msg) if {
+deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type == "aws_s3_bucket_public_access_block"
 	some name in ["block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets"]
@@ -61,14 +61,14 @@ deny contains result(change, msg) if {
 	msg := sprintf("%s does not block public access: set %s = true", [change.address, name])
 }
 
-deny contains result(change, msg) if {
+deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type in {"aws_db_instance", "aws_rds_cluster_instance", "aws_redshift_cluster", "aws_dms_replication_instance"}
 	plan.after(change, "publicly_accessible") == true
 	msg := sprintf("%s can be reached from the internet: set publicly_accessible = false", [change.address])
 }
 
-deny contains result(change, msg) if {
+deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type == "aws_eks_cluster"
 	some config in plan.after(change, "vpc_config")
@@ -95,20 +95,13 @@ protocol(rule) := rule.protocol
 
 protocol(rule) := rule.ip_protocol
 
-ranges(rule, name) := rule[name] if is_array(rule[name])
+# Written so that an attribute that is absent is an empty list: `not f(absent)` is not true in Rego.
+ranges(rule, name) := plan.list(object.get(rule, name, null))
 
-ranges(rule, name) := [] if not is_array(rule[name])
-
-ports(rule) := "all ports" if protocol(rule) in {"-1", "all"}
-
-ports(rule) := sprintf("port %d", [rule.from_port]) if {
-	not protocol(rule) in {"-1", "all"}
+ports(rule) := "all ports" if {
+	protocol(rule) in {"-1", "all"}
+} else := sprintf("port %d", [rule.from_port]) if {
 	rule.from_port == rule.to_port
-}
-
-ports(rule) := sprintf("ports %d to %d", [rule.from_port, rule.to_port]) if {
-	not protocol(rule) in {"-1", "all"}
-	rule.from_port != rule.to_port
-}
-
-result(change, msg) := {"msg": msg, "address": change.address}
+} else := sprintf("ports %d to %d", [rule.from_port, rule.to_port]) if {
+	rule.to_port
+} else := "ports that are known after the apply only"

@@ -9,7 +9,7 @@ planned(type, after) := {"resource_changes": [{
 }]}
 
 messages(type, after) := {finding.msg | some finding in found} if {
-	found := public_exposure.deny with input as planned(type, after)
+	found := public_exposure.deny with input as planned(type, after) with data.library.settings as {}
 }
 
 ingress(from, to, protocol, range) := {"ingress": [{"from_port": from, "to_port": to, "protocol": protocol, "cidr_blocks": [range], "ipv6_cidr_blocks": null}]}
@@ -58,4 +58,10 @@ test_public_databases_and_clusters_are_denied if {
 	count(messages("aws_db_instance", {"publicly_accessible": false})) == 0
 	count(messages("aws_eks_cluster", {"vpc_config": [{"endpoint_public_access": true}]})) == 1
 	count(messages("aws_eks_cluster", {"vpc_config": [{"endpoint_public_access": true, "public_access_cidrs": ["198.51.100.0/24"]}]})) == 0
+}
+
+test_ports_that_are_not_known_are_no_excuse if {
+	rule := {"type": "ingress", "protocol": "tcp", "cidr_blocks": ["0.0.0.0/0"]}
+	some message in messages("aws_security_group_rule", rule)
+	contains(message, "ports that are known after the apply only")
 }
