@@ -54,13 +54,15 @@ test_everything_but_something if {
 test_anybody_is_denied_wherever_it_is_written if {
 	every type, names in wildcard_iam.shared {
 		every name in names {
-			some principal in ["*", {"AWS": "*"}, {"AWS": ["*"]}]
-			statement := {"Effect": "Allow", "Action": "x:Y", "Principal": principal, "Resource": "*"}
-			count(messages(type, {name: policy(statement)})) == 1
-			limited := object.union(statement, {"Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}})
-			messages(type, {name: policy(limited)}) == set()
-			messages(type, {name: policy(object.union(statement, {"Effect": "Deny"}))}) == set()
-			messages(type, {name: policy(object.union(statement, {"Principal": {"Service": "ec2.amazonaws.com"}}))}) == set()
+			every principal in ["*", {"AWS": "*"}, {"AWS": ["*"]}] {
+				statement := {"Effect": "Allow", "Action": "x:Y", "Principal": principal, "Resource": "*"}
+				count(messages(type, {name: policy(statement)})) == 1
+				limited := object.union(statement, {"Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}})
+				messages(type, {name: policy(limited)}) == set()
+				messages(type, {name: policy(object.union(statement, {"Effect": "Deny"}))}) == set()
+				service := {"Effect": "Allow", "Action": "x:Y", "Principal": {"Service": "ec2.amazonaws.com"}, "Resource": "*"}
+				messages(type, {name: policy(service)}) == set()
+			}
 		}
 	}
 }
