@@ -33,19 +33,23 @@ after(change, name) := value if {
 	value != null
 }
 
+# The same, and null where that is undefined. For conditions with `not`: in Rego `not f(x) == 1` does not hold where f(x) is
+# undefined.
+value(change, name) := object.get(change.change.after, name, null)
+
 # Whether an attribute is known after the apply only, wholly.
 unknown(change, name) if change.change.after_unknown[name] == true
 
 # Whether a switch is known to be off: false, null or absent.
 off(change, name) if {
 	not unknown(change, name)
-	not on(object.get(change.change.after, name, null))
+	not on(value(change, name))
 }
 
 # Whether a text is known to be missing: empty, null or absent.
 blank(change, name) if {
 	not unknown(change, name)
-	object.get(change.change.after, name, null) in {null, ""}
+	value(change, name) in {null, ""}
 }
 
 # Some providers write truth values as texts.
@@ -53,7 +57,7 @@ on(value) if value in {true, "true"}
 
 # The blocks of a name, each with what is not known of it: `{"block": …, "unknown": …}`. None when all of them are unknown.
 blocks(change, name) := [{"block": block, "unknown": hidden(change, name, index)} |
-	some index, block in list(object.get(change.change.after, name, null))
+	some index, block in list(value(change, name))
 	is_object(block)
 ]
 

@@ -82,7 +82,7 @@ deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type == "aws_kinesis_stream"
 	not plan.unknown(change, "encryption_type")
-	not plan.after(change, "encryption_type") == "KMS"
+	not plan.value(change, "encryption_type") == "KMS"
 	msg := sprintf("%s is not encrypted: set encryption_type = \"KMS\" and kms_key_id", [change.address])
 }
 

@@ -25,11 +25,11 @@ test_every_switch_has_to_be_on if {
 test_what_is_not_known_is_a_warning if {
 	plan := planned("aws_rds_cluster", {}, {"storage_encrypted": true})
 	count(encryption.deny) == 0 with input as plan
-	encryption.warn == {{
+	expected := {{
 		"msg": "whether aws_rds_cluster.x is encrypted is known after the apply only: set storage_encrypted = true",
 		"address": "aws_rds_cluster.x",
 	}}
-		with input as plan
+	encryption.warn == expected with input as plan
 }
 
 test_replicas_are_as_what_they_copy if {

@@ -71,7 +71,7 @@ deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type in reachable
 	not plan.unknown(change, "public_network_access_enabled")
-	not object.get(change.change.after, "public_network_access_enabled", null) == false
+	not plan.value(change, "public_network_access_enabled") == false
 	not guarded(change)
 	msg := sprintf(
 		"%s can be reached from the internet: set public_network_access_enabled = false, or limit who may reach it",
@@ -180,7 +180,7 @@ authorised(change) if {
 	found.unknown.authorized_ip_ranges == true
 }
 
-authorised(change) if limits(object.get(change.change.after, "api_server_authorized_ip_ranges", null))
+authorised(change) if limits(plan.value(change, "api_server_authorized_ip_ranges"))
 
 limits(ranges) if {
 	count(plan.list(ranges)) > 0

@@ -13,9 +13,9 @@ import data.library.plan
 import rego.v1
 
 # Roles that nobody has on a whole subscription.
-default broad_roles := ["Owner", "Contributor", "User Access Administrator", "Role Based Access Control Administrator"]
+default azure_broad_roles := ["Owner", "Contributor", "User Access Administrator", "Role Based Access Control Administrator"]
 
-broad_roles := data.library.settings.broad_roles
+azure_broad_roles := data.library.settings.azure_broad_roles
 
 # The same by their ids, which are the same everywhere.
 ids := {
@@ -32,7 +32,7 @@ deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type in {"azurerm_role_assignment", "azurerm_pim_active_role_assignment", "azurerm_pim_eligible_role_assignment"}
 	some role in roles(change)
-	role in broad_roles
+	role in azure_broad_roles
 	where := whole(plan.after(change, "scope"))
 	msg := sprintf(
 		"%s makes somebody %s of %s: assign a narrower role, or a resource group as its scope",

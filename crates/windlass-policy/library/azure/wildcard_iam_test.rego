@@ -14,7 +14,7 @@ messages(type, after) := {finding.msg | some finding in found} if {
 
 subscription := "/subscriptions/00000000-0000-0000-0000-000000000001"
 
-test_broad_roles_of_what_holds_everything if {
+test_azure_broad_roles_of_what_holds_everything if {
 	wanted := {"azurerm_role_assignment.x makes somebody Owner of a whole subscription: assign a narrower role, or a resource group as its scope"}
 	messages("azurerm_role_assignment", {"scope": subscription, "role_definition_name": "Owner"}) == wanted
 	by_id := sprintf("%s/providers/Microsoft.Authorization/roleDefinitions/8e3af657-a8ff-443c-a75c-2fe8c4bcb635", [subscription])
@@ -36,7 +36,7 @@ test_narrow_roles_and_scopes if {
 
 test_which_roles_is_a_setting if {
 	plan := planned("azurerm_role_assignment", {"scope": subscription, "role_definition_name": "Contributor"})
-	count(wildcard_iam.deny) == 0 with input as plan with data.library.settings as {"broad_roles": ["Owner"]}
+	count(wildcard_iam.deny) == 0 with input as plan with data.library.settings as {"azure_broad_roles": ["Owner"]}
 }
 
 test_roles_of_ones_own if {
