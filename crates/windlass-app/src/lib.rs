@@ -20,6 +20,7 @@ pub mod locks;
 pub mod plans;
 pub mod policy;
 pub mod policy_check;
+pub mod policy_library;
 pub mod project;
 pub mod recover;
 pub mod replay;

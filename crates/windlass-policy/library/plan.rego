@@ -24,7 +24,7 @@ destroyed contains change if {
 has(prefix) if {
 	some change in input.resource_changes
 	change.mode == "managed"
-	startswith(change.type, prefix)
+	startswith(text(change.type), prefix)
 }
 
 # What an attribute will be: `undefined` when it is not known before the apply, or null.
@@ -35,7 +35,18 @@ after(change, name) := value if {
 
 # The same, and null where that is undefined. For conditions with `not`: in Rego `not f(x) == 1` does not hold where f(x) is
 # undefined.
-value(change, name) := object.get(change.change.after, name, null)
+value(change, name) := field(change.change.after, name)
+
+# What an object has under a name; null when it has nothing, or is no object.
+field(holder, name) := holder[name] if {
+	is_object(holder)
+	holder[name] != null
+} else := null
+
+# A text; empty for what is none.
+text(value) := value if {
+	is_string(value)
+} else := ""
 
 # Whether an attribute is known after the apply only, wholly.
 unknown(change, name) if change.change.after_unknown[name] == true
@@ -68,8 +79,8 @@ hidden(change, name, index) := found if {
 
 # Whether a switch of a block is known to be off.
 block_off(found, name) if {
-	not object.get(found.unknown, name, false) == true
-	not on(object.get(found.block, name, null))
+	not field(found.unknown, name) == true
+	not on(field(found.block, name))
 }
 
 # Whether a range of addresses is the whole internet.
@@ -94,8 +105,8 @@ document(text) := json.unmarshal(text) if {
 # The regions that a provider is configured with, where they are constants or variables of the root module.
 provider_regions(suffix) := {region |
 	some config in input.configuration.provider_config
-	endswith(object.get(config, "full_name", config.name), suffix)
-	some region in known(object.get(config, ["expressions", "region"], {}))
+	endswith(text(object.get(config, "full_name", config.name)), suffix)
+	some region in known(field(field(config, "expressions"), "region"))
 	is_string(region)
 }
 
@@ -103,7 +114,7 @@ known(expression) := [expression.constant_value] if expression.constant_value
 
 known(expression) := [value |
 	some reference in expression.references
-	startswith(reference, "var.")
+	startswith(text(reference), "var.")
 	value := input.variables[substring(reference, 4, -1)].value
 ] if {
 	not expression.constant_value

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod hygiene;
 pub mod input;
 pub mod limits;
+pub mod library;
 pub mod output;
 mod rewrite;
 pub mod syntax;

@@ -371,6 +371,23 @@ Exit codes: 0 passed, 1 failures or too little covered, 3 tests or policies that
         #[arg(long)]
         check: bool,
     },
+    /// List the policies of the starter library.
+    #[command(after_help = "Examples:\n  windlass policy library\n  windlass policy library --json")]
+    Library,
+    /// Copy policies of the starter library into policy/library, with their tests and settings.
+    #[command(after_help = "\
+Examples:
+  windlass policy init                        all of them
+  windlass policy init aws terraform          those of two clouds
+  windlass policy init aws/tags regions       one policy, and one of every cloud")]
+    Init {
+        /// Policies (aws/tags), clouds (aws) or policies of every cloud (tags); all when left out.
+        #[arg(value_name = "NAME|CLOUD")]
+        names: Vec<String>,
+        /// Overwrite files that were changed.
+        #[arg(long)]
+        force: bool,
+    },
     /// Answer a query over policies and data.
     #[command(after_help = "\
 Examples:

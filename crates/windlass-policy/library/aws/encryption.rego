@@ -57,9 +57,9 @@ deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type == "aws_launch_template"
 	some index, mapping in plan.list(plan.after(change, "block_device_mappings"))
-	some place, ebs in plan.list(object.get(mapping, "ebs", null))
+	some place, ebs in plan.list(plan.field(mapping, "ebs"))
 	not change.change.after_unknown.block_device_mappings[index].ebs[place].encrypted == true
-	not plan.on(object.get(ebs, "encrypted", null))
+	not plan.on(plan.field(ebs, "encrypted"))
 	msg := sprintf("a disk of %s is not encrypted: set encrypted = true in its ebs blocks", [change.address])
 }
 
@@ -108,6 +108,7 @@ deny contains plan.result(change, msg) if {
 	change.type in {"aws_lb_listener", "aws_alb_listener"}
 	plan.after(change, "protocol") in {"HTTPS", "TLS"}
 	chosen := plan.after(change, "ssl_policy")
+	is_string(chosen)
 	not regex.match(`-1-[23](-|$)`, chosen)
 	msg := sprintf(
 		"%s accepts TLS older than 1.2 (%s): set ssl_policy = \"ELBSecurityPolicy-TLS13-1-2-2021-06\"",
@@ -128,9 +129,9 @@ deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type == "aws_cloudfront_distribution"
 	some found in plan.blocks(change, "viewer_certificate")
-	version := object.get(found.block, "minimum_protocol_version", null)
+	version := plan.field(found.block, "minimum_protocol_version")
 	version in {"SSLv3", "TLSv1", "TLSv1_2016", "TLSv1.1_2016"}
-	not object.get(found.block, "cloudfront_default_certificate", false) == true
+	not plan.field(found.block, "cloudfront_default_certificate") == true
 	msg := sprintf(
 		"%s accepts TLS older than 1.2 (%s): set minimum_protocol_version = \"TLSv1.2_2021\"",
 		[change.address, version],
@@ -181,5 +182,5 @@ asymmetric(change) if plan.after(change, "customer_master_key_spec") != "SYMMETR
 redirects(action) if {
 	action.type == "redirect"
 	some redirect in plan.list(action.redirect)
-	object.get(redirect, "protocol", null) == "HTTPS"
+	plan.field(redirect, "protocol") == "HTTPS"
 }

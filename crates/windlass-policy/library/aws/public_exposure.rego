@@ -12,6 +12,7 @@ package library.aws.public_exposure
 import data.library.plan
 import rego.v1
 
+# Ports that may be open to the internet, over TCP.
 default public_ports := [80, 443]
 
 public_ports := data.library.settings.public_ports
@@ -19,7 +20,8 @@ public_ports := data.library.settings.public_ports
 deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type in {"aws_security_group", "aws_default_security_group"}
-	some rule in plan.after(change, "ingress")
+	some found in plan.blocks(change, "ingress")
+	rule := found.block
 	open(object.union(rule, {"cidr": array.concat(ranges(rule, "cidr_blocks"), ranges(rule, "ipv6_cidr_blocks"))}))
 	msg := sprintf(
 		"%s lets the whole internet in on %s: name the ranges that need it in its ingress",
@@ -73,7 +75,7 @@ deny contains plan.result(change, msg) if {
 	change.type == "aws_eks_cluster"
 	some config in plan.after(change, "vpc_config")
 	config.endpoint_public_access == true
-	some range in object.get(config, "public_access_cidrs", ["0.0.0.0/0"])
+	some range in ranges_of(config)
 	plan.internet(range)
 	msg := sprintf("the API of %s is open to the internet: set public_access_cidrs", [change.address])
 }
@@ -88,15 +90,20 @@ open(rule) if {
 web(rule) if {
 	rule.from_port == rule.to_port
 	rule.from_port in public_ports
-	lower(protocol(rule)) == "tcp"
+	lower(plan.text(protocol(rule))) == "tcp"
 }
 
 protocol(rule) := rule.protocol
 
 protocol(rule) := rule.ip_protocol
 
+# Without ranges everybody may.
+ranges_of(config) := config.public_access_cidrs if {
+	count(plan.list(plan.field(config, "public_access_cidrs"))) > 0
+} else := ["0.0.0.0/0"]
+
 # Written so that an attribute that is absent is an empty list: `not f(absent)` is not true in Rego.
-ranges(rule, name) := plan.list(object.get(rule, name, null))
+ranges(rule, name) := plan.list(plan.field(rule, name))
 
 ports(rule) := "all ports" if {
 	protocol(rule) in {"-1", "all"}

@@ -12,6 +12,7 @@ package library.aws.regions
 import data.library.plan
 import rego.v1
 
+# Regions of AWS that may be used; empty means all, with a warning.
 default aws_regions := []
 
 aws_regions := data.library.settings.aws_regions

@@ -12,6 +12,7 @@ package library.aws.tags
 import data.library.plan
 import rego.v1
 
+# Tags that every resource carries; letter case does not matter.
 default required_tags := ["owner", "environment"]
 
 required_tags := data.library.settings.required_tags
@@ -55,14 +56,14 @@ undecided(change) if {
 }
 
 names(change) := (known | coming) | listed if {
-	known := {lower(name) |
+	known := {lower(plan.text(name)) |
 		some attribute in {"tags", "tags_all"}
 		some name, _ in plan.after(change, attribute)
 	}
-	coming := {lower(name) |
+	coming := {lower(plan.text(name)) |
 		some attribute in {"tags", "tags_all"}
 		some name, hidden in change.change.after_unknown[attribute]
 		hidden == true
 	}
-	listed := {lower(found.block.key) | some found in plan.blocks(change, "tag")}
+	listed := {lower(plan.text(found.block.key)) | some found in plan.blocks(change, "tag")}
 }

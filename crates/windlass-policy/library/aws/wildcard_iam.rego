@@ -79,8 +79,8 @@ deny contains plan.result(change, msg) if {
 deny contains plan.result(change, msg) if {
 	some change in plan.written
 	some arn in plan.list(plan.after(change, attached[change.type]))
-	parts := split(arn, "/")
-	contains(arn, ":iam::aws:policy/")
+	parts := split(plan.text(arn), "/")
+	contains(plan.text(arn), ":iam::aws:policy/")
 	policy := parts[count(parts) - 1]
 	policy in admin_policies
 	msg := sprintf("%s attaches %s, which allows everything: attach a policy with what is needed", [change.address, policy])
@@ -104,44 +104,44 @@ identity_statements(change) := array.concat(own, inline) if {
 	inline := [statement |
 		change.type == "aws_iam_role"
 		some found in plan.blocks(change, "inline_policy")
-		some statement in statements(object.get(found.block, "policy", null))
+		some statement in statements(plan.field(found.block, "policy"))
 	]
 }
 
 statements(text) := [statement |
-	some statement in plan.list(object.get(plan.document(text), "Statement", null))
+	some statement in plan.list(plan.field(plan.document(text), "Statement"))
 	is_object(statement)
 ]
 
 # What a statement allows that it should not, in words.
 too_much(statement) := "every action" if {
-	some action in plan.list(object.get(statement, "Action", null))
+	some action in plan.list(plan.field(statement, "Action"))
 	action in {"*", "*:*"}
 } else := sprintf("every action but %s, on everything", [concat(", ", excepted)]) if {
-	excepted := plan.list(object.get(statement, "NotAction", null))
+	excepted := plan.list(plan.field(statement, "NotAction"))
 	count(excepted) > 0
 	everything(statement)
 } else := sprintf("%s on everything", [concat(", ", sort(whole))]) if {
 	whole := {action |
-		some action in plan.list(object.get(statement, "Action", null))
+		some action in plan.list(plan.field(statement, "Action"))
 		some service in wildcard_services
-		lower(action) == sprintf("%s:*", [service])
+		lower(plan.text(action)) == sprintf("%s:*", [service])
 	}
 	count(whole) > 0
 	everything(statement)
 }
 
-everything(statement) if "*" in plan.list(object.get(statement, "Resource", null))
+everything(statement) if "*" in plan.list(plan.field(statement, "Resource"))
 
-everything(statement) if count(plan.list(object.get(statement, "NotResource", null))) > 0
+everything(statement) if count(plan.list(plan.field(statement, "NotResource"))) > 0
 
 anybody(statement) if statement.Principal == "*"
 
 anybody(statement) if {
 	is_object(statement.Principal)
-	"*" in plan.list(object.get(statement.Principal, "AWS", null))
+	"*" in plan.list(plan.field(statement.Principal, "AWS"))
 }
 
 anybody(statement) if "NotPrincipal" in object.keys(statement)
 
-limited(statement) if count(object.get(statement, "Condition", {})) > 0
+limited(statement) if count(plan.list(plan.field(statement, "Condition"))) > 0

@@ -90,7 +90,7 @@ deny contains plan.result(change, msg) if {
 	change.type in sites
 	some found in plan.blocks(change, "site_config")
 	some name in {"minimum_tls_version", "min_tls_version"}
-	version := object.get(found.block, name, null)
+	version := plan.field(found.block, name)
 	version in old
 	msg := sprintf("%s accepts TLS older than 1.2 (%s): set %s = \"1.2\" in its site_config", [change.address, version, name])
 }
@@ -99,7 +99,7 @@ deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type == "azurerm_postgresql_flexible_server_configuration"
 	plan.after(change, "name") == "require_secure_transport"
-	lower(plan.after(change, "value")) == "off"
+	lower(plan.text(plan.after(change, "value"))) == "off"
 	msg := sprintf("%s turns encryption of connections off: set value = \"on\"", [change.address])
 }
 

@@ -12,6 +12,7 @@ package library.azure.public_exposure
 import data.library.plan
 import rego.v1
 
+# Ports that may be open to the internet, over TCP.
 default public_ports := [80, 443]
 
 public_ports := data.library.settings.public_ports
@@ -118,8 +119,8 @@ open(rule) if {
 	rule.direction == "Inbound"
 	rule.access == "Allow"
 	some range in array.concat(
-		plan.list(object.get(rule, "source_address_prefix", null)),
-		plan.list(object.get(rule, "source_address_prefixes", null)),
+		plan.list(plan.field(rule, "source_address_prefix")),
+		plan.list(plan.field(rule, "source_address_prefixes")),
 	)
 	plan.internet(range)
 	count(closed(rule)) > 0
@@ -128,15 +129,15 @@ open(rule) if {
 # Ranges of ports that may not be open.
 closed(rule) := [words(range) |
 	some range in array.concat(
-		plan.list(object.get(rule, "destination_port_range", null)),
-		plan.list(object.get(rule, "destination_port_ranges", null)),
+		plan.list(plan.field(rule, "destination_port_range")),
+		plan.list(plan.field(rule, "destination_port_ranges")),
 	)
 	range != ""
 	not web(rule, range)
 ]
 
 web(rule, range) if {
-	lower(object.get(rule, "protocol", "")) == "tcp"
+	lower(plan.text(rule.protocol)) == "tcp"
 	some port in public_ports
 	range == sprintf("%d", [port])
 }
@@ -154,9 +155,9 @@ guarded(change) if {
 
 guarded(change) if {
 	change.type == "azurerm_cosmosdb_account"
-	filter := plan.after(change, "ip_range_filter")
-	count(filter) > 0
-	not "0.0.0.0/0" in plan.list(filter)
+	ranges := {range | some range in plan.list(plan.value(change, "ip_range_filter"))} - {""}
+	count(ranges) > 0
+	not "0.0.0.0/0" in ranges
 }
 
 guarded(change) if {
@@ -172,7 +173,7 @@ guarded(change) if {
 
 authorised(change) if {
 	some found in plan.blocks(change, "api_server_access_profile")
-	limits(object.get(found.block, "authorized_ip_ranges", null))
+	limits(plan.field(found.block, "authorized_ip_ranges"))
 }
 
 authorised(change) if {

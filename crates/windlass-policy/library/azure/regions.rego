@@ -12,6 +12,7 @@ package library.azure.regions
 import data.library.plan
 import rego.v1
 
+# Regions of Azure that may be used; empty means all, with a warning.
 default azure_regions := []
 
 azure_regions := data.library.settings.azure_regions

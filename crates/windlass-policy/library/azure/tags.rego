@@ -12,6 +12,7 @@ package library.azure.tags
 import data.library.plan
 import rego.v1
 
+# Tags that every resource carries; letter case does not matter.
 default required_tags := ["owner", "environment"]
 
 required_tags := data.library.settings.required_tags
@@ -27,8 +28,8 @@ deny contains plan.result(change, msg) if {
 }
 
 names(change) := known | coming if {
-	known := {lower(name) | some name, _ in plan.after(change, "tags")}
-	coming := {lower(name) |
+	known := {lower(plan.text(name)) | some name, _ in plan.after(change, "tags")}
+	coming := {lower(plan.text(name)) |
 		some name, hidden in change.change.after_unknown.tags
 		hidden == true
 	}

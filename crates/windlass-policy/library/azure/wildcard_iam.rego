@@ -45,13 +45,13 @@ deny contains plan.result(change, msg) if {
 	change.type == "azurerm_role_definition"
 	some found in plan.blocks(change, "permissions")
 	some name in {"actions", "data_actions"}
-	some action in plan.list(object.get(found.block, name, null))
+	some action in plan.list(plan.field(found.block, name))
 	action in everything
 	msg := sprintf("%s allows %s: name the %s that are needed", [change.address, action, name])
 }
 
 roles(change) := {role | role := plan.after(change, "role_definition_name")} | {role |
-	parts := split(plan.after(change, "role_definition_id"), "/")
+	parts := split(plan.text(plan.after(change, "role_definition_id")), "/")
 	role := ids[lower(parts[count(parts) - 1])]
 }
 

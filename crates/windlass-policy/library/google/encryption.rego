@@ -13,6 +13,7 @@ package library.google.encryption
 import data.library.plan
 import rego.v1
 
+# Whether data under a key of Google's instead of one's own is a warning.
 default own_keys := true
 
 own_keys := data.library.settings.own_keys
@@ -32,7 +33,7 @@ deny contains plan.result(change, msg) if {
 	some config in connections
 	not config.unknown
 	not config.block.require_ssl == true
-	not object.get(config.block, "ssl_mode", null) in encrypted
+	not plan.field(config.block, "ssl_mode") in encrypted
 	msg := sprintf(
 		"%s accepts connections without encryption: set ssl_mode = \"ENCRYPTED_ONLY\" in its ip_configuration",
 		[config.change.address],
@@ -107,7 +108,7 @@ connections contains {"change": change, "block": config, "unknown": unknown} if 
 	some change in plan.written
 	change.type == "google_sql_database_instance"
 	some found in plan.blocks(change, "settings")
-	some index, config in plan.list(object.get(found.block, "ip_configuration", null))
+	some index, config in plan.list(plan.field(found.block, "ip_configuration"))
 	unknown := hidden(found.unknown, index)
 }
 

@@ -11,6 +11,7 @@ package library.google.labels
 import data.library.plan
 import rego.v1
 
+# Labels that every resource carries.
 default required_labels := ["owner", "environment"]
 
 required_labels := data.library.settings.required_labels

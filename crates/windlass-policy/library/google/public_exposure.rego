@@ -12,6 +12,7 @@ package library.google.public_exposure
 import data.library.plan
 import rego.v1
 
+# Ports that may be open to the internet, over TCP.
 default public_ports := [80, 443]
 
 public_ports := data.library.settings.public_ports
@@ -59,7 +60,7 @@ deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type in {"google_storage_bucket_acl", "google_storage_default_object_acl", "google_storage_object_acl"}
 	acl := plan.after(change, "predefined_acl")
-	lower(acl) in {"publicread", "publicreadwrite", "authenticatedread"}
+	lower(plan.text(acl)) in {"publicread", "publicreadwrite", "authenticatedread"}
 	msg := sprintf("%s can be read by anybody (%s): use \"private\"", [change.address, acl])
 }
 
@@ -68,7 +69,7 @@ deny contains plan.result(change, msg) if {
 	change.type == "google_bigquery_dataset"
 	some found in plan.blocks(change, "access")
 	some name in {"special_group", "iam_member"}
-	who := object.get(found.block, name, null)
+	who := plan.field(found.block, name)
 	who in everybody
 	msg := sprintf("%s can be read by %s: name the members that need it", [change.address, who])
 }
@@ -77,8 +78,8 @@ deny contains plan.result(change, msg) if {
 	some change in plan.written
 	change.type == "google_sql_database_instance"
 	some found in plan.blocks(change, "settings")
-	some config in plan.list(object.get(found.block, "ip_configuration", null))
-	some network in plan.list(object.get(config, "authorized_networks", null))
+	some config in plan.list(plan.field(found.block, "ip_configuration"))
+	some network in plan.list(plan.field(config, "authorized_networks"))
 	plan.internet(network.value)
 	msg := sprintf("%s lets the whole internet in: name the ranges that need it in authorized_networks", [change.address])
 }
@@ -100,7 +101,7 @@ warn contains plan.result(change, msg) if {
 	change.type in {"google_compute_instance", "google_compute_instance_template"}
 	some found in plan.blocks(change, "network_interface")
 	some name in {"access_config", "ipv6_access_config"}
-	count(plan.list(object.get(found.block, name, null))) > 0
+	count(plan.list(plan.field(found.block, name))) > 0
 	msg := sprintf("%s has an external address: remove its %s, and use a NAT or a load balancer", [change.address, name])
 }
 
@@ -108,15 +109,15 @@ warn contains plan.result(change, msg) if {
 closed(allowed) := {"all protocols"} if {
 	allowed.protocol == "all"
 } else := {sprintf("all of %s", [allowed.protocol])} if {
-	count(plan.list(object.get(allowed, "ports", null))) == 0
-	lower(allowed.protocol) in {"tcp", "udp", "sctp", "6", "17"}
+	count(plan.list(plan.field(allowed, "ports"))) == 0
+	lower(plan.text(allowed.protocol)) in {"tcp", "udp", "sctp", "6", "17"}
 } else := {sprintf("port %s", [range]) |
-	some range in plan.list(object.get(allowed, "ports", null))
+	some range in plan.list(plan.field(allowed, "ports"))
 	not web(allowed, range)
 }
 
 web(allowed, range) if {
-	lower(allowed.protocol) in {"tcp", "6"}
+	lower(plan.text(allowed.protocol)) in {"tcp", "6"}
 	some port in public_ports
 	range == sprintf("%d", [port])
 }
@@ -125,8 +126,8 @@ web(allowed, range) if {
 grants(change) := [{"role": plan.value(change, "role"), "members": members}] if {
 	regex.match(`^google_.*_iam_(member|binding)$`, change.type)
 	members := array.concat(plan.list(plan.value(change, "member")), plan.list(plan.value(change, "members")))
-} else := [{"role": binding.role, "members": plan.list(object.get(binding, "members", null))} |
-	some binding in plan.list(object.get(plan.document(plan.after(change, "policy_data")), "bindings", null))
+} else := [{"role": binding.role, "members": plan.list(plan.field(binding, "members"))} |
+	some binding in plan.list(plan.field(plan.document(plan.after(change, "policy_data")), "bindings"))
 ] if {
 	regex.match(`^google_.*_iam_policy$`, change.type)
 }
@@ -138,8 +139,8 @@ private(change) if {
 
 authorised(change) if {
 	some found in plan.blocks(change, "master_authorized_networks_config")
-	ranges := plan.list(object.get(found.block, "cidr_blocks", null))
+	ranges := plan.list(plan.field(found.block, "cidr_blocks"))
 	every range in ranges {
-		not plan.internet(object.get(range, "cidr_block", null))
+		not plan.internet(plan.field(range, "cidr_block"))
 	}
 }

@@ -12,6 +12,7 @@ package library.google.regions
 import data.library.plan
 import rego.v1
 
+# Regions of Google Cloud that may be used; empty means all, with a warning.
 default google_regions := []
 
 google_regions := data.library.settings.google_regions

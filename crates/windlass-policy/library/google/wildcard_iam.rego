@@ -42,10 +42,10 @@ deny contains plan.result(change, msg) if {
 }
 
 roles(change) := {role | role := plan.after(change, "role")} | {binding.role |
-	some binding in plan.list(object.get(plan.document(plan.after(change, "policy_data")), "bindings", null))
+	some binding in plan.list(plan.field(plan.document(plan.after(change, "policy_data")), "bindings"))
 }
 
-everything(permission) if contains(permission, "*")
+everything(permission) if contains(plan.text(permission), "*")
 
 everything(permission) if {
 	permission in {

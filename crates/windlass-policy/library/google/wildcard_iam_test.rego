@@ -15,7 +15,8 @@ messages(type, after) := {finding.msg | some finding in found} if {
 test_broad_roles if {
 	wanted := {"google_project_iam_member.x grants roles/owner on a whole project: grant a narrower role"}
 	messages("google_project_iam_member", {"role": "roles/owner", "member": "user:a@example.com"}) == wanted
-	every role in wildcard_iam.google_broad_roles {
+	roles := wildcard_iam.google_broad_roles with data.library.settings as {}
+	every role in roles {
 		count(messages("google_folder_iam_binding", {"role": role})) == 1
 		policy := json.marshal({"bindings": [{"role": role, "members": []}, {"role": "roles/viewer"}]})
 		count(messages("google_organization_iam_policy", {"policy_data": policy})) == 1

@@ -13,6 +13,7 @@ import data.library.kubernetes.objects
 import data.library.plan
 import rego.v1
 
+# Namespaces of the cluster itself, which are left out.
 default system_namespaces := ["kube-system"]
 
 system_namespaces := data.library.settings.system_namespaces
@@ -48,14 +49,14 @@ deny contains plan.result(found, msg) if {
 deny contains plan.result(found, msg) if {
 	some found in judged
 	found.kind == "Service"
-	count(plan.list(object.get(found.manifest.spec, "externalIPs", null))) > 0
+	count(plan.list(plan.field(found.manifest.spec, "externalIPs"))) > 0
 	msg := sprintf("%s takes traffic of addresses that nobody checks: remove externalIPs", [found.address])
 }
 
 deny contains plan.result(found, msg) if {
 	some found in judged
 	found.kind == "Ingress"
-	count(plan.list(object.get(found.manifest, ["spec", "tls"], null))) == 0
+	count(plan.list(plan.field(plan.field(found.manifest, "spec"), "tls"))) == 0
 	msg := sprintf("%s speaks plain HTTP: add tls with the secret of a certificate", [found.address])
 }
 
@@ -65,12 +66,12 @@ judged contains found if {
 }
 
 inner(found) if {
-	some key, value in object.get(objects.metadata(found), "annotations", null)
+	some key, value in plan.field(objects.metadata(found), "annotations")
 	value in inside[key]
 }
 
 limited(found) if {
-	ranges := plan.list(object.get(found.manifest.spec, "loadBalancerSourceRanges", null))
+	ranges := plan.list(plan.field(found.manifest.spec, "loadBalancerSourceRanges"))
 	count(ranges) > 0
 	every range in ranges {
 		not plan.internet(range)

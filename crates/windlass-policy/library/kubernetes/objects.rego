@@ -14,7 +14,7 @@ all contains named(manifest) if some manifest in manifests(input)
 all contains named(manifest) if {
 	is_array(input)
 	some file in input
-	some document in plan.list(object.get(file, "contents", null))
+	some document in plan.list(plan.field(file, "contents"))
 	some manifest in manifests(document)
 }
 
@@ -31,7 +31,7 @@ workloads contains object.union(found, {"pod": pod}) if {
 }
 
 # Whether an object is in a namespace that belongs to the cluster itself.
-namespaced(found, namespaces) if object.get(metadata(found), "namespace", "default") in namespaces
+namespaced(found, namespaces) if plan.field(metadata(found), "namespace") in namespaces
 
 # What an object says about itself; empty when nothing.
 metadata(found) := found.manifest.metadata if {
@@ -39,8 +39,8 @@ metadata(found) := found.manifest.metadata if {
 } else := {}
 
 # All containers of a workload, those that run before included.
-containers(found) := array.concat(plan.list(object.get(found.pod, "containers", null)), before) if {
-	before := plan.list(object.get(found.pod, "initContainers", null))
+containers(found) := array.concat(plan.list(plan.field(found.pod, "containers")), before) if {
+	before := plan.list(plan.field(found.pod, "initContainers"))
 }
 
 manifests(document) := [document] if {
@@ -52,8 +52,13 @@ manifests(document) := [document] if {
 } else := []
 
 named(manifest) := {"address": address, "kind": manifest.kind, "manifest": manifest} if {
-	address := sprintf("%s/%s", [manifest.kind, object.get(manifest, ["metadata", "name"], "?")])
+	address := sprintf("%s/%s", [manifest.kind, label(plan.field(manifest, "metadata"))])
 }
+
+# The name that something has.
+label(holder) := holder.name if {
+	is_string(plan.field(holder, "name"))
+} else := "?"
 
 pod_of(manifest) := manifest.spec if {
 	manifest.kind == "Pod"
@@ -114,8 +119,8 @@ typed(change, "Service") := {"spec": renamed(change.change.after.spec[0], {
 	"external_ips": "externalIPs",
 })}
 
-typed(change, "Ingress") := {"spec": {"tls": [{"hosts": object.get(tls, "hosts", null)} |
-	some tls in plan.list(object.get(change.change.after.spec[0], "tls", null))
+typed(change, "Ingress") := {"spec": {"tls": [{"hosts": plan.field(tls, "hosts")} |
+	some tls in plan.list(plan.field(change.change.after.spec[0], "tls"))
 ]}}
 
 typed(change, kind) := {"rules": [renamed(found.block, {
@@ -135,15 +140,15 @@ typed(change, kind) := {"roleRef": role, "subjects": [found.block | some found i
 
 pod_spec(change, path) := object.union(plain, {
 	"containers": [container(item, at(change, array.concat(path, ["container", index]))) |
-		some index, item in plan.list(object.get(spec, "container", null))
+		some index, item in plan.list(plan.field(spec, "container"))
 	],
 	"initContainers": [container(item, at(change, array.concat(path, ["init_container", index]))) |
-		some index, item in plan.list(object.get(spec, "init_container", null))
+		some index, item in plan.list(plan.field(spec, "init_container"))
 	],
-	"securityContext": contexts(spec, object.get(at(change, path), ["security_context"], null)),
-	"volumes": [{"name": object.get(volume, "name", "?"), "hostPath": host} |
-		some volume in plan.list(object.get(spec, "volume", null))
-		some host in plan.list(object.get(volume, "host_path", null))
+	"securityContext": contexts(spec, plan.field(at(change, path), "security_context")),
+	"volumes": [{"name": label(volume), "hostPath": host} |
+		some volume in plan.list(plan.field(spec, "volume"))
+		some host in plan.list(plan.field(volume, "host_path"))
 	],
 }) if {
 	spec := followed(change.change.after, path)
@@ -160,22 +165,22 @@ at(change, path) := unknown if {
 } else := {}
 
 container(item, unknown) := object.union(renamed(item, {"name": "name", "image": "image"}), {
-	"securityContext": contexts(item, object.get(unknown, "security_context", null)),
+	"securityContext": contexts(item, plan.field(unknown, "security_context")),
 	"resources": {"limits": object.union(coming, limits)},
 }) if {
 	limits := {name: value |
-		some resources in plan.list(object.get(item, "resources", null))
-		some name, value in object.get(resources, "limits", null)
+		some resources in plan.list(plan.field(item, "resources"))
+		some name, value in plan.field(resources, "limits")
 	}
 	coming := {name: "known after the apply" |
-		some resources in plan.list(object.get(unknown, "resources", null))
-		some name, hidden in object.get(resources, "limits", null)
+		some resources in plan.list(plan.field(unknown, "resources"))
+		some name, hidden in plan.field(resources, "limits")
 		hidden == true
 	}
 }
 
 contexts(holder, unknown) := object.union(coming, known) if {
-	blocks := plan.list(object.get(holder, "security_context", null))
+	blocks := plan.list(plan.field(holder, "security_context"))
 	known := {name: value |
 		some block in blocks
 		some name, value in renamed(block, {

@@ -21,17 +21,17 @@ admin_bindings := data.library.settings.admin_bindings
 deny contains plan.result(found, msg) if {
 	some found in objects.all
 	found.kind in {"Role", "ClusterRole"}
-	some rule in plan.list(object.get(found.manifest, "rules", null))
+	some rule in plan.list(plan.field(found.manifest, "rules"))
 	some name in {"resources", "verbs"}
-	"*" in plan.list(object.get(rule, name, null))
+	"*" in plan.list(plan.field(rule, name))
 	msg := sprintf("%s allows all %s: name those that are needed", [found.address, name])
 }
 
 deny contains plan.result(found, msg) if {
 	some found in objects.all
 	found.kind in {"Role", "ClusterRole"}
-	some rule in plan.list(object.get(found.manifest, "rules", null))
-	some verb in plan.list(object.get(rule, "verbs", null))
+	some rule in plan.list(plan.field(found.manifest, "rules"))
+	some verb in plan.list(plan.field(rule, "verbs"))
 	verb in {"bind", "escalate", "impersonate"}
 	msg := sprintf("%s allows %s, which leads to every other right: remove it", [found.address, verb])
 }
@@ -40,14 +40,14 @@ deny contains plan.result(found, msg) if {
 	some found in objects.all
 	found.kind in {"RoleBinding", "ClusterRoleBinding"}
 	found.manifest.roleRef.name == "cluster-admin"
-	not object.get(objects.metadata(found), "name", "") in admin_bindings
+	not plan.field(objects.metadata(found), "name") in admin_bindings
 	msg := sprintf("%s binds cluster-admin: bind a role with what is needed", [found.address])
 }
 
 deny contains plan.result(found, msg) if {
 	some found in objects.all
 	found.kind in {"RoleBinding", "ClusterRoleBinding"}
-	some subject in plan.list(object.get(found.manifest, "subjects", null))
+	some subject in plan.list(plan.field(found.manifest, "subjects"))
 	subject.name in {"system:anonymous", "system:authenticated", "system:unauthenticated", "system:masters"}
 	msg := sprintf("%s gives rights to %s: name the users, groups or service accounts", [found.address, subject.name])
 }

@@ -13,6 +13,7 @@ import data.library.kubernetes.objects
 import data.library.plan
 import rego.v1
 
+# Namespaces of the cluster itself, which are left out.
 default system_namespaces := ["kube-system"]
 
 system_namespaces := data.library.settings.system_namespaces
@@ -41,7 +42,7 @@ deny contains plan.result(found, msg) if {
 
 deny contains plan.result(found, msg) if {
 	some found in judged
-	some volume in plan.list(object.get(found.pod, "volumes", null))
+	some volume in plan.list(plan.field(found.pod, "volumes"))
 	path := volume.hostPath.path
 	not path in allowed_host_paths
 	msg := sprintf("%s mounts %s of its host: use a volume claim", [found.address, path])
@@ -77,9 +78,9 @@ deny contains plan.result(found, msg) if {
 deny contains plan.result(found, msg) if {
 	some found in judged
 	some container in objects.containers(found)
-	some capabilities in plan.list(object.get(container, ["securityContext", "capabilities"], null))
-	some capability in plan.list(object.get(capabilities, "add", null))
-	not trim_prefix(capability, "CAP_") in allowed_capabilities
+	some capabilities in plan.list(plan.field(plan.field(container, "securityContext"), "capabilities"))
+	some capability in plan.list(plan.field(capabilities, "add"))
+	not trim_prefix(plan.text(capability), "CAP_") in allowed_capabilities
 	msg := sprintf("container %s of %s adds %s: remove it", [name(container), found.address, capability])
 }
 
@@ -96,7 +97,7 @@ deny contains plan.result(found, msg) if {
 deny contains plan.result(found, msg) if {
 	some found in judged
 	some container in objects.containers(found)
-	limits := {limit | some limit, _ in object.get(container, ["resources", "limits"], null)}
+	limits := {limit | some limit, _ in plan.field(plan.field(container, "resources"), "limits")}
 	missing := [limit | some limit in required_limits; not limit in limits]
 	count(missing) > 0
 	msg := sprintf(
@@ -110,7 +111,7 @@ judged contains found if {
 	not objects.namespaced(found, system_namespaces)
 }
 
-name(container) := object.get(container, "name", "?")
+name(container) := objects.label(container)
 
 # What the container says wins over what its pod says.
 setting(found, container, key) := container.securityContext[key] if {
@@ -132,9 +133,10 @@ safe(found, container) if {
 
 # An image without a digest whose tag is missing or latest. What stands before the last slash may have a port.
 moving(image) if {
+	is_string(image)
 	not contains(image, "@")
 	parts := split(image, "/")
 	not contains(parts[count(parts) - 1], ":")
 }
 
-moving(image) if endswith(image, ":latest")
+moving(image) if endswith(plan.text(image), ":latest")

@@ -35,14 +35,14 @@ deny contains {"msg": msg, "address": address(found)} if {
 deny contains {"msg": msg, "address": address(found)} if {
 	some found in plan.module_calls
 	registry(found.call.source)
-	object.get(found.call, "version_constraint", "") in {"", null}
+	plan.field(found.call, "version_constraint") in {"", null}
 	msg := sprintf("%s is the newest there is: set its version", [address(found)])
 }
 
 warn contains {"msg": msg, "address": address(found)} if {
 	some found in plan.module_calls
 	registry(found.call.source)
-	open(object.get(found.call, "version_constraint", ""))
+	open(plan.text(plan.field(found.call, "version_constraint")))
 	msg := sprintf(
 		"%s may be any later version (%s): set an upper bound, e.g. ~>",
 		[address(found), found.call.version_constraint],

@@ -11,6 +11,7 @@ package library.terraform.unexpected_destroy
 import data.library.plan
 import rego.v1
 
+# How many resources a plan may destroy without a warning.
 default max_destroys := 5
 
 max_destroys := data.library.settings.max_destroys

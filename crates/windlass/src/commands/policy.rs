@@ -1,6 +1,7 @@
 //! `policy check|test|fmt|eval|explain`: policies on files, without a review. Exit codes are Conftest's, with one of its own for a gate
 //! that broke.
 
+use super::policy_library;
 use crate::arguments::{Policy, PolicyCheck, PolicySources, PolicyTest};
 use crate::terminal::clean;
 use crate::{Context, print, print_json, views};
@@ -16,6 +17,8 @@ use windlass_model::diagnostic::{Diagnostic, Severity};
 /// Runs a command and gives its exit code.
 pub fn dispatch(cx: &Context, command: Policy) -> Result<u8, AppError> {
     let answer = match command {
+        Policy::Library => return policy_library::list(cx),
+        Policy::Init { names, force } => return policy_library::init(cx, &names, force),
         Policy::Check(arguments) => check(cx, *arguments),
         Policy::Test(arguments) => test(cx, arguments),
         Policy::Fmt { files, check } => fmt(cx, &files, check),
