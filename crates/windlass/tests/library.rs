@@ -26,7 +26,12 @@ fn set(env: &CliEnv, name: &str, value: serde_json::Value) {
 #[test]
 fn the_library_is_listed() {
     let env = env(&[]);
-    expect(&env, &["policy", "library"], 0, &["aws/tags", "terraform/data_deletion       critical  Data is not deleted"]);
+    expect(
+        &env,
+        &["policy", "library"],
+        0,
+        &["aws/tags", "terraform/data_deletion       critical  Data is not deleted"],
+    );
     let rows: serde_json::Value = serde_json::from_str(&run(&env, &["policy", "library", "--json"]).stdout).unwrap();
     let tags = rows.as_array().unwrap().iter().find(|row| row["name"] == "azure/tags").unwrap();
     assert_eq!((&tags["cloud"], &tags["severity"]), (&"azure".into(), &"low".into()));
