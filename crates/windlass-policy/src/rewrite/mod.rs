@@ -316,6 +316,7 @@ fn own(blocks: &[(Target, annotations::Block)], rule: usize) -> Option<&Annotati
         .map(|(_, block)| &block.annotations)
         .find(|annotations| annotations.scope == "rule")
         .or_else(|| blocks.iter().find(|(target, _)| *target == Target::Rule(rule)).map(|(_, b)| &b.annotations))
+        .or_else(|| blocks.iter().find(|(target, _)| *target == Target::Package).map(|(_, b)| &b.annotations))
 }
 
 /// What `rego.metadata.chain()` gives in a rule: the rule's own entry, the document's, the package's and those of packages above.
