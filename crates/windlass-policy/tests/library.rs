@@ -117,6 +117,7 @@ fn policies_are_chosen_by_cloud_name_or_both() {
 fn what_is_judged_by_everything_breaks_nothing() {
     let data = [("settings.json".into(), serde_json::json!({"library": {"settings": {"public_ports": [8443]}}}))];
     let set = PolicySet::load(&library::files(), &data, &LoadOptions::default()).unwrap();
+    let library = Library::read().unwrap();
     let change = |kind: &str, after: serde_json::Value| {
         serde_json::json!({
             "address": format!("{kind}.x"), "mode": "managed", "type": kind, "provider_name": "registry.terraform.io/hashicorp/aws",
@@ -155,6 +156,17 @@ fn what_is_judged_by_everything_breaks_nothing() {
         let evaluation = set.evaluate(&plan, &Limits::default());
         assert_eq!(evaluation.broken, [], "every attribute is {shape}");
         assert!(!evaluation.findings.is_empty());
+        for finding in &evaluation.findings {
+            let rule = finding.rule.as_deref().unwrap_or_default();
+            let policy =
+                library.policies.iter().find(|p| rule.starts_with(&format!("data.library.{}.{}.", p.cloud, p.name)));
+            let policy = policy.unwrap();
+            assert_eq!(
+                (finding.severity, finding.help.as_ref()),
+                (Some(policy.severity), policy.related.first()),
+                "{rule}"
+            );
+        }
     }
 }
 

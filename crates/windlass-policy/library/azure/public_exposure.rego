@@ -155,7 +155,13 @@ guarded(change) if {
 
 guarded(change) if {
 	change.type == "azurerm_cosmosdb_account"
-	ranges := {range | some range in plan.list(plan.value(change, "ip_range_filter"))} - {""}
+
+	# A list, and in older providers one text with commas.
+	ranges := {trim_space(range) |
+		some text in plan.list(plan.value(change, "ip_range_filter"))
+		some range in split(plan.text(text), ",")
+		range != ""
+	}
 	count(ranges) > 0
 	not "0.0.0.0/0" in ranges
 }
@@ -164,6 +170,11 @@ guarded(change) if {
 	some name in {"delegated_subnet_id", "subnet_id"}
 	name in object.keys(change.change.after)
 	not plan.blank(change, name)
+}
+
+guarded(change) if {
+	change.type == "azurerm_cosmosdb_account"
+	plan.after(change, "is_virtual_network_filter_enabled") == true
 }
 
 guarded(change) if {

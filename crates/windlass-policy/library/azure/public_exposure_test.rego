@@ -70,6 +70,10 @@ test_services_that_are_guarded_otherwise if {
 	messages("azurerm_container_registry", {"network_rule_set": [{"default_action": "Deny"}]}) == set()
 	messages("azurerm_cosmosdb_account", {"ip_range_filter": ["203.0.113.0/24"]}) == set()
 	count(messages("azurerm_cosmosdb_account", {"ip_range_filter": []})) == 1
+	messages("azurerm_cosmosdb_account", {"ip_range_filter": "203.0.113.0/24,198.51.100.7"}) == set()
+	count(messages("azurerm_cosmosdb_account", {"ip_range_filter": "203.0.113.0/24, 0.0.0.0/0"})) == 1
+	count(messages("azurerm_cosmosdb_account", {"ip_range_filter": ""})) == 1
+	messages("azurerm_cosmosdb_account", {"is_virtual_network_filter_enabled": true}) == set()
 	messages("azurerm_postgresql_flexible_server", {"delegated_subnet_id": "/subscriptions/x"}) == set()
 	count(messages("azurerm_postgresql_flexible_server", {"delegated_subnet_id": null})) == 1
 	coming := planned("azurerm_postgresql_flexible_server", {}, {"delegated_subnet_id": true})
