@@ -98,7 +98,7 @@ fn reviews_judge_by_it() {
             .replace("terraform_data.net", "terraform_data.renamed"),
     )
     .unwrap();
-    let texts = ["terraform_data.net would be destroyed, with the data in it", "list its address in may_delete"];
+    let texts = ["terraform_data.net would be destroyed, with the data in it", "may_delete"];
     expect(&env, &["review"], 1, &texts);
 }
 
