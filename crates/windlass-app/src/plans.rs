@@ -6,6 +6,7 @@ use crate::service::{Deciding, Service};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use windlass_model::definition::DecisionKind;
 use windlass_model::diagnostic::{Diagnostic, Span};
 use windlass_model::effect::{self, Effect, Mask};
@@ -83,7 +84,7 @@ fn judged(service: &Service, given: &GivenPlan, deciding: &Deciding) -> AppResul
     let definition = deciding.definitions.stacks.iter().find(|definition| definition.id == stack);
     let owner = definition.and_then(|definition| definition.owner.clone());
     let protected = definition.is_some_and(|definition| definition.protect);
-    let text = read(&given.path)?;
+    let text = Arc::new(read(&given.path)?);
     let facts = PlanFacts {
         project: service.checkout.name(&deciding.definitions),
         instance: instance.to_string(),
@@ -97,17 +98,19 @@ fn judged(service: &Service, given: &GivenPlan, deciding: &Deciding) -> AppResul
     };
     let facts = serde_json::to_value(facts).map_err(crate::error::internal)?;
     let unreadable = |error: String| refused(&given.path, &error);
-    // What policies say and what changes are two readings of the same text, on a processor each.
+    // What policies say and what changes are two readings of the same text, on a processor each. It goes with the last of them.
     let (asked, read) = std::thread::scope(|scope| {
-        let asked = scope.spawn(|| -> Result<Vec<Finding>, String> {
+        let (stack, own) = (&stack, text.clone());
+        let asked = scope.spawn(move || -> Result<Vec<Finding>, String> {
             if !deciding.policies.has(DecisionKind::Plan) {
                 return Ok(Vec::new());
             }
-            let mut document = windlass_policy::Document::parse(&text)?;
+            let mut document = windlass_policy::Document::parse(&own)?;
+            drop(own);
             document.insert("windlass", facts);
-            Ok(deciding.policies.decide_plan(&stack, document).findings)
+            Ok(deciding.policies.decide_plan(stack, document).findings)
         });
-        let read = changes(&text, instance, &service.key);
+        let read = changes(text, instance, &service.key);
         (asked.join(), read)
     });
     let Read { effect, dependants, unmarked, mask } = read.map_err(unreadable)?;
@@ -145,8 +148,9 @@ struct Read {
     mask: Mask,
 }
 
-fn changes(text: &str, instance: &InstanceId, key: &[u8]) -> Result<Read, String> {
-    let Changes(plan) = serde_json::from_str(text).map_err(|error| error.to_string())?;
+fn changes(text: Arc<String>, instance: &InstanceId, key: &[u8]) -> Result<Read, String> {
+    let Changes(plan) = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    drop(text);
     let mut hidden = effect::marked_secrets(&plan, |_, _| false);
     let mut unmarked = secrets::find(&plan);
     unmarked.retain(|text, _| !hidden.contains(text));
