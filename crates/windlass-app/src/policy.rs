@@ -28,6 +28,7 @@ pub enum Author {
 /// All policies that decide, ready to judge.
 pub struct Policies {
     judges: Vec<Judge>,
+    limits: Limits,
     pub digest: String,
 }
 
@@ -45,15 +46,20 @@ impl Policies {
         if has_errors(&diagnostics) { Err(AppError::many(ErrorKind::Definition, diagnostics)) } else { Ok(policies) }
     }
 
+    /// Gives each policy these limits for each answer.
+    pub fn within(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
     /// What all policies of the input's kind decide about it; those over a plan only where the stack is theirs. Something that
     /// broke is a finding of its own, never a pass.
     pub fn decide(&self, stack: Option<&StackId>, input: &Input) -> Decision {
-        self.decide_with(stack, (input.kind, || Document::from(&input.value)), &Limits::default(), |_| true)
+        self.decide_with(stack, (input.kind, || Document::from(&input.value)), &self.limits, |_| true)
     }
 
     /// As [`Policies::decide`] about a plan that the engine has read already.
     pub fn decide_plan(&self, stack: &StackId, plan: Document) -> Decision {
-        self.decide_with(Some(stack), (DecisionKind::Plan, || plan), &Limits::default(), |_| true)
+        self.decide_with(Some(stack), (DecisionKind::Plan, || plan), &self.limits, |_| true)
     }
 
     /// As [`Policies::decide`], by the policies in this program only, each within its limits.
@@ -196,7 +202,7 @@ fn load(tree: &dyn Tree, definitions: &Definitions, bundles: &Bundles, author: A
             Err(found) => diagnostics.extend(found),
         }
     }
-    (Policies { judges, digest: hex(&hash.finalize()) }, diagnostics)
+    (Policies { judges, limits: Limits::default(), digest: hex(&hash.finalize()) }, diagnostics)
 }
 
 /// What is used without any configuration.

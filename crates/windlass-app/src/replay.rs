@@ -99,7 +99,8 @@ pub async fn replay(service: &Service, last: usize, base: Option<&str>) -> AppRe
         None => base_revision(git, None, "HEAD")?.commit,
     };
     let before = service.deciding(Some(&commit)).await?;
-    let after = load(&*service.checkout.work_tree()?, &service.bundles(Fetch::Missing), Author::Anybody)?;
+    let after = load(&*service.checkout.work_tree()?, &service.bundles(Fetch::Missing), Author::Anybody)?
+        .within(service.settings.policy_limits);
     let mut runs = kept_runs(service);
     if runs.is_empty() {
         let diagnostic = Diagnostic::error("WL475", "no review is kept that policies could be asked about")
@@ -122,7 +123,8 @@ fn load(tree: &dyn Tree, bundles: &Bundles, author: Author) -> AppResult<Policie
 fn compare(service: &Service, runs: &[RunId], before: &Policies, after: &Policies, asked: Asked) -> Replay {
     let mut differing = Vec::new();
     let mut reviews = 0;
-    let short = Limits { time: ONCE, ..Limits::default() };
+    let usual = service.settings.policy_limits;
+    let short = Limits { time: usual.time.min(ONCE), ..usual };
     for run in runs {
         if matches!(asked, Asked::Untrusted(until) if Instant::now() >= until) {
             break;

@@ -98,7 +98,8 @@ impl Service {
         if has_errors(&diagnostics) {
             return Err(AppError::many(ErrorKind::Definition, diagnostics));
         }
-        let policies = Policies::load(tree, &definitions, &self.bundles(Fetch::Missing), Author::Organisation)?;
+        let policies = Policies::load(tree, &definitions, &self.bundles(Fetch::Missing), Author::Organisation)?
+            .within(self.settings.policy_limits);
         Ok(Deciding { definitions, policies })
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use windlass_drivers::terraform::mirror::Mirror;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{InstanceId, RunId, StepId};
+use windlass_policy::Limits;
 
 /// What the environment says about how Windlass works, read once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,9 @@ pub struct Settings {
     pub lock_timeout: String,
     /// `WINDLASS_LEASE`, whole seconds: how long an engine keeps its steps without a sign of life; 30 when it is not set.
     pub lease: Duration,
+    /// `WINDLASS_POLICY_TIME` and `WINDLASS_POLICY_MEMORY`: what one policy may use for one answer; whole seconds, and MiB where it runs
+    /// in a process of its own. 30 s and 2 GiB when they are not set.
+    pub policy_limits: Limits,
 }
 
 impl Settings {
@@ -35,7 +39,8 @@ impl Settings {
         let mut refuse = |name: &str, value: &str, help: &str| {
             wrong.push(Diagnostic::error("WL906", format!("{name} is set to `{value}`")).help(help));
         };
-        let mut settings = Self { lock_timeout: "60s".into(), lease: Duration::from_secs(30) };
+        let mut settings =
+            Self { lock_timeout: "60s".into(), lease: Duration::from_secs(30), policy_limits: Limits::default() };
         if let Some(text) = set("WINDLASS_LOCK_TIMEOUT") {
             if is_duration(&text) {
                 settings.lock_timeout = text;
@@ -48,6 +53,24 @@ impl Settings {
             match text.parse() {
                 Ok(seconds @ 1..=86_400) => settings.lease = Duration::from_secs(seconds),
                 _ => refuse("WINDLASS_LEASE", &text, "it is a whole number of seconds from 1 to 86400, such as `30`"),
+            }
+        }
+        if let Some(text) = set("WINDLASS_POLICY_TIME") {
+            match text.parse() {
+                Ok(seconds @ 1..=3_600) => settings.policy_limits.time = Duration::from_secs(seconds),
+                _ => {
+                    let help = "it is a whole number of seconds from 1 to 3600, such as `30`";
+                    refuse("WINDLASS_POLICY_TIME", &text, help);
+                }
+            }
+        }
+        if let Some(text) = set("WINDLASS_POLICY_MEMORY") {
+            match text.parse::<u64>() {
+                Ok(mebibytes @ 64..=1_048_576) => settings.policy_limits.memory = mebibytes << 20,
+                _ => {
+                    let help = "it is a whole number of MiB from 64 to 1048576, such as `2048`";
+                    refuse("WINDLASS_POLICY_MEMORY", &text, help);
+                }
             }
         }
         if wrong.is_empty() { Ok(settings) } else { Err(AppError::many(ErrorKind::Usage, wrong)) }
@@ -185,7 +208,10 @@ mod tests {
             match want {
                 Ok((lock_timeout, seconds)) => {
                     let lease = Duration::from_secs(seconds);
-                    assert_eq!(found.unwrap(), Settings { lock_timeout: lock_timeout.into(), lease });
+                    assert_eq!(
+                        found.unwrap(),
+                        Settings { lock_timeout: lock_timeout.into(), lease, policy_limits: Limits::default() }
+                    );
                 }
                 Err(names) => {
                     let diagnostics = found.unwrap_err().diagnostics;
@@ -208,6 +234,32 @@ mod tests {
             check("7s", bad, Err(&[lease]));
         }
         check("soon", "later", Err(&[timeout, lease]));
+    }
+
+    #[test]
+    fn policies_have_limits() {
+        let check = |time: &str, memory: &str, want: Result<(u64, u64), &[&str]>| {
+            let found = Settings::new(|name| match name {
+                "WINDLASS_POLICY_TIME" => Some(OsString::from(time)),
+                "WINDLASS_POLICY_MEMORY" => Some(OsString::from(memory)),
+                _ => None,
+            });
+            let found = found.map(|settings| {
+                let limits = settings.policy_limits;
+                (limits.time.as_secs(), limits.memory >> 20)
+            });
+            let told = found.map_err(|error| {
+                let summaries = error.diagnostics.into_iter().map(|diagnostic| diagnostic.summary);
+                summaries.filter_map(|summary| summary.split(' ').next().map(str::to_owned)).collect::<Vec<_>>()
+            });
+            assert_eq!(told, want.map_err(|names| names.iter().map(|name| name.to_string()).collect()));
+        };
+        let (time, memory) = ("WINDLASS_POLICY_TIME", "WINDLASS_POLICY_MEMORY");
+        check("", "", Ok((30, 2_048)));
+        check("5", "64", Ok((5, 64)));
+        check("0", "4096", Err(&[time]));
+        check("3600", "63", Err(&[memory]));
+        check("5s", "1G", Err(&[time, memory]));
     }
 
     #[test]

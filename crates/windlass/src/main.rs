@@ -62,7 +62,7 @@ fn run(cx: &Context, command: Command) -> Result<u8, AppError> {
     match command {
         Command::Policy(command) if !matches!(command, Policy::Decisions(_)) => commands::policy::dispatch(cx, command),
         Command::PolicyProcess => {
-            windlass_policy::limits::serve(std::io::stdin().lock(), std::io::stdout().lock())
+            windlass_policy::limits::serve(std::io::stdin(), std::io::stdout())
                 .map_err(windlass_app::error::internal)?;
             Ok(0)
         }
@@ -94,7 +94,9 @@ pub fn policy_worker() -> Option<Worker> {
     // Of the program that runs, also when another version was put in its place.
     let own = Path::new("/proc/self/exe");
     let program = if own.exists() { own.to_owned() } else { std::env::current_exe().ok()? };
-    Some(Worker { program, arguments: vec!["__policy".to_owned()], environment: Vec::new() })
+    // Address space that the allocator only reserves would hide how much is used.
+    let environment = vec![("MIMALLOC_ARENA_RESERVE".to_owned(), "0".to_owned())];
+    Some(Worker { program, arguments: vec!["__policy".to_owned()], environment })
 }
 
 /// Whether standard output has its one document.

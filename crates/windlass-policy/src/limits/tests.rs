@@ -150,8 +150,8 @@ fn a_process_without_end_is_ended() {
 
 #[test]
 fn a_process_that_eats_memory_is_ended() {
-    breaks(HUGE, &limits(60_000, 128), "more than 128 MiB");
-    breaks(ONE_BUILTIN, &limits(60_000, 128), "more than 128 MiB");
+    breaks(HUGE, &limits(60_000, 256), "more than 256 MiB");
+    breaks(ONE_BUILTIN, &limits(60_000, 256), "more than 256 MiB");
 }
 
 #[test]

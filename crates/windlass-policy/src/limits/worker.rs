@@ -185,38 +185,53 @@ fn why_it_died(status: ExitStatus, words: String, limits: &Limits) -> Broken {
     }
 }
 
-/// The other side of a [`Worker`]: reads policies, limits this process, and answers each input, until there is none any more. For
-/// a process that does nothing else.
+/// The other side of a [`Worker`]: reads policies, limits this process, and answers each input. For a process that does nothing
+/// else: when there is no further input it exits, in the middle of an evaluation too, since nobody waits for the answer.
 ///
 /// # Errors
 /// What it is sent cannot be read, the process cannot be limited, an answer cannot be written.
-pub fn serve(input: impl Read, mut output: impl Write) -> io::Result<()> {
+pub fn serve(input: impl Read + Send + 'static, mut output: impl Write) -> io::Result<()> {
     let mut input = BufReader::new(input);
     let mut line = Vec::new();
     input.read_until(b'\n', &mut line)?;
     let Opening::<Job> { milliseconds, memory, stack, job } = serde_json::from_slice(&line)?;
+    // Reads on while an input is answered, and so sees that the parent is gone.
+    let (sender, lines) = mpsc::sync_channel(0);
+    std::thread::Builder::new().name("input".into()).spawn(move || {
+        loop {
+            let mut line = Vec::new();
+            let ended = match input.read_until(b'\n', &mut line) {
+                Ok(0) => std::process::exit(0),
+                Ok(_) => sender.send(Ok(line)),
+                Err(error) => sender.send(Err(error)),
+            };
+            if ended.is_err() {
+                return;
+            }
+        }
+    })?;
     // The stack is a limit of its own.
     limit_memory(memory.saturating_add(stack as u64))?;
     limit_processor(Duration::from_millis(milliseconds))?;
     let policy = job.load();
-    loop {
-        line.clear();
-        if input.read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
-        }
-        let space = line.iter().position(|byte| *byte == b' ').unwrap_or_default();
-        let milliseconds = std::str::from_utf8(&line[..space]).ok().and_then(|text| text.parse().ok());
-        let time = Duration::from_millis(milliseconds.ok_or(io::ErrorKind::InvalidData)?);
+    for line in lines {
+        let (value, time) = question(&line?)?;
         limit_processor(time)?;
-        let value: serde_json::Value = serde_json::from_slice(&line[space..])?;
-        // A copy of a large input is not kept beside it.
-        line = Vec::new();
         let limits = Limits { time, memory, stack };
         let reply = policy.as_ref().map(|policy| policy.decide(&value, &limits));
         let reply = serde_json::to_string(&reply)?;
         writeln!(output, "{ANSWER}{reply}")?;
         output.flush()?;
     }
+    Ok(())
+}
+
+/// An input, and the time there is for it.
+fn question(line: &[u8]) -> io::Result<(serde_json::Value, Duration)> {
+    let space = line.iter().position(|byte| *byte == b' ').unwrap_or_default();
+    let milliseconds = std::str::from_utf8(&line[..space]).ok().and_then(|text| text.parse().ok());
+    let time = Duration::from_millis(milliseconds.ok_or(io::ErrorKind::InvalidData)?);
+    Ok((serde_json::from_slice(&line[space..])?, time))
 }
 
 /// Address space on top of what is in use now; no core file.
@@ -235,7 +250,7 @@ fn limit_memory(bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Processor time for one input, as a safeguard for when the parent is gone.
+/// Processor time for one input, as a safeguard for when nobody looks at the clock.
 fn limit_processor(time: Duration) -> io::Result<()> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let used = usage.user_time().tv_sec() + usage.system_time().tv_sec();
