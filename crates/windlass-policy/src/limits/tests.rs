@@ -165,6 +165,9 @@ fn values_nested_deeply_break_and_do_not_pass() {
         assert_eq!(found, want, "{body}");
     };
     on_a_thread("deny contains \"x\" if d14 != {}", &["Deny policy p: x"]);
+    // Each rule is evaluated within the one that needs it.
+    let chain: String = (15..=499).map(|n| format!("d{n} := [x | x := [d{}]]\n", n - 1)).collect();
+    on_a_thread(&format!("{chain}deny contains \"x\" if count(d499) == 1"), &["Deny policy p: x"]);
     let refused = "Broken policy p: [WL406] rule data.main.deny could not be evaluated: its value is nested deeper than 100 levels";
     on_a_thread("deny contains {\"msg\": \"x\", \"more\": d14} if d14", &[refused]);
 }

@@ -205,7 +205,18 @@ impl Checks<'_> {
             }
         }
         let names: BTreeMap<usize, &Vec<String>> = nodes.iter().map(|(path, node)| (*node, path)).collect();
-        for cycle in cycles(&edges) {
+        let cycles = cycles(&edges);
+        if cycles.is_empty()
+            && let Some(node) = heights(&edges).iter().position(|height| *height > LONGEST_CHAIN)
+        {
+            let (index, loc) = places[node];
+            let message = format!(
+                "rule data.{} needs a chain of more than {LONGEST_CHAIN} rules, each needing the next",
+                names[&node].join(".")
+            );
+            wrong.push(self.sources[index].error("WL404", message, loc).help("put what belongs together in one rule"));
+        }
+        for cycle in cycles {
             let (index, loc) = places[cycle[0]];
             let way: Vec<String> =
                 cycle.iter().chain(&cycle[..1]).map(|node| format!("data.{}", names[node].join("."))).collect();
@@ -234,6 +245,29 @@ fn data_path(term: &Term) -> Option<(Vec<String>, Vec<Option<String>>)> {
     let path: Vec<String> = keys.iter().map_while(Clone::clone).collect();
     let rest = keys[path.len()..].to_vec();
     Some((path, rest))
+}
+
+/// The engine evaluates a rule within the one that needs it, on the stack of one thread.
+const LONGEST_CHAIN: usize = 500;
+
+/// How many rules come after each on the longest way from it, where there are no cycles.
+fn heights(edges: &[BTreeSet<usize>]) -> Vec<usize> {
+    let mut heights: Vec<Option<usize>> = vec![None; edges.len()];
+    for start in 0..edges.len() {
+        let mut open = vec![(start, edges[start].iter())];
+        while let Some((node, rest)) = open.last_mut() {
+            let node = *node;
+            match rest.find(|next| heights[**next].is_none()) {
+                Some(next) => open.push((*next, edges[*next].iter())),
+                None => {
+                    heights[node] =
+                        edges[node].iter().filter_map(|next| heights[*next]).map(|h| h + 1).max().or(Some(0));
+                    open.pop();
+                }
+            }
+        }
+    }
+    heights.into_iter().flatten().collect()
 }
 
 /// One way round for each group of nodes that reach each other.

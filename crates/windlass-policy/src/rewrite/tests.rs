@@ -359,6 +359,14 @@ fn what_opa_refuses_is_refused_with_its_place() {
     check_refused("x := graphql.parse_query(input.text)", "WL404", 3, "graphql.parse_query");
     check_refused("x if y\ny if x", "WL414", 3, "data.t.x -> data.t.y -> data.t.x");
     check_refused("x := data.t", "WL414", 3, "recursive");
+    let chain = |rules: usize| -> String { (1..=rules).map(|n| format!("r{n} := [r{}]\n", n - 1)).collect() };
+    check_refused(&format!("r0 := 1\n{}", chain(501)), "WL404", 504, "more than 500 rules");
+    check_refused(
+        &format!("r0(x) := x\n{}", chain(501).replace(" :=", "(x) :=").replace(']', "(x)]")),
+        "WL404",
+        504,
+        "data.t.r501",
+    );
     check_refused("x := 1\nx contains 2", "WL415", 4, "conflicting rules");
     check_refused("f(y) := 1\nf(y, z) := 1", "WL415", 4, "conflicting rules");
     check_refused("default x := 1\ndefault x := 2", "WL415", 4, "multiple default");
