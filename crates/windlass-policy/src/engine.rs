@@ -316,7 +316,8 @@ pub fn plain(value: &Value) -> Result<serde_json::Value, String> {
     serde_json::to_value(value).map_err(|error| error.to_string())
 }
 
-fn is_deeper(value: &Value, levels: usize) -> bool {
+/// Whether a value is nested deeper than so many levels.
+pub(crate) fn is_deeper(value: &Value, levels: usize) -> bool {
     let inner = |value: &Value| levels == 0 || is_deeper(value, levels - 1);
     match value {
         Value::Array(items) => items.iter().any(inner),

@@ -78,7 +78,7 @@ fn a_bundle_that_uses_too_much_is_broken_and_the_program_goes_on() {
     };
     check(&company, &doubling(), "needed more than 256 MiB of memory");
     company.env.set("WINDLASS_POLICY_MEMORY", "4096");
-    check(&company, &nesting(), "nested too deeply");
+    check(&company, &nesting(), "json.patch: the value is nested");
     company.env.set("WINDLASS_POLICY_TIME", "1");
     check(&company, ENDLESS, "took longer than 1 s");
     // One that keeps within them decides as always.

@@ -103,8 +103,15 @@ fn patch(operands: &[Value]) -> Answer {
     if !matches!(operands[1], Value::Array(_)) {
         return Err(wrong(operands, 1, "array"));
     }
-    ask("json.patch", operands).map_err(|_| BuiltinError::failed("the patch does not apply"))
+    let patched = ask("json.patch", operands).map_err(|_| BuiltinError::failed("the patch does not apply"))?;
+    if crate::engine::is_deeper(&patched, DEEPEST) {
+        return Err(BuiltinError::failed(format!("the value is nested deeper than {DEEPEST} levels")));
+    }
+    Ok(patched)
 }
+
+/// Levels of nesting. Nothing else nests a value as often as it likes, and what handles values uses the stack for each level.
+const DEEPEST: usize = 20_000;
 
 /// A leading `v` means nothing.
 fn semver_compare(operands: &[Value]) -> Answer {

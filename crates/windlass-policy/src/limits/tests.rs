@@ -156,7 +156,7 @@ fn a_process_that_eats_memory_is_ended() {
 
 #[test]
 fn values_nested_deeply_break_and_do_not_pass() {
-    let body = format!("{}deny contains \"x\" if d15 == {{}}", deep(15));
+    let body = format!("{}deny contains \"x\" if d14 == {{}}", deep(14));
     breaks(&body, &Limits { stack: 1 << 20, ..limits(60_000, 1024) }, "nested too deeply");
     // On a thread there is stack enough for it, and what would leave the thread is refused.
     let on_a_thread = |body: &str, want: &[&str]| {
@@ -165,6 +165,9 @@ fn values_nested_deeply_break_and_do_not_pass() {
         assert_eq!(found, want, "{body}");
     };
     on_a_thread("deny contains \"x\" if d14 != {}", &["Deny policy p: x"]);
+    let levels = "Broken policy p: [WL406] rule data.main.deny could not be evaluated: error: json.patch: the value is nested deeper than 20000 levels";
+    let patch = "json.patch(d14, [{\"op\": \"add\", \"path\": array.concat([\"a\"], [\"a\" | some _ in numbers.range(1, 9999)]), \"value\": d14}])";
+    on_a_thread(&format!("deny contains \"x\" if {patch} == {{}}"), &[levels]);
     // Each rule is evaluated within the one that needs it.
     let chain: String = (15..=499).map(|n| format!("d{n} := [x | x := [d{}]]\n", n - 1)).collect();
     on_a_thread(&format!("{chain}deny contains \"x\" if count(d499) == 1"), &["Deny policy p: x"]);
