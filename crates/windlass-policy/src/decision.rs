@@ -237,7 +237,7 @@ impl Policy {
                 }
             }
             Engine::Rego(rego) => self.weigh(values(rego, &self.heads, input, limits), &mut decision),
-            Engine::Opa(opa) => self.weigh(opa.values(&self.heads, &input.to_json(), limits.time), &mut decision),
+            Engine::Opa(opa) => self.weigh(opa.values(&self.heads, &input.to_json(), limits), &mut decision),
             Engine::Foreign(foreign) => match foreign.decide(&input.to_json(), limits) {
                 Ok(found) => decision = found,
                 Err(why) => self.weigh(Err(("WL406", why.to_string())), &mut decision),
@@ -357,7 +357,7 @@ impl Policy {
 impl Engine {
     fn load(terms: &Terms, sources: &Sources, conftest: bool) -> Result<Self, Vec<Diagnostic>> {
         if terms.engine == PolicyEngine::Opa {
-            return Ok(Self::Opa(Arc::new(opa::Opa::new(&terms.name, sources, &terms.scratch))));
+            return Ok(Self::Opa(Arc::new(opa::Opa::new(terms, sources))));
         }
         if conftest {
             let options = LoadOptions { namespaces: sources.namespaces.clone() };

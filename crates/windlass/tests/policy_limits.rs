@@ -53,13 +53,22 @@ impl Company {
 
     /// Pins a bundle with these rules, on the branch that decides.
     fn pin(&self, rules: &str) {
+        self.pin_for(rules, "embedded");
+    }
+
+    fn pin_for(&self, rules: &str, engine: &str) {
         std::fs::write(self.bundle.join("a.rego"), rego(rules)).unwrap();
         let git = Git::open(&self.bundle);
         git.run(&["add", "--all"]).unwrap();
         git.commit(("Dev", "dev@example.com"), "2026-01-05T09:00:00Z", "Policies").unwrap();
         let commit = std::fs::read_to_string(self.bundle.join(".git/refs/heads/main")).unwrap();
         let source = format!("git::file://{}?ref={}", self.bundle.display(), commit.trim());
-        self.env.write("windlass.hcl", &format!("policy \"company\" {{\n  source = \"{source}\"\n}}\n")).unwrap();
+        self.env
+            .write(
+                "windlass.hcl",
+                &format!("policy \"company\" {{\n  source = \"{source}\"\n  engine = \"{engine}\"\n}}\n"),
+            )
+            .unwrap();
         self.env.commit("Pin").unwrap();
     }
 }
@@ -154,6 +163,31 @@ fn policies_of_a_change_run_apart() {
     expect(&env, &["review"], 0, &texts);
     env.write("policy/a.rego", &rego("deny contains \"no more\" if input.resource_changes")).unwrap();
     expect(&env, &["policy", "replay"], 1, &["newly denied net: no more"]);
+}
+
+#[test]
+fn opa_has_limits_for_what_comes_from_elsewhere() {
+    let mut company = Company::new();
+    company.env.only_programs(&["git", "terraform", "tofu", "cat", "sh", "env"]).unwrap();
+    company.env.set("WINDLASS_POLICY_MEMORY", "256");
+    company.pin_for("deny contains \"x\" if input.resource_changes", "opa");
+    expect(&company.env, &["review", "--all"], 1, &["broken", "[WL452]", "no opa on the PATH"]);
+    let programs = company.env.home().parent().unwrap().join("only");
+    let opa = |eval: &str| {
+        let script = format!(
+            "#!/bin/sh\ncase \"$1\" in\ncapabilities) echo '{{\"builtins\": []}}' ;;\neval) cat > /dev/null\n{eval} ;;\nesac\n"
+        );
+        let draft = programs.join("draft");
+        std::fs::write(&draft, script).unwrap();
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::rename(&draft, programs.join("opa")).unwrap();
+    };
+    // What it may use, and what it reserves before it does anything: a GiB.
+    opa("echo '{\"result\": [{\"expressions\": [{\"value\": [[[\"has '$(ulimit -v)' KiB\"]]]}]}]}'");
+    expect(&company.env, &["review", "--all"], 1, &["deny has 1310720 KiB"]);
+    opa("echo 'fatal error: runtime: out of memory' >&2\n exit 2");
+    expect(&company.env, &["review", "--all"], 1, &["broken", "[WL406]", "needed more than 256 MiB of memory"]);
 }
 
 /// The number of the process that has policies for this one.

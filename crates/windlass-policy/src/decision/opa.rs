@@ -2,12 +2,13 @@
 //! builtins that reach outside.
 
 use super::scan::Head;
-use super::{Sources, Values};
+use super::{Origin, Sources, Terms, Values};
+use crate::limits::{Broken, Limits};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ pub(super) struct Opa {
     files: Vec<(Arc<str>, String)>,
     data: Vec<(Arc<str>, Value)>,
     scratch: PathBuf,
+    /// Whether its memory is limited.
+    foreign: bool,
     /// Asked once.
     capabilities: OnceLock<String>,
 }
@@ -35,23 +38,26 @@ impl Drop for Directory {
 }
 
 impl Opa {
-    pub fn new(name: &str, sources: &Sources, scratch: &Path) -> Self {
+    pub fn new(terms: &Terms, sources: &Sources) -> Self {
         let (files, data) = (sources.files.clone(), sources.data.clone());
-        Self { name: name.to_owned(), files, data, scratch: scratch.to_owned(), capabilities: OnceLock::new() }
+        let (name, scratch) = (terms.name.clone(), terms.scratch.clone());
+        let foreign = matches!(terms.origin, Origin::Elsewhere(_));
+        Self { name, files, data, scratch, foreign, capabilities: OnceLock::new() }
     }
 
-    pub fn values(&self, heads: &[Head], input: &Value, time: Duration) -> Values {
-        let deadline = Instant::now() + time;
-        match self.evaluate(heads, input, deadline, false) {
+    pub fn values(&self, heads: &[Head], input: &Value, limits: &Limits) -> Values {
+        let deadline = Instant::now() + limits.time;
+        let memory = self.foreign.then_some(limits.memory);
+        match self.evaluate(heads, input, deadline, memory, false) {
             // It may be written in the older version of the language; what is wrong in both is told of the newer.
             Err(first) if first.1.contains("rego_parse_error") => {
-                self.evaluate(heads, input, deadline, true).map_err(|_| first)
+                self.evaluate(heads, input, deadline, memory, true).map_err(|_| first)
             }
             other => other,
         }
     }
 
-    fn evaluate(&self, heads: &[Head], input: &Value, deadline: Instant, v0: bool) -> Values {
+    fn evaluate(&self, heads: &[Head], input: &Value, deadline: Instant, memory: Option<u64>, v0: bool) -> Values {
         let io = |error: std::io::Error| ("WL453", format!("cannot prepare files for opa: {error}"));
         let directory = self.write().map_err(io)?;
         let capabilities = match self.capabilities.get() {
@@ -73,7 +79,10 @@ impl Opa {
         let (sources, file) = (directory.0.join("sources"), file.to_string_lossy().into_owned());
         let sources = sources.to_string_lossy().into_owned();
         arguments.extend(["--capabilities", &file, "--data", &sources, &query]);
-        let output = run(&arguments, input.to_string().as_bytes(), deadline)?;
+        let output = run(&arguments, input.to_string().as_bytes(), deadline, memory)?;
+        if let Some(memory) = memory.filter(|_| output.err.contains("out of memory")) {
+            return Err(("WL406", Broken::Memory(memory).to_string()));
+        }
         let answer: Value = serde_json::from_slice(&output.out)
             .map_err(|_| ("WL453", format!("opa failed: {}", super::last_line(&output.err))))?;
         if let Some(error) = answer.get("errors").and_then(|errors| errors.get(0)) {
@@ -140,7 +149,7 @@ fn reference(head: &Head) -> String {
 
 /// What this opa can do, without what reaches outside.
 fn capabilities(deadline: Instant) -> Result<Value, (&'static str, String)> {
-    let output = run(&["capabilities", "--current"], &[], deadline)?;
+    let output = run(&["capabilities", "--current"], &[], deadline, None)?;
     let mut found: Value = serde_json::from_slice(&output.out)
         .map_err(|_| ("WL453", format!("this opa does not say what it can do: {}", super::last_line(&output.err))))?;
     if let Some(Value::Array(builtins)) = found.get_mut("builtins") {
@@ -155,14 +164,33 @@ fn capabilities(deadline: Instant) -> Result<Value, (&'static str, String)> {
     Ok(found)
 }
 
+/// Bytes of address space that opa reserves before it does anything.
+const RESERVED: u64 = 1 << 30;
+
 struct Output {
     out: Vec<u8>,
     err: String,
     success: bool,
 }
 
-fn run(arguments: &[&str], input: &[u8], deadline: Instant) -> Result<Output, (&'static str, String)> {
-    let mut command = Command::new("opa");
+/// Limits the address space, in KiB, to its first argument, and becomes opa.
+const LIMITED: &str = "ulimit -c 0 && ulimit -v \"$0\" && exec opa \"$@\"";
+
+/// `memory`: bytes it may use beyond what it reserves when it starts.
+fn run(
+    arguments: &[&str],
+    input: &[u8],
+    deadline: Instant,
+    memory: Option<u64>,
+) -> Result<Output, (&'static str, String)> {
+    let mut command = match memory {
+        None => Command::new("opa"),
+        Some(bytes) => {
+            let mut command = Command::new("sh");
+            command.args(["-c", LIMITED]).arg((bytes.saturating_add(RESERVED) >> 10).to_string());
+            command
+        }
+    };
     command.args(arguments).env_clear().process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for name in ["PATH", "HOME", "TMPDIR"] {
