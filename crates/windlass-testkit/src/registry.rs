@@ -1,4 +1,4 @@
-//! A provider registry over TLS that serves the depot provider, signed. Its archive, the checksums, their signature and the public
+//! A provider registry over TLS that serves the depot provider, signed, under two names. Its archive, the checksums, their signature and the public
 //! key lie in `registry/`; they were made once, and the key was thrown away.
 
 use crate::TestkitError;
@@ -6,24 +6,41 @@ use crate::depot::platform;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 /// Checksum of the unpacked package.
 pub const H1: &str = "h1:42Q5N1yuT6K/uuDQn/K03ydndJC1LVB9UevgwaoJSvI=";
 /// Checksum of the archive.
 pub const ZH: &str = "zh:64836f8ad6e48acae2287c67c953cd055f73acd92b5a734940b5a7f8a26d2044";
 
+/// What is served.
+pub const ARCHIVE: &[u8] = include_bytes!("registry/provider.zip");
+/// The namespaces that have the provider: the one that stacks use, and one for a second provider.
+pub const NAMESPACES: [&str; 2] = ["acme", "spare"];
+
 const KEY: &str = include_str!("registry/key.asc");
 const KEY_ID: &str = "9BCD95862EB234B1";
 
-/// A registry at `https://localhost:PORT`, until this process ends.
+/// A request that was made.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Method and path.
+    pub request: String,
+    pub authorization: Option<String>,
+}
+
+/// A registry at `https://localhost:PORT`, until it is stopped or this process ends.
 #[derive(Debug)]
 pub struct Registry {
     /// `localhost:PORT`.
     pub host: String,
     /// PEM, for `SSL_CERT_FILE`.
     pub certificate: String,
-    asked: Arc<Mutex<Vec<String>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    stopping: Arc<AtomicBool>,
+    listening: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Registry {
@@ -48,9 +65,13 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| failed(&e))?;
         let host = format!("localhost:{}", listener.local_addr().map_err(|e| failed(&e))?.port());
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let (own, seen) = (host.clone(), asked.clone());
-        std::thread::spawn(move || {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (own, seen, last) = (host.clone(), asked.clone(), stopping.clone());
+        let listening = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                if last.load(Ordering::SeqCst) {
+                    break;
+                }
                 let (config, own, seen) = (config.clone(), own.clone(), seen.clone());
                 // A client that goes away is none of ours.
                 std::thread::spawn(move || serve(config, stream, &own, &seen));
@@ -60,27 +81,62 @@ impl Registry {
             host,
             certificate: format!("-----BEGIN CERTIFICATE-----\n{certificate}\n-----END CERTIFICATE-----\n"),
             asked,
+            stopping,
+            listening: Mutex::new(Some(listening)),
         })
     }
 
-    /// `HOST/NAMESPACE/TYPE` of the provider.
+    /// From now on nobody listens at its port.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        // The thread sees it with the next connection; when it cannot be made, it has ended before.
+        let _ = TcpStream::connect(&self.host);
+        if let Some(listening) = self.listening.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A panic of its own was printed there.
+            let _ = listening.join();
+        }
+    }
+
+    /// `HOST/NAMESPACE/TYPE` of the provider in the first of [`NAMESPACES`].
     pub fn address(&self) -> String {
-        format!("{}/acme/depot", self.host)
+        self.address_in(NAMESPACES[0])
+    }
+
+    /// `HOST/NAMESPACE/TYPE` of the provider in one of [`NAMESPACES`].
+    pub fn address_in(&self, namespace: &str) -> String {
+        format!("{}/{namespace}/depot", self.host)
     }
 
     /// A lock file that allows these checksums.
     pub fn lock_file(&self, hashes: &[&str]) -> String {
+        self.lock_file_of(&NAMESPACES[..1], hashes)
+    }
+
+    /// As [`Self::lock_file`], for the provider in each of these namespaces.
+    pub fn lock_file_of(&self, namespaces: &[&str], hashes: &[&str]) -> String {
         let hashes: String = hashes.iter().map(|hash| format!("    \"{hash}\",\n")).collect();
-        format!(
-            "provider \"{}\" {{\n  version     = \"1.0.0\"\n  constraints = \"1.0.0\"\n  hashes = [\n{hashes}  ]\n}}\n",
-            self.address()
-        )
+        let rest = format!("  version     = \"1.0.0\"\n  constraints = \"1.0.0\"\n  hashes = [\n{hashes}  ]\n}}\n");
+        let block = |namespace: &&str| format!("provider \"{}\" {{\n{rest}", self.address_in(namespace));
+        namespaces.iter().map(block).collect()
+    }
+
+    /// Everything that was asked for.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How often the archive was fetched.
     pub fn fetched(&self) -> usize {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.iter().filter(|request| request.starts_with("GET ") && request.ends_with(".zip")).count()
+        NAMESPACES.iter().map(|namespace| self.fetched_in(namespace)).sum()
+    }
+
+    /// How often the archive was fetched from one of [`NAMESPACES`].
+    pub fn fetched_in(&self, namespace: &str) -> usize {
+        let begin = format!("GET /{namespace}/");
+        self.asked()
+            .iter()
+            .filter(|Asked { request, .. }| request.starts_with(&begin) && request.ends_with(".zip"))
+            .count()
     }
 }
 
@@ -88,18 +144,24 @@ fn serve(
     config: Arc<rustls::ServerConfig>,
     stream: TcpStream,
     host: &str,
-    asked: &Mutex<Vec<String>>,
+    asked: &Mutex<Vec<Asked>>,
 ) -> std::io::Result<()> {
     let connection = rustls::ServerConnection::new(config).map_err(std::io::Error::other)?;
     let mut reader = BufReader::new(rustls::StreamOwned::new(connection, stream));
-    let (mut first, mut line) = (String::new(), String::new());
+    let (mut first, mut line, mut authorization) = (String::new(), String::new(), None);
     reader.read_line(&mut first)?;
     while reader.read_line(&mut line)? > 2 {
+        if let Some((_, value)) = line.split_once(": ").filter(|_| line.starts_with("Authorization:")) {
+            authorization = Some(value.trim().to_owned());
+        }
         line.clear();
     }
     let mut words = first.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{method} {path}"));
+    asked
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(Asked { request: format!("{method} {path}"), authorization });
     let answer = answer(host, path);
     let status = if answer.is_some() { "200 OK" } else { "404 Not Found" };
     let body = answer.unwrap_or_default();
@@ -122,20 +184,29 @@ fn answer(host: &str, path: &str) -> Option<Vec<u8>> {
     let name = format!("terraform-provider-depot_1.0.0_{platform}.zip");
     let file = |name: &str| format!("https://{host}/{name}");
     let json = |value: serde_json::Value| Some(value.to_string().into_bytes());
+    if let Some(namespace) =
+        NAMESPACES.iter().find(|namespace| path.starts_with(&format!("/v1/providers/{namespace}/")))
+    {
+        let rest = path.split_once("/depot/")?.1;
+        return match rest {
+            "versions" => json(serde_json::json!({
+                "versions": [{ "version": "1.0.0", "protocols": ["6.0"], "platforms": [{ "os": os, "arch": arch }] }]
+            })),
+            _ if rest.starts_with("1.0.0/download/") => json(serde_json::json!({
+                "protocols": ["6.0"], "os": os, "arch": arch, "filename": name,
+                "download_url": file(&format!("{namespace}/{name}")),
+                "shasums_url": file("SHA256SUMS"), "shasums_signature_url": file("SHA256SUMS.sig"),
+                "shasum": &ZH[3..],
+                "signing_keys": { "gpg_public_keys": [{ "key_id": KEY_ID, "ascii_armor": KEY }] }
+            })),
+            _ => None,
+        };
+    }
     match path {
         "/.well-known/terraform.json" => json(serde_json::json!({ "providers.v1": "/v1/providers/" })),
-        "/v1/providers/acme/depot/versions" => json(serde_json::json!({
-            "versions": [{ "version": "1.0.0", "protocols": ["6.0"], "platforms": [{ "os": os, "arch": arch }] }]
-        })),
         "/SHA256SUMS" => Some(include_bytes!("registry/SHA256SUMS").to_vec()),
         "/SHA256SUMS.sig" => Some(include_bytes!("registry/SHA256SUMS.sig").to_vec()),
-        _ if path.starts_with("/v1/providers/acme/depot/1.0.0/download/") => json(serde_json::json!({
-            "protocols": ["6.0"], "os": os, "arch": arch, "filename": name, "download_url": file(&name),
-            "shasums_url": file("SHA256SUMS"), "shasums_signature_url": file("SHA256SUMS.sig"),
-            "shasum": &ZH[3..],
-            "signing_keys": { "gpg_public_keys": [{ "key_id": KEY_ID, "ascii_armor": KEY }] }
-        })),
-        _ if path == format!("/{name}") => Some(include_bytes!("registry/provider.zip").to_vec()),
+        _ if NAMESPACES.iter().any(|namespace| path == format!("/{namespace}/{name}")) => Some(ARCHIVE.to_vec()),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 
 /// One provider of a lock file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,21 @@ impl Locked {
         let hashes: String = self.hashes.iter().map(|hash| format!("    \"{hash}\",\n")).collect();
         format!("provider \"{}\" {{\n  version = \"{}\"\n  hashes = [\n{hashes}  ]\n}}\n", self.address, self.version)
     }
+}
+
+/// Every provider version that is named in one of `files` (a name of the file, and what it locks), with all that lock it. One
+/// version with different checksums in two files is there once; each file keeps its own.
+pub fn union<T>(files: impl IntoIterator<Item = (T, Vec<Locked>)>) -> BTreeMap<(String, String), Vec<(T, Locked)>>
+where
+    T: Clone,
+{
+    let mut found: BTreeMap<(String, String), Vec<(T, Locked)>> = BTreeMap::new();
+    for (file, providers) in files {
+        for locked in providers {
+            found.entry((locked.address.clone(), locked.version.clone())).or_default().push((file.clone(), locked));
+        }
+    }
+    found
 }
 
 /// The providers of a lock file. What is written in another way than terraform and tofu write it is passed over: it is then
@@ -57,19 +73,32 @@ fn is_sound(locked: &Locked) -> bool {
     locked.address.split('/').count() == 3 && locked.address.split('/').all(plain) && plain(&locked.version)
 }
 
-/// `zh:` of an archive: SHA-256 of its bytes.
-pub fn zip_hash(archive: &[u8]) -> String {
-    format!("zh:{}", hex(&Sha256::digest(archive)))
+/// Copies all of `from` to `to`; SHA-256 of it in hex, and how many bytes it was.
+///
+/// # Errors
+/// Reading or writing failed.
+pub fn copy_and_sum(from: &mut impl Read, to: &mut impl Write) -> std::io::Result<(String, u64)> {
+    let (mut hash, mut bytes) = (Sha256::new(), 0);
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok((hex(&hash.finalize()), bytes)),
+            n => {
+                hash.update(&buffer[..n]);
+                to.write_all(&buffer[..n])?;
+                bytes += n as u64;
+            }
+        }
+    }
 }
 
-/// `h1:` of the files of a package by name: SHA-256 of the lines that `sha256sum` would print of them sorted by name, in base64
-/// (`Hash1` of the Go module `golang.org/x/mod/sumdb/dirhash`).
-pub fn package_hash<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> String {
+/// `h1:` of a package by the SHA-256 (hex) of each of its files: that of the lines that `sha256sum` would print of them sorted by
+/// name, in base64 (`Hash1` of the Go module `golang.org/x/mod/sumdb/dirhash`).
+pub fn package_hash(sums: &BTreeMap<String, String>) -> String {
     use base64::Engine as _;
-    let files: BTreeMap<&str, &[u8]> = files.into_iter().collect();
     let mut hash = Sha256::new();
-    for (name, content) in files {
-        hash.update(format!("{}  {name}\n", hex(&Sha256::digest(content))));
+    for (name, sum) in sums {
+        hash.update(format!("{sum}  {name}\n"));
     }
     format!("h1:{}", base64::engine::general_purpose::STANDARD.encode(hash.finalize()))
 }
@@ -81,6 +110,8 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use windlass_testkit::depot::SCRIPT;
+    use windlass_testkit::registry::{ARCHIVE, H1, ZH};
 
     #[test]
     fn lock_files() {
@@ -107,14 +138,24 @@ mod tests {
     #[test]
     fn hashes_are_those_that_terraform_writes() {
         // Both are what terraform 1.11.4 wrote into a lock file for this package.
-        let content = "#!/bin/sh\necho \"a provider that is only ever installed\" >&2\nexit 1\n";
-        assert_eq!(
-            package_hash([("terraform-provider-thing_v1.0.0", content.as_bytes())]),
-            "h1:eMWDqXFaBkBMi5p+xVruSOxSy3orMeaV7YPUCDoIhCI="
-        );
-        assert_eq!(
-            zip_hash(include_bytes!("mirror/fixture/provider.zip")),
-            "zh:b2778e693e6704232ba4e015bd19ec1301beda8fe79db2085c88d510d486c624"
-        );
+        let mut copy = Vec::new();
+        let (sum, bytes) = copy_and_sum(&mut SCRIPT.as_bytes(), &mut copy).unwrap();
+        assert_eq!((bytes, copy.as_slice()), (SCRIPT.len() as u64, SCRIPT.as_bytes()));
+        assert_eq!(package_hash(&BTreeMap::from([("terraform-provider-depot_v1.0.0".to_owned(), sum)])), H1);
+        let (sum, _) = copy_and_sum(&mut &*ARCHIVE, &mut std::io::sink()).unwrap();
+        assert_eq!(format!("zh:{sum}"), ZH);
+    }
+
+    #[test]
+    fn a_union_has_each_version_once_and_forgets_no_checksum() {
+        let of = |address: &str, version: &str, hash: &str| Locked {
+            address: address.into(),
+            version: version.into(),
+            hashes: vec![hash.into()],
+        };
+        let (aws, old, other) = (of("h/n/aws", "2", "h1:a"), of("h/n/aws", "1", "h1:b"), of("h/n/aws", "2", "h1:c"));
+        let found = union([("x", vec![aws.clone(), old.clone()]), ("y", vec![other.clone()]), ("z", vec![])]);
+        let key = |version: &str| ("h/n/aws".to_owned(), version.to_owned());
+        assert_eq!(found, BTreeMap::from([(key("1"), vec![("x", old)]), (key("2"), vec![("x", aws), ("y", other)])]));
     }
 }

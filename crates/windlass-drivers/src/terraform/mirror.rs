@@ -2,13 +2,14 @@
 //! `providers mirror`, checked against the lock file that named it, and moved into its place in one step; `init` then links to it
 //! instead of unpacking a copy for every stack.
 
-use super::lock_file::{Locked, package_hash, zip_hash};
+use super::lock_file::{Locked, copy_and_sum, package_hash};
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use windlass_model::diagnostic::Diagnostic;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
@@ -19,6 +20,26 @@ pub enum MirrorError {
     /// What was fetched is not what the lock file allows.
     #[error("{provider} as fetched has the checksums {found}, and the lock file allows neither")]
     Mismatch { provider: String, found: String },
+}
+
+impl MirrorError {
+    /// What is said of it to the people whose lock file it is; `None` for what is no reason to stop: terraform can do without us.
+    pub fn diagnostic(&self) -> Option<Diagnostic> {
+        matches!(self, Self::Mismatch { .. }).then(|| {
+            Diagnostic::error("WL520", self.to_string())
+                .detail("Somebody changed the provider at its source, or the lock file; nothing of it was kept.")
+                .help("find out which; `terraform providers lock` writes the checksums anew")
+        })
+    }
+}
+
+/// A package that was taken in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Its `h1:`.
+    pub hash: String,
+    /// Size of its archive.
+    pub bytes: u64,
 }
 
 /// The mirror below one directory: `packages` (as terraform's `filesystem_mirror` has it), `hashes` (the `h1:` of each package),
@@ -124,11 +145,11 @@ impl Mirror {
     }
 
     /// Takes in the archive that lies somewhere below `fetched`: checks it against the lock file, unpacks it beside, moves it to its
-    /// place in one step. Returns its `h1:`.
+    /// place in one step.
     ///
     /// # Errors
     /// The archive is missing, damaged or not the locked one; the disk.
-    pub fn take_in(&self, locked: &Locked, filling: &Filling, fetched: &Path) -> Result<String, MirrorError> {
+    pub fn take_in(&self, locked: &Locked, filling: &Filling, fetched: &Path) -> Result<Taken, MirrorError> {
         let provider = format!("{} {}", locked.address, locked.version);
         let archive = |message: String| MirrorError::Archive { provider: provider.clone(), message };
         let zip = std::fs::read_dir(fetched.join(&locked.address))
@@ -137,11 +158,11 @@ impl Mirror {
             .filter_map(|entry| Some(entry.ok()?.path()))
             .find(|path| path.extension().is_some_and(|extension| extension == "zip"))
             .ok_or_else(|| archive("there is none".into()))?;
-        let bytes = std::fs::read(&zip).map_err(|e| archive(e.to_string()))?;
+        let open = || std::fs::File::open(&zip).map(std::io::BufReader::new).map_err(|e| archive(e.to_string()));
+        let (sum, bytes) = copy_and_sum(&mut open()?, &mut std::io::sink()).map_err(|e| archive(e.to_string()))?;
+        let of_archive = format!("zh:{sum}");
         let unpacked = filling.0.join("package");
-        let files = unpack(&bytes, &unpacked).map_err(|e| archive(e.to_string()))?;
-        let of_package = package_hash(files.iter().map(|(name, content)| (name.as_str(), content.as_slice())));
-        let of_archive = zip_hash(&bytes);
+        let of_package = package_hash(&unpack(open()?, &unpacked).map_err(|e| archive(e.to_string()))?);
         if !locked.allows(&of_package) && !locked.allows(&of_archive) {
             return Err(MirrorError::Mismatch { provider, found: format!("{of_package} and {of_archive}") });
         }
@@ -156,7 +177,7 @@ impl Mirror {
             std::fs::rename(&unpacked, &package)
         };
         publish().map_err(|source| MirrorError::Io { path: package.clone(), source })?;
-        Ok(of_package)
+        Ok(Taken { hash: of_package, bytes })
     }
 
     /// Looks at every byte of a package, and moves it out of the way when it is not what it was. `true` when it was damaged.
@@ -168,14 +189,19 @@ impl Mirror {
         let _lock = self.lock(locked)?;
         let package = self.package(locked);
         let mut files = BTreeMap::new();
-        read_all(&package, &package, &mut files);
-        if package_hash(files.iter().map(|(name, content)| (name.as_str(), content.as_slice()))) == known {
+        sum_all(&package, &package, &mut files);
+        if package_hash(&files) == known {
             return Ok(false);
         }
         let filling = self.filling()?;
         std::fs::rename(&package, filling.0.join("damaged"))
             .map_err(|source| MirrorError::Io { path: package, source })?;
         Ok(true)
+    }
+
+    /// What a package takes on the disk, bytes; 0 when it is not here.
+    pub fn size(&self, locked: &Locked) -> u64 {
+        size(&self.package(locked))
     }
 
     /// Disk used, and what links below the directories `data` (`TF_DATA_DIR`s) save.
@@ -227,10 +253,10 @@ pub fn configuration_of(locked: &Locked) -> String {
     )
 }
 
-/// Unpacks an archive; its files can be read and run, and not be written.
-fn unpack(archive: &[u8], to: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
+/// Unpacks an archive; its files can be read and run, and not be written. SHA-256 (hex) of each by name.
+fn unpack(archive: impl Read + Seek, to: &Path) -> std::io::Result<BTreeMap<String, String>> {
     let bad = |message: String| std::io::Error::new(std::io::ErrorKind::InvalidData, message);
-    let mut zip = zip::ZipArchive::new(std::io::Cursor::new(archive)).map_err(|e| bad(e.to_string()))?;
+    let mut zip = zip::ZipArchive::new(archive).map_err(|e| bad(e.to_string()))?;
     let mut files = BTreeMap::new();
     for index in 0..zip.len() {
         let mut entry = zip.by_index(index).map_err(|e| bad(e.to_string()))?;
@@ -241,14 +267,12 @@ fn unpack(archive: &[u8], to: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>
         if entry.is_symlink() {
             return Err(bad(format!("`{}` is a link", name.display())));
         }
-        let mut content = Vec::new();
-        entry.read_to_end(&mut content)?;
         let path = to.join(&name);
         std::fs::create_dir_all(path.parent().unwrap_or(to))?;
         let mode = entry.unix_mode().unwrap_or(0o644) & 0o555 | 0o444;
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
-        std::io::Write::write_all(&mut file, &content)?;
-        files.insert(name.to_string_lossy().into_owned(), content);
+        let (sum, _) = copy_and_sum(&mut entry, &mut file)?;
+        files.insert(name.to_string_lossy().into_owned(), sum);
     }
     if files.is_empty() {
         return Err(bad("it is empty".into()));
@@ -256,15 +280,16 @@ fn unpack(archive: &[u8], to: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>
     Ok(files)
 }
 
-fn read_all(root: &Path, directory: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
+fn sum_all(root: &Path, directory: &Path, sums: &mut BTreeMap<String, String>) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            read_all(root, &path, files);
+            sum_all(root, &path, sums);
         } else {
             let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-            // What cannot be read counts as empty, and so as damaged.
-            files.insert(name, std::fs::read(&path).unwrap_or_default());
+            let sum = std::fs::File::open(&path).and_then(|mut file| copy_and_sum(&mut file, &mut std::io::sink()));
+            // What cannot be read has no sum, and so is damaged.
+            sums.insert(name, sum.map(|(sum, _)| sum).unwrap_or_default());
         }
     }
 }

@@ -803,6 +803,8 @@ mod beside;
 mod providers;
 mod schema;
 
+pub use providers::Provided;
+
 /// The rendering of a plan holds sensitive values in the clear: it never reaches the log.
 struct Quiet<'a, S>(&'a mut S);
 

@@ -1,125 +1,18 @@
-//! With the real terraform, and a registry of our own over TLS that serves one signed provider. The provider is a script: init
-//! installs it and never starts it. `fixture/` was made once: a zip, its checksums, the signature of them and the public key.
+//! With the real terraform, and the testkit's registry, whose provider init installs and never starts.
 
 use super::*;
 use crate::terraform::cli_configuration::CliConfiguration;
 use crate::terraform::events::Event;
 use crate::terraform::stack::{Invocation, Sink, StackDirectory};
 use crate::terraform::{Places, ToolBox};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use windlass_model::stack::Tool;
-
-const H1: &str = "h1:eMWDqXFaBkBMi5p+xVruSOxSy3orMeaV7YPUCDoIhCI=";
-const ZH: &str = "zh:b2778e693e6704232ba4e015bd19ec1301beda8fe79db2085c88d510d486c624";
-
-/// Method and path, and `Authorization` of a request.
-type Asked = (String, Option<String>);
+use windlass_testkit::registry::{H1, Registry, ZH};
 
 type Writer = zip::ZipWriter<std::io::Cursor<Vec<u8>>>;
-
-/// A provider registry at `https://localhost:PORT`.
-struct Registry {
-    host: String,
-    certificate: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
-}
-
-impl Registry {
-    fn start() -> Self {
-        let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let certificate = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, signed.cert.der());
-        let certificate = format!("-----BEGIN CERTIFICATE-----\n{certificate}\n-----END CERTIFICATE-----\n");
-        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(signed.signing_key.serialize_der().into());
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![signed.cert.der().clone()], key)
-            .unwrap();
-        let config = Arc::new(config);
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let host = format!("localhost:{}", listener.local_addr().unwrap().port());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (own, seen) = (host.clone(), asked.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (config, own, seen) = (config.clone(), own.clone(), seen.clone());
-                std::thread::spawn(move || {
-                    let connection = rustls::ServerConnection::new(config).unwrap();
-                    let mut reader = BufReader::new(rustls::StreamOwned::new(connection, stream));
-                    let (mut first, mut line, mut authorization) = (String::new(), String::new(), None);
-                    // A client that goes away is none of ours.
-                    if reader.read_line(&mut first).is_err() {
-                        return;
-                    }
-                    while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
-                        if let Some((_, value)) = line.split_once(": ").filter(|_| line.starts_with("Authorization:")) {
-                            authorization = Some(value.trim().to_owned());
-                        }
-                        line.clear();
-                    }
-                    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-                    let answer = answer(&own, &path);
-                    let method = first.split(' ').next().unwrap_or_default();
-                    seen.lock().unwrap().push((format!("{method} {path}"), authorization));
-                    let status = if answer.is_some() { "200 OK" } else { "404 Not Found" };
-                    let body = answer.unwrap_or_default();
-                    let head = format!(
-                        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-                        body.len()
-                    );
-                    let stream = reader.get_mut();
-                    let _ = stream.write_all(head.as_bytes());
-                    if method != "HEAD" {
-                        let _ = stream.write_all(&body);
-                    }
-                    stream.conn.send_close_notify();
-                    let _ = stream.flush();
-                });
-            }
-        });
-        Self { host, certificate, asked }
-    }
-
-    fn address(&self) -> String {
-        format!("{}/acme/thing", self.host)
-    }
-
-    /// How often the archive was fetched.
-    fn fetched(&self) -> usize {
-        self.asked.lock().unwrap().iter().filter(|(path, _)| path.starts_with("GET ") && path.ends_with(".zip")).count()
-    }
-}
-
-fn answer(host: &str, path: &str) -> Option<Vec<u8>> {
-    let platform = Mirror::new("/".into()).platform;
-    let (os, arch) = platform.split_once('_').unwrap();
-    let name = format!("terraform-provider-thing_1.0.0_{platform}.zip");
-    let file = |name: &str| format!("https://{host}/{name}");
-    let json = |value: serde_json::Value| Some(value.to_string().into_bytes());
-    match path {
-        "/.well-known/terraform.json" => json(serde_json::json!({ "providers.v1": "/v1/providers/" })),
-        "/v1/providers/acme/thing/versions" => json(serde_json::json!({
-            "versions": [{ "version": "1.0.0", "protocols": ["5.0"], "platforms": [{ "os": os, "arch": arch }] }]
-        })),
-        "/SHA256SUMS" => Some(include_bytes!("fixture/SHA256SUMS").to_vec()),
-        "/SHA256SUMS.sig" => Some(include_bytes!("fixture/SHA256SUMS.sig").to_vec()),
-        _ if path.starts_with("/v1/providers/acme/thing/1.0.0/download/") => json(serde_json::json!({
-            "protocols": ["5.0"], "os": os, "arch": arch, "filename": name, "download_url": file(&name),
-            "shasums_url": file("SHA256SUMS"), "shasums_signature_url": file("SHA256SUMS.sig"),
-            "shasum": &ZH[3..],
-            "signing_keys": { "gpg_public_keys": [
-                { "key_id": "DC4E43C06BC9E696", "ascii_armor": include_str!("fixture/key.asc") }
-            ] }
-        })),
-        _ if path == format!("/{name}") => Some(include_bytes!("fixture/provider.zip").to_vec()),
-        _ => None,
-    }
-}
 
 #[derive(Default)]
 struct Log(String);
@@ -189,21 +82,21 @@ fn installed(stack: &StackDirectory) -> PathBuf {
 
 #[tokio::test]
 async fn a_provider_is_fetched_once_and_linked_by_every_stack() {
-    let registry = Registry::start();
+    let registry = Registry::start().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let (a, b) = (stack(directory.path(), "a", &registry, &[H1, ZH]), stack(directory.path(), "b", &registry, &[H1]));
     // At once: one of them fetches, the other one waits for it.
     let (mut log_a, mut log_b) = (Log::default(), Log::default());
     let (made_a, made_b) = tokio::join!(init(&a, &mut log_a), init(&b, &mut log_b));
     assert!(made_a.unwrap().success && made_b.unwrap().success, "{}\n{}", log_a.0, log_b.0);
-    assert_eq!(registry.fetched(), 1, "{:?}\n{}\n{}", registry.asked, log_a.0, log_b.0);
+    assert_eq!(registry.fetched(), 1, "{:?}\n{}\n{}", registry.asked(), log_a.0, log_b.0);
     let mirror = a.mirror.clone().unwrap();
     let package = mirror.package(&locked(&registry, &[]));
     for stack in [&a, &b] {
         assert_eq!(std::fs::read_link(installed(stack)).unwrap(), package);
         assert!(std::fs::read_to_string(stack.directory.join(".terraform.lock.hcl")).unwrap().contains(H1));
     }
-    let mode = std::fs::metadata(package.join("terraform-provider-thing_v1.0.0")).unwrap().permissions().mode();
+    let mode = std::fs::metadata(package.join("terraform-provider-depot_v1.0.0")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o555);
     let usage = mirror.usage([a.data.as_path(), b.data.as_path(), Path::new("/nonexistent")]);
     assert_eq!((usage.packages, usage.links), (1, 2));
@@ -211,11 +104,11 @@ async fn a_provider_is_fetched_once_and_linked_by_every_stack() {
     assert!(std::fs::read_dir(directory.path().join("mirror/filling")).unwrap().next().is_none());
 
     // A third one asks the registry for nothing.
-    let before = registry.asked.lock().unwrap().len();
+    let before = registry.asked().len();
     let c = stack(directory.path(), "c", &registry, &[H1, ZH]);
     let mut log = Log::default();
     assert!(init(&c, &mut log).await.unwrap().success, "{}", log.0);
-    assert_eq!(registry.asked.lock().unwrap().len(), before);
+    assert_eq!(registry.asked().len(), before);
     assert!(init(&c, &mut log).await.is_none());
 
     // The cache was emptied: the links lead nowhere, so init is due again and fills it.
@@ -227,7 +120,7 @@ async fn a_provider_is_fetched_once_and_linked_by_every_stack() {
 
 #[tokio::test]
 async fn what_the_lock_file_does_not_allow_is_refused_and_not_kept() {
-    let registry = Registry::start();
+    let registry = Registry::start().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let other = stack(directory.path(), "a", &registry, &["h1:AAAAqXFaBkBMi5p+xVruSOxSy3orMeaV7YPUCDoIhCI="]);
     let mut log = Log::default();
@@ -242,7 +135,7 @@ async fn what_the_lock_file_does_not_allow_is_refused_and_not_kept() {
 
 #[tokio::test]
 async fn without_a_checksum_of_this_platform_terraform_installs_by_itself() {
-    let registry = Registry::start();
+    let registry = Registry::start().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let stack = stack(directory.path(), "a", &registry, &[ZH]);
     let mut log = Log::default();
@@ -253,7 +146,7 @@ async fn without_a_checksum_of_this_platform_terraform_installs_by_itself() {
 
 #[tokio::test]
 async fn the_user_comes_first() {
-    let registry = Registry::start();
+    let registry = Registry::start().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let a = stack(directory.path(), "a", &registry, &[H1]);
     let home = directory.path().join("home");
@@ -264,7 +157,7 @@ async fn the_user_comes_first() {
     assert!(init(&a, &mut log).await.unwrap().success, "{}", log.0);
     assert!(installed(&a).is_symlink());
     // What `terraform login` stored reaches the registry.
-    let tokens: Vec<Option<String>> = registry.asked.lock().unwrap().iter().map(|(_, token)| token.clone()).collect();
+    let tokens: Vec<Option<String>> = registry.asked().into_iter().map(|asked| asked.authorization).collect();
     assert!(tokens.contains(&Some("Bearer t-1".into())), "{tokens:?}");
     // Whoever says where providers come from gets them from there.
     std::fs::write(home.join(".terraformrc"), "provider_installation {\n  direct {}\n}\n").unwrap();
@@ -276,13 +169,13 @@ async fn the_user_comes_first() {
 
 #[tokio::test]
 async fn a_damaged_package_is_noticed_and_fetched_anew() {
-    let registry = Registry::start();
+    let registry = Registry::start().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let a = stack(directory.path(), "a", &registry, &[H1]);
     assert!(init(&a, &mut Log::default()).await.unwrap().success);
     let (mirror, locked) = (a.mirror.clone().unwrap(), locked(&registry, &[H1]));
     assert!(!mirror.drop_if_damaged(&locked).unwrap());
-    let file = mirror.package(&locked).join("terraform-provider-thing_v1.0.0");
+    let file = mirror.package(&locked).join("terraform-provider-depot_v1.0.0");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::write(&file, "something else").unwrap();
     let b = stack(directory.path(), "b", &registry, &[H1]);
@@ -299,13 +192,13 @@ async fn a_damaged_package_is_noticed_and_fetched_anew() {
 
 #[tokio::test]
 async fn a_registry_that_cannot_be_reached_is_terraforms_to_complain_about() {
-    let registry = Registry::start();
+    let registry = Registry::start().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let mut stack = stack(directory.path(), "a", &registry, &[H1]);
     // The registry answers, but has no such provider.
-    let lock = std::fs::read_to_string(stack.directory.join(".terraform.lock.hcl")).unwrap().replace("thing", "other");
+    let lock = std::fs::read_to_string(stack.directory.join(".terraform.lock.hcl")).unwrap().replace("depot", "other");
     std::fs::write(stack.directory.join(".terraform.lock.hcl"), lock).unwrap();
-    let main = std::fs::read_to_string(stack.directory.join("main.tf")).unwrap().replace("thing", "other");
+    let main = std::fs::read_to_string(stack.directory.join("main.tf")).unwrap().replace("depot", "other");
     std::fs::write(stack.directory.join("main.tf"), main).unwrap();
     stack.retry_wait = Duration::from_millis(1);
     let mut log = Log::default();
@@ -324,7 +217,9 @@ fn archives_that_do_more_than_hold_files_are_refused() {
     };
     let options = zip::write::SimpleFileOptions::default().unix_permissions(0o777);
     let check = |name: &str, archive: &[u8], want: Result<usize, &str>| {
-        let found = unpack(archive, &directory.path().join(name)).map(|files| files.len()).map_err(|e| e.to_string());
+        let found = unpack(std::io::Cursor::new(archive), &directory.path().join(name))
+            .map(|files| files.len())
+            .map_err(|e| e.to_string());
         match (found, want) {
             (Ok(found), Ok(want)) => assert_eq!(found, want, "{name}"),
             (Err(found), Err(want)) => assert!(found.contains(want), "{name}: {found}"),

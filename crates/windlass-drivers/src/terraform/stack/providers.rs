@@ -10,11 +10,19 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use windlass_model::diagnostic::Diagnostic;
 
-/// What became of a provider.
-enum Provided {
-    Here,
+/// What became of a provider that a lock file names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Provided {
+    /// It lay in the mirror.
+    There,
+    /// It lies there now; `bytes` is the size of its archive.
+    Fetched {
+        bytes: u64,
+    },
     /// Terraform gets it by itself; why.
     Elsewhere(String),
+    /// Where it comes from could not be asked, or does not have it; why.
+    Missing(String),
     Cancelled,
 }
 
@@ -52,20 +60,13 @@ impl StackDirectory {
         }
         let mut mirrored: Vec<&Locked> = Vec::new();
         for provider in &locked {
-            match self.provide(&mirror, provider, cancel, sink).await {
-                Ok(Provided::Here) => mirrored.push(provider),
-                Ok(Provided::Elsewhere(why)) => {
+            match self.provide_into(&mirror, provider, cancel, sink).await {
+                Ok(Provided::There | Provided::Fetched { .. }) => mirrored.push(provider),
+                Ok(Provided::Elsewhere(why) | Provided::Missing(why)) => {
                     note(sink, &format!("{} {} is not mirrored: {why}", provider.address, provider.version)).await;
                 }
                 Ok(Provided::Cancelled) => return plain(ended(true, None)),
-                Err(error @ MirrorError::Mismatch { .. }) => {
-                    let diagnostic = Diagnostic::error("WL520", error.to_string())
-                        .detail(
-                            "Somebody changed the provider at its source, or the lock file; nothing of it was kept.",
-                        )
-                        .help("find out which; `terraform providers lock` writes the checksums anew");
-                    return plain(ended(false, Some(diagnostic)));
-                }
+                Err(error) if error.diagnostic().is_some() => return plain(ended(false, error.diagnostic())),
                 Err(error) => note(sink, &error.to_string()).await,
             }
         }
@@ -122,8 +123,25 @@ impl StackDirectory {
         Self { data, ..self.clone() }.invoke_again(&arguments, false, cancel, sink).await
     }
 
+    /// Fetches a provider that this stack's lock file names into the mirror, unless it is there. Transient errors are tried again.
+    ///
+    /// # Errors
+    /// [`MirrorError::Mismatch`] when the lock file does not allow what came; the disk.
+    pub async fn provide(
+        &self,
+        locked: &Locked,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Provided, MirrorError> {
+        let Some(mirror) = self.mirror.clone() else { return Ok(Provided::Elsewhere("there is no mirror".into())) };
+        if let Err(why) = self.cli.may_add(&self.tool.name) {
+            return Ok(Provided::Elsewhere(why.to_string()));
+        }
+        self.provide_into(&mirror, locked, cancel, sink).await
+    }
+
     /// Makes sure that the mirror has a provider that the lock file allows.
-    async fn provide(
+    async fn provide_into(
         &self,
         mirror: &Mirror,
         locked: &Locked,
@@ -136,7 +154,7 @@ impl StackDirectory {
             let hint = format!("`{} providers lock -platform={platform}` adds it", self.tool.name);
             Ok(Provided::Elsewhere(format!("the lock file has no h1 checksum for {platform}; {hint}")))
         };
-        let judged = |hash: String| if locked.allows(&hash) { Ok(Provided::Here) } else { unlocked() };
+        let judged = |hash: &str, how: Provided| if locked.allows(hash) { Ok(how) } else { unlocked() };
         if !locked.hashes.iter().any(|hash| hash.starts_with("h1:")) {
             return unlocked();
         }
@@ -144,7 +162,7 @@ impl StackDirectory {
             return Ok(Provided::Elsewhere("it lies in a local plugin directory".into()));
         }
         if let Some(hash) = mirror.hash(locked) {
-            return judged(hash);
+            return judged(&hash, Provided::There);
         }
         let (waiting, provider) = (mirror.clone(), locked.clone());
         let _lock = tokio::select! {
@@ -152,7 +170,7 @@ impl StackDirectory {
             () = cancel.cancelled() => return Ok(Provided::Cancelled),
         };
         if let Some(hash) = mirror.hash(locked) {
-            return judged(hash);
+            return judged(&hash, Provided::There);
         }
         let filling = mirror.filling()?;
         let (directory, fetched) = (filling.path().join("configuration"), filling.path().join("fetched"));
@@ -183,11 +201,15 @@ impl StackDirectory {
         match fetch.invoke_again(&arguments, false, cancel, sink).await {
             Ok(result) if result.cancelled => return Ok(Provided::Cancelled),
             Ok(result) if result.success => {}
-            Ok(_) => return Ok(Provided::Elsewhere("it could not be fetched from its registry".into())),
-            Err(error) => return Ok(Provided::Elsewhere(error.to_string())),
+            Ok(result) => {
+                let said = result.diagnostics.first().map(|d| format!(": {}", d.summary)).unwrap_or_default();
+                return Ok(Provided::Missing(format!("it could not be fetched from its registry{said}")));
+            }
+            Err(error) => return Ok(Provided::Missing(error.to_string())),
         }
         let (taking, provider) = (mirror.clone(), locked.clone());
-        blocking(move || taking.take_in(&provider, &filling, &fetched)).await.and_then(judged)
+        let taken = blocking(move || taking.take_in(&provider, &filling, &fetched)).await?;
+        judged(&taken.hash, Provided::Fetched { bytes: taken.bytes })
     }
 }
 
