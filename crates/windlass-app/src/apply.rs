@@ -249,7 +249,9 @@ pub async fn apply_create(service: &Service, id: &RunId, confirmed: &[String]) -
         .map(|s| crate::steps::input::<StackWork>(&s.work.input).map(|work| (work.instance.id.clone(), work)))
         .collect::<AppResult<_>>()?;
     let deciding = deciding_commit(service, id).await?;
-    let Some(plan) = stack_plan::apply(&review, &works, deciding, &service.costs().await?) else { return Ok(None) };
+    let locked = crate::steps::providers::locked(service, works.values());
+    let costs = service.costs().await?;
+    let Some(plan) = stack_plan::apply(&review, &works, &locked, deciding, &costs) else { return Ok(None) };
     let taken = service.store.review_set_state(id, row.state, ReviewState::Applying).await?;
     if !taken {
         let diagnostic = Diagnostic::error("WL611", format!("review {id} was taken by another process just now"))

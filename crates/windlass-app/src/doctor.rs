@@ -82,8 +82,12 @@ fn mirror(root: &Path) -> String {
     if let Err(why) = cli.may_add("terraform").and_then(|()| cli.may_add("tofu")) {
         return format!("not used: {why}");
     }
-    let state = StateDirectory::at(root);
-    let mirror = provider_mirror(&state);
+    provider_usage(&StateDirectory::at(root))
+}
+
+/// Disk used by the mirror of providers, and what the links of this repository save.
+pub(crate) fn provider_usage(state: &StateDirectory) -> String {
+    let mirror = provider_mirror(state);
     let data: Vec<std::path::PathBuf> = std::fs::read_dir(state.all_terraform_data())
         .into_iter()
         .flatten()
@@ -102,7 +106,7 @@ fn mirror(root: &Path) -> String {
 }
 
 /// Bytes for people.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let tenths = bytes / (1024 * 1024 / 10);
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }

@@ -34,7 +34,8 @@ pub async fn drift_create(service: &Service, patterns: &[String]) -> AppResult<R
         let definition = project.definitions.stacks.iter().find(|d| d.id == work.stack);
         work.drift_ignore = definition.map(|d| d.drift_ignore.clone()).unwrap_or_default();
     }
-    let plan = stack_plan::drift(&works, &service.costs().await?);
+    let locked = crate::steps::providers::locked(service, &works);
+    let plan = stack_plan::drift(&works, &locked, &service.costs().await?);
     Ok(service.store.run_create(&plan, &service.actor.to_string()).await?)
 }
 

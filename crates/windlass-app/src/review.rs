@@ -134,7 +134,8 @@ pub async fn review_create(service: &Service, selection: &Selection, handed: Vec
     // A mistake in what decides is told now, not after minutes of planning.
     service.deciding(input.deciding.as_deref()).await?;
     let costs = service.costs().await?;
-    let plan = stack_plan::review(&works, &checks, &input, &costs);
+    let locked = crate::steps::providers::locked(service, &works);
+    let plan = stack_plan::review(&works, &checks, &locked, &input, &costs);
     let run = service.store.run_create(&plan, &service.actor.to_string()).await?;
     Ok(Some(run))
 }

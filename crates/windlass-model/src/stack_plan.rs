@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub mod driver {
     /// Input [`super::ChecksInput`].
     pub const CHECKS: &str = "review.checks";
+    /// Input [`super::ProvidersInput`].
+    pub const PROVIDERS: &str = "stack.providers";
     pub const PLAN: &str = "review.plan";
     pub const ASSEMBLE: &str = "review.assemble";
     pub const PREPARE: &str = "apply.plan";
@@ -142,10 +144,49 @@ pub fn checks_step() -> StepId {
     StepId::new("checks")
 }
 
-/// Steps of a review: static checks once, a plan per instance in the order of the works, then the document.
-pub fn review(works: &[StackWork], checks: &ChecksInput, input: &ReviewInput, costs: &Costs) -> RunPlan {
-    let mut steps = Vec::with_capacity(works.len() + 2);
+/// Instances of a run whose lock files name providers that have to come from somewhere. What they have to do is in their own steps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvidersInput {
+    pub instances: BTreeSet<InstanceId>,
+}
+
+/// The step that fetches what lock files name.
+pub fn providers_step() -> StepId {
+    StepId::new("providers")
+}
+
+/// The step before all that run `init`, when one of the instances that are `wanted` needs it. What it cannot fetch is left to them:
+/// it does not fail for that, so they come after it whatever they ask of their other predecessors.
+fn providers(locked: &ProvidersInput, wanted: impl Fn(&InstanceId) -> bool) -> Option<StepSpec> {
+    let instances: BTreeSet<InstanceId> = locked.instances.iter().filter(|id| wanted(id)).cloned().collect();
+    (!instances.is_empty()).then(|| StepSpec {
+        id: providers_step(),
+        title: "Fetch the providers that lock files name".into(),
+        after: Vec::new(),
+        when: When::Succeeded,
+        work: Work { driver: driver::PROVIDERS.into(), input: to_value(&ProvidersInput { instances }) },
+        repeat: Repeat::Idempotent,
+        timeout: Some(HOUR),
+        retry: Retry::NEVER,
+        locks: Vec::new(),
+        cost: UNMEASURED,
+    })
+}
+
+/// Steps of a review: static checks and providers once, a plan per instance in the order of the works, then the document.
+pub fn review(
+    works: &[StackWork],
+    checks: &ChecksInput,
+    locked: &ProvidersInput,
+    input: &ReviewInput,
+    costs: &Costs,
+) -> RunPlan {
+    let mut steps = Vec::with_capacity(works.len() + 3);
     let mut ends = Vec::new();
+    let provided = providers(locked, |_| true);
+    let first: Vec<StepId> = provided.iter().map(|step| step.id.clone()).collect();
+    ends.extend(first.iter().cloned());
+    steps.extend(provided);
     if *checks != ChecksInput::default() {
         let id = checks_step();
         ends.push(id.clone());
@@ -168,7 +209,7 @@ pub fn review(works: &[StackWork], checks: &ChecksInput, input: &ReviewInput, co
         steps.push(StepSpec {
             id,
             title: format!("Plan {}", work.instance.id),
-            after: work.after.iter().map(plan_step).collect(),
+            after: work.after.iter().map(plan_step).chain(first.iter().cloned()).collect(),
             when: When::Always,
             work: Work { driver: driver::PLAN.into(), input: to_value(work) },
             repeat: Repeat::Idempotent,
@@ -199,6 +240,7 @@ pub fn review(works: &[StackWork], checks: &ChecksInput, input: &ReviewInput, co
 pub fn apply(
     review: &Review,
     works: &BTreeMap<InstanceId, StackWork>,
+    locked: &ProvidersInput,
     deciding: Option<String>,
     costs: &Costs,
 ) -> Option<RunPlan> {
@@ -217,6 +259,9 @@ pub fn apply(
     let mut steps = Vec::new();
     let mut ends = Vec::new();
     let chosen_set: BTreeSet<&InstanceId> = chosen.iter().map(|(instance, ..)| *instance).collect();
+    let provided = providers(locked, |id| chosen_set.contains(id));
+    let first: Vec<StepId> = provided.iter().map(|step| step.id.clone()).collect();
+    steps.extend(provided);
     for (instance, effect, preview, binding) in &chosen {
         let Some(work) = works.get(*instance) else { continue };
         let lock = vec![format!("stack:{instance}")];
@@ -233,7 +278,7 @@ pub fn apply(
         steps.push(StepSpec {
             id: ids[0].clone(),
             title: format!("Plan {instance} again and compare with the review"),
-            after: upstreams.iter().map(|upstream| last_step(works, upstream)).collect(),
+            after: upstreams.iter().map(|upstream| last_step(works, upstream)).chain(first.iter().cloned()).collect(),
             when: When::Succeeded,
             work: Work { driver: driver::PREPARE.into(), input: input.clone() },
             repeat: Repeat::Idempotent,
@@ -472,12 +517,14 @@ fn reached(index: &GraphIndex<'_>, instance: &InstanceId) -> usize {
     seen.len() - 1
 }
 
-/// A look at each instance, in no order.
-pub fn drift(works: &[StackWork], costs: &Costs) -> RunPlan {
+/// A look at each instance, in no order; providers first.
+pub fn drift(works: &[StackWork], locked: &ProvidersInput, costs: &Costs) -> RunPlan {
+    let provided = providers(locked, |_| true);
+    let first: Vec<StepId> = provided.iter().map(|step| step.id.clone()).collect();
     let step = |work: &StackWork| StepSpec {
         id: StepId::new(format!("drift:{}", work.instance.id)),
         title: format!("Look for drift of {}", work.instance.id),
-        after: Vec::new(),
+        after: first.clone(),
         when: When::Succeeded,
         work: Work { driver: driver::DRIFT.into(), input: to_value(work) },
         repeat: Repeat::Idempotent,
@@ -490,7 +537,7 @@ pub fn drift(works: &[StackWork], costs: &Costs) -> RunPlan {
         kind: "drift".into(),
         title: format!("drift of {} instances", works.len()),
         input: serde_json::Value::Null,
-        steps: works.iter().map(step).collect(),
+        steps: provided.into_iter().chain(works.iter().map(step)).collect(),
     }
 }
 

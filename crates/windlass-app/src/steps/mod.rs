@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod checks;
 pub mod plan;
+pub mod providers;
 pub mod review;
 pub mod rollout;
 pub mod terraform;
@@ -19,6 +20,7 @@ use windlass_model::stack_plan::driver;
 pub fn executors(service: &Arc<Service>) -> HashMap<String, Arc<dyn Executor>> {
     let mut map: HashMap<String, Arc<dyn Executor>> = HashMap::new();
     map.insert(driver::CHECKS.into(), Arc::new(checks::Checks(service.clone())));
+    map.insert(driver::PROVIDERS.into(), Arc::new(providers::Providers(service.clone())));
     map.insert(driver::PLAN.into(), Arc::new(review::Plan(service.clone())));
     map.insert(driver::ASSEMBLE.into(), Arc::new(review::Assemble(service.clone())));
     map.insert(driver::PREPARE.into(), Arc::new(apply::Prepare(service.clone())));

@@ -2,6 +2,7 @@
 
 use super::checks::ChecksOutput;
 use super::plan::{Judged, PlanKind, Planned, plan_instance};
+use super::providers::ProvidersOutput;
 use super::{failed, input};
 use crate::error::AppResult;
 use crate::service::Service;
@@ -14,7 +15,7 @@ use windlass_model::id::InstanceId;
 use windlass_model::review::{AffectedKind, Finding, Outcome, StackReview};
 use windlass_model::risk;
 use windlass_model::run::StepState;
-use windlass_model::stack_plan::{ReviewInput, StackWork, checks_step, plan_step};
+use windlass_model::stack_plan::{ReviewInput, StackWork, checks_step, plan_step, providers_step};
 
 /// What the plan step of one instance leaves for its dependants and for the document.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -135,10 +136,15 @@ impl Executor for Assemble {
 impl Assemble {
     async fn assemble(&self, cx: &StepContext) -> AppResult<serde_json::Value> {
         let service = &self.0;
-        let run: ReviewInput = input(&cx.run_input)?;
+        let mut run: ReviewInput = input(&cx.run_input)?;
         let record = service.store.run_get(&cx.run).await?;
         let deciding = service.deciding(run.deciding.as_deref()).await?;
         let checks: ChecksOutput = cx.upstream.get(&checks_step()).map(input).transpose()?.unwrap_or_default();
+        let providers: ProvidersOutput = cx.upstream.get(&providers_step()).map(input).transpose()?.unwrap_or_default();
+        // What was refused is an error of the stacks that need it.
+        run.diagnostics.extend(
+            providers.diagnostics.into_iter().filter(|d| d.severity == windlass_model::diagnostic::Severity::Warning),
+        );
         let history = crate::history::touched(service).await?;
         let mut stacks = Vec::new();
         for step in &record.plan.steps {
