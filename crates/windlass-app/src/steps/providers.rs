@@ -36,8 +36,28 @@ pub struct ProvidersOutput {
     pub fetched: usize,
     /// Size of the archives that were fetched, bytes.
     pub bytes: u64,
-    /// What could not be fetched (`WL521`) and what was refused (`WL520`).
-    pub diagnostics: Vec<Diagnostic>,
+    /// What could not be fetched.
+    pub missing: Vec<Lacking>,
+    /// What was refused.
+    pub refused: Vec<Lacking>,
+}
+
+/// A provider version that some have to do without.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lacking {
+    /// `WL521` when it could not be fetched, `WL520` when it was refused.
+    pub diagnostic: Diagnostic,
+    pub instances: Vec<InstanceId>,
+}
+
+impl ProvidersOutput {
+    /// What is said of what an instance lacks because it could not be fetched.
+    pub fn missing_of(self, instance: &InstanceId) -> impl Iterator<Item = Diagnostic> {
+        self.missing
+            .into_iter()
+            .filter(|lacking| lacking.instances.contains(instance))
+            .map(|lacking| lacking.diagnostic)
+    }
 }
 
 pub struct Providers(pub Arc<Service>);
@@ -71,7 +91,8 @@ struct Wanted {
 struct Got {
     there: bool,
     fetched: Option<u64>,
-    diagnostics: Vec<Diagnostic>,
+    missing: Option<Lacking>,
+    refused: Vec<Lacking>,
     /// On the disk, bytes; 0 when it is not in the mirror.
     size: u64,
     instances: usize,
@@ -120,7 +141,8 @@ impl Providers {
             there: got.iter().filter(|one| one.there).count(),
             fetched: got.iter().filter(|one| one.fetched.is_some()).count(),
             bytes: got.iter().filter_map(|one| one.fetched).sum(),
-            diagnostics: got.iter().flat_map(|one| one.diagnostics.iter().cloned()).collect(),
+            missing: got.iter().filter_map(|one| one.missing.clone()).collect(),
+            refused: got.iter().flat_map(|one| one.refused.iter().cloned()).collect(),
         };
         let (there, fetched) = (output.there, output.fetched);
         let mut said = format!("{there} of {all} there already, {fetched} downloaded ({})", size(output.bytes));
@@ -186,7 +208,7 @@ impl Providers {
 impl Wanted {
     async fn get(self, cx: &StepContext, cancel: &CancellationToken) -> Got {
         let mut got = Got::default();
-        let mut missing: Option<(String, Vec<String>)> = None;
+        let mut missing: Option<(String, Vec<InstanceId>)> = None;
         let Self { name, variants } = self;
         for Variant { stack, locked, instances } in variants {
             if cx.cancel.is_cancelled() {
@@ -195,7 +217,7 @@ impl Wanted {
             let names: Vec<String> = instances.iter().map(InstanceId::to_string).collect();
             let platform = stack.mirror.as_ref().map(|m| m.platform().to_owned()).unwrap_or_default();
             let mut sink = Lines { cx: cx.clone(), name: name.clone(), rest: Vec::new() };
-            let mut lack = |why: String| missing.get_or_insert_with(|| (why, Vec::new())).1.extend(names.clone());
+            let mut lack = |why: String| missing.get_or_insert_with(|| (why, Vec::new())).1.extend(instances.clone());
             let said = match stack.provide(&locked, cancel, &mut sink).await {
                 Ok(Provided::There) => {
                     got.there |= got.fetched.is_none();
@@ -222,7 +244,7 @@ impl Wanted {
                     Some(mut diagnostic) => {
                         diagnostic.detail = format!("Locked so by {}. {}", names.join(", "), diagnostic.detail);
                         let said = format!("{}: {}", diagnostic.code, diagnostic.summary);
-                        got.diagnostics.push(diagnostic);
+                        got.refused.push(Lacking { diagnostic, instances: instances.clone() });
                         said
                     }
                     None => {
@@ -237,8 +259,8 @@ impl Wanted {
                 got.size = tokio::task::spawn_blocking(move || mirror.size(&locked)).await.unwrap_or_default();
             }
         }
-        if let Some((why, names)) = missing.filter(|_| !got.there && got.fetched.is_none()) {
-            let names = names.join(", ");
+        if let Some((why, instances)) = missing.filter(|_| !got.there && got.fetched.is_none()) {
+            let names = instances.iter().map(InstanceId::to_string).collect::<Vec<_>>().join(", ");
             let summary =
                 format!("{name} is not in the mirror and could not be fetched; {names} cannot be planned without it");
             let diagnostic = Diagnostic::new(Severity::Warning, "WL521", summary).detail(why).help(
@@ -246,7 +268,7 @@ impl Wanted {
             );
             let help = diagnostic.help.clone().unwrap_or_default();
             cx.log(format!("{}: {}\n  {help}\n", diagnostic.code, diagnostic.summary).as_bytes()).await;
-            got.diagnostics.push(diagnostic);
+            got.missing = Some(Lacking { diagnostic, instances });
         }
         cx.flush().await;
         got

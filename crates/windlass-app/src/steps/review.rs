@@ -12,7 +12,7 @@ use std::sync::Arc;
 use windlass_engine::{Executor, StepContext, StepResult};
 use windlass_model::binding::Binding;
 use windlass_model::id::InstanceId;
-use windlass_model::review::{AffectedKind, Finding, Outcome, StackReview};
+use windlass_model::review::{AffectedKind, Finding, Outcome, StackReview, Stage};
 use windlass_model::risk;
 use windlass_model::run::StepState;
 use windlass_model::stack_plan::{ReviewInput, StackWork, checks_step, plan_step, providers_step};
@@ -83,7 +83,12 @@ impl Plan {
         because.dedup();
         Ok(match plan_instance(service, cx, &work, &kind, &deciding).await? {
             None => None,
-            Some(Planned::Failed { stage, diagnostics }) => {
+            Some(Planned::Failed { stage, mut diagnostics }) => {
+                if stage == Stage::Init {
+                    let providers: Option<ProvidersOutput> =
+                        cx.upstream.get(&providers_step()).map(input).transpose()?;
+                    diagnostics.extend(providers.unwrap_or_default().missing_of(&work.instance.id));
+                }
                 Some(PlanOutput::without_plan(Outcome::Failed { stage, diagnostics }))
             }
             Some(Planned::Done(judged)) => {
@@ -136,15 +141,10 @@ impl Executor for Assemble {
 impl Assemble {
     async fn assemble(&self, cx: &StepContext) -> AppResult<serde_json::Value> {
         let service = &self.0;
-        let mut run: ReviewInput = input(&cx.run_input)?;
+        let run: ReviewInput = input(&cx.run_input)?;
         let record = service.store.run_get(&cx.run).await?;
         let deciding = service.deciding(run.deciding.as_deref()).await?;
         let checks: ChecksOutput = cx.upstream.get(&checks_step()).map(input).transpose()?.unwrap_or_default();
-        let providers: ProvidersOutput = cx.upstream.get(&providers_step()).map(input).transpose()?.unwrap_or_default();
-        // What was refused is an error of the stacks that need it.
-        run.diagnostics.extend(
-            providers.diagnostics.into_iter().filter(|d| d.severity == windlass_model::diagnostic::Severity::Warning),
-        );
         let history = crate::history::touched(service).await?;
         let mut stacks = Vec::new();
         for step in &record.plan.steps {
@@ -162,7 +162,7 @@ impl Assemble {
                         .reason
                         .unwrap_or_else(|| "it did not end".into());
                     PlanOutput::without_plan(Outcome::Failed {
-                        stage: windlass_model::review::Stage::Plan,
+                        stage: Stage::Plan,
                         diagnostics: vec![windlass_model::diagnostic::Diagnostic::error(
                             "WL601",
                             format!("the plan of {} failed: {reason}", work.instance.id),
