@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// Checksum of the unpacked package.
@@ -22,6 +22,37 @@ pub const NAMESPACES: [&str; 2] = ["acme", "spare"];
 
 const KEY: &str = include_str!("registry/key.asc");
 const KEY_ID: &str = "9BCD95862EB234B1";
+
+/// How requests for the archive are answered.
+#[derive(Debug, Default)]
+struct Archives {
+    manner: Mutex<Manner>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Manner {
+    /// So many are answered with `503` first.
+    refused: usize,
+    /// They are not answered until this ends.
+    held: bool,
+}
+
+impl Archives {
+    /// Waits until one may be answered; `false` when it is to be refused.
+    fn admit(&self) -> bool {
+        let manner = self.manner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut manner = self.changed.wait_while(manner, |manner| manner.held).unwrap_or_else(PoisonError::into_inner);
+        let refused = manner.refused > 0;
+        manner.refused = manner.refused.saturating_sub(1);
+        !refused
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Manner)) {
+        change(&mut self.manner.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+}
 
 /// A request that was made.
 #[derive(Debug, Clone)]
@@ -39,6 +70,7 @@ pub struct Registry {
     /// PEM, for `SSL_CERT_FILE`.
     pub certificate: String,
     asked: Arc<Mutex<Vec<Asked>>>,
+    archives: Arc<Archives>,
     stopping: Arc<AtomicBool>,
     listening: Mutex<Option<JoinHandle<()>>>,
 }
@@ -66,24 +98,41 @@ impl Registry {
         let host = format!("localhost:{}", listener.local_addr().map_err(|e| failed(&e))?.port());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let stopping = Arc::new(AtomicBool::new(false));
-        let (own, seen, last) = (host.clone(), asked.clone(), stopping.clone());
+        let archives = Arc::new(Archives::default());
+        let (own, seen, last, admits) = (host.clone(), asked.clone(), stopping.clone(), archives.clone());
         let listening = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if last.load(Ordering::SeqCst) {
                     break;
                 }
-                let (config, own, seen) = (config.clone(), own.clone(), seen.clone());
+                let (config, own, seen, admits) = (config.clone(), own.clone(), seen.clone(), admits.clone());
                 // A client that goes away is none of ours.
-                std::thread::spawn(move || serve(config, stream, &own, &seen));
+                std::thread::spawn(move || serve(config, stream, &own, &seen, &admits));
             }
         });
         Ok(Self {
             host,
             certificate: format!("-----BEGIN CERTIFICATE-----\n{certificate}\n-----END CERTIFICATE-----\n"),
             asked,
+            archives,
             stopping,
             listening: Mutex::new(Some(listening)),
         })
+    }
+
+    /// Answers the next `count` requests for an archive with `503 Service Unavailable`.
+    pub fn refuse(&self, count: usize) {
+        self.archives.change(|manner| manner.refused = count);
+    }
+
+    /// Answers no request for an archive until [`Self::release`].
+    pub fn hold(&self) {
+        self.archives.change(|manner| manner.held = true);
+    }
+
+    /// Ends [`Self::hold`].
+    pub fn release(&self) {
+        self.archives.change(|manner| manner.held = false);
     }
 
     /// From now on nobody listens at its port.
@@ -145,6 +194,7 @@ fn serve(
     stream: TcpStream,
     host: &str,
     asked: &Mutex<Vec<Asked>>,
+    archives: &Archives,
 ) -> std::io::Result<()> {
     let connection = rustls::ServerConnection::new(config).map_err(std::io::Error::other)?;
     let mut reader = BufReader::new(rustls::StreamOwned::new(connection, stream));
@@ -162,8 +212,13 @@ fn serve(
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(Asked { request: format!("{method} {path}"), authorization });
-    let answer = answer(host, path);
-    let status = if answer.is_some() { "200 OK" } else { "404 Not Found" };
+    let refused = method == "GET" && path.ends_with(".zip") && !archives.admit();
+    let answer = answer(host, path).filter(|_| !refused);
+    let status = match (&answer, refused) {
+        (Some(_), _) => "200 OK",
+        (None, true) => "503 Service Unavailable",
+        (None, false) => "404 Not Found",
+    };
     let body = answer.unwrap_or_default();
     let stream = reader.get_mut();
     write!(

@@ -136,3 +136,33 @@ fn where_nothing_is_locked_there_is_no_step_and_init_gets_it_by_itself() {
     assert!(states.iter().all(|(step, _)| step != "providers"), "{states:?}");
     assert_eq!(registry.fetched(), 1);
 }
+
+#[test]
+fn a_cancel_ends_the_download_and_keeps_nothing_of_it() {
+    let (env, _depot, registry) = repository(&[("a", &["acme", "spare"], &[H1])]);
+    registry.hold();
+    let mut child = start(&env, &["review", "--all"]);
+    // Both at once: neither waits for the other one.
+    wait(|| (registry.fetched() == 2).then_some(()));
+    expect(&env, &["cancel", "latest", "--reason", "enough"], 0, &["asked to stop"]);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let states = steps(&env, "latest");
+    let cancelled = |step: &str| states.contains(&(step.to_owned(), "cancelled".to_owned()));
+    assert!(cancelled("providers") && cancelled("plan:a"), "{states:?}");
+    let filling = env.home().join(".cache/windlass/providers/filling");
+    assert!(std::fs::read_dir(filling).unwrap().next().is_none());
+    registry.release();
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    says(&log(&env, "latest/providers"), &["0 of 2 there already, 2 downloaded"]);
+}
+
+#[test]
+fn a_registry_at_its_limit_is_asked_again() {
+    let (env, _depot, registry) = repository(&[("a", &["acme"], &[H1])]);
+    registry.refuse(1);
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    says(
+        &log(&env, "latest/providers"),
+        &["bad response code: 503: a registry is overloaded", "attempt 2 of 3", ": downloaded "],
+    );
+}

@@ -33,6 +33,11 @@ pub const TRANSIENT: &[Transient] = &[
     row("502 bad gateway", "a registry is restarting"),
     row("503 service unavailable", "a registry is overloaded"),
     row("504 gateway timeout", "a registry is overloaded"),
+    row("bad response code: 429", "a registry limits the rate"),
+    row("bad response code: 500", "a registry failed"),
+    row("bad response code: 502", "a registry is restarting"),
+    row("bad response code: 503", "a registry is overloaded"),
+    row("bad response code: 504", "a registry is overloaded"),
     row("response code 429", "the http backend limits the rate"),
     row("response code 500", "the http backend failed"),
     row("response code 502", "the http backend is restarting"),
@@ -52,7 +57,8 @@ pub const TRANSIENT: &[Transient] = &[
 
 /// The row that a text matches first.
 pub fn of_text(text: &str) -> Option<&'static Transient> {
-    let text = text.to_lowercase();
+    // Terraform breaks the lines of its messages at the width of a terminal.
+    let text = text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
     TRANSIENT.iter().find(|row| text.contains(row.pattern))
 }
 
@@ -91,6 +97,11 @@ mod tests {
             "failed to fetch provider: 502 Bad Gateway returned from registry.terraform.io",
             "error: 503 Service Unavailable returned from releases.example",
             "unsuccessful request to https://a/b.zip: 504 Gateway Timeout",
+            "Failed to download localhost:1/a/b v1.0.0 for linux_amd64: bad response code: 429.",
+            "Failed to download localhost:1/a/b v1.0.0 for linux_amd64: bad response code: 500.",
+            "Failed to download localhost:1/a/b v1.0.0 for linux_amd64: bad response code: 502.",
+            "Failed to download localhost:1/a/b v1.0.0 for linux_amd64: bad response code: 503.",
+            "Failed to download localhost:1/a/b v1.0.0 for linux_amd64: bad response code: 504.",
             "Unexpected HTTP response code 429",
             "Failed to get state: Unexpected HTTP response code 500",
             "HTTP remote state: Unexpected HTTP response code 502",
@@ -130,6 +141,7 @@ mod tests {
             assert_eq!(of_errors(&errors).is_some(), want, "{errors:?}");
         };
         check(&["dial tcp 1.2.3.4:443: i/o timeout"], true);
+        check(&["Failed to download h/n/t v1.0.0 for linux_amd64: bad\nresponse code: 503."], true);
         check(&["dial tcp 1.2.3.4:443: i/o timeout", "No value for required variable"], false);
         check(&["Error acquiring the state lock: state blob is already locked"], false);
         check(&["Unexpected HTTP response code 401"], false);

@@ -3,14 +3,14 @@
 use super::*;
 use crate::terraform::cli_configuration::CliConfiguration;
 use crate::terraform::events::Event;
-use crate::terraform::stack::{Invocation, Sink, StackDirectory};
+use crate::terraform::stack::{Invocation, Provided, Sink, StackDirectory};
 use crate::terraform::{Places, ToolBox};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use windlass_model::stack::Tool;
-use windlass_testkit::registry::{H1, Registry, ZH};
+use windlass_testkit::registry::{ARCHIVE, H1, Registry, ZH};
 
 type Writer = zip::ZipWriter<std::io::Cursor<Vec<u8>>>;
 
@@ -205,6 +205,75 @@ async fn a_registry_that_cannot_be_reached_is_terraforms_to_complain_about() {
     let failed = init(&stack, &mut log).await.unwrap();
     assert!(!failed.success && failed.diagnostics[0].code == "WL506", "{:?}", failed.diagnostics);
     assert!(log.0.contains("could not be fetched"), "{}", log.0);
+}
+
+#[tokio::test]
+async fn terraform_links_to_an_unpacked_package_and_copies_a_packed_one() {
+    let registry = Registry::start().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().join("home");
+    let platform = Mirror::new("/".into()).platform;
+    let unpacked = directory.path().join("unpacked");
+    let at = unpacked.join(registry.address()).join("1.0.0").join(&platform);
+    unpack(std::io::Cursor::new(ARCHIVE), &at).unwrap();
+    let packed = directory.path().join("packed");
+    let zip = packed.join(registry.address()).join(format!("terraform-provider-depot_1.0.0_{platform}.zip"));
+    std::fs::create_dir_all(zip.parent().unwrap()).unwrap();
+    std::fs::write(&zip, ARCHIVE).unwrap();
+    std::fs::create_dir_all(&home).unwrap();
+    for (name, mirror, linked) in [("a", &unpacked, true), ("b", &packed, false)] {
+        let text = format!(
+            "provider_installation {{\n  filesystem_mirror {{\n    path = \"{}\"\n  }}\n}}\n",
+            mirror.display()
+        );
+        std::fs::write(home.join(".terraformrc"), text).unwrap();
+        let mut stack = stack(directory.path(), name, &registry, &[H1, ZH]);
+        stack.mirror = None;
+        let mut log = Log::default();
+        assert!(init(&stack, &mut log).await.unwrap().success, "{name}: {}", log.0);
+        assert_eq!(installed(&stack).is_symlink(), linked, "{name}");
+    }
+    assert_eq!(registry.fetched(), 0);
+}
+
+#[tokio::test]
+async fn what_became_of_a_provider() {
+    let registry = Registry::start().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let stack = stack(directory.path(), "a", &registry, &[H1, ZH]);
+    let locked = locked(&registry, &[H1, ZH]);
+    let cancel = CancellationToken::new();
+    // Of those who want it at the same time one fetches it, in the third attempt: the first two meet a registry at its limit.
+    registry.refuse(2);
+    let (mut one, mut two) = (Log::default(), Log::default());
+    let (first, second) =
+        tokio::join!(stack.provide(&locked, &cancel, &mut one), stack.provide(&locked, &cancel, &mut two));
+    let fetched = Provided::Fetched { bytes: ARCHIVE.len() as u64 };
+    let both = [first.unwrap(), second.unwrap()];
+    assert!(both.contains(&fetched) && both.contains(&Provided::There), "{both:?}\n{}\n{}", one.0, two.0);
+    let said = one.0 + &two.0;
+    assert!(said.contains("attempt 3 of 3") && said.contains("bad response code: 503"), "{said}");
+    assert_eq!((registry.fetched(), stack.mirror.as_ref().unwrap().size(&locked) > 0), (3, true));
+
+    let check = async |stack: &StackDirectory, locked: &Locked, want: &dyn Fn(&Provided) -> bool| {
+        let mut log = Log::default();
+        let got = stack.provide(locked, &cancel, &mut log).await.unwrap();
+        assert!(want(&got), "{got:?}\n{}", log.0);
+    };
+    let says = |why: &str, word: &str| assert!(why.contains(word), "{why}");
+    check(&StackDirectory { mirror: None, ..stack.clone() }, &locked, &|got| matches!(got, Provided::Elsewhere(_)))
+        .await;
+    let unlocked = Locked { hashes: vec![ZH.into()], ..locked.clone() };
+    check(&stack, &unlocked, &|got| matches!(got, Provided::Elsewhere(why) if why.contains("no h1 checksum"))).await;
+    registry.stop();
+    let other = Locked { address: registry.address_in("spare"), ..locked.clone() };
+    check(&stack, &other, &|got| {
+        let Provided::Missing(why) = got else { return false };
+        says(why, "could not be fetched from its registry: ");
+        true
+    })
+    .await;
+    check(&stack, &locked, &|got| *got == Provided::There).await;
 }
 
 #[test]

@@ -7,8 +7,12 @@ use crate::terraform::mirror::{Mirror, MirrorError, configuration_of, directorie
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use windlass_model::diagnostic::Diagnostic;
+
+/// How long an interrupted download may take to stop.
+const FETCH_GRACE: Duration = Duration::from_secs(2);
 
 /// What became of a provider that a lock file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,11 +194,14 @@ impl StackDirectory {
             variables: BTreeMap::new(),
             backend_config: BTreeMap::new(),
             mirror: None,
+            // A download has nothing to lose, and terraform does not give one up by itself.
+            grace: self.grace.min(FETCH_GRACE),
             ..self.clone()
         };
-        let arguments: [OsString; 4] = [
+        let arguments: [OsString; 5] = [
             "providers".into(),
             "mirror".into(),
+            "-no-color".into(),
             format!("-platform={}", mirror.platform()).into(),
             fetched.clone().into(),
         ];
@@ -202,7 +209,11 @@ impl StackDirectory {
             Ok(result) if result.cancelled => return Ok(Provided::Cancelled),
             Ok(result) if result.success => {}
             Ok(result) => {
-                let said = result.diagnostics.first().map(|d| format!(": {}", d.summary)).unwrap_or_default();
+                let said = result.diagnostics.first().map(|d| {
+                    let detail: Vec<&str> = d.detail.split_whitespace().collect();
+                    format!(": {}. {}", d.summary, detail.join(" "))
+                });
+                let said = said.unwrap_or_default();
                 return Ok(Provided::Missing(format!("it could not be fetched from its registry{said}")));
             }
             Err(error) => return Ok(Provided::Missing(error.to_string())),
