@@ -107,6 +107,25 @@ pub(crate) fn provider_usage(state: &StateDirectory) -> String {
 
 /// Bytes for people.
 pub(crate) fn size(bytes: u64) -> String {
-    let tenths = bytes / (1024 * 1024 / 10);
-    format!("{}.{} MiB", tenths / 10, tenths % 10)
+    let (unit, name) = match bytes {
+        0..0x10_0000 => (1 << 10, "KiB"),
+        0x10_0000..0x4000_0000 => (1 << 20, "MiB"),
+        _ => (1_u128 << 30, "GiB"),
+    };
+    let tenths = u128::from(bytes) * 10 / unit;
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes_have_the_unit_that_suits_them() {
+        let check = |bytes: u64, want: &str| assert_eq!(super::size(bytes), want);
+        check(0, "0.0 KiB");
+        check(1536, "1.5 KiB");
+        check((1 << 20) - 1, "1023.9 KiB");
+        check(1 << 20, "1.0 MiB");
+        check((1 << 30) + (1 << 29), "1.5 GiB");
+        check(u64::MAX, "17179869183.9 GiB");
+    }
 }

@@ -605,3 +605,6 @@ fn to_value<T: Serialize>(value: &T) -> serde_json::Value {
     // Plain data with text keys: serialising it cannot fail.
     serde_json::to_value(value).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

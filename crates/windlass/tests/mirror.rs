@@ -107,7 +107,7 @@ fn without_its_registry_a_run_has_what_the_mirror_has() {
     let texts = ["WL521", &missing, "see whether its registry can be reached", "WL506", "create   depot_item.acme"];
     expect(&env, &["review", "--all"], 1, &texts);
     let said = log(&env, "latest/providers");
-    says(&said, &["WL521", &missing, "connection refused", "1 of 2 there already, 0 downloaded (0.0 MiB), 1 not in"]);
+    says(&said, &["WL521", &missing, "connection refused", "1 of 2 there already, 0 downloaded (0.0 KiB), 1 not in"]);
     let states = steps(&env, "latest");
     assert!(states.iter().all(|(_, state)| state == "succeeded") && states.len() == 5, "{states:?}");
 }
