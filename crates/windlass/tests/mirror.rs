@@ -7,6 +7,7 @@ mod common;
 use common::*;
 use windlass_testkit::cli::CliEnv;
 use windlass_testkit::depot::{Depot, head, platform};
+use windlass_testkit::git::Git;
 use windlass_testkit::registry::{self, H1, Registry, ZH};
 
 const WRONG: &str = "h1:AAAAqXFaBkBMi5p+xVruSOxSy3orMeaV7YPUCDoIhCI=";
@@ -165,4 +166,19 @@ fn a_registry_at_its_limit_is_asked_again() {
         &log(&env, "latest/providers"),
         &["bad response code: 503: a registry is overloaded", "attempt 2 of 3", ": downloaded "],
     );
+}
+
+#[test]
+fn the_lock_file_of_a_deleted_stack_is_that_of_its_last_commit() {
+    let (env, depot, registry) = repository(&[("a", &["acme"], &[H1]), ("b", &["spare"], &[H1])]);
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    Git::open(&env.root()).run(&["checkout", "-q", "-b", "gone"]).unwrap();
+    Git::open(&env.root()).run(&["rm", "-q", "b/main.tf", "b/.terraform.lock.hcl"]).unwrap();
+    env.commit("Not needed any more").unwrap();
+    std::fs::remove_dir_all(env.home().join(".cache/windlass/providers")).unwrap();
+    expect(&env, &["review"], 0, &["destroy  depot_item.spare"]);
+    says(&log(&env, "latest/providers"), &["0 of 1 there already, 1 downloaded"]);
+    assert_eq!([registry.fetched_in("acme"), registry.fetched_in("spare")], [1, 2]);
+    assert_eq!(depot.items().len(), 2);
 }
