@@ -90,9 +90,6 @@ Examples:
     /// Judge files by policies (as Conftest does), test policies, and ask what they say.
     #[command(subcommand)]
     Policy(Policy),
-    /// Evaluate policies that are handed over on standard input; for ourselves.
-    #[command(name = "__policy", hide = true)]
-    PolicyProcess,
     /// Plan every affected instance, judge it by policy and print one review.
     #[command(after_help = "\
 Examples:

@@ -31,7 +31,20 @@ pub struct Context {
 /// How a command ended that could do its work: `false` is a negative answer (exit code 1).
 pub type Answer = Result<bool, AppError>;
 
+/// The first argument of the process that policies from elsewhere run in. It is for ourselves: no help and no completion has it.
+const POLICY: &str = "__policy";
+
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == POLICY) {
+        return match windlass_policy::limits::serve(std::io::stdin(), std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // Our parent tells it.
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::parse();
     let global = arguments.global;
     let cx = Context {
@@ -61,11 +74,6 @@ fn main() -> ExitCode {
 fn run(cx: &Context, command: Command) -> Result<u8, AppError> {
     match command {
         Command::Policy(command) if !matches!(command, Policy::Decisions(_)) => commands::policy::dispatch(cx, command),
-        Command::PolicyProcess => {
-            windlass_policy::limits::serve(std::io::stdin(), std::io::stdout())
-                .map_err(windlass_app::error::internal)?;
-            Ok(0)
-        }
         command => answer(cx, command).map(|positive| u8::from(!positive)),
     }
 }
@@ -96,7 +104,7 @@ pub fn policy_worker() -> Option<Worker> {
     let program = if own.exists() { own.to_owned() } else { std::env::current_exe().ok()? };
     // Address space that the allocator only reserves would hide how much is used.
     let environment = vec![("MIMALLOC_ARENA_RESERVE".to_owned(), "0".to_owned())];
-    Some(Worker { program, arguments: vec!["__policy".to_owned()], environment })
+    Some(Worker { program, arguments: vec![POLICY.to_owned()], environment })
 }
 
 /// Whether standard output has its one document.
