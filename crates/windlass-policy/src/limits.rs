@@ -52,6 +52,8 @@ pub enum Broken {
     Died { status: ExitStatus, words: String },
     #[error("policies cannot be evaluated: {0}")]
     Refused(String),
+    #[error("no thread can be started for the policies: {0}")]
+    Thread(io::Error),
     #[error("the policy process cannot be started or spoken to: {0}")]
     Process(io::Error),
 }
@@ -82,7 +84,7 @@ pub fn watched<T: Send + 'static>(limits: &Limits, work: impl FnOnce() -> T + Se
             // The receiver may have given up.
             let _ = sender.send(result);
         })
-        .map_err(Broken::Process)?;
+        .map_err(Broken::Thread)?;
     let result = receiver.recv_timeout(limits.time).map_err(|_| Broken::Time(limits.time))?;
     if start.elapsed() >= limits.time {
         return Err(Broken::Time(limits.time));
