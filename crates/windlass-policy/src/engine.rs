@@ -206,7 +206,8 @@ impl Rego {
         self.engine.add_data(Value::from(value.clone())).map_err(|error| error.to_string())
     }
 
-    /// Gives a function of [`host::FUNCTIONS`] what it does; without it a call cannot be evaluated.
+    /// Gives one of the host's functions (`parse_config`, `parse_config_file`, …) what it does; without it a call cannot be
+    /// evaluated.
     ///
     /// # Errors
     /// There is one of this name already.
