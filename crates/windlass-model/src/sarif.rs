@@ -160,9 +160,9 @@ mod tests {
     fn told(results: Value, rules: Value) -> Vec<String> {
         let report = json!({"version": "2.1.0", "runs": [{
             "tool": {"driver": {"name": "scan", "rules": rules}}, "results": results,
-            "originalUriBaseIds": {"ROOT": {"uri": "file:///work/repo/"}},
+            "originalUriBaseIds": {"ROOT": {"uri": "file:///src/repo/"}},
         }]});
-        findings(&report.to_string(), "/work/repo")
+        findings(&report.to_string(), "/src/repo")
             .unwrap()
             .into_iter()
             .map(|f| {
@@ -200,7 +200,7 @@ mod tests {
             &["- R3 Info one of two false"],
         );
         check(
-            json!({"message": {"text": "No rule."}, "locations": at("file:///work/repo/a%20b.tf")}),
+            json!({"message": {"text": "No rule."}, "locations": at("file:///src/repo/a%20b.tf")}),
             &["a b.tf:3  Medium No rule. false"],
         );
         let based = json!([{"physicalLocation": {"artifactLocation": {"uri": "x.tf", "uriBaseId": "ROOT"}}}]);

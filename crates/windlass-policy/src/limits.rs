@@ -1,5 +1,5 @@
 //! Limits of an evaluation: time, memory, stack. What exceeds one is *broken*, never a pass, and the next evaluation is not
-//! harmed. `docs/design/0006-policy-limits.md` says why there are two ways.
+//! harmed. `docs/design/0005-policy-limits.md` says why there are two ways.
 //!
 //! - [`watched`]: on a thread of this process, for policies that the organisation wrote itself. Time is limited; the engine looks
 //!   at the clock between steps when [`arm`] told it to, and then the thread ends too.
