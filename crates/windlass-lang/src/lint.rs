@@ -5,7 +5,7 @@
 
 use crate::discovery::{Modules, is_local, is_moving, reference};
 use crate::terraform::module::{Item, Module};
-use crate::terraform::syntax::{Access, Body, Expr, ExprKind, Range};
+use crate::terraform::syntax::{Access, Expr, ExprKind, Range};
 use std::collections::{BTreeMap, BTreeSet};
 use windlass_model::diagnostic::{Diagnostic, Span};
 
@@ -298,21 +298,23 @@ impl<'m> Lint<'m> {
             return;
         }
         let module = self.module;
-        for (what, items) in [("variable", &module.variables), ("output", &module.outputs)] {
-            for (name, item) in items {
-                let described = |body: &Body| body.value("description").is_some_and(|e| e.literal() != Some(""));
-                if !described(module.body(item)) {
-                    let summary = format!("{what} `{name}` of a shared module has no description");
-                    self.warn(
-                        "WL707",
-                        item.file,
-                        item.head,
-                        summary,
-                        "add `description = \"…\"`: forms and reviews show it",
-                    );
-                }
-            }
-        }
+        let undescribed = |item: &&Item| {
+            let described = module.body(item).value("description").is_some_and(|e| e.literal() != Some(""));
+            let span = module.span(item.file, item.head);
+            !described && !is_ignored(&module.files[item.file].text, &span, "WL707")
+        };
+        let found: Vec<&Item> = module.variables.values().chain(module.outputs.values()).filter(undescribed).collect();
+        // One sentence for all of them: they are mended together.
+        let Some(first) = found.first() else { return };
+        let shown: Vec<String> = found
+            .iter()
+            .take(4)
+            .map(|item| format!("{} `{}`", item.kind, item.labels.first().map_or("", String::as_str)))
+            .collect();
+        let more = found.len().saturating_sub(shown.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let summary = format!("a shared module does not describe {}{more}", shown.join(", "));
+        self.warn("WL707", first.file, first.head, summary, "add `description = \"…\"`: forms and reviews show it");
     }
 }
 

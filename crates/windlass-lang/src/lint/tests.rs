@@ -122,10 +122,7 @@ fn shared_modules_describe_what_they_take() {
     let text = "variable \"a\" {\n  type = string\n}\noutput \"b\" {\n  value = var.a\n}\nvariable \"c\" {\n  description = \"It.\"\n  default = 1\n}\nresource \"x\" \"y\" {\n  z = var.c\n}\n";
     check(
         &[("modules/m/main.tf", text)],
-        &[
-            "modules/m/main.tf:1 WL707 variable `a` of a shared module has no description",
-            "modules/m/main.tf:4 WL707 output `b` of a shared module has no description",
-        ],
+        &["modules/m/main.tf:1 WL707 a shared module does not describe variable `a`, output `b`"],
     );
     check(&[("aws/m/main.tf", text)], &[]);
 }
