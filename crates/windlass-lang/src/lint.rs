@@ -3,7 +3,7 @@
 //!
 //! `# windlass:ignore WL701` on a line, or on the one above it, takes the warnings of these codes about that line back.
 
-use crate::discovery::{Modules, is_local, is_moving, reference};
+use crate::discovery::{Modules, is_local, is_moving, parallel, reference};
 use crate::terraform::module::{Item, Module};
 use crate::terraform::syntax::{Access, Expr, ExprKind, Range};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,28 +27,68 @@ const ABOUT_SECRETS: [&str; 11] =
 /// Directories whose modules are offered to others.
 const CATALOGUE: [&str; 3] = ["modules", "catalog", "catalogue"];
 
-/// Warnings about the modules of these directories, by file and line. Who calls a module is looked for in the whole tree.
+/// How sources end that name no directory.
+const UPWARDS: [&str; 4] = ["..\"", "../\"", "\".\"", "\"./\""];
+
+/// Warnings about the modules of these directories, by file and line. Who calls a module is looked for in the whole tree; nothing
+/// that was read is kept.
 pub fn lint(modules: &Modules<'_>, wanted: impl Fn(&str) -> bool + Sync) -> Vec<Diagnostic> {
-    let used = used_outputs(modules);
-    let mut found = Vec::new();
-    for directory in modules.names().filter(|directory| wanted(directory)) {
-        let Some(module) = modules.get(directory) else { continue };
-        // A file that could not be read may use anything.
-        if !module.mistakes().is_empty() {
-            continue;
+    // A caller names the last segment of the directory, or goes up to it: only modules that do are read.
+    let names: BTreeSet<&str> =
+        modules.names().filter(|directory| wanted(directory)).map(|d| d.rsplit('/').next().unwrap_or(d)).collect();
+    let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).chain(UPWARDS).collect();
+    // Behind a link it may have any name.
+    let has_links = modules.tree.has_links();
+    let directories: Vec<&str> = modules.names().collect();
+    let looked = parallel(&directories, |directory| {
+        let is_wanted = wanted(directory);
+        if !is_wanted && !has_links && !modules.mentions(directory, &names) {
+            return Looked::default();
         }
-        let mut lint = Lint { module, found: Vec::new() };
-        lint.unused_declarations();
-        lint.unused_outputs(used.get(directory));
-        lint.moving_modules();
-        lint.secrets_in_outputs();
-        lint.machine_paths();
-        lint.missing_descriptions();
-        found.extend(lint.found);
+        modules.read(directory).map(|module| look(modules, &module, is_wanted)).unwrap_or_default()
+    });
+    let mut used: BTreeMap<String, Used> = BTreeMap::new();
+    let (mut found, mut outputs) = (Vec::new(), Vec::new());
+    for (directory, looked) in directories.iter().zip(looked) {
+        looked.uses.into_iter().for_each(|(target, uses)| used.entry(target).or_default().add(uses));
+        found.extend(looked.found);
+        outputs.extend(looked.outputs.into_iter().map(|(name, diagnostic)| (*directory, name, diagnostic)));
     }
+    // Outputs of modules that something here calls, and no caller uses.
+    let unused = outputs.into_iter().filter(|(directory, name, _)| match used.get(*directory) {
+        Some(Used::These(names)) => !names.contains(name),
+        Some(Used::All) | None => false,
+    });
+    found.extend(unused.map(|(_, _, diagnostic)| diagnostic));
     found.sort_by_key(|d: &Diagnostic| (d.labels.first().map(|l| l.span.clone()), d.code.clone(), d.summary.clone()));
     found.dedup();
     found
+}
+
+/// What one module says.
+#[derive(Default)]
+struct Looked {
+    found: Vec<Diagnostic>,
+    /// Outputs by name, with what is told when no caller uses them.
+    outputs: Vec<(String, Diagnostic)>,
+    /// What it uses of the modules in these directories.
+    uses: Vec<(String, Used)>,
+}
+
+fn look(modules: &Modules<'_>, module: &Module, is_wanted: bool) -> Looked {
+    let uses = uses(modules, module);
+    // A file that could not be read may use anything.
+    if !is_wanted || !module.mistakes().is_empty() {
+        return Looked { uses, ..Looked::default() };
+    }
+    let mut lint = Lint { module, found: Vec::new() };
+    lint.unused_declarations();
+    lint.moving_modules();
+    lint.secrets_in_outputs();
+    lint.machine_paths();
+    lint.missing_descriptions();
+    let outputs = lint.outputs();
+    Looked { found: lint.found, outputs, uses }
 }
 
 /// Which outputs of a local module its callers use.
@@ -58,29 +98,35 @@ enum Used {
     These(BTreeSet<String>),
 }
 
-/// By directory of the module; only those that something in the tree calls.
-fn used_outputs(modules: &Modules<'_>) -> BTreeMap<String, Used> {
-    let mut used: BTreeMap<String, Used> = BTreeMap::new();
-    for directory in modules.names() {
-        let Some(module) = modules.get(directory) else { continue };
-        let children = crate::discovery::children(modules, module);
-        if children.is_empty() {
-            continue;
-        }
-        let mut by_name: BTreeMap<&str, Used> = BTreeMap::new();
-        each_expression(module, |_, expr| expr.walk(&mut |inner| note_module(inner, &mut by_name)));
-        for (call, target) in children {
-            let name = call.labels.first().map(String::as_str).unwrap_or_default();
-            let here = by_name.remove(name).unwrap_or(Used::These(BTreeSet::new()));
-            let all = used.entry(target).or_insert(Used::These(BTreeSet::new()));
-            match (all, here) {
-                (Used::All, _) => {}
-                (all, Used::All) => *all = Used::All,
-                (Used::These(all), Used::These(here)) => all.extend(here),
-            }
+impl Default for Used {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
+}
+
+impl Used {
+    fn add(&mut self, more: Self) {
+        match (self, more) {
+            (Self::All, _) => {}
+            (all, Self::All) => *all = Self::All,
+            (Self::These(all), Self::These(more)) => all.extend(more),
         }
     }
-    used
+}
+
+/// What a module uses of the local modules that it calls, by their directories.
+fn uses(modules: &Modules<'_>, module: &Module) -> Vec<(String, Used)> {
+    let children = crate::discovery::children(modules, module);
+    if children.is_empty() {
+        return Vec::new();
+    }
+    let mut by_name: BTreeMap<&str, Used> = BTreeMap::new();
+    each_expression(module, |_, expr| expr.walk(&mut |inner| note_module(inner, &mut by_name)));
+    let name = |call: &Item| call.labels.first().map(String::as_str).unwrap_or_default().to_owned();
+    children
+        .into_iter()
+        .map(|(call, target)| (target, by_name.remove(name(call).as_str()).unwrap_or_default()))
+        .collect()
 }
 
 /// `module.NAME.OUTPUT`, also with an index or a splat between; anything else with `module.NAME` uses all of it.
@@ -91,7 +137,7 @@ fn note_module<'e>(expr: &'e Expr, by_name: &mut BTreeMap<&'e str, Used>) -> boo
             _ => called(base),
         };
         if let Some(name) = called {
-            if let Used::These(outputs) = by_name.entry(name).or_insert(Used::These(BTreeSet::new())) {
+            if let Used::These(outputs) = by_name.entry(name).or_default() {
                 outputs.insert(output.clone());
             }
             return false;
@@ -100,7 +146,7 @@ fn note_module<'e>(expr: &'e Expr, by_name: &mut BTreeMap<&'e str, Used>) -> boo
     if let ExprKind::Splat(base, rest) = &expr.kind
         && let (Some(name), Some(Access::Attribute(output))) = (called(base), rest.first())
     {
-        if let Used::These(outputs) = by_name.entry(name).or_insert(Used::These(BTreeSet::new())) {
+        if let Used::These(outputs) = by_name.entry(name).or_default() {
             outputs.insert(output.clone());
         }
         return false;
@@ -159,11 +205,23 @@ struct Lint<'m> {
 
 impl<'m> Lint<'m> {
     fn warn(&mut self, code: &'static str, file: usize, range: Range, summary: String, help: impl Into<String>) {
+        let told = self.told(code, file, range, summary, help);
+        self.found.extend(told);
+    }
+
+    /// The warning, unless a comment takes it back.
+    fn told(
+        &self,
+        code: &'static str,
+        file: usize,
+        range: Range,
+        summary: String,
+        help: impl Into<String>,
+    ) -> Option<Diagnostic> {
         let span = self.module.span(file, range);
         let text = &self.module.files[file].text;
-        if !is_ignored(text, &span, code) {
-            self.found.push(Diagnostic::warning(code, summary).at_source(span, text, "").help(help));
-        }
+        let wanted = !is_ignored(text, &span, code);
+        wanted.then(|| Diagnostic::warning(code, summary).at_source(span, text, "").help(help))
     }
 
     /// WL701, WL702: variables and locals that nothing refers to. A variable's own validation is no use of it.
@@ -209,21 +267,14 @@ impl<'m> Lint<'m> {
         }
     }
 
-    /// WL703: outputs of a module that is called here, which no caller uses.
-    fn unused_outputs(&mut self, used: Option<&Used>) {
-        let Some(Used::These(used)) = used else { return };
-        for (name, item) in &self.module.outputs {
-            if !used.contains(name) {
-                let summary = format!("output `{name}` is used by no caller of this module");
-                self.warn(
-                    "WL703",
-                    item.file,
-                    item.head,
-                    summary,
-                    "remove it, unless it is meant for other repositories",
-                );
-            }
-        }
+    /// WL703: its outputs, with what is told where the module is called and no caller uses them.
+    fn outputs(&self) -> Vec<(String, Diagnostic)> {
+        let told = |(name, item): (&String, &Item)| {
+            let summary = format!("output `{name}` is used by no caller of this module");
+            let help = "remove it, unless it is meant for other repositories";
+            Some((name.clone(), self.told("WL703", item.file, item.head, summary, help)?))
+        };
+        self.module.outputs.iter().filter_map(told).collect()
     }
 
     /// WL704: remote modules whose content can change without a change here.

@@ -86,6 +86,23 @@ impl<'a> Modules<'a> {
         self.directories.keys().copied()
     }
 
+    /// Reads a module without keeping it.
+    pub fn read(&self, directory: &str) -> Option<Module> {
+        self.directories.get_key_value(directory).map(|(directory, of)| self.load(directory, of))
+    }
+
+    /// Whether the text of the module's files has one of these words anywhere; nothing is parsed.
+    pub fn mentions(&self, directory: &str, words: &[&str]) -> bool {
+        let Some(of) = self.directories.get(directory) else { return false };
+        let has = |name: &&str| {
+            let path = if directory.is_empty() { (*name).to_owned() } else { format!("{directory}/{name}") };
+            let path = resolve(self.tree, &path).map_or(path, |(path, _)| path);
+            let text = self.tree.read(&path).ok().flatten().unwrap_or_default();
+            words.iter().any(|word| memchr::memmem::find(&text, word.as_bytes()).is_some())
+        };
+        of.names.iter().any(has)
+    }
+
     fn has(&self, directory: &str) -> bool {
         self.directories.contains_key(directory)
     }
@@ -133,7 +150,7 @@ impl<'a> Modules<'a> {
 }
 
 /// `work` applied to every item on all cores, results in order.
-fn parallel<I: Sync, O: Send>(items: &[I], work: impl Fn(&I) -> O + Sync) -> Vec<O> {
+pub(crate) fn parallel<I: Sync, O: Send>(items: &[I], work: impl Fn(&I) -> O + Sync) -> Vec<O> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     // Small pieces even out that some are slower than others.
     let piece = items.len().div_ceil(threads * 8).max(1);

@@ -63,6 +63,9 @@ fn outputs_that_no_caller_uses_are_told() {
     unused("resource \"x\" \"y\" {\n  z = \"${module.m[count.index].a}${module.m[1].b}\"\n}\n", &["c"]);
     unused("resource \"x\" \"y\" {\n  z = module.m[*].a\n}\n", &["b", "c"]);
     unused("resource \"x\" \"y\" {\n  z = module.m\n}\n", &[]);
+    // The caller goes up to it.
+    let up = "module \"m\" {\n  source = \"../..\"\n}\noutput \"x\" {\n  value = module.m.a\n}\n";
+    assert_eq!(found(&[("r/main.tf", &outputs), ("r/examples/one/main.tf", up)]).len(), 2);
     // Nobody here calls it: it may be meant for others.
     check(&[("m/main.tf", &outputs)], &[]);
 }
