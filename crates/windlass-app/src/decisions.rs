@@ -17,7 +17,7 @@ use windlass_model::definition::{ApprovalRule, DecisionKind, Definitions};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::effect::Effect;
 use windlass_model::id::{InstanceId, RunId, StackId};
-use windlass_model::review::{Finding, Level, Outcome, Review, Verdict};
+use windlass_model::review::{AffectedKind, Finding, Level, Outcome, Review, Verdict};
 use windlass_model::stack_plan::{ReviewInput, StackWork};
 use windlass_policy::decision::input::{Approval, Change, Input, PlanFacts, Question, Rule, change_of};
 use windlass_policy::decision::{Decision, Required, masked_plan};
@@ -191,18 +191,23 @@ pub fn plan_input(
     preview: bool,
     deciding: &Deciding,
 ) -> Input {
-    let facts = PlanFacts {
+    let facts = plan_facts(service, deciding, &work.instance.id, work.owner.clone());
+    Input::plan(plan, &PlanFacts { change: change_of(&work.kind), preview, destroy: work.destroy, ..facts })
+}
+
+/// What is known about an instance whose stack is changed.
+pub fn plan_facts(service: &Service, deciding: &Deciding, instance: &InstanceId, owner: Option<String>) -> PlanFacts {
+    PlanFacts {
         project: service.checkout.name(&deciding.definitions),
-        instance: work.instance.id.to_string(),
-        stack: work.stack.to_string(),
-        region: work.instance.id.key().map(str::to_owned),
-        environments: crate::project::environments_of(&deciding.definitions, &work.instance.id),
-        owner: work.owner.clone(),
-        change: change_of(&work.kind),
-        preview,
-        destroy: work.destroy,
-    };
-    Input::plan(plan, &facts)
+        instance: instance.to_string(),
+        stack: instance.stack().to_string(),
+        region: instance.key().map(str::to_owned),
+        environments: crate::project::environments_of(&deciding.definitions, instance),
+        owner,
+        change: change_of(&AffectedKind::Changed),
+        preview: false,
+        destroy: false,
+    }
 }
 
 /// How many reviews are kept.

@@ -1,7 +1,6 @@
 //! A review of plans that were made elsewhere: judged and shown like any other, never applied and not kept.
 
 use crate::error::{AppError, AppResult, ErrorKind};
-use crate::project::environments_of;
 use crate::service::{Deciding, Service};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -14,7 +13,6 @@ use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::document::{Context, Document};
 use windlass_model::review::{AffectedKind, Finding, Outcome, Reason, Review, Revision, StackReview, references};
 use windlass_model::{risk, secrets};
-use windlass_policy::decision::input::{PlanFacts, change_of};
 
 /// One rendered plan (`terraform show -json`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,22 +78,12 @@ pub fn plans_review(service: &Service, plans: &[GivenPlan]) -> AppResult<(Review
 fn judged(service: &Service, given: &GivenPlan, deciding: &Deciding) -> AppResult<StackReview> {
     let instance = &given.instance;
     let stack = instance.stack();
-    let environments = environments_of(&deciding.definitions, instance);
     let definition = deciding.definitions.stacks.iter().find(|definition| definition.id == stack);
     let owner = definition.and_then(|definition| definition.owner.clone());
     let protected = definition.is_some_and(|definition| definition.protect);
     let text = Arc::new(read(&given.path)?);
-    let facts = PlanFacts {
-        project: service.checkout.name(&deciding.definitions),
-        instance: instance.to_string(),
-        stack: stack.to_string(),
-        region: instance.key().map(str::to_owned),
-        environments: environments.clone(),
-        owner: owner.clone(),
-        change: change_of(&AffectedKind::Changed),
-        preview: false,
-        destroy: false,
-    };
+    let facts = crate::decisions::plan_facts(service, deciding, instance, owner.clone());
+    let environments = facts.environments.clone();
     let facts = serde_json::to_value(facts).map_err(crate::error::internal)?;
     let unreadable = |error: String| refused(&given.path, &error);
     // What policies say and what changes are two readings of the same text, on a processor each. It goes with the last of them.

@@ -13,7 +13,7 @@ use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::document::{Context, Document, Earlier};
 use windlass_model::review::{
-    Affected, AffectedKind, Finding, Level, Outcome, Reason, Review, Revision, StackReview, Verdict,
+    Affected, AffectedKind, Finding, Outcome, Reason, Review, Revision, StackReview, Verdict,
 };
 use windlass_model::risk::ReasonCode;
 use windlass_model::stack_plan::{self, ChecksInput, ReviewInput};
@@ -225,13 +225,7 @@ pub fn report_read(service: &Service, path: &std::path::Path) -> AppResult<Vec<F
 }
 
 /// The document from the results of all steps.
-pub fn assemble(
-    run: &RunId,
-    input: ReviewInput,
-    mut stacks: Vec<StackReview>,
-    policy_digest: String,
-    protected: bool,
-) -> Review {
+pub fn assemble(run: &RunId, input: ReviewInput, mut stacks: Vec<StackReview>, policy_digest: String) -> Review {
     stacks.extend(input.deleted.iter().map(|item| StackReview {
         instance: item.instance.clone(),
         kind: item.kind.clone(),
@@ -246,23 +240,9 @@ pub fn assemble(
         readers: Vec::new(),
         dependants: BTreeMap::new(),
     }));
-    let failed = stacks.iter().any(|s| matches!(s.outcome, Outcome::Failed { .. } | Outcome::Skipped { .. }));
-    let denied = stacks.iter().flat_map(|s| &s.findings).any(|f| f.level <= Level::Deny);
-    let anything = stacks.iter().any(|s| match &s.outcome {
-        Outcome::Planned { effect } => !effect.is_empty(),
-        Outcome::Preview { .. } => true,
-        _ => false,
-    });
-    let verdict = match () {
-        () if failed => Verdict::Failed,
-        () if denied => Verdict::Denied,
-        () if !anything => Verdict::Nothing,
-        () if protected => Verdict::NeedsApproval,
-        () => Verdict::Ready,
-    };
     let effects: Vec<_> = stacks.iter().filter_map(|s| s.outcome.effect()).collect();
     let effect_digest = windlass_model::effect::digest_all(effects.into_iter());
-    Review {
+    let mut review = Review {
         run: run.clone(),
         project: input.project,
         base: input.base,
@@ -274,9 +254,11 @@ pub fn assemble(
         findings: Vec::new(),
         policy_digest,
         effect_digest,
-        verdict,
+        verdict: Verdict::Nothing,
         readers_beyond: BTreeMap::new(),
-    }
+    };
+    review.verdict = crate::decisions::verdict(&review, false);
+    review
 }
 
 /// How many runs are looked through for earlier reviews of a branch, and how many of them are told of.
@@ -341,7 +323,7 @@ pub fn document_of_nothing(service: &Service) -> AppResult<Document> {
         deleted: Vec::new(),
         diagnostics: Vec::new(),
     };
-    let review = assemble(&RunId::new(""), input, Vec::new(), String::new(), false);
+    let review = assemble(&RunId::new(""), input, Vec::new(), String::new());
     Ok(Document::new(&review, Context::default()))
 }
 

@@ -2,6 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 use std::io::IsTerminal;
+pub use windlass_render::clean;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ColorChoice {
@@ -67,20 +68,6 @@ impl Terminal {
     pub fn magenta(self, text: &str) -> String {
         self.paint(AnsiColor::Magenta.on_default(), text)
     }
-}
-
-/// Control characters made visible, so that text from a repository or a plan cannot steer the terminal. Line feeds and
-/// tabs stay.
-pub fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\n' | '\t' => c,
-            c if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c) => {
-                '\u{fffd}'
-            }
-            c => c,
-        })
-        .collect()
 }
 
 /// A table without borders: a bold head, two spaces between columns.

@@ -109,11 +109,11 @@ pub fn read_all(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn middle(usages: &[Usage], of: fn(&Usage) -> f64) -> f64 {
+pub fn middle(usages: &[Usage], of: fn(&Usage) -> f64) -> f64 {
     median(usages.iter().map(of).collect())
 }
 
-fn show(usage: Option<&Usage>) -> String {
+pub fn show(usage: Option<&Usage>) -> String {
     usage.map(|u| format!("{:.0} ms wall, {:.0} ms CPU, {:.0} MB", u.wall_ms, u.cpu_ms, u.rss_mib)).unwrap_or_default()
 }
 

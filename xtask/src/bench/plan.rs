@@ -1,7 +1,8 @@
 //! Policies and review of one large plan.
 
+use super::discover::{middle, remove, show};
 use super::measure::{Usage, measure as measure_command};
-use super::{Bench, Row, at_most, median};
+use super::{Bench, Row, at_most};
 use crate::shell::{self, Failure, Result};
 use std::path::Path;
 use std::process::Command;
@@ -23,7 +24,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
         ours.push(review(bench, &root, resources)?);
         eprintln!("  round {round}: read + parse {}; policies + review {}", show(plain.last()), show(ours.last()));
     }
-    super::discover::remove(&root)?;
+    remove(&root)?;
     let wall = middle(&ours, |u| u.wall_ms) / middle(&plain, |u| u.wall_ms);
     let memory = middle(&ours, |u| u.rss_mib) / middle(&plain, |u| u.rss_mib);
     let name = format!("plan of {resources}: policies + review");
@@ -40,7 +41,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
 
 /// A repository with policies of the library, and the plan beside it.
 fn prepare(root: &Path, resources: usize) -> Result<()> {
-    super::discover::remove(root)?;
+    remove(root)?;
     let io = |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", root.display()));
     std::fs::create_dir_all(root.join("policy")).map_err(io)?;
     let library = shell::workspace().join("crates/windlass-policy/library");
@@ -82,12 +83,4 @@ fn review(bench: &Bench, root: &Path, resources: usize) -> Result<Usage> {
         return Err(Failure::new(format!("`windlass review --plan` gave no review:\n{answer}")));
     }
     Ok(usage)
-}
-
-fn middle(usages: &[Usage], of: fn(&Usage) -> f64) -> f64 {
-    median(usages.iter().map(of).collect())
-}
-
-fn show(usage: Option<&Usage>) -> String {
-    usage.map(|u| format!("{:.0} ms wall, {:.0} ms CPU, {:.0} MB", u.wall_ms, u.cpu_ms, u.rss_mib)).unwrap_or_default()
 }

@@ -197,7 +197,7 @@ impl Assemble {
                 dependants: output.dependants,
             });
         }
-        let mut review = crate::review::assemble(&cx.run, run, stacks, deciding.policies.digest.clone(), false);
+        let mut review = crate::review::assemble(&cx.run, run, stacks, deciding.policies.digest.clone());
         crate::decisions::conclude(service, &mut review, &deciding)?;
         if review.effects().any(|effect| !effect.is_empty()) {
             // Who reads from whom is told where it is known; a tree that cannot be read any more takes nothing from the review.

@@ -1,5 +1,6 @@
 //! Words of Rego texts with their places: enough to find rule heads and what is read of `input`, whatever the version.
 
+use crate::syntax::lexer::{self, Tok};
 use std::sync::Arc;
 use windlass_model::diagnostic::Span;
 
@@ -37,73 +38,29 @@ impl Token {
     }
 }
 
-/// All words of a text; comments are left out.
+/// All words of a text; comments are left out. None for a text that is no Rego: whoever loads it says where.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::new();
-    let (mut at, mut depth, mut line, mut line_start) = (0, 0usize, 1u32, 0);
-    while at < bytes.len() {
-        let (start, first) = (at, at == line_start);
-        let mut push = |word: Word, end: usize, depth: usize| {
-            out.push(Token { word, start, end, depth, line, first });
+    let lexed = lexer::lex(text).map(|lexed| lexed.tokens).unwrap_or_default();
+    let mut out = Vec::with_capacity(lexed.len());
+    let mut depth = 0usize;
+    for token in lexed {
+        let word = match token.tok {
+            Tok::Word(name) => Word::Name(name),
+            Tok::String(text) => Word::Text(text),
+            // What is interpolated is no constant.
+            Tok::Template(_) | Tok::Number(_) => Word::Number,
+            Tok::Symbol(":=") => Word::Assign,
+            Tok::Symbol(symbol) => Word::Sign(symbol.chars().next().unwrap_or_default()),
+            Tok::End => continue,
         };
-        match bytes[at] {
-            b'\n' => {
-                at += 1;
-                line += 1;
-                line_start = at;
-            }
-            b'#' => at = text[at..].find('\n').map_or(bytes.len(), |n| at + n),
-            b'"' => {
-                let mut end = at + 1;
-                while end < bytes.len() && bytes[end] != b'"' && bytes[end] != b'\n' {
-                    end += if bytes[end] == b'\\' && bytes.get(end + 1) != Some(&b'\n') { 2 } else { 1 };
-                }
-                let close = end.min(bytes.len());
-                let inner = text.get(at + 1..close).unwrap_or_default().to_owned();
-                // One that is not closed ends with its line.
-                at = if bytes.get(close) == Some(&b'"') { close + 1 } else { close };
-                push(Word::Text(inner), at, depth);
-            }
-            b'`' => {
-                let close = text[at + 1..].find('`').map_or(bytes.len(), |n| at + 1 + n);
-                let inner = text.get(at + 1..close).unwrap_or_default();
-                let lines = inner.bytes().filter(|b| *b == b'\n').count() as u32;
-                at = (close + 1).min(bytes.len());
-                push(Word::Text(inner.to_owned()), at, depth);
-                line += lines;
-                if lines > 0 {
-                    // Whatever follows on that line is not in its first column.
-                    line_start = usize::MAX;
-                }
-            }
-            c if c.is_ascii_alphabetic() || c == b'_' => {
-                let end = bytes[at..].iter().position(|b| !(b.is_ascii_alphanumeric() || *b == b'_'));
-                at = end.map_or(bytes.len(), |n| at + n);
-                push(Word::Name(text[start..at].to_owned()), at, depth);
-            }
-            c if c.is_ascii_digit() => {
-                let end = bytes[at..].iter().position(|b| !(b.is_ascii_alphanumeric() || *b == b'.'));
-                at = end.map_or(bytes.len(), |n| at + n);
-                push(Word::Number, at, depth);
-            }
-            b':' if bytes.get(at + 1) == Some(&b'=') => {
-                at += 2;
-                push(Word::Assign, at, depth);
-            }
-            c if c.is_ascii_whitespace() => at += 1,
-            c if c.is_ascii() => {
-                at += 1;
-                if matches!(c, b')' | b']' | b'}') {
-                    depth = depth.saturating_sub(1);
-                }
-                push(Word::Sign(c as char), at, depth);
-                if matches!(c, b'(' | b'[' | b'{') {
-                    depth += 1;
-                }
-            }
-            _ => at += text[at..].chars().next().map_or(1, char::len_utf8),
+        if matches!(word, Word::Sign(')' | ']' | '}')) {
+            depth = depth.saturating_sub(1);
         }
+        let opens = matches!(word, Word::Sign('(' | '[' | '{'));
+        let (start, end) = (token.loc.start as usize, token.loc.end as usize);
+        let first = start == 0 || text.as_bytes().get(start - 1) == Some(&b'\n');
+        out.push(Token { word, start, end, depth, line: token.loc.line, first });
+        depth += usize::from(opens);
     }
     out
 }

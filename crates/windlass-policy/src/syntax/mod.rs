@@ -2,7 +2,7 @@
 
 pub mod annotations;
 mod format;
-mod lexer;
+pub(crate) mod lexer;
 mod parser;
 pub mod print;
 mod terms;
