@@ -9,16 +9,20 @@ use std::process::Command;
 
 /// Crates from the bottom up, and packages from crates.io that each must not use.
 const TABLE: [(&str, &[&str]); 13] = [
-    ("windlass-model", &["tokio", "sqlx", "axum", "reqwest", "hyper", "hcl-edit", "jiff", "chrono", "clap", "regorus"]),
-    ("windlass-lang", &["tokio", "sqlx", "axum", "reqwest", "hyper", "clap"]),
-    ("windlass-policy", &["tokio", "sqlx", "axum", "reqwest", "hyper", "clap"]),
+    (
+        "windlass-model",
+        &["tokio", "rusqlite", "postgres", "axum", "reqwest", "hyper", "hcl-edit", "jiff", "chrono", "clap", "regorus"],
+    ),
+    ("windlass-lang", &["tokio", "rusqlite", "postgres", "axum", "reqwest", "hyper", "clap"]),
+    ("windlass-policy", &["tokio", "rusqlite", "postgres", "axum", "reqwest", "hyper", "clap"]),
     (
         "windlass-render",
         &[
             "windlass-lang",
             "windlass-policy",
             "tokio",
-            "sqlx",
+            "rusqlite",
+            "postgres",
             "axum",
             "reqwest",
             "hyper",
@@ -29,10 +33,10 @@ const TABLE: [(&str, &[&str]); 13] = [
     ),
     ("windlass-store", &["axum", "reqwest", "hyper", "clap", "hcl-edit", "regorus"]),
     ("windlass-engine", &["axum", "reqwest", "hyper", "clap", "hcl-edit", "regorus"]),
-    ("windlass-drivers", &["sqlx", "axum", "clap"]),
-    ("windlass-connect", &["sqlx", "axum", "clap"]),
+    ("windlass-drivers", &["rusqlite", "postgres", "axum", "clap"]),
+    ("windlass-connect", &["rusqlite", "postgres", "axum", "clap"]),
     ("windlass-app", &["axum", "clap"]),
-    ("windlass-server", &["sqlx", "clap"]),
+    ("windlass-server", &["rusqlite", "postgres", "clap"]),
     ("windlass", &[]),
     (TESTKIT, &[]),
     ("xtask", &[]),

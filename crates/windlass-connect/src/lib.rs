@@ -1,0 +1,1 @@
+//! The world outside that speaks a protocol: identity providers.
