@@ -42,7 +42,7 @@ fn main() -> Result<()> {
 
 async fn measure(ours: &Path, bare: &Path) -> Result<()> {
     let recorded = Store::open(&StateDirectory::at(ours).database()).await?;
-    let runs = recorded.run_list(&RunFilter { kind: Some("apply".into()), active: false }, 1).await?;
+    let runs = recorded.run_list(&RunFilter { kind: Some("apply".into()), ..RunFilter::default() }, 1).await?;
     let run = runs.into_iter().next().ok_or("there is no apply")?;
     let record = read(&recorded, run).await?;
     recorded.close().await;

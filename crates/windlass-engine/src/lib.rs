@@ -405,7 +405,7 @@ async fn store_firmly(
     let mut wait = Duration::from_millis(50);
     loop {
         match store.step_finish(claim, outcome, log, durability).await {
-            Err(StoreError::Disk { .. } | StoreError::Sql(_)) if wait < Duration::from_secs(4) => {
+            Err(error) if error.retryable() && wait < Duration::from_secs(4) => {
                 tokio::time::sleep(wait).await;
                 wait *= 2;
             }

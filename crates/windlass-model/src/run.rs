@@ -194,6 +194,9 @@ pub struct StepRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
     pub id: RunId,
+    /// Name of the followed repository it belongs to; empty for one that works in a checkout of its own.
+    #[serde(default)]
+    pub project: String,
     pub plan: RunPlan,
     pub state: RunState,
     /// Set when somebody asked for it to be cancelled.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 pub enum StoreError {
     #[error("the database {} is damaged: {message}. It was left as it is; move it away to start with an empty record, or restore a copy", .path.display())]
     Corrupt { path: PathBuf, message: String },
-    #[error("the database {} has schema {found}, but this release knows up to {known}: use the newer release of Windlass that wrote it", .path.display())]
-    Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("the database {place} has schema {found}, but this release knows up to {known}: use the newer release of Windlass that wrote it")]
+    Newer { place: String, found: i64, known: i64 },
     #[error("cannot write the database {}: {message}. Make room or correct its permissions, then run the same command again; what was acknowledged is kept", .path.display())]
     Disk { path: PathBuf, message: String },
     #[error("there is no {what} `{id}`")]
@@ -16,24 +16,46 @@ pub enum StoreError {
     Conflict(String),
     #[error("stored {what} cannot be read: {message}")]
     Decode { what: &'static str, message: String },
+    #[error("not the address of a database: {0}; write it as postgres://USER@HOST/DATABASE")]
+    Address(String),
+    #[error("the database {place} cannot be reached: {message}")]
+    Unreachable { place: String, message: String },
+    /// Another transaction was in the way; this one changed nothing.
+    #[error("the database is busy: {0}")]
+    Met(String),
+    #[error("the database was closed")]
+    Closed,
     #[error("database: {0}")]
-    Sql(#[source] sqlx::Error),
+    Sql(String),
 }
 
 impl StoreError {
-    pub(crate) fn of(path: &Path, error: sqlx::Error) -> Self {
-        let path = path.to_owned();
-        if let sqlx::Error::Database(inner) = &error {
-            // Primary result codes of SQLite; extended ones carry them in the low byte.
-            let code = inner.code().and_then(|c| c.parse::<i64>().ok()).map(|c| c & 0xff);
-            let message = inner.message().to_owned();
-            match code {
-                Some(11 | 26) => return Self::Corrupt { path, message },
-                Some(8 | 10 | 13 | 14) => return Self::Disk { path, message },
-                _ => {}
-            }
+    pub(crate) fn of_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        let (path, message) = (path.to_owned(), error.to_string());
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt { path, message },
+            Some(
+                ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly,
+            ) => Self::Disk { path, message },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Met(message),
+            _ => Self::Sql(message),
         }
-        Self::Sql(error)
+    }
+
+    pub(crate) fn of_postgres(place: &str, error: &postgres::Error) -> Self {
+        // What the server said is more than its kind.
+        let message = match error.as_db_error() {
+            Some(said) => format!("{} ({})", said.message(), said.code().code()),
+            None => std::error::Error::source(error).map_or_else(|| error.to_string(), |why| format!("{error}: {why}")),
+        };
+        if crate::postgres::met(error) {
+            Self::Met(message)
+        } else if crate::postgres::unreachable(error) {
+            Self::Unreachable { place: place.to_owned(), message }
+        } else {
+            Self::Sql(message)
+        }
     }
 
     /// Somebody else was first.
@@ -45,6 +67,21 @@ impl StoreError {
         matches!(self, Self::NotFound { .. })
     }
 
+    /// Whether doing the same again later can help.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Disk { .. } | Self::Unreachable { .. } | Self::Met(_) | Self::Sql(_) => true,
+            Self::Corrupt { .. }
+            | Self::Newer { .. }
+            | Self::NotFound { .. }
+            | Self::StaleClaim { .. }
+            | Self::Conflict(_)
+            | Self::Decode { .. }
+            | Self::Address(_)
+            | Self::Closed => false,
+        }
+    }
+
     /// Key of its page.
     pub fn code(&self) -> &'static str {
         match self {
@@ -53,7 +90,8 @@ impl StoreError {
             Self::Disk { .. } => "WL622",
             Self::NotFound { .. } => "WL623",
             Self::StaleClaim { .. } | Self::Conflict(_) => "WL624",
-            Self::Decode { .. } | Self::Sql(_) => "WL625",
+            Self::Decode { .. } | Self::Met(_) | Self::Closed | Self::Sql(_) => "WL625",
+            Self::Unreachable { .. } | Self::Address(_) => "WL626",
         }
     }
 }

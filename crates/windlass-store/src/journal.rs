@@ -1,22 +1,44 @@
 //! Events and logs: appended, never changed.
 
-use crate::{Claim, Result, Store};
+use crate::db::{Tx, params};
+use crate::{Claim, Durability, Result, Store};
 use serde::{Deserialize, Serialize};
-use sqlx::SqliteConnection;
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
 
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
+    /// Grows in the order in which events become visible; numbers may be left out.
     pub id: i64,
+    pub project: String,
     pub run: Option<String>,
     pub step: Option<String>,
     /// Past tense, e.g. `step.succeeded`.
     pub kind: String,
+    /// What it is about where that is no run, e.g. `token 01k…`.
+    pub subject: Option<String>,
     pub data: serde_json::Value,
     pub actor: Option<String>,
+    /// What the actor said.
+    pub reason: Option<String>,
+    /// The same for everything that one request did.
+    pub correlation: Option<String>,
     pub at: Micros,
+}
+
+/// Which events are looked for: those that have all that is given.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    pub run: Option<RunId>,
+    pub actor: Option<String>,
+    pub subject: Option<String>,
+    /// A kind, or the first part of it with its dot: `step.`.
+    pub kind: Option<String>,
+    /// From this time on, µs.
+    pub from: Option<Micros>,
+    /// Before this time, µs.
+    pub to: Option<Micros>,
 }
 
 /// A piece of a step's log.
@@ -30,32 +52,89 @@ pub struct LogChunk {
     pub at: Micros,
 }
 
+#[derive(Debug, Default)]
 pub(crate) struct NewEvent<'a> {
     pub run: Option<&'a str>,
     pub step: Option<&'a str>,
     pub kind: &'a str,
+    pub subject: Option<&'a str>,
     pub data: serde_json::Value,
     pub actor: Option<&'a str>,
+    pub reason: Option<&'a str>,
+}
+
+impl<'a> NewEvent<'a> {
+    pub fn of(kind: &'a str, data: serde_json::Value) -> Self {
+        Self { kind, data, ..Self::default() }
+    }
+
+    pub fn of_run(run: &'a RunId, kind: &'a str, data: serde_json::Value) -> Self {
+        Self { run: Some(run.as_str()), ..Self::of(kind, data) }
+    }
+
+    pub fn of_step(run: &'a RunId, step: &'a StepId, kind: &'a str, data: serde_json::Value) -> Self {
+        Self { step: Some(step.as_str()), ..Self::of_run(run, kind, data) }
+    }
+}
+
+type Row = (
+    i64,
+    String,
+    Option<String>,
+    Option<String>,
+    String,
+    Option<String>,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    i64,
+);
+
+fn event((id, project, run, step, kind, subject, data, actor, reason, correlation, at): Row) -> Event {
+    let data = serde_json::from_str(&data).unwrap_or_default();
+    Event { id, project, run, step, kind, subject, data, actor, reason, correlation, at }
+}
+
+/// Appends to the log of a step; the offset of the first new byte comes back.
+pub(crate) fn log_in(tx: &mut Tx<'_>, run: &RunId, step: &StepId, attempt: u32, bytes: &[u8]) -> Result<i64> {
+    let now = tx.now()?;
+    let start: Option<i64> = tx.row(
+        "INSERT INTO logs (run, step, start, attempt, bytes, at)
+         SELECT $1, $2, COALESCE(
+             (SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0
+         ), CAST($3 AS BIGINT), $4, CAST($5 AS BIGINT)
+         RETURNING start",
+        params![run.as_str(), step.as_str(), attempt, bytes, now],
+    )?;
+    Ok(start.unwrap_or_default())
 }
 
 impl Store {
-    pub(crate) async fn event_in(
+    /// Appends a fact that belongs to no run, about `subject`.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn event_tell(
         &self,
-        connection: &mut SqliteConnection,
-        now: Micros,
-        event: NewEvent<'_>,
+        kind: &str,
+        subject: &str,
+        data: serde_json::Value,
+        actor: &str,
+        reason: Option<&str>,
     ) -> Result<()> {
-        sqlx::query("INSERT INTO events (run, step, kind, data, actor, at) VALUES ($1, $2, $3, $4, $5, $6)")
-            .bind(event.run)
-            .bind(event.step)
-            .bind(event.kind)
-            .bind(event.data.to_string())
-            .bind(event.actor)
-            .bind(now)
-            .execute(connection)
-            .await
-            .map_err(|e| self.error(e))?;
-        Ok(())
+        let (scope, kind, subject) = (self.scope.clone(), kind.to_owned(), subject.to_owned());
+        let (actor, reason) = (actor.to_owned(), reason.map(str::to_owned));
+        self.write(Durability::Durable, move |tx| {
+            let event = NewEvent {
+                subject: Some(&subject),
+                actor: Some(&actor),
+                reason: reason.as_deref(),
+                ..NewEvent::of(&kind, data.clone())
+            };
+            scope.event(tx, event)
+        })
+        .await
     }
 
     /// Appends several facts about a step in one transaction.
@@ -63,17 +142,14 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn event_append(&self, run: &RunId, step: &StepId, events: &[(String, serde_json::Value)]) -> Result<()> {
-        let mut tx = self.begin().await?;
-        let now = self.now_in(&mut tx).await?;
-        for (kind, data) in events {
-            self.event_in(
-                &mut tx,
-                now,
-                NewEvent { run: Some(run.as_str()), step: Some(step.as_str()), kind, data: data.clone(), actor: None },
-            )
-            .await?;
-        }
-        tx.commit().await.map_err(|e| self.error(e))
+        let (scope, run, step, events) = (self.scope.clone(), run.clone(), step.clone(), events.to_vec());
+        self.write(Durability::Durable, move |tx| {
+            for (kind, data) in &events {
+                scope.event(tx, NewEvent::of_step(&run, &step, kind, data.clone()))?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Appends what the attempt that has the step has seen: facts, and text for its log (both may be empty), all or nothing. An
@@ -85,66 +161,79 @@ impl Store {
         if events.is_empty() && log.is_empty() {
             return Ok(());
         }
-        let events: Vec<(&str, String)> = events.iter().map(|(kind, data)| (kind.as_str(), data.to_string())).collect();
-        let mut tx = self.begin().await?;
-        // One trip to the database: each statement does nothing when the claim is not the present one.
-        let done = sqlx::query(concat!(
-            "INSERT INTO events (run, step, kind, data, at)
-             SELECT $1, $2, value ->> 0, value ->> 1, ",
-            now!("$7"),
-            "
-             FROM json_each($4)
-             WHERE EXISTS (SELECT 1 FROM steps WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running')
-             ORDER BY key;
-             INSERT INTO logs (run, step, start, attempt, bytes, at)
-             SELECT $1, $2, ",
-            log_end!(),
-            ", $5, $6, ",
-            now!("$7"),
-            "
-             WHERE LENGTH($6) > 0
-             AND EXISTS (SELECT 1 FROM steps WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running')"
-        ))
-        .bind(claim.run.as_str())
-        .bind(claim.step.as_str())
-        .bind(claim.epoch)
-        .bind(crate::runs::encode("events", &events)?)
-        .bind(claim.attempt)
-        .bind(log)
-        .bind(self.set_time())
-        .execute(&mut *tx)
+        let (scope, claim, log, events) = (self.scope.clone(), claim.clone(), log.to_vec(), events.to_vec());
+        self.write(Durability::Durable, move |tx| {
+            crate::steps::hold(tx, &claim)?;
+            for (kind, data) in &events {
+                scope.event(tx, NewEvent::of_step(&claim.run, &claim.step, kind, data.clone()))?;
+            }
+            if !log.is_empty() {
+                log_in(tx, &claim.run, &claim.step, claim.attempt, &log)?;
+            }
+            Ok(())
+        })
         .await
-        .map_err(|e| self.error(e))?
-        .rows_affected();
-        if done == 0 {
-            return Err(claim.stale());
-        }
-        self.commit(tx).await
     }
 
-    /// Events after `after` (an id; 0 for all), oldest first.
+    /// Events of a run, or of everything, after `after` (an id; 0 for all), oldest first.
     ///
     /// # Errors
     /// The database cannot be read.
     pub async fn event_list(&self, run: Option<&RunId>, after: i64, limit: u32) -> Result<Vec<Event>> {
-        type Row = (i64, Option<String>, Option<String>, String, String, Option<String>, i64);
-        let rows: Vec<Row> = sqlx::query_as("SELECT id, run, step, kind, data, actor, at FROM events WHERE id > $1 AND ($2 IS NULL OR run = $2) ORDER BY id LIMIT $3")
-            .bind(after)
-            .bind(run.map(RunId::as_str))
-            .bind(limit)
-            .fetch_all(&self.reader)
-            .await
-            .map_err(|e| self.error(e))?;
-        let event = |(id, run, step, kind, data, actor, at): Row| Event {
-            id,
-            run,
-            step,
-            kind,
-            data: serde_json::from_str(&data).unwrap_or_default(),
-            actor,
-            at,
-        };
-        Ok(rows.into_iter().map(event).collect())
+        let run = run.cloned();
+        let found: Vec<Row> = self
+            .read(move |tx| match &run {
+                Some(run) => tx.rows(
+                    "SELECT id, project, run, step, kind, subject, data, actor, reason, correlation, at FROM events
+                     WHERE run = $1 AND id > $2 ORDER BY id LIMIT $3",
+                    params![run.as_str(), after, limit],
+                ),
+                None => tx.rows(
+                    "SELECT id, project, run, step, kind, subject, data, actor, reason, correlation, at FROM events
+                     WHERE id > $1 ORDER BY id LIMIT $2",
+                    params![after, limit],
+                ),
+            })
+            .await?;
+        Ok(found.into_iter().map(event).collect())
+    }
+
+    /// Events of this project (of all where the handle has none) before `before` (an id), newest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn event_search(&self, filter: &EventFilter, before: Option<i64>, limit: u32) -> Result<Vec<Event>> {
+        let (filter, project) = (filter.clone(), self.scope.project.clone());
+        let found: Vec<Row> = self
+            .read(move |tx| {
+                let project = Some(project.as_str()).filter(|project| !project.is_empty());
+                // A range instead of a pattern: an index serves it, and nothing in the text has a meaning of its own.
+                let kind = filter.kind.as_deref();
+                let last = kind.map(|kind| if kind.ends_with('.') { format!("{kind}\u{7f}") } else { kind.to_owned() });
+                tx.rows(
+                    "SELECT id, project, run, step, kind, subject, data, actor, reason, correlation, at FROM events
+                     WHERE (CAST($1 AS TEXT) IS NULL OR project = $1) AND (CAST($2 AS TEXT) IS NULL OR run = $2)
+                     AND (CAST($3 AS TEXT) IS NULL OR actor = $3) AND (CAST($4 AS TEXT) IS NULL OR subject = $4)
+                     AND (CAST($5 AS TEXT) IS NULL OR (kind >= $5 AND kind <= $6))
+                     AND (CAST($7 AS BIGINT) IS NULL OR at >= $7) AND (CAST($8 AS BIGINT) IS NULL OR at < $8)
+                     AND (CAST($9 AS BIGINT) IS NULL OR id < $9)
+                     ORDER BY id DESC LIMIT $10",
+                    params![
+                        project,
+                        filter.run.as_ref().map(RunId::as_str),
+                        filter.actor.as_deref(),
+                        filter.subject.as_deref(),
+                        kind,
+                        last.as_deref(),
+                        filter.from,
+                        filter.to,
+                        before,
+                        limit,
+                    ],
+                )
+            })
+            .await?;
+        Ok(found.into_iter().map(event).collect())
     }
 
     /// Appends to a step's log; the offset of the first new byte comes back.
@@ -152,22 +241,9 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn log_append(&self, run: &RunId, step: &StepId, attempt: u32, bytes: &[u8]) -> Result<i64> {
-        // What is said is no promise: either durability will do, so this is one statement on its own.
-        sqlx::query_scalar(concat!(
-            "INSERT INTO logs (run, step, start, attempt, bytes, at) VALUES ($1, $2, ",
-            log_end!(),
-            ", $3, $4, ",
-            now!("$5"),
-            ") RETURNING start"
-        ))
-        .bind(run.as_str())
-        .bind(step.as_str())
-        .bind(attempt)
-        .bind(bytes)
-        .bind(self.set_time())
-        .fetch_one(&self.writer)
-        .await
-        .map_err(|e| self.error(e))
+        let (run, step, bytes) = (run.clone(), step.clone(), bytes.to_vec());
+        // What is said is no promise.
+        self.write(Durability::Lazy, move |tx| log_in(tx, &run, &step, attempt, &bytes)).await
     }
 
     /// The log of a step from byte `from` on, at most `limit` chunks; the first one is cut to begin at `from`.
@@ -175,15 +251,19 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn log_read(&self, run: &RunId, step: &StepId, from: i64, limit: u32) -> Result<Vec<LogChunk>> {
-        let rows: Vec<(i64, i64, Vec<u8>, i64)> =
-            sqlx::query_as("SELECT start, attempt, bytes, at FROM logs WHERE run = $1 AND step = $2 AND start + LENGTH(bytes) > $3 ORDER BY start LIMIT $4")
-                .bind(run.as_str())
-                .bind(step.as_str())
-                .bind(from)
-                .bind(limit)
-                .fetch_all(&self.reader)
-                .await
-                .map_err(|e| self.error(e))?;
+        let (of, at) = (run.clone(), step.clone());
+        let found: Vec<(i64, i64, Vec<u8>, i64)> = self
+            .read(move |tx| {
+                // Chunks have no gaps: the one that holds the byte is the last that does not begin after it.
+                tx.rows(
+                    "SELECT start, attempt, bytes, at FROM logs WHERE run = $1 AND step = $2 AND start >= COALESCE(
+                         (SELECT start FROM logs WHERE run = $1 AND step = $2 AND start <= $3 ORDER BY start DESC LIMIT 1), 0
+                     ) AND start + LENGTH(bytes) > $3
+                     ORDER BY start LIMIT $4",
+                    params![of.as_str(), at.as_str(), from, limit],
+                )
+            })
+            .await?;
         let chunk = |(start, attempt, bytes, at): (i64, i64, Vec<u8>, i64)| {
             let skip = usize::try_from(from - start).unwrap_or(0);
             LogChunk {
@@ -194,6 +274,23 @@ impl Store {
                 at,
             }
         };
-        Ok(rows.into_iter().map(chunk).collect())
+        Ok(found.into_iter().map(chunk).collect())
+    }
+
+    /// Where the log of a step ends: its length in bytes.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn log_end(&self, run: &RunId, step: &StepId) -> Result<i64> {
+        let (run, step) = (run.clone(), step.clone());
+        let end: Option<i64> = self
+            .read(move |tx| {
+                tx.row(
+                    "SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1",
+                    params![run.as_str(), step.as_str()],
+                )
+            })
+            .await?;
+        Ok(end.unwrap_or_default())
     }
 }

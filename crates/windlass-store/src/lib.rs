@@ -1,51 +1,46 @@
-//! The record: runs, steps, events, logs, locks, reviews and approvals in SQLite, every change in one transaction with the
-//! event that tells of it.
+//! The record: runs, steps, events, logs, locks, reviews and approvals, every change in one transaction with the event that tells
+//! of it; in a SQLite file or in PostgreSQL, by the same statements.
 
-/// SQL for the time: that which a test has set (a parameter, NULL otherwise), or the database's.
-macro_rules! now {
-    ($set:literal) => {
-        concat!("COALESCE(", $set, ", CAST(unixepoch('subsec') * 1000000 AS INTEGER))")
-    };
-}
-
-/// SQL for where the log of step $2 of run $1 ends.
-macro_rules! log_end {
-    () => {
-        "COALESCE((SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0)"
-    };
-}
-
+mod db;
 mod error;
 mod journal;
+mod kv;
 mod locks;
+mod postgres;
 mod reviews;
 mod runs;
+mod seals;
+mod sqlite;
 mod steps;
+mod tickets;
+mod tokens;
 mod waivers;
 
 pub use error::StoreError;
-pub use journal::{Event, LogChunk};
+pub use journal::{Event, EventFilter, LogChunk};
 pub use locks::{Holder, LockRow};
 pub use reviews::{ReviewRow, ReviewState};
-pub use runs::RunFilter;
-pub use steps::{Claim, ClaimResult, EngineIdentity, Lost, ProcessRow, Settlement, StepOutcome};
+pub use runs::{RunFilter, RunSummary};
+pub use seals::SealRow;
+pub use steps::{Claim, ClaimResult, EngineIdentity, EngineRow, Lost, ProcessRow, Settlement, StepOutcome};
+pub use tokens::TokenRow;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+use db::{EventRow, Tx};
+use journal::NewEvent;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 use windlass_model::Micros;
 use windlass_model::run::Repeat;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-static MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../migrations/sqlite/0001_runs.sql"))];
+static MIGRATIONS_SQLITE: &[(i64, &str)] = &[(1, include_str!("../migrations/sqlite/0001_runs.sql"))];
+static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[(1, include_str!("../migrations/postgres/0001_runs.sql"))];
 
-/// Marks the file as ours (`application_id`): "WLSS".
-const APPLICATION: i64 = 0x574c_5353;
+/// How many connections to PostgreSQL one process has.
+const CONNECTIONS: usize = 9;
 
 /// What a power failure may take. The end of a process never takes anything that was written, and what is lost is always the
 /// newest: nothing survives that was written after something that did not.
@@ -66,26 +61,60 @@ impl Durability {
             Repeat::Checkable | Repeat::Once => Self::Durable,
         }
     }
+}
 
-    /// Both levels keep the file whole; they differ in whether the commit waits for the disk. It cannot be changed within a
-    /// transaction, and the one writing connection is used for both.
-    fn begin(self) -> &'static str {
-        match self {
-            Self::Durable => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
-            Self::Lazy => "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
-        }
+/// A handle that is cheap to clone. Lists, values by name, locks and what is appended are those of its project; what has an id of
+/// its own is found by that.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+    scope: Arc<Scope>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("place", &self.inner.place).field("scope", &self.scope).finish()
     }
 }
 
-/// A handle that is cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Store {
-    path: PathBuf,
-    reader: SqlitePool,
-    /// One connection: writers queue here instead of meeting `SQLITE_BUSY`.
-    writer: SqlitePool,
+struct Inner {
+    place: String,
+    /// `None` when it was closed.
+    threads: Mutex<Option<Threads>>,
     /// Set by tests; otherwise time comes from the database.
     clock: Option<Arc<AtomicI64>>,
+    changed: Arc<tokio::sync::watch::Sender<u64>>,
+}
+
+enum Threads {
+    Sqlite(sqlite::Sqlite),
+    Postgres(postgres::Postgres),
+}
+
+/// What goes into each event.
+#[derive(Debug, Clone, Default)]
+struct Scope {
+    project: String,
+    correlation: Option<String>,
+}
+
+impl Scope {
+    fn event(&self, tx: &mut Tx<'_>, event: NewEvent<'_>) -> Result<()> {
+        let row = EventRow {
+            project: self.project.clone(),
+            run: event.run.map(str::to_owned),
+            step: event.step.map(str::to_owned),
+            kind: event.kind.to_owned(),
+            subject: event.subject.map(str::to_owned),
+            data: event.data.to_string(),
+            actor: event.actor.map(str::to_owned),
+            reason: event.reason.map(str::to_owned),
+            correlation: self.correlation.clone(),
+            at: tx.now()?,
+        };
+        tx.event(row);
+        Ok(())
+    }
 }
 
 impl Store {
@@ -109,89 +138,106 @@ impl Store {
                 .create(directory)
                 .map_err(|error| StoreError::Disk { path: path.to_owned(), message: error.to_string() })?;
         }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // Each transaction says whether it has to survive a power failure: see `Durability`.
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(30));
-        // A connection is a thread of this process: there is nothing to test before it is used.
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .test_before_acquire(false)
-            .connect_with(options.clone())
-            .await
-            .map_err(|e| StoreError::of(path, e))?;
-        let reader = SqlitePoolOptions::new().max_connections(2).test_before_acquire(false).connect_lazy_with(options);
-        let store = Self { path: path.to_owned(), reader, writer, clock };
-        store.migrate().await?;
-        restrict(path);
-        Ok(store)
+        let changed = Arc::new(tokio::sync::watch::Sender::new(0));
+        let shared = sqlite::Shared { path: path.to_owned(), clock: clock.clone(), changed: changed.clone() };
+        let threads = blocking(move || sqlite::Sqlite::open(&shared)).await?;
+        Ok(Self::new(path.display().to_string(), Threads::Sqlite(threads), clock, changed))
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Connects to PostgreSQL (`postgres://USER@HOST/DATABASE?sslmode=require`) and brings its schema up to date.
+    ///
+    /// # Errors
+    /// It is no address, cannot be reached, or has the schema of a newer release.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::connect_with(url, None).await
     }
 
-    async fn migrate(&self) -> Result<()> {
-        let mut tx = self.begin().await?;
-        let of = |e| StoreError::of(&self.path, e);
-        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *tx).await.map_err(of)?;
-        let application: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *tx).await.map_err(of)?;
-        let newest = MIGRATIONS.last().map_or(0, |(number, _)| *number);
-        if version > newest {
-            return Err(StoreError::Newer { path: self.path.clone(), found: version, known: newest });
+    /// As [`Store::connect`], with a clock that only moves when `clock` is set (microseconds).
+    ///
+    /// # Errors
+    /// As [`Store::connect`].
+    pub async fn connect_with(url: &str, clock: Option<Arc<AtomicI64>>) -> Result<Self> {
+        let changed = Arc::new(tokio::sync::watch::Sender::new(0));
+        let shared = postgres::shared(url, clock.clone(), changed.clone())?;
+        let place = shared.place.to_string();
+        let threads = blocking(move || postgres::Postgres::open(&shared, CONNECTIONS)).await?;
+        Ok(Self::new(place, Threads::Postgres(threads), clock, changed))
+    }
+
+    fn new(
+        place: String,
+        threads: Threads,
+        clock: Option<Arc<AtomicI64>>,
+        changed: Arc<tokio::sync::watch::Sender<u64>>,
+    ) -> Self {
+        let inner = Inner { place, threads: Mutex::new(Some(threads)), clock, changed };
+        Self { inner: Arc::new(inner), scope: Arc::default() }
+    }
+
+    /// Where it is, for people: a path, or a database and its host.
+    pub fn place(&self) -> &str {
+        &self.inner.place
+    }
+
+    /// The same store as one project sees it.
+    #[must_use]
+    pub fn of_project(&self, project: &str) -> Self {
+        let scope = Scope { project: project.to_owned(), ..Scope::clone(&self.scope) };
+        Self { inner: self.inner.clone(), scope: Arc::new(scope) }
+    }
+
+    /// The same store, whose events say that they belong together.
+    #[must_use]
+    pub fn correlated(&self, correlation: &str) -> Self {
+        let scope = Scope { correlation: Some(correlation.to_owned()), ..Scope::clone(&self.scope) };
+        Self { inner: self.inner.clone(), scope: Arc::new(scope) }
+    }
+
+    pub fn project(&self) -> &str {
+        &self.scope.project
+    }
+
+    /// Changes whenever events were appended: by this process, and on PostgreSQL by any. Others that write the same SQLite file are
+    /// not noticed.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.changed.subscribe()
+    }
+
+    /// One transaction. It may be done again from its beginning, after nothing of it happened.
+    async fn write<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        body: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (work, result) = db::work(body);
+        {
+            let threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            let queue = match threads.as_ref() {
+                Some(Threads::Sqlite(threads)) => &threads.writer,
+                Some(Threads::Postgres(threads)) => &threads.writer,
+                None => return Err(StoreError::Closed),
+            };
+            queue.send(sqlite::Job { durability, work }).map_err(|_| StoreError::Closed)?;
         }
-        if version > 0 && application != APPLICATION {
-            return Err(StoreError::Corrupt {
-                path: self.path.clone(),
-                message: "it is a database of another program".into(),
-            });
+        result.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Statements that change nothing.
+    async fn read<T: Send + 'static>(
+        &self,
+        body: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (work, result) = db::work(body);
+        {
+            let threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            let queue = match threads.as_ref() {
+                Some(Threads::Sqlite(threads)) => &threads.reader,
+                Some(Threads::Postgres(threads)) => &threads.reader,
+                None => return Err(StoreError::Closed),
+            };
+            queue.send(work).map_err(|_| StoreError::Closed)?;
         }
-        for (number, text) in MIGRATIONS.iter().filter(|(number, _)| *number > version) {
-            sqlx::raw_sql(*text).execute(&mut *tx).await.map_err(of)?;
-            sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-                "PRAGMA user_version = {number}; PRAGMA application_id = {APPLICATION}"
-            )))
-            .execute(&mut *tx)
-            .await
-            .map_err(of)?;
-        }
-        tx.commit().await.map_err(of)
-    }
-
-    /// A transaction that is durable when its commit returns.
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
-        self.begin_with(Durability::Durable).await
-    }
-
-    async fn begin_with(&self, durability: Durability) -> Result<Transaction<'static, Sqlite>> {
-        self.writer.begin_with(durability.begin()).await.map_err(|e| self.error(e))
-    }
-
-    async fn commit(&self, tx: Transaction<'static, Sqlite>) -> Result<()> {
-        tx.commit().await.map_err(|e| self.error(e))
-    }
-
-    fn error(&self, error: sqlx::Error) -> StoreError {
-        StoreError::of(&self.path, error)
-    }
-
-    async fn now_in(&self, connection: &mut SqliteConnection) -> Result<Micros> {
-        match &self.clock {
-            Some(clock) => Ok(clock.load(Ordering::SeqCst)),
-            None => sqlx::query_scalar("SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)")
-                .fetch_one(connection)
-                .await
-                .map_err(|e| self.error(e)),
-        }
-    }
-
-    /// Time as the tests set it; statements take the database's own where there is none.
-    fn set_time(&self) -> Option<Micros> {
-        self.clock.as_ref().map(|clock| clock.load(Ordering::SeqCst))
+        result.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// The database's time: the one that leases and schedules go by.
@@ -199,74 +245,31 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn now(&self) -> Result<Micros> {
-        if let Some(clock) = &self.clock {
+        if let Some(clock) = &self.inner.clock {
             return Ok(clock.load(Ordering::SeqCst));
         }
-        let mut connection = self.reader.acquire().await.map_err(|e| self.error(e))?;
-        self.now_in(&mut connection).await
-    }
-
-    /// All values of a scope, by name.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn kv_list(&self, scope: &str) -> Result<Vec<(String, String)>> {
-        sqlx::query_as("SELECT name, value FROM kv WHERE scope = $1 ORDER BY name")
-            .bind(scope)
-            .fetch_all(&self.reader)
-            .await
-            .map_err(|e| self.error(e))
-    }
-
-    /// One value of a scope.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn kv_get(&self, scope: &str, name: &str) -> Result<Option<String>> {
-        sqlx::query_scalar("SELECT value FROM kv WHERE scope = $1 AND name = $2")
-            .bind(scope)
-            .bind(name)
-            .fetch_optional(&self.reader)
-            .await
-            .map_err(|e| self.error(e))
-    }
-
-    /// Sets a value; one that is set already costs no write.
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub async fn kv_set(&self, scope: &str, name: &str, value: &str) -> Result<()> {
-        let query = sqlx::query(
-            "INSERT INTO kv (scope, name, value) VALUES ($1, $2, $3) ON CONFLICT (scope, name) DO UPDATE SET value = excluded.value WHERE kv.value <> excluded.value",
-        );
-        let mut tx = self.begin().await?;
-        query.bind(scope).bind(name).bind(value).execute(&mut *tx).await.map_err(|e| self.error(e))?;
-        self.commit(tx).await
-    }
-
-    /// Removes a value; whether there was one.
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub async fn kv_remove(&self, scope: &str, name: &str) -> Result<bool> {
-        let query = sqlx::query("DELETE FROM kv WHERE scope = $1 AND name = $2").bind(scope).bind(name);
-        let mut tx = self.begin().await?;
-        let done = query.execute(&mut *tx).await.map_err(|e| self.error(e))?.rows_affected();
-        self.commit(tx).await?;
-        Ok(done > 0)
+        self.read(|tx| tx.now()).await
     }
 
     /// Closes all connections, so that the write-ahead log is folded into the file.
     pub async fn close(&self) {
-        self.reader.close().await;
-        self.writer.close().await;
+        let threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let closed = blocking(move || {
+            match threads {
+                Some(Threads::Sqlite(threads)) => threads.close(),
+                Some(Threads::Postgres(threads)) => threads.close(),
+                None => {}
+            }
+            Ok(())
+        });
+        // There is nothing to tell anybody.
+        let _ = closed.await;
     }
 }
 
-/// Plans and logs are for the owner only. A file system without modes keeps what it has.
-fn restrict(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+/// What waits for a disk or a network does so on a thread of its own.
+async fn blocking<T: Send + 'static>(body: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(body).await.unwrap_or(Err(StoreError::Closed))
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Reviews, the approvals given to them, and the plans that were used.
 
+use crate::db::params;
 use crate::journal::NewEvent;
-use crate::runs::encode;
-use crate::{Result, Store, StoreError};
+use crate::runs::{decode, encode};
+use crate::{Durability, Result, Store, StoreError};
 use windlass_model::approval::ApprovalRecord;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::review::Review;
@@ -48,63 +49,77 @@ impl Store {
     /// The database cannot be written.
     pub async fn review_put(&self, review: &Review) -> Result<()> {
         let document = encode("review", review)?;
-        let mut tx = self.begin().await?;
-        let now = self.now_in(&mut tx).await?;
-        let done = sqlx::query("INSERT INTO reviews (run, state, head, head_commit, effect_digest, document, created_at) VALUES ($1, 'open', $2, $3, $4, $5, $6) ON CONFLICT (run) DO NOTHING")
-            .bind(review.run.as_str())
-            .bind(&review.head.name)
-            .bind(&review.head.commit)
-            .bind(&review.effect_digest)
-            .bind(document)
-            .bind(now)
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| self.error(e))?
-            .rows_affected();
-        if done == 1 {
-            sqlx::query("UPDATE reviews SET state = 'superseded' WHERE head = $1 AND run <> $2 AND state IN ('open', 'approved')")
-                .bind(&review.head.name)
-                .bind(review.run.as_str())
-                .execute(&mut *tx)
-                .await
-                .map_err(|e| self.error(e))?;
-            let data = serde_json::json!({ "verdict": review.verdict, "effect": review.effect_digest });
-            self.event_in(
-                &mut tx,
-                now,
-                NewEvent { run: Some(review.run.as_str()), step: None, kind: "review.created", data, actor: None },
-            )
-            .await?;
-        }
-        tx.commit().await.map_err(|e| self.error(e))
+        let (scope, run, head) = (self.scope.clone(), review.run.clone(), review.head.clone());
+        let (effect, verdict) = (review.effect_digest.clone(), review.verdict);
+        self.write(Durability::Durable, move |tx| {
+            let now = tx.now()?;
+            let done = tx.execute(
+                "INSERT INTO reviews (run, project, state, head, head_commit, effect_digest, document, created_at)
+                 VALUES ($1, $2, 'open', $3, $4, $5, $6, $7) ON CONFLICT (run) DO NOTHING",
+                params![run.as_str(), &scope.project, &head.name, &head.commit, &effect, &document, now],
+            )?;
+            if done == 1 {
+                tx.execute(
+                    "UPDATE reviews SET state = 'superseded'
+                     WHERE project = $1 AND head = $2 AND run <> $3 AND state IN ('open', 'approved')",
+                    params![&scope.project, &head.name, run.as_str()],
+                )?;
+                let data = serde_json::json!({ "verdict": verdict, "effect": effect });
+                scope.event(tx, NewEvent::of_run(&run, "review.created", data))?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// # Errors
     /// The database cannot be read.
     pub async fn review_get(&self, run: &RunId) -> Result<Option<ReviewRow>> {
-        let row: Option<(String, String)> = sqlx::query_as("SELECT state, document FROM reviews WHERE run = $1")
-            .bind(run.as_str())
-            .fetch_optional(&self.reader)
-            .await
-            .map_err(|e| self.error(e))?;
-        row.map(|(state, document)| {
-            let review = serde_json::from_str(&document)
-                .map_err(|e| StoreError::Decode { what: "review", message: e.to_string() })?;
-            Ok(ReviewRow { review, state: ReviewState::parse(&state)? })
-        })
-        .transpose()
+        let run = run.clone();
+        let found: Option<(String, String)> = self
+            .read(move |tx| tx.row("SELECT state, document FROM reviews WHERE run = $1", params![run.as_str()]))
+            .await?;
+        let row = |(state, document): (String, String)| {
+            Ok(ReviewRow { review: decode("review", &document)?, state: ReviewState::parse(&state)? })
+        };
+        found.map(row).transpose()
     }
 
-    /// The newest review.
+    /// The newest review of the project.
     ///
     /// # Errors
     /// The database cannot be read.
     pub async fn review_latest(&self) -> Result<Option<RunId>> {
-        let id: Option<String> = sqlx::query_scalar("SELECT run FROM reviews ORDER BY run DESC LIMIT 1")
-            .fetch_optional(&self.reader)
-            .await
-            .map_err(|e| self.error(e))?;
+        let project = self.scope.project.clone();
+        let id: Option<String> = self
+            .read(move |tx| {
+                tx.row("SELECT run FROM reviews WHERE project = $1 ORDER BY run DESC LIMIT 1", params![&project])
+            })
+            .await?;
         Ok(id.map(RunId::new))
+    }
+
+    /// Reviews of the project in a state (in any when `None`), made before `before`: newest first, with their states.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn review_list(
+        &self,
+        state: Option<ReviewState>,
+        before: Option<&RunId>,
+        limit: u32,
+    ) -> Result<Vec<(RunId, ReviewState)>> {
+        let (project, before) = (self.scope.project.clone(), before.cloned());
+        let found: Vec<(String, String)> = self
+            .read(move |tx| {
+                tx.rows(
+                    "SELECT run, state FROM reviews WHERE project = $1 AND (CAST($2 AS TEXT) IS NULL OR state = $2)
+                     AND (CAST($3 AS TEXT) IS NULL OR run < $3) ORDER BY run DESC LIMIT $4",
+                    params![&project, state.map(ReviewState::as_str), before.as_ref().map(RunId::as_str), limit],
+                )
+            })
+            .await?;
+        found.into_iter().map(|(run, state)| Ok((RunId::new(run), ReviewState::parse(&state)?))).collect()
     }
 
     /// Moves a review from one state to another; `false` when it is not in the first.
@@ -112,33 +127,19 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn review_set_state(&self, run: &RunId, from: ReviewState, to: ReviewState) -> Result<bool> {
-        let mut tx = self.begin().await?;
-        let now = self.now_in(&mut tx).await?;
-        let done = sqlx::query("UPDATE reviews SET state = $1 WHERE run = $2 AND state = $3")
-            .bind(to.as_str())
-            .bind(run.as_str())
-            .bind(from.as_str())
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| self.error(e))?
-            .rows_affected();
-        if done == 1 {
-            let kind = format!("review.{}", to.as_str());
-            self.event_in(
-                &mut tx,
-                now,
-                NewEvent {
-                    run: Some(run.as_str()),
-                    step: None,
-                    kind: &kind,
-                    data: serde_json::Value::Null,
-                    actor: None,
-                },
-            )
-            .await?;
-        }
-        tx.commit().await.map_err(|e| self.error(e))?;
-        Ok(done == 1)
+        let (scope, run) = (self.scope.clone(), run.clone());
+        self.write(Durability::Durable, move |tx| {
+            let done = tx.execute(
+                "UPDATE reviews SET state = $1 WHERE run = $2 AND state = $3",
+                params![to.as_str(), run.as_str(), from.as_str()],
+            )?;
+            if done == 1 {
+                let kind = format!("review.{}", to.as_str());
+                scope.event(tx, NewEvent::of_run(&run, &kind, serde_json::Value::Null))?;
+            }
+            Ok(done == 1)
+        })
+        .await
     }
 
     /// Records an approval of a review or of a waiting apply run.
@@ -147,25 +148,24 @@ impl Store {
     /// The database cannot be written.
     pub async fn approval_add(&self, subject: &RunId, record: &ApprovalRecord) -> Result<()> {
         let text = encode("approval", record)?;
-        let mut tx = self.begin().await?;
-        let now = self.now_in(&mut tx).await?;
-        sqlx::query("INSERT INTO approvals (subject, record, at) VALUES ($1, $2, $3)")
-            .bind(subject.as_str())
-            .bind(&text)
-            .bind(now)
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| self.error(e))?;
-        let data =
-            serde_json::json!({ "effect": record.effect_digest, "commit": record.commit, "reason": record.reason });
-        let actor = record.actor.to_string();
-        self.event_in(
-            &mut tx,
-            now,
-            NewEvent { run: Some(subject.as_str()), step: None, kind: "approval.given", data, actor: Some(&actor) },
-        )
-        .await?;
-        tx.commit().await.map_err(|e| self.error(e))
+        let (scope, subject, record) = (self.scope.clone(), subject.clone(), record.clone());
+        self.write(Durability::Durable, move |tx| {
+            let now = tx.now()?;
+            tx.execute(
+                "INSERT INTO approvals (subject, record, at) VALUES ($1, $2, $3)",
+                params![subject.as_str(), &text, now],
+            )?;
+            let data =
+                serde_json::json!({ "effect": record.effect_digest, "commit": record.commit, "reason": record.reason });
+            let actor = record.actor.to_string();
+            let event = NewEvent {
+                actor: Some(&actor),
+                reason: record.reason.as_deref(),
+                ..NewEvent::of_run(&subject, "approval.given", data)
+            };
+            scope.event(tx, event)
+        })
+        .await
     }
 
     /// Oldest first.
@@ -173,16 +173,13 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn approval_list(&self, subject: &RunId) -> Result<Vec<ApprovalRecord>> {
-        let rows: Vec<String> = sqlx::query_scalar("SELECT record FROM approvals WHERE subject = $1 ORDER BY id")
-            .bind(subject.as_str())
-            .fetch_all(&self.reader)
-            .await
-            .map_err(|e| self.error(e))?;
-        rows.iter()
-            .map(|text| {
-                serde_json::from_str(text).map_err(|e| StoreError::Decode { what: "approval", message: e.to_string() })
+        let subject = subject.clone();
+        let found: Vec<String> = self
+            .read(move |tx| {
+                tx.rows("SELECT record FROM approvals WHERE subject = $1 ORDER BY id", params![subject.as_str()])
             })
-            .collect()
+            .await?;
+        found.iter().map(|text| decode("approval", text)).collect()
     }
 
     /// Marks a plan file as used; `false` when it was used before.
@@ -190,21 +187,15 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn plan_mark_used(&self, plan: &str, run: &RunId, step: &StepId) -> Result<bool> {
-        let mut tx = self.begin().await?;
-        let done = sqlx::query(concat!(
-            "INSERT INTO used_plans (plan, run, step, at) VALUES ($1, $2, $3, ",
-            now!("$4"),
-            ") ON CONFLICT (plan) DO NOTHING"
-        ))
-        .bind(plan)
-        .bind(run.as_str())
-        .bind(step.as_str())
-        .bind(self.set_time())
-        .execute(&mut *tx)
+        let (plan, run, step) = (plan.to_owned(), run.clone(), step.clone());
+        self.write(Durability::Durable, move |tx| {
+            let now = tx.now()?;
+            let done = tx.execute(
+                "INSERT INTO used_plans (plan, run, step, at) VALUES ($1, $2, $3, $4) ON CONFLICT (plan) DO NOTHING",
+                params![&plan, run.as_str(), step.as_str(), now],
+            )?;
+            Ok(done == 1)
+        })
         .await
-        .map_err(|e| self.error(e))?
-        .rows_affected();
-        self.commit(tx).await?;
-        Ok(done == 1)
     }
 }

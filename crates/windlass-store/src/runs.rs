@@ -1,23 +1,41 @@
 //! Runs.
 
+use crate::db::params;
 use crate::journal::NewEvent;
-use crate::{Result, Store, StoreError};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use crate::{Durability, Result, Store, StoreError};
+use serde::Serialize;
+use windlass_model::Micros;
 use windlass_model::id::RunId;
 use windlass_model::run::{RunPlan, RunRecord, RunState};
 
-/// Which runs are listed.
+/// Which runs are listed: those that have all that is given.
 #[derive(Debug, Clone, Default)]
 pub struct RunFilter {
     pub kind: Option<String>,
     /// Only those that have not ended.
     pub active: bool,
+    pub state: Option<RunState>,
+    pub actor: Option<String>,
+    /// Only those that were made before this one.
+    pub before: Option<RunId>,
 }
 
-const COLUMNS: &str = "SELECT id, plan, state, cancel_requested, actor, created_at, ended_at, reason FROM runs";
+/// A run without its plan: what a list shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RunSummary {
+    pub id: RunId,
+    pub project: String,
+    pub kind: String,
+    pub title: String,
+    pub state: RunState,
+    pub cancel_requested: bool,
+    pub actor: String,
+    pub created_at: Micros,
+    pub ended_at: Option<Micros>,
+    pub reason: Option<String>,
+}
 
-fn decode<T: serde::de::DeserializeOwned>(what: &'static str, text: &str) -> Result<T> {
+pub(crate) fn decode<T: serde::de::DeserializeOwned>(what: &'static str, text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| StoreError::Decode { what, message: error.to_string() })
 }
 
@@ -25,17 +43,23 @@ pub(crate) fn encode<T: serde::Serialize>(what: &'static str, value: &T) -> Resu
     serde_json::to_string(value).map_err(|error| StoreError::Decode { what, message: error.to_string() })
 }
 
-fn record(row: &SqliteRow) -> Result<RunRecord> {
-    let state: String = row.get("state");
+fn state(text: String) -> Result<RunState> {
+    RunState::parse(&text).ok_or(StoreError::Decode { what: "run state", message: text })
+}
+
+type Row = (String, String, String, String, bool, String, i64, Option<i64>, Option<String>);
+
+fn record((id, project, plan, state, cancel_requested, actor, created_at, ended_at, reason): Row) -> Result<RunRecord> {
     Ok(RunRecord {
-        id: RunId::new(row.get::<String, _>("id")),
-        plan: decode("run plan", row.get("plan"))?,
-        state: RunState::parse(&state).ok_or(StoreError::Decode { what: "run state", message: state })?,
-        cancel_requested: row.get("cancel_requested"),
-        actor: row.get("actor"),
-        created_at: row.get("created_at"),
-        ended_at: row.get("ended_at"),
-        reason: row.get("reason"),
+        id: RunId::new(id),
+        project,
+        plan: decode("run plan", &plan)?,
+        state: self::state(state)?,
+        cancel_requested,
+        actor,
+        created_at,
+        ended_at,
+        reason,
     })
 }
 
@@ -47,74 +71,148 @@ impl Store {
     pub async fn run_create(&self, plan: &RunPlan, actor: &str) -> Result<RunId> {
         let id = RunId::new(ulid::Ulid::generate().to_string().to_lowercase());
         let text = encode("run plan", plan)?;
-        let mut tx = self.begin().await?;
-        let now = self.now_in(&mut tx).await?;
-        sqlx::query(
-            "INSERT INTO runs (id, kind, plan, state, actor, created_at) VALUES ($1, $2, $3, 'queued', $4, $5)",
-        )
-        .bind(id.as_str())
-        .bind(&plan.kind)
-        .bind(&text)
-        .bind(actor)
-        .bind(now)
-        .execute(&mut *tx)
-        .await
-        .map_err(|e| self.error(e))?;
-        for (position, step) in plan.steps.iter().enumerate() {
-            sqlx::query("INSERT INTO steps (run, id, position, state) VALUES ($1, $2, $3, 'pending')")
-                .bind(id.as_str())
-                .bind(step.id.as_str())
-                .bind(position as i64)
-                .execute(&mut *tx)
-                .await
-                .map_err(|e| self.error(e))?;
-        }
-        let data = serde_json::json!({ "kind": plan.kind, "title": plan.title, "steps": plan.steps.len() });
-        self.event_in(
-            &mut tx,
-            now,
-            NewEvent { run: Some(id.as_str()), step: None, kind: "run.created", data, actor: Some(actor) },
-        )
+        let (scope, run, actor) = (self.scope.clone(), id.clone(), actor.to_owned());
+        let (kind, title) = (plan.kind.clone(), plan.title.clone());
+        let steps: Vec<_> = plan.steps.iter().map(|step| step.id.clone()).collect();
+        self.write(Durability::Durable, move |tx| {
+            let now = tx.now()?;
+            tx.execute(
+                "INSERT INTO runs (id, project, kind, title, plan, state, actor, created_at)
+                 VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7)",
+                params![run.as_str(), &scope.project, &kind, &title, &text, &actor, now],
+            )?;
+            for (position, step) in steps.iter().enumerate() {
+                tx.execute(
+                    "INSERT INTO steps (run, id, position, state) VALUES ($1, $2, $3, 'pending')",
+                    params![run.as_str(), step.as_str(), position as i64],
+                )?;
+            }
+            let data = serde_json::json!({ "kind": kind, "title": title, "steps": steps.len() });
+            scope.event(tx, NewEvent { actor: Some(&actor), ..NewEvent::of_run(&run, "run.created", data) })
+        })
         .await?;
-        tx.commit().await.map_err(|e| self.error(e))?;
         Ok(id)
     }
 
     /// # Errors
     /// [`StoreError::NotFound`].
     pub async fn run_get(&self, id: &RunId) -> Result<RunRecord> {
-        let row = sqlx::query(sqlx::AssertSqlSafe(format!("{COLUMNS} WHERE id = $1")))
-            .bind(id.as_str())
-            .fetch_optional(&self.reader)
-            .await
-            .map_err(|e| self.error(e))?;
-        record(&row.ok_or_else(|| StoreError::NotFound { what: "run", id: id.to_string() })?)
+        let run = id.clone();
+        let found: Option<Row> = self
+            .read(move |tx| {
+                tx.row(
+                    "SELECT id, project, plan, state, cancel_requested, actor, created_at, ended_at, reason FROM runs WHERE id = $1",
+                    params![run.as_str()],
+                )
+            })
+            .await?;
+        record(found.ok_or_else(|| StoreError::NotFound { what: "run", id: id.to_string() })?)
     }
 
-    /// Newest first.
+    /// Runs of the project (of all where the handle has none), newest first.
     ///
     /// # Errors
     /// The database cannot be read.
     pub async fn run_list(&self, filter: &RunFilter, limit: u32) -> Result<Vec<RunRecord>> {
-        let text = format!(
-            "{COLUMNS} WHERE ($1 IS NULL OR kind = $1) AND ($2 = FALSE OR ended_at IS NULL) ORDER BY id DESC LIMIT $3"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
-            .bind(&filter.kind)
-            .bind(filter.active)
-            .bind(limit)
-            .fetch_all(&self.reader)
-            .await
-            .map_err(|e| self.error(e))?;
-        rows.iter().map(record).collect()
+        let mut records = Vec::new();
+        for summary in self.run_search(filter, limit).await? {
+            records.push(self.run_get(&summary.id).await?);
+        }
+        Ok(records)
     }
 
-    /// Runs that have not ended.
+    /// As [`Store::run_list`], without the plans.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn run_search(&self, filter: &RunFilter, limit: u32) -> Result<Vec<RunSummary>> {
+        type Row = (String, String, String, String, String, bool, String, i64, Option<i64>, Option<String>);
+        let (filter, project) = (filter.clone(), self.scope.project.clone());
+        let found: Vec<Row> = self
+            .read(move |tx| {
+                let project = Some(project.as_str()).filter(|project| !project.is_empty());
+                let before = filter.before.as_ref().map(RunId::as_str);
+                let state = filter.state.map(RunState::as_str);
+                let sql = if filter.active {
+                    "SELECT id, project, kind, title, state, cancel_requested, actor, created_at, ended_at, reason FROM runs
+                     WHERE ended_at IS NULL AND (CAST($1 AS TEXT) IS NULL OR project = $1)
+                     AND (CAST($2 AS TEXT) IS NULL OR kind = $2) AND (CAST($3 AS TEXT) IS NULL OR state = $3)
+                     AND (CAST($4 AS TEXT) IS NULL OR actor = $4) AND (CAST($5 AS TEXT) IS NULL OR id < $5)
+                     ORDER BY id DESC LIMIT $6"
+                } else {
+                    "SELECT id, project, kind, title, state, cancel_requested, actor, created_at, ended_at, reason FROM runs
+                     WHERE (CAST($1 AS TEXT) IS NULL OR project = $1)
+                     AND (CAST($2 AS TEXT) IS NULL OR kind = $2) AND (CAST($3 AS TEXT) IS NULL OR state = $3)
+                     AND (CAST($4 AS TEXT) IS NULL OR actor = $4) AND (CAST($5 AS TEXT) IS NULL OR id < $5)
+                     ORDER BY id DESC LIMIT $6"
+                };
+                tx.rows(sql, params![project, filter.kind.as_deref(), state, filter.actor.as_deref(), before, limit])
+            })
+            .await?;
+        let summary = |(id, project, kind, title, state, cancel_requested, actor, created_at, ended_at, reason): Row| {
+            Ok(RunSummary {
+                id: RunId::new(id),
+                project,
+                kind,
+                title,
+                state: self::state(state)?,
+                cancel_requested,
+                actor,
+                created_at,
+                ended_at,
+                reason,
+            })
+        };
+        found.into_iter().map(summary).collect()
+    }
+
+    /// Runs of the project (of all where the handle has none) that have not ended.
     ///
     /// # Errors
     /// The database cannot be read.
     pub async fn run_active(&self) -> Result<Vec<RunRecord>> {
-        self.run_list(&RunFilter { kind: None, active: true }, 10_000).await
+        self.run_list(&RunFilter { active: true, ..RunFilter::default() }, 10_000).await
+    }
+
+    /// Runs of all projects in which something is to be done now: a step is pending, or waits for a time that has come, or a cancel
+    /// was asked for. Oldest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn run_ready(&self, limit: u32) -> Result<Vec<RunId>> {
+        let found: Vec<String> = self
+            .read(move |tx| {
+                let now = tx.now()?;
+                tx.rows(
+                    "SELECT id FROM runs WHERE ended_at IS NULL AND (
+                         cancel_requested OR state IN ('queued', 'running')
+                         OR EXISTS (SELECT 1 FROM steps WHERE run = runs.id AND (
+                             (steps.state = 'pending' AND (not_before IS NULL OR not_before <= $1))
+                             OR (steps.state = 'waiting' AND not_before <= $1)
+                         ))
+                     ) ORDER BY id LIMIT $2",
+                    params![now, limit],
+                )
+            })
+            .await?;
+        Ok(found.into_iter().map(RunId::new).collect())
+    }
+
+    /// How many runs are in each state, by project; of those that ended, the ones since `since` (µs).
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn run_count(&self, since: Micros) -> Result<Vec<(String, String, RunState, i64)>> {
+        let found: Vec<(String, String, String, i64)> = self
+            .read(move |tx| {
+                tx.rows(
+                    "SELECT project, kind, state, COUNT(*) FROM runs WHERE ended_at IS NULL OR ended_at >= $1
+                     GROUP BY project, kind, state ORDER BY project, kind, state",
+                    params![since],
+                )
+            })
+            .await?;
+        found.into_iter().map(|(project, kind, state, count)| Ok((project, kind, self::state(state)?, count))).collect()
     }
 
     /// Whether a cancel was asked for; cheap enough to ask often.
@@ -122,11 +220,11 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn run_cancel_requested(&self, id: &RunId) -> Result<bool> {
-        sqlx::query_scalar("SELECT cancel_requested FROM runs WHERE id = $1")
-            .bind(id.as_str())
-            .fetch_one(&self.reader)
-            .await
-            .map_err(|e| self.error(e))
+        let run = id.clone();
+        let found: Option<bool> = self
+            .read(move |tx| tx.row("SELECT cancel_requested FROM runs WHERE id = $1", params![run.as_str()]))
+            .await?;
+        found.ok_or_else(|| StoreError::NotFound { what: "run", id: id.to_string() })
     }
 
     /// Moves a run from one state to another; `false` when it is not in the first.
@@ -134,30 +232,29 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn run_set_state(&self, id: &RunId, from: RunState, to: RunState, reason: Option<&str>) -> Result<bool> {
-        let mut tx = self.begin().await?;
-        let now = self.now_in(&mut tx).await?;
-        let done = sqlx::query("UPDATE runs SET state = $1, reason = $2, ended_at = $3 WHERE id = $4 AND state = $5")
-            .bind(to.as_str())
-            .bind(reason)
-            .bind(to.is_final().then_some(now))
-            .bind(id.as_str())
-            .bind(from.as_str())
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| self.error(e))?
-            .rows_affected();
-        if done == 1 {
-            let kind = format!("run.{}", to.as_str());
-            let data = serde_json::json!({ "reason": reason });
-            self.event_in(
-                &mut tx,
-                now,
-                NewEvent { run: Some(id.as_str()), step: None, kind: &kind, data, actor: None },
-            )
-            .await?;
-        }
-        tx.commit().await.map_err(|e| self.error(e))?;
-        Ok(done == 1)
+        let (scope, run, reason) = (self.scope.clone(), id.clone(), reason.map(str::to_owned));
+        // What goes on in a run follows from its steps and is found again; that it has ended was told to somebody.
+        let durability = if to.is_final() { Durability::Durable } else { Durability::Lazy };
+        self.write(durability, move |tx| {
+            let now = tx.now()?;
+            let done = tx.execute(
+                "UPDATE runs SET state = $1, reason = $2, ended_at = $3 WHERE id = $4 AND state = $5",
+                params![
+                    to.as_str(),
+                    reason.as_deref(),
+                    to.is_final().then_some(now),
+                    run.as_str(),
+                    from.as_str()
+                ],
+            )?;
+            if done == 1 {
+                let kind = format!("run.{}", to.as_str());
+                let data = serde_json::json!({ "reason": reason });
+                scope.event(tx, NewEvent::of_run(&run, &kind, data))?;
+            }
+            Ok(done == 1)
+        })
+        .await
     }
 
     /// Asks for a run to be cancelled; `false` when it has ended.
@@ -165,25 +262,25 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], or the database cannot be written.
     pub async fn run_cancel(&self, id: &RunId, actor: &str, reason: Option<&str>) -> Result<bool> {
-        self.run_get(id).await?;
-        let mut tx = self.begin().await?;
-        let now = self.now_in(&mut tx).await?;
-        let done = sqlx::query("UPDATE runs SET cancel_requested = TRUE WHERE id = $1 AND ended_at IS NULL")
-            .bind(id.as_str())
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| self.error(e))?
-            .rows_affected();
-        if done == 1 {
-            let data = serde_json::json!({ "reason": reason });
-            self.event_in(
-                &mut tx,
-                now,
-                NewEvent { run: Some(id.as_str()), step: None, kind: "run.cancel_requested", data, actor: Some(actor) },
-            )
-            .await?;
-        }
-        tx.commit().await.map_err(|e| self.error(e))?;
-        Ok(done == 1)
+        self.run_cancel_requested(id).await?;
+        let (scope, run) = (self.scope.clone(), id.clone());
+        let (actor, reason) = (actor.to_owned(), reason.map(str::to_owned));
+        self.write(Durability::Durable, move |tx| {
+            let done = tx.execute(
+                "UPDATE runs SET cancel_requested = TRUE WHERE id = $1 AND ended_at IS NULL",
+                params![run.as_str()],
+            )?;
+            if done == 1 {
+                let data = serde_json::json!({ "reason": reason });
+                let event = NewEvent {
+                    actor: Some(&actor),
+                    reason: reason.as_deref(),
+                    ..NewEvent::of_run(&run, "run.cancel_requested", data)
+                };
+                scope.event(tx, event)?;
+            }
+            Ok(done == 1)
+        })
+        .await
     }
 }

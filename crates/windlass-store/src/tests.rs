@@ -1,5 +1,6 @@
 use super::*;
 use windlass_model::id::{RunId, StepId};
+use windlass_testkit::postgres::Postgres;
 use windlass_model::run::{Cost, Repeat, Retry, RunPlan, RunState, StepSpec, StepState, When, Work};
 
 fn step(id: &str, locks: &[&str]) -> StepSpec {
@@ -24,14 +25,62 @@ fn plan(steps: Vec<StepSpec>) -> RunPlan {
 struct Fixture {
     store: Store,
     clock: Arc<AtomicI64>,
-    _directory: tempfile::TempDir,
+    /// Of the file, where it is one.
+    _directory: Option<tempfile::TempDir>,
 }
 
-async fn fixture() -> Fixture {
-    let directory = tempfile::tempdir().unwrap();
-    let clock = Arc::new(AtomicI64::new(1_000_000_000));
-    let store = Store::open_with(&directory.path().join("w.db"), Some(clock.clone())).await.unwrap();
-    Fixture { store, clock, _directory: directory }
+/// Where a case keeps its record.
+enum Place<'a> {
+    File,
+    /// A server, in which each case gets a database of its own.
+    Server(&'a Postgres, &'static str),
+}
+
+impl Place<'_> {
+    async fn fixture(&self) -> Fixture {
+        let clock = Arc::new(AtomicI64::new(1_000_000_000));
+        match self {
+            Place::File => {
+                let directory = tempfile::tempdir().unwrap();
+                let store = Store::open_with(&directory.path().join("w.db"), Some(clock.clone())).await.unwrap();
+                Fixture { store, clock, _directory: Some(directory) }
+            }
+            Place::Server(server, name) => {
+                let store = Store::connect_with(&server.database(name), Some(clock.clone())).await.unwrap();
+                Fixture { store, clock, _directory: None }
+            }
+        }
+    }
+}
+
+/// Each case is a test on a file; all of them together are one on a server, which takes seconds to start.
+macro_rules! cases {
+    ($($name:ident,)*) => {
+        mod file {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(&super::Place::File).await;
+            })*
+        }
+
+        #[tokio::test]
+        async fn all_cases_on_postgres() {
+            let server = tokio::task::spawn_blocking(Postgres::start).await.unwrap().unwrap();
+            $($name(&Place::Server(&server, stringify!($name))).await;)*
+            tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
+        }
+    };
+}
+
+cases! {
+    a_step_is_claimed_once_and_finished_by_its_claim_alone,
+    locks_are_queues_that_forget_the_dead,
+    logs_have_offsets_without_gaps,
+    runs_change_state_by_compare_and_set,
+    plans_are_used_once,
+    facts_and_log_are_recorded_together_and_by_the_present_claim_alone,
+    a_value_is_found_by_its_name,
+    a_step_with_several_locks_takes_all_or_waits_for_the_one_that_is_held,
 }
 
 fn claimed(result: ClaimResult) -> Claim {
@@ -41,9 +90,8 @@ fn claimed(result: ClaimResult) -> Claim {
     }
 }
 
-#[tokio::test]
-async fn a_step_is_claimed_once_and_finished_by_its_claim_alone() {
-    let fixture = fixture().await;
+async fn a_step_is_claimed_once_and_finished_by_its_claim_alone(place: &Place<'_>) {
+    let fixture = place.fixture().await;
     let store = &fixture.store;
     let a = step("a", &[]);
     let run = store.run_create(&plan(vec![a.clone()]), "me").await.unwrap();
@@ -61,9 +109,8 @@ async fn a_step_is_claimed_once_and_finished_by_its_claim_alone() {
     assert_eq!(kinds, ["run.created", "step.started", "step.lost", "step.succeeded"]);
 }
 
-#[tokio::test]
-async fn locks_are_queues_that_forget_the_dead() {
-    let fixture = fixture().await;
+async fn locks_are_queues_that_forget_the_dead(place: &Place<'_>) {
+    let fixture = place.fixture().await;
     let (store, clock) = (&fixture.store, &fixture.clock);
     let s = step("s", &["stack:a"]);
     let mut runs = Vec::new();
@@ -85,9 +132,8 @@ async fn locks_are_queues_that_forget_the_dead() {
     assert_eq!(store.lock_list().await.unwrap().iter().filter(|l| l.held).count(), 1);
 }
 
-#[tokio::test]
-async fn logs_have_offsets_without_gaps() {
-    let fixture = fixture().await;
+async fn logs_have_offsets_without_gaps(place: &Place<'_>) {
+    let fixture = place.fixture().await;
     let store = &fixture.store;
     let run = store.run_create(&plan(vec![step("a", &[])]), "me").await.unwrap();
     let id = StepId::new("a");
@@ -107,9 +153,8 @@ async fn logs_have_offsets_without_gaps() {
     assert_eq!(read(11).await, []);
 }
 
-#[tokio::test]
-async fn runs_change_state_by_compare_and_set() {
-    let fixture = fixture().await;
+async fn runs_change_state_by_compare_and_set(place: &Place<'_>) {
+    let fixture = place.fixture().await;
     let store = &fixture.store;
     let run = store.run_create(&plan(vec![step("a", &[])]), "me").await.unwrap();
     assert!(store.run_set_state(&run, RunState::Queued, RunState::Running, None).await.unwrap());
@@ -121,13 +166,18 @@ async fn runs_change_state_by_compare_and_set() {
     assert!(store.run_cancel(&RunId::new("nope"), "me", None).await.unwrap_err().is_not_found());
 }
 
-#[tokio::test]
-async fn plans_are_used_once() {
-    let fixture = fixture().await;
+async fn plans_are_used_once(place: &Place<'_>) {
+    let fixture = place.fixture().await;
     let store = &fixture.store;
     let run = RunId::new("r");
     assert!(store.plan_mark_used("s", &run, &"a".into()).await.unwrap());
     assert!(!store.plan_mark_used("s", &run, &"b".into()).await.unwrap());
+}
+
+/// What a file says about itself, on the connection that writes.
+async fn pragma(store: &Store, text: String) -> Option<i64> {
+    let text: &'static str = text.leak();
+    store.write(Durability::Durable, move |tx| tx.row(text, &[])).await.unwrap()
 }
 
 #[tokio::test]
@@ -147,21 +197,18 @@ async fn a_newer_schema_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("w.db");
     let store = Store::open(&path).await.unwrap();
-    sqlx::raw_sql("PRAGMA user_version = 99").execute(&store.writer).await.unwrap();
+    pragma(&store, "PRAGMA user_version = 99".into()).await;
     store.close().await;
     assert!(matches!(Store::open(&path).await, Err(StoreError::Newer { found: 99, .. })));
 }
 
 #[tokio::test]
 async fn a_full_disk_is_told_and_loses_nothing_that_was_acknowledged() {
-    let fixture = fixture().await;
+    let fixture = Place::File.fixture().await;
     let store = &fixture.store;
     let run = store.run_create(&plan(vec![step("a", &[])]), "me").await.unwrap();
-    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.writer).await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {}", pages + 2)))
-        .execute(&store.writer)
-        .await
-        .unwrap();
+    let pages = pragma(store, "PRAGMA page_count".into()).await.unwrap();
+    pragma(store, format!("PRAGMA max_page_count = {}", pages + 2)).await;
     let mut acknowledged = 0i64;
     let error = loop {
         match store.log_append(&run, &"a".into(), 1, &[b'x'; 4096]).await {
@@ -170,30 +217,28 @@ async fn a_full_disk_is_told_and_loses_nothing_that_was_acknowledged() {
         }
     };
     assert!(matches!(error, StoreError::Disk { .. }), "{error:?}");
-    sqlx::raw_sql("PRAGMA max_page_count = 1000000").execute(&store.writer).await.unwrap();
+    pragma(store, "PRAGMA max_page_count = 1000000".into()).await;
     let chunks = store.log_read(&run, &"a".into(), 0, 1000).await.unwrap();
     assert_eq!(chunks.iter().map(|c| c.bytes.len() as i64).sum::<i64>(), acknowledged);
 }
 
 #[tokio::test]
 async fn a_transaction_waits_for_the_disk_when_it_has_to() {
-    let fixture = fixture().await;
+    let fixture = Place::File.fixture().await;
     // One connection serves both: what the one before it asked for must not stay.
     for (durability, level) in
         [(Durability::Lazy, 1), (Durability::Durable, 2), (Durability::Durable, 2), (Durability::Lazy, 1)]
     {
-        let mut tx = fixture.store.begin_with(durability).await.unwrap();
-        let found: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *tx).await.unwrap();
-        assert_eq!(found, level, "{durability:?}");
-        fixture.store.commit(tx).await.unwrap();
+        let found: Option<i64> =
+            fixture.store.write(durability, |tx| tx.row("PRAGMA synchronous", &[])).await.unwrap();
+        assert_eq!(found, Some(level), "{durability:?}");
     }
     let of = [Repeat::Idempotent, Repeat::Checkable, Repeat::Once].map(Durability::of);
     assert_eq!(of, [Durability::Lazy, Durability::Durable, Durability::Durable]);
 }
 
-#[tokio::test]
-async fn facts_and_log_are_recorded_together_and_by_the_present_claim_alone() {
-    let fixture = fixture().await;
+async fn facts_and_log_are_recorded_together_and_by_the_present_claim_alone(place: &Place<'_>) {
+    let fixture = place.fixture().await;
     let store = &fixture.store;
     let a = step("a", &["l"]);
     let run = store.run_create(&plan(vec![a.clone()]), "me").await.unwrap();
@@ -242,9 +287,8 @@ async fn facts_and_log_are_recorded_together_and_by_the_present_claim_alone() {
     assert_eq!(brief, [windlass_model::run::StepRecord { output: None, ..end }]);
 }
 
-#[tokio::test]
-async fn a_value_is_found_by_its_name() {
-    let fixture = fixture().await;
+async fn a_value_is_found_by_its_name(place: &Place<'_>) {
+    let fixture = place.fixture().await;
     let store = &fixture.store;
     assert_eq!(store.kv_get("s", "a").await.unwrap(), None);
     for (name, value) in [("a", "1"), ("b", "2"), ("a", "3"), ("a", "3")] {
@@ -257,9 +301,8 @@ async fn a_value_is_found_by_its_name() {
     assert_eq!(store.kv_get("s", "a").await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn a_step_with_several_locks_takes_all_or_waits_for_the_one_that_is_held() {
-    let fixture = fixture().await;
+async fn a_step_with_several_locks_takes_all_or_waits_for_the_one_that_is_held(place: &Place<'_>) {
+    let fixture = place.fixture().await;
     let store = &fixture.store;
     let (holder, both) = (step("holder", &["y"]), step("both", &["x", "y"]));
     let run = store.run_create(&plan(vec![holder.clone(), both.clone()]), "me").await.unwrap();

@@ -1,8 +1,9 @@
 //! Waivers: recorded with who gave them, never removed.
 
+use crate::db::params;
 use crate::journal::NewEvent;
 use crate::runs::encode;
-use crate::{Result, Store, StoreError};
+use crate::{Durability, Result, Store, StoreError};
 use windlass_model::waiver::Waiver;
 
 const SCOPE: &str = "waiver";
@@ -14,24 +15,30 @@ impl Store {
     /// The database cannot be written.
     pub async fn waiver_put(&self, waiver: &Waiver) -> Result<()> {
         let text = encode("waiver", waiver)?;
-        let mut tx = self.begin().await?;
-        let now = self.now_in(&mut tx).await?;
-        sqlx::query("INSERT INTO kv (scope, name, value) VALUES ($1, $2, $3) ON CONFLICT (scope, name) DO UPDATE SET value = excluded.value")
-            .bind(SCOPE)
-            .bind(format!("{}/{}", waiver.review, waiver.finding))
-            .bind(&text)
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| self.error(e))?;
-        let data = serde_json::json!({
-            "finding": waiver.finding, "policy": waiver.policy, "rule": waiver.rule, "instance": waiver.instance,
-            "address": waiver.address, "reason": waiver.reason, "until": waiver.until,
-        });
-        let actor = waiver.actor.to_string();
-        let run = Some(waiver.review.as_str());
-        self.event_in(&mut tx, now, NewEvent { run, step: None, kind: "waiver.given", data, actor: Some(&actor) })
-            .await?;
-        tx.commit().await.map_err(|e| self.error(e))
+        let (scope, waiver) = (self.scope.clone(), waiver.clone());
+        self.write(Durability::Durable, move |tx| {
+            let name = format!("{}/{}", waiver.review, waiver.finding);
+            tx.execute(
+                "INSERT INTO kv (project, scope, name, value) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (project, scope, name) DO UPDATE SET value = excluded.value",
+                params![&scope.project, SCOPE, &name, &text],
+            )?;
+            let data = serde_json::json!({
+                "finding": waiver.finding, "policy": waiver.policy, "rule": waiver.rule, "instance": waiver.instance,
+                "address": waiver.address, "reason": waiver.reason, "until": waiver.until,
+            });
+            let actor = waiver.actor.to_string();
+            scope.event(
+                tx,
+                NewEvent {
+                    run: Some(waiver.review.as_str()),
+                    actor: Some(&actor),
+                    reason: Some(&waiver.reason),
+                    ..NewEvent::of("waiver.given", data)
+                },
+            )
+        })
+        .await
     }
 
     /// All waivers, also those that do not hold any more; oldest review first.

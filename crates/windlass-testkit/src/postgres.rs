@@ -91,6 +91,21 @@ impl Postgres {
     pub fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable", self.port)
     }
+
+    /// Connection string of a new database.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn database(&self, name: &str) -> String {
+        let made = command(&self.programs, "psql", self.user, self.directory.path())
+            .args(["--no-psqlrc", "--quiet", "--command"])
+            .arg(format!("CREATE DATABASE \"{name}\""))
+            .arg(self.url())
+            .output();
+        let made = made.expect("psql starts");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        format!("postgres://postgres@127.0.0.1:{}/{name}?sslmode=disable", self.port)
+    }
 }
 
 impl Drop for Postgres {

@@ -1,0 +1,301 @@
+//! Values on their way to a database and back, and the transaction that both engines offer.
+
+use crate::{Result, StoreError};
+use windlass_model::Micros;
+
+/// What a statement is given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Param<'a> {
+    Null,
+    Int(i64),
+    Bool(bool),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+}
+
+/// What a statement answers.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Cell {
+    #[default]
+    Null,
+    Int(i64),
+    Bool(bool),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+macro_rules! param_from {
+    ($($type:ty: $value:ident => $param:expr,)*) => {
+        $(impl<'a> From<$type> for Param<'a> {
+            fn from($value: $type) -> Self {
+                $param
+            }
+        })*
+    };
+}
+
+param_from! {
+    i64: value => Param::Int(value),
+    u32: value => Param::Int(i64::from(value)),
+    bool: value => Param::Bool(value),
+    &'a str: value => Param::Text(value),
+    &'a String: value => Param::Text(value),
+    &'a [u8]: value => Param::Bytes(value),
+    &'a Vec<u8>: value => Param::Bytes(value),
+}
+
+impl<'a, T: Into<Param<'a>>> From<Option<T>> for Param<'a> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Param::Null, Into::into)
+    }
+}
+
+/// Parameters of a statement, `$1` first.
+macro_rules! params {
+    ($($value:expr),* $(,)?) => {
+        &[$($crate::db::Param::from($value)),*]
+    };
+}
+pub(crate) use params;
+
+/// A type that a column is read as.
+pub(crate) trait FromCell: Sized {
+    fn from_cell(cell: Cell) -> Option<Self>;
+}
+
+impl FromCell for i64 {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        match cell {
+            Cell::Int(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl FromCell for bool {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        match cell {
+            Cell::Bool(value) => Some(value),
+            // SQLite has no type of its own for them.
+            Cell::Int(value) => Some(value != 0),
+            _ => None,
+        }
+    }
+}
+
+impl FromCell for String {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        match cell {
+            Cell::Text(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl FromCell for Vec<u8> {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        match cell {
+            Cell::Bytes(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl<T: FromCell> FromCell for Option<T> {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        match cell {
+            Cell::Null => Some(None),
+            cell => T::from_cell(cell).map(Some),
+        }
+    }
+}
+
+/// A row, read from its first column on.
+pub(crate) struct Row(std::vec::IntoIter<Cell>);
+
+impl Row {
+    pub fn new(cells: Vec<Cell>) -> Self {
+        Self(cells.into_iter())
+    }
+
+    /// The next column.
+    pub fn take<T: FromCell>(&mut self) -> Result<T> {
+        self.0.next().and_then(T::from_cell).ok_or_else(|| StoreError::Decode {
+            what: "row",
+            message: format!("a column is no {}", std::any::type_name::<T>()),
+        })
+    }
+}
+
+/// A type that a row is read as.
+pub(crate) trait FromRow: Sized {
+    fn from_row(row: &mut Row) -> Result<Self>;
+}
+
+impl FromRow for i64 {
+    fn from_row(row: &mut Row) -> Result<Self> {
+        row.take()
+    }
+}
+
+impl FromRow for bool {
+    fn from_row(row: &mut Row) -> Result<Self> {
+        row.take()
+    }
+}
+
+impl FromRow for String {
+    fn from_row(row: &mut Row) -> Result<Self> {
+        row.take()
+    }
+}
+
+macro_rules! from_row_of_tuples {
+    ($(($($name:ident),+))*) => {
+        $(impl<$($name: FromCell),+> FromRow for ($($name,)+) {
+            fn from_row(row: &mut Row) -> Result<Self> {
+                Ok(($(row.take::<$name>()?,)+))
+            }
+        })*
+    };
+}
+
+from_row_of_tuples! {
+    (A) (A, B) (A, B, C) (A, B, C, D) (A, B, C, D, E) (A, B, C, D, E, F) (A, B, C, D, E, F, G) (A, B, C, D, E, F, G, H)
+    (A, B, C, D, E, F, G, H, I) (A, B, C, D, E, F, G, H, I, J) (A, B, C, D, E, F, G, H, I, J, K)
+}
+
+/// A connection of an engine. Statements are the same on both: parameters are `$1`, `$2` …, each used in the statement.
+pub(crate) trait Link {
+    fn rows(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>>;
+    /// How many rows it changed.
+    fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64>;
+    /// The database's own time.
+    fn now(&mut self) -> Result<Micros>;
+    /// Until the end of this transaction nobody else is between this and its own end with the same name.
+    fn serialise(&mut self, name: &str) -> Result<()>;
+    /// Appends events so that their ids grow in the order in which they become visible.
+    fn events(&mut self, events: &[EventRow]) -> Result<()>;
+}
+
+/// An event as it is stored.
+#[derive(Debug, Clone)]
+pub(crate) struct EventRow {
+    pub project: String,
+    pub run: Option<String>,
+    pub step: Option<String>,
+    pub kind: String,
+    pub subject: Option<String>,
+    pub data: String,
+    pub actor: Option<String>,
+    pub reason: Option<String>,
+    pub correlation: Option<String>,
+    pub at: Micros,
+}
+
+impl EventRow {
+    pub fn params(&self) -> [Param<'_>; 10] {
+        [
+            Param::from(&self.project),
+            Param::from(self.run.as_deref()),
+            Param::from(self.step.as_deref()),
+            Param::from(&self.kind),
+            Param::from(self.subject.as_deref()),
+            Param::from(&self.data),
+            Param::from(self.actor.as_deref()),
+            Param::from(self.reason.as_deref()),
+            Param::from(self.correlation.as_deref()),
+            Param::from(self.at),
+        ]
+    }
+}
+
+/// Statements on one connection; those of a write are one transaction.
+pub(crate) struct Tx<'a> {
+    link: &'a mut dyn Link,
+    /// What a test has set, or the database's time once it was asked for.
+    now: Option<Micros>,
+    pub(crate) events: Vec<EventRow>,
+}
+
+impl<'a> Tx<'a> {
+    pub fn new(link: &'a mut dyn Link, now: Option<Micros>) -> Self {
+        Self { link, now, events: Vec::new() }
+    }
+
+    /// The same throughout a transaction.
+    pub fn now(&mut self) -> Result<Micros> {
+        if let Some(now) = self.now {
+            return Ok(now);
+        }
+        let now = self.link.now()?;
+        self.now = Some(now);
+        Ok(now)
+    }
+
+    pub fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
+        self.link.execute(sql, params)
+    }
+
+    pub fn rows<T: FromRow>(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<T>> {
+        self.link.rows(sql, params)?.iter_mut().map(T::from_row).collect()
+    }
+
+    /// The first row.
+    pub fn row<T: FromRow>(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Option<T>> {
+        self.link.rows(sql, params)?.first_mut().map(T::from_row).transpose()
+    }
+
+    pub fn serialise(&mut self, name: &str) -> Result<()> {
+        self.link.serialise(name)
+    }
+
+    /// Appended at the end of the transaction: from then on until the commit, nobody else appends.
+    pub fn event(&mut self, event: EventRow) {
+        self.events.push(event);
+    }
+
+    /// Appends the events; whether there were any.
+    pub(crate) fn flush(&mut self) -> Result<bool> {
+        let events = std::mem::take(&mut self.events);
+        if !events.is_empty() {
+            self.link.events(&events)?;
+        }
+        Ok(!events.is_empty())
+    }
+}
+
+/// What a thread with a connection is asked to do. It may be done again from its beginning, after a rollback.
+pub(crate) trait Work: Send {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<()>;
+    fn end(self: Box<Self>, result: Result<()>);
+}
+
+struct Typed<T, F> {
+    work: F,
+    value: Option<T>,
+    reply: tokio::sync::oneshot::Sender<Result<T>>,
+}
+
+impl<T: Send, F: FnMut(&mut Tx<'_>) -> Result<T> + Send> Work for Typed<T, F> {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<()> {
+        self.value = Some((self.work)(tx)?);
+        Ok(())
+    }
+
+    fn end(self: Box<Self>, result: Result<()>) {
+        let value = self.value;
+        let result = result.and_then(|()| value.ok_or(StoreError::Closed));
+        // Whoever asked may have gone away.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// The work, and where its result comes back.
+pub(crate) fn work<T: Send + 'static>(
+    work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+) -> (Box<dyn Work>, tokio::sync::oneshot::Receiver<Result<T>>) {
+    let (reply, result) = tokio::sync::oneshot::channel();
+    (Box::new(Typed { work, value: None, reply }), result)
+}
+

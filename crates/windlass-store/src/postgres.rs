@@ -1,0 +1,398 @@
+//! PostgreSQL: some threads with a connection each. A transaction is one message to a thread; one that lost its connection before
+//! its commit, or met another, is done again.
+
+use crate::db::{Cell, EventRow, Link, Param, Row, Tx, Work};
+use crate::sqlite::Job;
+use crate::{Durability, MIGRATIONS_POSTGRES, Result, StoreError};
+use postgres::error::SqlState;
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use postgres::{Client, Config, SimpleQueryMessage, Statement};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use windlass_model::Micros;
+
+/// How long a transaction waits for a database that cannot be reached.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a transaction that met another is done again at once.
+const ATTEMPTS: u32 = 8;
+
+/// Key of the advisory lock under which events are appended and schemas changed: "WLSS".
+const EVENTS: &str = "1464619859";
+
+const CHANNEL: &str = "windlass";
+
+pub(crate) struct Postgres {
+    pub writer: Sender<Job>,
+    pub reader: Sender<Box<dyn Work>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    /// Without it the thread that listens ends.
+    _alive: Arc<()>,
+}
+
+/// What the threads share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub config: Arc<Config>,
+    /// For messages: host and database, never the password.
+    pub place: Arc<str>,
+    pub tls: MakeRustlsConnect,
+    pub clock: Option<Arc<AtomicI64>>,
+    pub changed: Arc<tokio::sync::watch::Sender<u64>>,
+}
+
+/// Reads an address such as `postgres://user@host/database?sslmode=require`.
+///
+/// # Errors
+/// It is no such address.
+pub(crate) fn shared(
+    url: &str,
+    clock: Option<Arc<AtomicI64>>,
+    changed: Arc<tokio::sync::watch::Sender<u64>>,
+) -> Result<Shared> {
+    let mut config: Config = url.parse().map_err(|error: postgres::Error| {
+        let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        StoreError::Address(why)
+    })?;
+    let hosts: Vec<String> = config
+        .get_hosts()
+        .iter()
+        .map(|host| match host {
+            postgres::config::Host::Tcp(name) => name.clone(),
+            postgres::config::Host::Unix(path) => path.display().to_string(),
+        })
+        .collect();
+    let place = format!("{} at {}", config.get_dbname().unwrap_or("postgres"), hosts.join(", "));
+    config
+        .application_name("windlass")
+        .connect_timeout(Duration::from_secs(5))
+        .keepalives_idle(Duration::from_secs(10))
+        .tcp_user_timeout(Duration::from_secs(15));
+    Ok(Shared { config: Arc::new(config), place: place.into(), tls: tls()?, clock, changed })
+}
+
+fn tls() -> Result<MakeRustlsConnect> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    // What cannot be read is not trusted.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| StoreError::Address(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+impl Postgres {
+    /// Connects, brings the schema up to date and starts `connections` threads. Blocks; not for a thread of the runtime.
+    pub fn open(shared: &Shared, connections: usize) -> Result<Self> {
+        migrate(shared)?;
+        let (write, jobs) = std::sync::mpsc::channel();
+        let (read, questions) = std::sync::mpsc::channel();
+        let (jobs, questions) = (Arc::new(Mutex::new(jobs)), Arc::new(Mutex::new(questions)));
+        let mut threads = Vec::new();
+        // A question never waits behind a transaction, which may wait for a lock.
+        let readers = (connections / 3).max(1);
+        for number in 0..connections.max(2) {
+            let (shared, jobs, questions) = (shared.clone(), jobs.clone(), questions.clone());
+            let body = move || if number < readers { read_all(&shared, &questions) } else { write_all(&shared, &jobs) };
+            threads.push(crate::sqlite::spawn("store", body));
+        }
+        let alive = Arc::new(());
+        let (listener, until) = (shared.clone(), Arc::downgrade(&alive));
+        crate::sqlite::spawn("store-listen", move || listen(&listener, &until));
+        Ok(Self { writer: write, reader: read, threads, _alive: alive })
+    }
+
+    pub fn close(self) {
+        drop((self.writer, self.reader));
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn connect(shared: &Shared) -> Result<PostgresLink<'_>> {
+    let client = shared.config.connect(shared.tls.clone()).map_err(|error| StoreError::of_postgres(&shared.place, &error))?;
+    Ok(PostgresLink { client, statements: HashMap::new(), place: &shared.place, now: None })
+}
+
+fn migrate(shared: &Shared) -> Result<()> {
+    let mut link = connect(shared)?;
+    let of = |error| StoreError::of_postgres(&shared.place, &error);
+    // Of several servers that start at once, one does it.
+    link.client.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({EVENTS})")).map_err(of)?;
+    link.client
+        .batch_execute("CREATE TABLE IF NOT EXISTS windlass_schema (version BIGINT NOT NULL)")
+        .map_err(of)?;
+    let version: i64 = link
+        .client
+        .query_one("SELECT COALESCE(MAX(version), 0) FROM windlass_schema", &[])
+        .map_err(of)?
+        .get(0);
+    let newest = MIGRATIONS_POSTGRES.last().map_or(0, |(number, _)| *number);
+    if version > newest {
+        return Err(StoreError::Newer { place: shared.place.to_string(), found: version, known: newest });
+    }
+    for (number, text) in MIGRATIONS_POSTGRES.iter().filter(|(number, _)| *number > version) {
+        link.client.batch_execute(text).map_err(of)?;
+        link.client.execute("INSERT INTO windlass_schema (version) VALUES ($1)", &[number]).map_err(of)?;
+    }
+    link.client.batch_execute("COMMIT").map_err(of)
+}
+
+fn write_all(shared: &Shared, jobs: &Mutex<Receiver<Job>>) {
+    let mut link = None;
+    loop {
+        let asked = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(mut job) = asked else { return };
+        let result = firmly(shared, &mut link, |link| write(link, &mut job, shared));
+        job.work.end(result);
+    }
+}
+
+fn read_all(shared: &Shared, questions: &Mutex<Receiver<Box<dyn Work>>>) {
+    let mut link = None;
+    loop {
+        let asked = questions.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(mut work) = asked else { return };
+        let result = firmly(shared, &mut link, |link| {
+            link.now = None;
+            work.run(&mut Tx::new(link, now(shared))).map_err(Failed::Before)
+        });
+        work.end(result);
+    }
+}
+
+fn now(shared: &Shared) -> Option<Micros> {
+    shared.clock.as_ref().map(|clock| clock.load(Ordering::SeqCst))
+}
+
+/// When something failed: whether it may have happened all the same.
+enum Failed {
+    Before(StoreError),
+    InCommit(StoreError),
+}
+
+/// Does it on a connection that works, again when it met another transaction, and for some time when there is no connection.
+fn firmly<'s>(
+    shared: &'s Shared,
+    link: &mut Option<PostgresLink<'s>>,
+    mut body: impl FnMut(&mut PostgresLink<'s>) -> std::result::Result<(), Failed>,
+) -> Result<()> {
+    let since = Instant::now();
+    let mut met = 0;
+    let mut wait = Duration::from_millis(20);
+    loop {
+        let result = match link {
+            Some(link) => body(link),
+            None => match connect(shared) {
+                Ok(fresh) => body(link.insert(fresh)),
+                Err(error) => Err(Failed::Before(error)),
+            },
+        };
+        let error = match result {
+            Ok(()) => return Ok(()),
+            Err(Failed::InCommit(error)) => {
+                *link = None;
+                return Err(error);
+            }
+            Err(Failed::Before(error)) => error,
+        };
+        match &error {
+            StoreError::Met(_) if met < ATTEMPTS => met += 1,
+            StoreError::Unreachable { .. } if since.elapsed() < PATIENCE => {
+                *link = None;
+                std::thread::sleep(wait);
+                wait = (wait * 2).min(Duration::from_secs(1));
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+fn write(link: &mut PostgresLink<'_>, job: &mut Job, shared: &Shared) -> std::result::Result<(), Failed> {
+    // The time comes with the answer to the beginning.
+    let begin = match job.durability {
+        Durability::Durable => {
+            "BEGIN; SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+        }
+        Durability::Lazy => {
+            "BEGIN; SET LOCAL synchronous_commit TO off; SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+        }
+    };
+    let place = link.place;
+    let of = |error: postgres::Error| Failed::Before(StoreError::of_postgres(place, &error));
+    let answers = link.client.simple_query(begin).map_err(of)?;
+    link.now = answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    });
+    let mut tx = Tx::new(link, now(shared));
+    if let Err(error) = job.work.run(&mut tx).and_then(|()| tx.flush()) {
+        // A connection that cannot do that is closed, which does it.
+        let _ = link.client.batch_execute("ROLLBACK");
+        return Err(Failed::Before(error));
+    }
+    link.client.batch_execute("COMMIT").map_err(|error| {
+        let error = StoreError::of_postgres(place, &error);
+        match error {
+            // The server said that it was rolled back.
+            StoreError::Met(_) => Failed::Before(error),
+            error => Failed::InCommit(error),
+        }
+    })
+}
+
+/// Tells that events were appended, by whichever server, as long as somebody is `alive`.
+fn listen(shared: &Shared, alive: &Weak<()>) {
+    while alive.strong_count() > 0 {
+        // Every failure is mended by connecting anew, which also tells what happened meanwhile.
+        let _ = listen_once(shared, alive);
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn listen_once(shared: &Shared, alive: &Weak<()>) -> std::result::Result<(), postgres::Error> {
+    let mut client = shared.config.connect(shared.tls.clone())?;
+    client.batch_execute(&format!("LISTEN {CHANNEL}"))?;
+    shared.changed.send_modify(|number| *number += 1);
+    while alive.strong_count() > 0 {
+        let heard = client.notifications().timeout_iter(Duration::from_secs(10)).next()?;
+        match heard {
+            Some(_) => shared.changed.send_modify(|number| *number += 1),
+            None => client.is_valid(Duration::from_secs(5))?,
+        }
+    }
+    Ok(())
+}
+
+struct PostgresLink<'s> {
+    client: Client,
+    statements: HashMap<&'static str, Statement>,
+    place: &'s str,
+    /// Of the present transaction.
+    now: Option<Micros>,
+}
+
+impl ToSql for Param<'_> {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut postgres::types::private::BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        match self {
+            Param::Null => Ok(IsNull::Yes),
+            Param::Int(value) if *ty == Type::INT4 => i32::try_from(*value)?.to_sql(ty, out),
+            Param::Int(value) => value.to_sql(ty, out),
+            Param::Bool(value) => value.to_sql(ty, out),
+            Param::Text(value) => value.to_sql(ty, out),
+            Param::Bytes(value) => value.to_sql(ty, out),
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+impl PostgresLink<'_> {
+    fn statement(&mut self, sql: &'static str) -> Result<Statement> {
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql).map_err(|error| StoreError::of_postgres(self.place, &error))?;
+        self.statements.insert(sql, statement.clone());
+        Ok(statement)
+    }
+}
+
+fn dynamic<'a>(params: &'a [Param<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
+    params.iter().map(|param| param as &(dyn ToSql + Sync)).collect()
+}
+
+impl Link for PostgresLink<'_> {
+    fn rows(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        let statement = self.statement(sql)?;
+        let found = self
+            .client
+            .query(&statement, &dynamic(params))
+            .map_err(|error| StoreError::of_postgres(self.place, &error))?;
+        let cell = |row: &postgres::Row, column: usize| {
+            let ty = row.columns()[column].type_();
+            let cell = match *ty {
+                Type::INT8 => row.try_get::<_, Option<i64>>(column).map(|value| value.map(Cell::Int)),
+                Type::INT4 => row.try_get::<_, Option<i32>>(column).map(|value| value.map(|v| Cell::Int(v.into()))),
+                Type::BOOL => row.try_get::<_, Option<bool>>(column).map(|value| value.map(Cell::Bool)),
+                Type::BYTEA => row.try_get::<_, Option<Vec<u8>>>(column).map(|value| value.map(Cell::Bytes)),
+                // What cannot be read as text is an error there.
+                _ => row.try_get::<_, Option<String>>(column).map(|value| value.map(Cell::Text)),
+            };
+            cell.map(Option::unwrap_or_default).map_err(|error| StoreError::of_postgres(self.place, &error))
+        };
+        found
+            .iter()
+            .map(|row| (0..row.len()).map(|column| cell(row, column)).collect::<Result<Vec<Cell>>>().map(Row::new))
+            .collect()
+    }
+
+    fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
+        let statement = self.statement(sql)?;
+        self.client
+            .execute(&statement, &dynamic(params))
+            .map_err(|error| StoreError::of_postgres(self.place, &error))
+    }
+
+    fn now(&mut self) -> Result<Micros> {
+        if let Some(now) = self.now {
+            return Ok(now);
+        }
+        let mut rows = self.rows("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)", &[])?;
+        rows.first_mut().map_or(Err(StoreError::Closed), Row::take)
+    }
+
+    fn serialise(&mut self, name: &str) -> Result<()> {
+        // A key of 64 bits: two names that share one only wait for each other.
+        self.rows("SELECT 1 FROM (SELECT pg_advisory_xact_lock(hashtextextended($1, 7))) AS held", &[Param::Text(name)])
+            .map(drop)
+    }
+
+    fn events(&mut self, events: &[EventRow]) -> Result<()> {
+        // The lock comes before the first id is drawn and is held to the end of the transaction: ids grow in the order in which
+        // readers see them.
+        for (position, event) in events.iter().enumerate() {
+            let sql = if position == 0 {
+                "INSERT INTO events (project, run, step, kind, subject, data, actor, reason, correlation, at)
+                 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, CAST($10 AS BIGINT)
+                 FROM (SELECT pg_advisory_xact_lock(1464619859), pg_notify('windlass', '')) AS first"
+            } else {
+                "INSERT INTO events (project, run, step, kind, subject, data, actor, reason, correlation, at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+            };
+            self.execute(sql, &event.params())?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the server rolled back because of another transaction.
+pub(crate) fn met(error: &postgres::Error) -> bool {
+    let states = [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED];
+    error.code().is_some_and(|code| states.contains(&code))
+}
+
+/// Whether the server could not be reached, ends, or starts.
+pub(crate) fn unreachable(error: &postgres::Error) -> bool {
+    match error.code() {
+        None => error.is_closed() || std::error::Error::source(error).is_some_and(|s| s.is::<std::io::Error>()),
+        Some(code) => code.code().starts_with("08") || code.code().starts_with("57P") || code.code() == "53300",
+    }
+}
