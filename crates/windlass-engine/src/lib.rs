@@ -4,10 +4,14 @@
 mod context;
 mod host;
 mod recovery;
+mod serve;
+mod slots;
 
 pub use context::{Executor, Probe, StepContext, StepFailure, StepResult};
 pub use host::{identity, is_gone, is_here};
+pub use serve::Watcher;
 
+use slots::{Slot, Slots};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,17 +62,22 @@ pub enum Progress {
     },
 }
 
+#[derive(Clone)]
 pub struct Engine {
     store: Store,
-    executors: HashMap<String, Arc<dyn Executor>>,
+    executors: Arc<HashMap<String, Arc<dyn Executor>>>,
     options: EngineOptions,
     identity: EngineIdentity,
     progress: Option<mpsc::UnboundedSender<Progress>>,
+    /// What runs here now, whichever run it is of.
+    slots: Arc<Slots>,
+    /// Once cancelled, nothing more is begun.
+    drain: CancellationToken,
 }
 
 struct Running {
-    cost: Cost,
     cancel: CancellationToken,
+    _slot: Slot,
 }
 
 impl Engine {
@@ -83,7 +92,8 @@ impl Engine {
     ) -> Result<Self, StoreError> {
         let identity = host::identity();
         store.engine_register(&identity).await?;
-        Ok(Self { store, executors, options, identity, progress: None })
+        let (slots, drain) = (Arc::default(), CancellationToken::new());
+        Ok(Self { store, executors: Arc::new(executors), options, identity, progress: None, slots, drain })
     }
 
     /// Where [`Progress`] goes.
@@ -108,7 +118,9 @@ impl Engine {
     pub async fn run_until_settled(&self, run: &RunId) -> Result<RunRecord, StoreError> {
         let mut tasks: JoinSet<Finished> = JoinSet::new();
         let mut running: HashMap<StepId, Running> = HashMap::new();
-        let result = self.drive(run, &mut tasks, &mut running).await;
+        let project = self.store.run_get(run).await?.project;
+        let of_project = Self { store: self.store.of_project(&project), ..self.clone() };
+        let result = of_project.drive(run, &mut tasks, &mut running).await;
         for step in running.values() {
             step.cancel.cancel();
         }
@@ -149,6 +161,11 @@ impl Engine {
             if record.cancel_requested {
                 running.values().for_each(|step| step.cancel.cancel());
             }
+            if self.drain.is_cancelled() {
+                let Some(finished) = tasks.join_next().await else { return Ok(record) };
+                self.finished(finished, &mut steps, running, run, &specs).await?;
+                continue;
+            }
             let now = self.store.now().await?;
             let mut held = HashSet::new();
             let mut close = Vec::new();
@@ -159,7 +176,7 @@ impl Engine {
                 match decision {
                     Decision::Start(id) => {
                         let Some(spec) = specs.get(&id) else { continue };
-                        if !has_room(&self.options.budget, running.values().map(|r| r.cost), spec.cost) {
+                        let Some(slot) = self.slots.take(&self.options.budget, spec.cost) else {
                             let alone = spec.cost.memory_mib > self.options.budget.memory_mib;
                             let why = if alone {
                                 "waits to have this machine for itself"
@@ -169,8 +186,8 @@ impl Engine {
                             self.hold(&mut told, &id, why);
                             held.insert(id);
                             continue;
-                        }
-                        match self.begin(&record, spec, &steps, tasks, running).await? {
+                        };
+                        match self.begin(&record, spec, &steps, slot, tasks, running).await? {
                             Begun::Yes => {
                                 told.remove(&id);
                                 changed = true;
@@ -263,6 +280,7 @@ impl Engine {
         record: &RunRecord,
         spec: &StepSpec,
         steps: &Steps,
+        slot: Slot,
         tasks: &mut JoinSet<Finished>,
         running: &mut HashMap<StepId, Running>,
     ) -> Result<Begun, StoreError> {
@@ -287,7 +305,7 @@ impl Engine {
         };
         let cancel = CancellationToken::new();
         let cx = self.context(record, spec, steps, claim.clone(), cancel.clone());
-        running.insert(spec.id.clone(), Running { cost: spec.cost, cancel: cancel.clone() });
+        running.insert(spec.id.clone(), Running { cancel: cancel.clone(), _slot: slot });
         self.tell(Progress::Step { id: spec.id.clone(), state: StepState::Running, reason: None });
         let (timeout, grace) =
             (spec.timeout.and_then(|t| u64::try_from(t).ok()).map(Duration::from_micros), self.options.grace);
@@ -461,20 +479,6 @@ fn unpanicked(ended: Result<StepResult, tokio::task::JoinError>) -> StepResult {
             retryable: false,
         })
     })
-}
-
-/// Whether a step fits beside what runs; one that is larger than the whole budget runs alone.
-fn has_room(budget: &Cost, running: impl Iterator<Item = Cost>, wanted: Cost) -> bool {
-    let mut used = Cost::NONE;
-    let mut any = false;
-    for cost in running.filter(|c| *c != Cost::NONE) {
-        any = true;
-        used.cpu_milli = used.cpu_milli.saturating_add(cost.cpu_milli);
-        used.memory_mib = used.memory_mib.saturating_add(cost.memory_mib);
-    }
-    !any || wanted == Cost::NONE
-        || (used.cpu_milli.saturating_add(wanted.cpu_milli) <= budget.cpu_milli
-            && used.memory_mib.saturating_add(wanted.memory_mib) <= budget.memory_mib)
 }
 
 fn micros(duration: Duration) -> windlass_model::Micros {

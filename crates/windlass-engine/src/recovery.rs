@@ -36,6 +36,7 @@ pub(crate) async fn recover(
         else {
             continue;
         };
+        let store = &store.of_project(&store.run_get(&claim.run).await?.project);
         if finishing {
             waits(&claim.step);
             finish(store, own, options, &claim).await?;

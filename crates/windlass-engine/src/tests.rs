@@ -340,3 +340,45 @@ async fn locks_are_waited_for_and_the_reason_is_told() {
     });
     assert_eq!(record.unwrap().state, RunState::Succeeded);
 }
+
+struct Nobody;
+
+#[async_trait]
+impl Watcher for Nobody {
+    async fn settled(&self, _: &RunRecord) {}
+    fn failed(&self, run: &RunId, error: &StoreError) {
+        panic!("{run}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_engine_serves_all_runs_until_it_is_told_to_stop() {
+    let bench = Bench::new().await;
+    let engine = bench.engine().await;
+    bench.script("gate", vec![StepResult::Wait { reason: "asks".into(), until: None }]);
+    let (plain, gated) = (bench.run(vec![step("a", &[])]).await, bench.run(vec![step("gate", &[])]).await);
+    let stop = CancellationToken::new();
+    let served = tokio::spawn({
+        let (engine, stop) = (engine.clone(), stop.clone());
+        async move { engine.serve(stop, Duration::from_secs(20), Arc::new(Nobody)).await }
+    });
+    let reached = async |run: &RunId, state: RunState| {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while bench.store.run_get(run).await.unwrap().state != state {
+            assert!(std::time::Instant::now() < deadline, "{run} is not {state:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    reached(&plain, RunState::Succeeded).await;
+    reached(&gated, RunState::Waiting).await;
+    assert_eq!(bench.store.run_ready(10).await.unwrap(), [], "what waits for a person is not looked at");
+    // One that comes later is noticed, and one that was woken as well.
+    let later = bench.run(vec![step("b", &[])]).await;
+    bench.store.step_wake(&gated).await.unwrap();
+    reached(&later, RunState::Succeeded).await;
+    reached(&gated, RunState::Succeeded).await;
+    stop.cancel();
+    assert!(served.await.unwrap(), "nothing was left");
+    let after = bench.run(vec![step("c", &[])]).await;
+    assert_eq!(bench.store.run_get(&after).await.unwrap().state, RunState::Queued);
+}

@@ -298,4 +298,3 @@ pub(crate) fn work<T: Send + 'static>(
     let (reply, result) = tokio::sync::oneshot::channel();
     (Box::new(Typed { work, value: None, reply }), result)
 }
-

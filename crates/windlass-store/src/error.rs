@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 pub enum StoreError {
     #[error("the database {} is damaged: {message}. It was left as it is; move it away to start with an empty record, or restore a copy", .path.display())]
     Corrupt { path: PathBuf, message: String },
-    #[error("the database {place} has schema {found}, but this release knows up to {known}: use the newer release of Windlass that wrote it")]
+    #[error(
+        "the database {place} has schema {found}, but this release knows up to {known}: use the newer release of Windlass that wrote it"
+    )]
     Newer { place: String, found: i64, known: i64 },
     #[error("cannot write the database {}: {message}. Make room or correct its permissions, then run the same command again; what was acknowledged is kept", .path.display())]
     Disk { path: PathBuf, message: String },
@@ -35,9 +37,9 @@ impl StoreError {
         let (path, message) = (path.to_owned(), error.to_string());
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt { path, message },
-            Some(
-                ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly,
-            ) => Self::Disk { path, message },
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
+                Self::Disk { path, message }
+            }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Met(message),
             _ => Self::Sql(message),
         }

@@ -223,10 +223,7 @@ impl Store {
     }
 
     /// Statements that change nothing.
-    async fn read<T: Send + 'static>(
-        &self,
-        body: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+    async fn read<T: Send + 'static>(&self, body: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static) -> Result<T> {
         let (work, result) = db::work(body);
         {
             let threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);

@@ -119,7 +119,8 @@ impl Postgres {
 }
 
 fn connect(shared: &Shared) -> Result<PostgresLink<'_>> {
-    let client = shared.config.connect(shared.tls.clone()).map_err(|error| StoreError::of_postgres(&shared.place, &error))?;
+    let client =
+        shared.config.connect(shared.tls.clone()).map_err(|error| StoreError::of_postgres(&shared.place, &error))?;
     Ok(PostgresLink { client, statements: HashMap::new(), place: &shared.place, now: None })
 }
 
@@ -128,14 +129,9 @@ fn migrate(shared: &Shared) -> Result<()> {
     let of = |error| StoreError::of_postgres(&shared.place, &error);
     // Of several servers that start at once, one does it.
     link.client.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({EVENTS})")).map_err(of)?;
-    link.client
-        .batch_execute("CREATE TABLE IF NOT EXISTS windlass_schema (version BIGINT NOT NULL)")
-        .map_err(of)?;
-    let version: i64 = link
-        .client
-        .query_one("SELECT COALESCE(MAX(version), 0) FROM windlass_schema", &[])
-        .map_err(of)?
-        .get(0);
+    link.client.batch_execute("CREATE TABLE IF NOT EXISTS windlass_schema (version BIGINT NOT NULL)").map_err(of)?;
+    let version: i64 =
+        link.client.query_one("SELECT COALESCE(MAX(version), 0) FROM windlass_schema", &[]).map_err(of)?.get(0);
     let newest = MIGRATIONS_POSTGRES.last().map_or(0, |(number, _)| *number);
     if version > newest {
         return Err(StoreError::Newer { place: shared.place.to_string(), found: version, known: newest });
@@ -220,9 +216,7 @@ fn firmly<'s>(
 fn write(link: &mut PostgresLink<'_>, job: &mut Job, shared: &Shared) -> std::result::Result<(), Failed> {
     // The time comes with the answer to the beginning.
     let begin = match job.durability {
-        Durability::Durable => {
-            "BEGIN; SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
-        }
+        Durability::Durable => "BEGIN; SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
         Durability::Lazy => {
             "BEGIN; SET LOCAL synchronous_commit TO off; SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
         }
@@ -346,9 +340,7 @@ impl Link for PostgresLink<'_> {
 
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
         let statement = self.statement(sql)?;
-        self.client
-            .execute(&statement, &dynamic(params))
-            .map_err(|error| StoreError::of_postgres(self.place, &error))
+        self.client.execute(&statement, &dynamic(params)).map_err(|error| StoreError::of_postgres(self.place, &error))
     }
 
     fn now(&mut self) -> Result<Micros> {

@@ -149,20 +149,21 @@ impl Store {
                 tx.rows(sql, params![project, filter.kind.as_deref(), state, filter.actor.as_deref(), before, limit])
             })
             .await?;
-        let summary = |(id, project, kind, title, state, cancel_requested, actor, created_at, ended_at, reason): Row| {
-            Ok(RunSummary {
-                id: RunId::new(id),
-                project,
-                kind,
-                title,
-                state: self::state(state)?,
-                cancel_requested,
-                actor,
-                created_at,
-                ended_at,
-                reason,
-            })
-        };
+        let summary =
+            |(id, project, kind, title, state, cancel_requested, actor, created_at, ended_at, reason): Row| {
+                Ok(RunSummary {
+                    id: RunId::new(id),
+                    project,
+                    kind,
+                    title,
+                    state: self::state(state)?,
+                    cancel_requested,
+                    actor,
+                    created_at,
+                    ended_at,
+                    reason,
+                })
+            };
         found.into_iter().map(summary).collect()
     }
 
@@ -239,13 +240,7 @@ impl Store {
             let now = tx.now()?;
             let done = tx.execute(
                 "UPDATE runs SET state = $1, reason = $2, ended_at = $3 WHERE id = $4 AND state = $5",
-                params![
-                    to.as_str(),
-                    reason.as_deref(),
-                    to.is_final().then_some(now),
-                    run.as_str(),
-                    from.as_str()
-                ],
+                params![to.as_str(), reason.as_deref(), to.is_final().then_some(now), run.as_str(), from.as_str()],
             )?;
             if done == 1 {
                 let kind = format!("run.{}", to.as_str());

@@ -38,7 +38,9 @@ impl Store {
     /// The database cannot be read.
     pub async fn seal_last(&self) -> Result<Option<SealRow>> {
         let found: Option<(i64, i64, i64, String, i64)> = self
-            .read(|tx| tx.row("SELECT number, first, last, body, at FROM seals ORDER BY number DESC LIMIT 1", params![]))
+            .read(|tx| {
+                tx.row("SELECT number, first, last, body, at FROM seals ORDER BY number DESC LIMIT 1", params![])
+            })
             .await?;
         Ok(found.map(|(number, first, last, body, at)| SealRow { number, first, last, body, at }))
     }

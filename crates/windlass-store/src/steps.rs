@@ -115,18 +115,8 @@ pub enum Settlement {
     Repeat,
 }
 
-type Row = (
-    String,
-    String,
-    i64,
-    i64,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-);
+type Row =
+    (String, String, i64, i64, Option<i64>, Option<i64>, Option<i64>, Option<String>, Option<String>, Option<String>);
 
 fn record(
     (id, state, attempt, epoch, not_before, started_at, ended_at, output, reason, code): Row,

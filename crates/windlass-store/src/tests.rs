@@ -1,7 +1,7 @@
 use super::*;
 use windlass_model::id::{RunId, StepId};
-use windlass_testkit::postgres::Postgres;
 use windlass_model::run::{Cost, Repeat, Retry, RunPlan, RunState, StepSpec, StepState, When, Work};
+use windlass_testkit::postgres::Postgres;
 
 fn step(id: &str, locks: &[&str]) -> StepSpec {
     StepSpec {
@@ -229,8 +229,7 @@ async fn a_transaction_waits_for_the_disk_when_it_has_to() {
     for (durability, level) in
         [(Durability::Lazy, 1), (Durability::Durable, 2), (Durability::Durable, 2), (Durability::Lazy, 1)]
     {
-        let found: Option<i64> =
-            fixture.store.write(durability, |tx| tx.row("PRAGMA synchronous", &[])).await.unwrap();
+        let found: Option<i64> = fixture.store.write(durability, |tx| tx.row("PRAGMA synchronous", &[])).await.unwrap();
         assert_eq!(found, Some(level), "{durability:?}");
     }
     let of = [Repeat::Idempotent, Repeat::Checkable, Repeat::Once].map(Durability::of);

@@ -113,8 +113,7 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn token_revoke(&self, id: &str, owner: Option<&str>, actor: &str) -> Result<bool> {
-        let (id, owner, actor, scope) =
-            (id.to_owned(), owner.map(str::to_owned), actor.to_owned(), self.scope.clone());
+        let (id, owner, actor, scope) = (id.to_owned(), owner.map(str::to_owned), actor.to_owned(), self.scope.clone());
         self.write(Durability::Durable, move |tx| {
             let now = tx.now()?;
             let done = tx.execute(

@@ -1,0 +1,68 @@
+//! Driving all runs there are, until told to stop.
+
+use crate::Engine;
+use async_trait::async_trait;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use windlass_model::id::RunId;
+use windlass_model::run::RunRecord;
+use windlass_store::StoreError;
+
+/// Is told what becomes of runs.
+#[async_trait]
+pub trait Watcher: Send + Sync {
+    /// It has ended, or waits for something that only a person can give.
+    async fn settled(&self, run: &RunRecord);
+    /// The store failed; it is looked at again.
+    fn failed(&self, run: &RunId, error: &StoreError);
+}
+
+/// How often it is looked for runs without having been woken: of other servers, and such whose time has come.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How many runs one engine drives at once.
+const RUNS: u32 = 200;
+
+impl Engine {
+    /// Drives every run in which something is to be done, of all projects, until `stop` is cancelled. Then nothing more is begun,
+    /// and what is under way may end within `drain`: whether all of it did. What did not is left as by a process that dies, which
+    /// is for the next engine to recover: the caller should end this process.
+    pub async fn serve(&self, stop: CancellationToken, drain: Duration, watcher: Arc<dyn Watcher>) -> bool {
+        let engine = Self { drain: stop.child_token(), ..self.clone() };
+        let driven: Arc<Mutex<HashSet<RunId>>> = Arc::default();
+        let mut tasks = JoinSet::new();
+        let mut changes = engine.store.changes();
+        while !stop.is_cancelled() {
+            changes.mark_unchanged();
+            // A database that is away comes back, and is asked again.
+            for run in engine.store.run_ready(RUNS).await.unwrap_or_default() {
+                if !driven.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone()) {
+                    continue;
+                }
+                let (engine, driven, watcher) = (engine.clone(), driven.clone(), watcher.clone());
+                tasks.spawn(async move {
+                    match engine.run_until_settled(&run).await {
+                        Ok(record) => watcher.settled(&record).await,
+                        Err(error) => watcher.failed(&run, &error),
+                    }
+                    driven.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+                });
+            }
+            while tasks.try_join_next().is_some() {}
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LOOK) => {}
+                Some(_) = tasks.join_next() => {}
+                // Whoever keeps the sender keeps the store.
+                _ = changes.changed() => {}
+            }
+        }
+        let ended = tokio::time::timeout(drain, async { while tasks.join_next().await.is_some() {} }).await;
+        // To cancel it would be an end of its own, such as a half-done apply.
+        tasks.detach_all();
+        ended.is_ok()
+    }
+}
