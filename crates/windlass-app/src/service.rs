@@ -33,21 +33,39 @@ pub type PlannedOutputs = std::collections::BTreeMap<String, PlannedOutput>;
 /// Code of a terraform that was killed from outside.
 pub const KILLED: &str = "WL513";
 
+/// One project as one actor sees it; cheap to clone.
+#[derive(Clone)]
 pub struct Service {
-    pub checkout: Checkout,
+    pub checkout: Arc<Checkout>,
     pub directory: StateDirectory,
     pub settings: Settings,
     pub store: Store,
-    pub tools: ToolBox,
+    pub tools: Arc<ToolBox>,
     pub actor: Actor,
     /// Key of the digests of sensitive values.
     pub key: Vec<u8>,
     /// What policies from elsewhere run in.
     worker: Option<Worker>,
-    deciding: Mutex<HashMap<Option<String>, Arc<Deciding>>>,
+    known: Arc<Known>,
     /// The commit whose files git found in the work tree, and how the tree looked then.
-    clean: Mutex<Option<(String, Unmoved)>>,
+    clean: Arc<Mutex<Option<(String, Unmoved)>>>,
+}
+
+/// What is known of a project, whichever of its commits is checked out.
+#[derive(Default)]
+pub struct Known {
+    deciding: Mutex<HashMap<Option<String>, Arc<Deciding>>>,
     outputs: Mutex<HashMap<(RunId, InstanceId), Arc<PlannedOutputs>>>,
+}
+
+/// What the services of an installation have in common.
+#[derive(Clone)]
+pub struct Common {
+    pub settings: Settings,
+    pub store: Store,
+    pub tools: Arc<ToolBox>,
+    pub key: Vec<u8>,
+    pub worker: Option<Worker>,
 }
 
 impl Service {
@@ -62,25 +80,33 @@ impl Service {
         let key = state.key()?;
         let tools = ToolBox::discover(&Places::of_process(), &state.cache().join("tools.json"));
         let actor = crate::actor::local(checkout.git_if_any());
-        Ok(Self {
-            checkout,
-            directory: state,
-            settings,
-            store,
-            tools,
-            actor,
-            key,
-            worker,
-            deciding: Mutex::default(),
-            clean: Mutex::default(),
-            outputs: Mutex::default(),
-        })
+        let common = Common { settings, store, tools: Arc::new(tools), key, worker };
+        Ok(Self::of(common, checkout, state, actor, Arc::default()))
+    }
+
+    /// A service from its parts: a checkout, and the directory where what is kept of its project lies.
+    pub fn of(
+        common: Common,
+        checkout: Checkout,
+        directory: StateDirectory,
+        actor: Actor,
+        known: Arc<Known>,
+    ) -> Self {
+        let Common { settings, store, tools, key, worker } = common;
+        let (checkout, clean) = (Arc::new(checkout), Arc::default());
+        Self { checkout, directory, settings, store, tools, actor, key, worker, known, clean }
+    }
+
+    /// The same for another actor, whose store tells what belongs together.
+    #[must_use]
+    pub fn acting(&self, actor: Actor, store: Store) -> Self {
+        Self { actor, store, ..self.clone() }
     }
 
     /// Definitions and policies of `commit`; of nothing when there is none.
     pub async fn deciding(&self, commit: Option<&str>) -> AppResult<Arc<Deciding>> {
         let key = commit.map(str::to_owned);
-        if let Some(found) = lock(&self.deciding).get(&key) {
+        if let Some(found) = lock(&self.known.deciding).get(&key) {
             return Ok(found.clone());
         }
         let tree = match commit {
@@ -88,7 +114,7 @@ impl Service {
             None => return Err(crate::error::internal("a run without a deciding commit")),
         };
         let deciding = Arc::new(self.deciding_of(&tree)?);
-        lock(&self.deciding).insert(key, deciding.clone());
+        lock(&self.known.deciding).insert(key, deciding.clone());
         Ok(deciding)
     }
 
@@ -120,11 +146,11 @@ impl Service {
     }
 
     pub fn outputs_put(&self, run: &RunId, instance: &InstanceId, outputs: PlannedOutputs) {
-        lock(&self.outputs).insert((run.clone(), instance.clone()), Arc::new(outputs));
+        lock(&self.known.outputs).insert((run.clone(), instance.clone()), Arc::new(outputs));
     }
 
     pub fn outputs_get(&self, run: &RunId, instance: &InstanceId) -> Option<Arc<PlannedOutputs>> {
-        lock(&self.outputs).get(&(run.clone(), instance.clone())).cloned()
+        lock(&self.known.outputs).get(&(run.clone(), instance.clone())).cloned()
     }
 
     /// Remembers what an instance took, a quarter more than was seen, for the budget of later runs.

@@ -101,7 +101,11 @@ pub struct StateDirectory {
 impl StateDirectory {
     /// Creates `.windlass/` (mode 0700) below `root` where it is missing, with a `.gitignore` that hides all of it.
     pub fn create(root: &Path) -> AppResult<Self> {
-        let path = root.join(".windlass");
+        Self::create_as(root.join(".windlass"))
+    }
+
+    /// As [`StateDirectory::create`], under a name of its own.
+    pub fn create_as(path: PathBuf) -> AppResult<Self> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).and_then(|()| {
             let ignore = path.join(".gitignore");
             if ignore.exists() { Ok(()) } else { std::fs::write(&ignore, "*\n") }
