@@ -2,6 +2,7 @@
 //! repository that was never prepared.
 
 use crate::Micros;
+use crate::access::{Permission, Role};
 use crate::diagnostic::Span;
 use crate::id::StackId;
 use crate::rollout::{Gate, Rollout};
@@ -24,6 +25,11 @@ pub struct Definitions {
     /// Who may waive findings of policies that do not say so themselves.
     #[serde(default)]
     pub waivers: Option<WaiverRule>,
+    #[serde(default)]
+    pub grants: Vec<Grant>,
+    /// Of everybody who is signed in; `None`: who is granted nothing may do nothing.
+    #[serde(default)]
+    pub default_role: Option<Role>,
 }
 
 /// `lint { disable = ["WL703"]  tool "tflint" {} }` inside `project`.
@@ -101,6 +107,29 @@ pub struct Team {
     /// Such as `github:org/team`, `oidc-group:sre`, `user:name`, `email:a@b.example`.
     pub members: Vec<String>,
     pub span: Span,
+}
+
+/// `grant "sre" { to = [team.sre]  role = "operator"  permissions = ["state.read"]  stacks = ["aws/**"]  environments = ["production"] }`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Grant {
+    pub name: String,
+    /// Names of teams; at least one.
+    pub to: Vec<String>,
+    pub role: Option<Role>,
+    /// Beside those of the role.
+    pub permissions: Vec<Permission>,
+    /// Where it gives what is of stacks: patterns as those of [`Environment::matches`]; empty means everywhere.
+    pub stacks: Globs,
+    /// Where it gives what is of stacks: names of environments; empty means everywhere. With `stacks` both have to hold.
+    pub environments: Vec<String>,
+    pub span: Span,
+}
+
+impl Grant {
+    /// It is for some stacks only.
+    pub fn is_narrowed(&self) -> bool {
+        !self.stacks.is_empty() || !self.environments.is_empty()
+    }
 }
 
 /// `stack "aws/cassandra" { … }`: only what discovery cannot know.

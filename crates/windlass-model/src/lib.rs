@@ -3,6 +3,7 @@
 //! Nothing here knows about async, SQL, HTTP, the clock, files or HCL. Times are microseconds since the Unix epoch in UTC
 //! ([`Micros`]) and are always parameters.
 
+pub mod access;
 pub mod affected;
 pub mod approval;
 pub mod binding;
