@@ -1,5 +1,6 @@
 //! Windlass files: `windlass.hcl` at the root and `*.windlass.hcl` anywhere, into [`Definitions`]. All mistakes are collected.
 
+mod grant;
 mod lint;
 mod policy;
 mod reader;
@@ -67,7 +68,7 @@ pub fn load_files(files: &[(Arc<str>, String)]) -> (Definitions, Vec<Diagnostic>
                     diagnostics.push(
                         diagnostic
                             .at_source(span, text, "only blocks are expected here")
-                            .help("put it into a `project`, `team`, `stack`, `policy` or `locals` block"),
+                            .help("put it into a `project`, `team`, `grant`, `stack`, `policy` or `locals` block"),
                     );
                 }
                 blocks.extend(body.blocks.into_iter().map(|block| (index, block)));
@@ -199,6 +200,7 @@ impl<'a> Loader<'a> {
         match block.kind.as_str() {
             "project" => self.project(file, block),
             "team" => self.team(file, block),
+            "grant" => self.grant(file, block),
             "stack" => self.stack(file, block),
             "policy" => self.policy(file, block),
             "locals" => {
@@ -252,7 +254,9 @@ impl<'a> Loader<'a> {
             return;
         }
         self.definitions.project = Some(name);
-        let (values, _) = self.read::<ProjectValues>(file, block);
+        let (values, mut reader) = self.read::<ProjectValues>(file, block);
+        let default_role = values.default_role.and_then(|name| grant::role(&mut reader, "default_role", &name));
+        self.definitions.default_role = default_role;
         self.definitions.review_expires = values.review_expires;
         self.definitions.lint = self.lint(file, block);
         for inner in block.body.blocks.iter().filter(|b| b.kind == "environment") {
@@ -359,56 +363,76 @@ impl<'a> Loader<'a> {
         self.definitions.stacks.push(definition);
     }
 
-    /// Teams that are named but not defined.
+    /// Teams and environments that are named but not defined.
     fn references(&mut self, blocks: &[(usize, Block)]) {
         let teams: Vec<String> = self.definitions.teams.iter().map(|t| t.name.clone()).collect();
-        let mut report = |file: usize, expr: &Expr, name: &str| {
+        let environments: Vec<String> = self.definitions.environments.iter().map(|e| e.name.clone()).collect();
+        let mut report = |file: usize, expr: &Expr, name: &str, what: Named| {
             let (path, text) = &self.files[file];
             let span = Span::of(path, text, expr.range.start as usize, expr.range.end as usize);
+            let (code, kind, known, way_out) = match what {
+                Named::Team => ("WL108", "team", &teams, format!("define it: team \"{name}\" {{ members = [ … ] }}")),
+                Named::Environment => {
+                    let help = format!("define it in `project`: environment \"{name}\" {{ match = [ … ] }}");
+                    ("WL113", "environment", &environments, help)
+                }
+            };
+            if known.iter().any(|known| known == name) {
+                return;
+            }
             let diagnostic =
-                Diagnostic::error("WL108", format!("there is no team \"{name}\"")).at_source(span, text, "named here");
-            self.diagnostics.push(match crate::suggest(name, teams.iter().map(String::as_str)) {
+                Diagnostic::error(code, format!("there is no {kind} \"{name}\"")).at_source(span, text, "named here");
+            self.diagnostics.push(match crate::suggest(name, known.iter().map(String::as_str)) {
                 Some(near) => diagnostic.help(format!("did you mean \"{near}\"?")),
-                None => diagnostic.help(format!("define it: team \"{name}\" {{ members = [ … ] }}")),
+                None => diagnostic.help(way_out),
             });
         };
         for (file, block) in blocks {
-            let mut check = |body: &crate::terraform::syntax::Body, attribute: &str| {
+            let mut check = |body: &crate::terraform::syntax::Body, attribute: &str, what: Named| {
                 let Some(expr) = body.value(attribute) else { return };
                 let names = match evaluate(expr, self.names) {
                     Value::List(items) => items,
                     single => vec![single],
                 };
                 for name in names.iter().filter_map(Value::as_text) {
-                    if !teams.iter().any(|team| **team == *name) {
-                        report(*file, expr, &name);
-                    }
+                    report(*file, expr, &name, what);
                 }
             };
             match block.kind.as_str() {
-                "stack" => check(&block.body, "owner"),
+                "stack" => check(&block.body, "owner", Named::Team),
+                "grant" => {
+                    check(&block.body, "to", Named::Team);
+                    check(&block.body, "environments", Named::Environment);
+                }
                 "policy" => block
                     .body
                     .blocks
                     .iter()
                     .filter(|b| b.kind == "waivers")
-                    .for_each(|waivers| check(&waivers.body, "from")),
+                    .for_each(|waivers| check(&waivers.body, "from", Named::Team)),
                 "project" => {
                     let waivers = block.body.blocks.iter().filter(|b| b.kind == "waivers");
-                    waivers.for_each(|waivers| check(&waivers.body, "from"));
+                    waivers.for_each(|waivers| check(&waivers.body, "from", Named::Team));
                     for environment in block.body.blocks.iter().filter(|b| b.kind == "environment") {
                         environment
                             .body
                             .blocks
                             .iter()
                             .filter(|b| b.kind == "approvals")
-                            .for_each(|approvals| check(&approvals.body, "from"));
+                            .for_each(|approvals| check(&approvals.body, "from", Named::Team));
                     }
                 }
                 _ => {}
             }
         }
     }
+}
+
+/// What a name in an attribute stands for.
+#[derive(Debug, Clone, Copy)]
+enum Named {
+    Team,
+    Environment,
 }
 
 fn text_map(map: BTreeMap<String, serde_json::Value>) -> BTreeMap<String, String> {

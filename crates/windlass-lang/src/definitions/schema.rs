@@ -58,11 +58,15 @@ macro_rules! schema {
 }
 
 /// The top of a file.
-pub const TOP: &Schema =
-    &Schema { block: "a Windlass file", attributes: &[], blocks: &["project", "team", "stack", "policy", "locals"] };
+pub const TOP: &Schema = &Schema {
+    block: "a Windlass file",
+    attributes: &[],
+    blocks: &["project", "team", "grant", "stack", "policy", "locals"],
+};
 
 schema!(ProjectValues: "project", ["environment", "lint", "waivers"], {
     review_expires = "review_expires" Duration optional "how long a review is good for",
+    default_role = "default_role" Text optional "the role of everybody who is signed in",
 });
 
 schema!(EnvironmentValues: "environment", ["approvals", "rollout"], {
@@ -87,6 +91,14 @@ schema!(ApprovalsValues: "approvals", [], {
 
 schema!(TeamValues: "team", [], {
     members = "members" Texts required "who belongs to it, such as \"user:NAME\" or \"github:ORG/TEAM\"",
+});
+
+schema!(GrantValues: "grant", [], {
+    to = "to" Texts required "teams whose members have it",
+    role = "role" Text optional "viewer, developer, operator or admin",
+    permissions = "permissions" Texts optional "permissions beside those of the role",
+    stacks = "stacks" Globs optional "the stacks, or instances where a pattern has a bracket, that it is for",
+    environments = "environments" Texts optional "the environments that it is for",
 });
 
 schema!(StackValues: "stack", ["instance", "ready", "rollout"], {
@@ -166,11 +178,12 @@ schema!(WaiversValues: "waivers", [], {
 
 /// The tables, for the test that compares them with the documentation.
 #[cfg(test)]
-pub const ALL: [&Schema; 14] = [
+pub const ALL: [&Schema; 15] = [
     ProjectValues::SCHEMA,
     EnvironmentValues::SCHEMA,
     ApprovalsValues::SCHEMA,
     TeamValues::SCHEMA,
+    GrantValues::SCHEMA,
     StackValues::SCHEMA,
     InstanceValues::SCHEMA,
     ReadyValues::SCHEMA,

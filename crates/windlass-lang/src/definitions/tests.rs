@@ -166,6 +166,84 @@ policy "base" {
     check(two, "WL104", "merge them");
 }
 
+#[test]
+fn grants_say_who_may_do_what_where() {
+    use windlass_model::access::{Permission, Role};
+    let teams = "team \"sre\" { members = [\"user:ops\"] }\nproject \"p\" {\n  default_role = \"viewer\"\n  environment \"production\" { match = [\"**\"] }\n}\n";
+    let (definitions, diagnostics) = load(&format!(
+        "{teams}grant \"all\" {{\n  to = [team.sre]\n  role = \"operator\"\n}}\ngrant \"some\" {{\n  to = [team.sre]\n  role = \"admin\"\n  permissions = [\"review.apply\", \"state.read\"]\n  stacks = [\"aws/**\", stack.gcp/net[tokyo]]\n  environments = [\"production\"]\n}}\n"
+    ));
+    assert_eq!(diagnostics, vec![]);
+    assert_eq!(definitions.default_role, Some(Role::Viewer));
+    let [all, some] = definitions.grants.as_slice() else { panic!("{:?}", definitions.grants) };
+    assert_eq!(
+        (all.name.as_str(), all.to.as_slice(), all.role),
+        ("all", &["sre".to_owned()][..], Some(Role::Operator))
+    );
+    assert!(!all.is_narrowed() && some.is_narrowed());
+    assert_eq!((some.role, some.span.line), (Some(Role::Admin), 10));
+    assert_eq!(some.permissions, [Permission::ReviewApply, Permission::StateRead]);
+    assert_eq!(
+        (some.stacks.as_slice(), some.environments.as_slice()),
+        (&["aws/**".to_owned(), "gcp/net[tokyo]".to_owned()][..], &["production".to_owned()][..])
+    );
+    // What is wrong, where (the block begins in line 6), and the way out. Nothing of it gives anything.
+    let check = |body: &str, want: &[&str]| {
+        let (definitions, diagnostics) = load(&format!("{teams}grant \"g\" {{\n{body}\n}}\n"));
+        let found: Vec<String> = diagnostics
+            .iter()
+            .map(|d| {
+                format!("{}:{} {} | {}", d.labels[0].span.line, d.code, d.summary, d.help.clone().unwrap_or_default())
+            })
+            .collect();
+        assert_eq!(found.len(), want.len(), "{body}: {found:?}");
+        assert!(found.iter().zip(want).all(|(found, want)| found.starts_with(want)), "{body}: {found:?}");
+        let known =
+            |grant: &windlass_model::definition::Grant| grant.to == ["srre"] || grant.environments == ["prodution"];
+        assert!(definitions.grants.iter().all(known), "{body}: {:?}", definitions.grants);
+    };
+    let to = "to = [team.sre]";
+    check(
+        &format!("{to}\nrole = \"operater\""),
+        &["8:WL106 there is no role \"operater\" | did you mean \"operator\"?"],
+    );
+    check(
+        &format!("{to}\nrole = \"x\""),
+        &["8:WL106 there is no role \"x\" | it is one of viewer, developer, operator, admin"],
+    );
+    let near = "8:WL106 there is no permission \"review.aply\" | did you mean \"review.apply\"?";
+    check(&format!("{to}\npermissions = [\"review.aply\"]"), &[near]);
+    let list = "8:WL106 there is no permission \"zzz\" | `windlass access matrix`";
+    check(&format!("{to}\npermissions = [\"zzz\"]"), &[list]);
+    check(to, &["6:WL109 grant needs `role` or `permissions` | add `role"]);
+    check(&format!("{to}\npermissions = []"), &["8:WL109 grant needs `role` or `permissions`"]);
+    check("role = \"viewer\"", &["6:WL109 grant needs `to`"]);
+    check("role = \"viewer\"\nto = []", &["8:WL106 nobody is granted anything"]);
+    check("role = \"viewer\"\nto = [team.srre]", &["8:WL108 there is no team \"srre\" | did you mean \"sre\"?"]);
+    let environment = "9:WL113 there is no environment \"prodution\" | did you mean \"production\"?";
+    check(&format!("{to}\nrole = \"viewer\"\nenvironments = [\"prodution\"]"), &[environment]);
+    check(&format!("{to}\nrole = \"viewer\"\nstacks = []"), &["9:WL106 `stacks` names none | name some, or remove it"]);
+    check(&format!("{to}\nrole = \"viewer\"\nenvironments = []"), &["9:WL106 `environments` names none"]);
+    check(&format!("{to}\nrole = \"viewer\"\nstacks = [\"a{{\"]"), &["9:WL106 pattern `a{` is not valid"]);
+    let whole =
+        "8:WL114 `audit.read` is of the project as a whole, and cannot be narrowed | give it by a grant without";
+    check(&format!("{to}\npermissions = [\"audit.read\"]\nstacks = [\"aws/**\"]"), &[whole]);
+    let server = "8:WL114 `server.manage` is of the server, and no project can give it | the settings of the server";
+    check(&format!("{to}\npermissions = [\"server.manage\"]"), &[server]);
+    check(
+        &format!("{to}\nroles = \"viewer\"\nrole = \"viewer\""),
+        &["8:WL102 unknown attribute `roles` in grant | did you mean `role`?"],
+    );
+    let (definitions, diagnostics) = load("project \"p\" { default_role = \"vewer\" }\n");
+    assert_eq!(definitions.default_role, None);
+    assert!(diagnostics[0].help.as_ref().is_some_and(|help| help.contains("\"viewer\"")), "{diagnostics:?}");
+    let twice = format!(
+        "{teams}grant \"g\" {{\n  {to}\n  role = \"viewer\"\n}}\ngrant \"g\" {{\n  {to}\n  role = \"admin\"\n}}\n"
+    );
+    let (definitions, diagnostics) = load(&twice);
+    assert_eq!((diagnostics[0].code.as_str(), definitions.grants.len()), ("WL104", 1));
+}
+
 /// Value of a local, as JSON, or what is said about it.
 fn check_expression(expression: &str, want: &str) {
     let text = format!(
@@ -248,7 +326,7 @@ fn every_attribute_is_documented_and_nothing_else() {
     assert!(documented.is_subset(&known), "documented only: {:?}", documented.difference(&known).collect::<Vec<_>>());
 }
 
-/// Examples stand alone: they may name teams and stacks that are elsewhere, and nothing else may be wrong with them.
+/// Examples stand alone: they may name teams, environments and stacks that are elsewhere, and nothing else may be wrong with them.
 #[test]
 fn the_examples_of_the_documentation_are_read() {
     let mut seen = 0;
@@ -258,17 +336,18 @@ fn the_examples_of_the_documentation_are_read() {
         ("policies.md", include_str!("../../../../docs/policies.md")),
         ("lint.md", include_str!("../../../../docs/lint.md")),
         ("decisions.md", include_str!("../../../../docs/decisions.md")),
+        ("access.md", include_str!("../../../../docs/access.md")),
         ("getting-started.md", include_str!("../../../../docs/getting-started.md")),
     ] {
         for block in text.split("```hcl\n").skip(1) {
             let block = block.split("```").next().unwrap_or_default();
-            let ours = ["project ", "team ", "stack ", "policy ", "locals "];
+            let ours = ["project ", "team ", "grant ", "stack ", "policy ", "locals "];
             if !ours.iter().any(|kind| block.lines().any(|line| line.starts_with(kind))) {
                 continue;
             }
             seen += 1;
             let (_, diagnostics) = load_files(&[(page.into(), block.to_owned())]);
-            let wrong: Vec<_> = diagnostics.iter().filter(|d| d.code != "WL108").collect();
+            let wrong: Vec<_> = diagnostics.iter().filter(|d| !matches!(d.code.as_str(), "WL108" | "WL113")).collect();
             assert!(wrong.is_empty(), "{page}:\n{block}\n{wrong:?}");
         }
     }
