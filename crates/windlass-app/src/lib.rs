@@ -3,6 +3,7 @@
 // The futures of a step lie deep in one another.
 #![recursion_limit = "256"]
 
+pub mod access;
 pub mod actor;
 pub mod adopt;
 pub mod affected;

@@ -295,8 +295,7 @@ impl<'a> Loader<'a> {
         let Some((name, span)) = self.name(file, block, "") else { return };
         let (TeamValues { members }, mut reader) = self.read(file, block);
         for member in &members {
-            let known = ["github:", "gitlab:", "oidc-group:", "user:", "email:"];
-            if !known.iter().any(|prefix| member.starts_with(prefix)) {
+            if !windlass_model::access::is_identity(member) {
                 reader.mistake(
                     "members",
                     "WL106",

@@ -234,6 +234,11 @@ fn grants_say_who_may_do_what_where() {
         &format!("{to}\nroles = \"viewer\"\nrole = \"viewer\""),
         &["8:WL102 unknown attribute `roles` in grant | did you mean `role`?"],
     );
+    let members = "[\"oidc-group:sre\", \"ci:github\", \"oidc:idp.example:42\", \"user:\", \"anna\"]";
+    let (_, diagnostics) = load(&format!("team \"a\" {{ members = {members} }}\n"));
+    let told: Vec<&str> = diagnostics.iter().map(|d| d.summary.as_str()).collect();
+    let want = ["member `user:` does not say what it is", "member `anna` does not say what it is"];
+    assert_eq!(told, want);
     let (definitions, diagnostics) = load("project \"p\" { default_role = \"vewer\" }\n");
     assert_eq!(definitions.default_role, None);
     assert!(diagnostics[0].help.as_ref().is_some_and(|help| help.contains("\"viewer\"")), "{diagnostics:?}");

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use windlass_model::Micros;
+use windlass_model::access;
 use windlass_model::affected::PathChange;
 use windlass_model::approval::{Actor, ApprovalRecord};
 use windlass_model::definition::{ApprovalRule, DecisionKind};
@@ -196,10 +197,36 @@ pub struct Operation {
 pub struct Access {
     pub project: String,
     pub actor: ActorFacts,
-    /// e.g. `review.approve`, `operation.run`.
+    /// A permission, e.g. `review.approve`.
     pub action: String,
-    pub resource: Subject,
+    /// Whether grants, the default role or the settings of the server give it.
+    pub granted: bool,
+    pub resource: AccessedThing,
     pub at: Micros,
+}
+
+/// What somebody wants to do something with.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AccessedThing {
+    /// `project`, `stack`, `review`, `run`, …
+    pub kind: String,
+    /// Its name or id.
+    pub name: String,
+    /// Names of all environments that its instances belong to.
+    pub environments: BTreeSet<String>,
+    /// The stack instances that it touches.
+    pub instances: Vec<AccessedInstance>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AccessedInstance {
+    pub instance: String,
+    pub stack: String,
+    /// The key in brackets; `None` for a stack with one instance.
+    pub region: Option<String>,
+    pub environments: Vec<String>,
+    /// A team.
+    pub owner: Option<String>,
 }
 
 /// Whether an event may start something.
@@ -337,6 +364,24 @@ impl File {
 impl Approval {
     pub fn new(record: &ApprovalRecord, teams: Vec<String>) -> Self {
         Self { actor: ActorFacts::new(&record.actor, teams), reason: record.reason.clone(), at: record.at }
+    }
+}
+
+impl AccessedThing {
+    pub fn new(subject: &access::Subject) -> Self {
+        let instances = subject.places.iter().map(|place| AccessedInstance {
+            instance: place.instance.to_string(),
+            stack: place.instance.stack().to_string(),
+            region: place.instance.key().map(str::to_owned),
+            environments: place.environments.clone(),
+            owner: place.owner.clone(),
+        });
+        Self {
+            kind: subject.kind.clone(),
+            name: subject.name.clone(),
+            environments: subject.places.iter().flat_map(|place| place.environments.iter().cloned()).collect(),
+            instances: instances.collect(),
+        }
     }
 }
 

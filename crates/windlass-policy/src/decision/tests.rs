@@ -116,7 +116,17 @@ fn inputs() -> Vec<Input> {
             project: "p".into(),
             actor: actor(),
             action: "review.approve".into(),
-            resource: subject(),
+            granted: false,
+            resource: AccessedThing::new(&windlass_model::access::Subject::of(
+                "p",
+                "review",
+                "01k",
+                vec![windlass_model::access::Place {
+                    instance: "aws/db[tokyo]".into(),
+                    environments: vec!["production".into()],
+                    owner: Some("sre".into()),
+                }],
+            )),
             at: 1,
         }),
         Input::trigger(&Trigger {
@@ -320,6 +330,9 @@ fn each_kind_decides_with_its_rules() {
     check(Access, "default allow := false\nallow if \"dba\" in input.actor.teams", false, &[]);
     check(Access, "allow if \"dba\" in input.actor.teams", false, &[]);
     check(Access, "allow := true\ndeny contains \"not him\" if input.actor.name == \"a\"", false, &["Deny not him"]);
+    let own = "allow if {\n  not input.granted\n  every i in input.resource.instances { i.owner in input.actor.teams; i.region == \"tokyo\" }\n}";
+    check(Access, own, true, &[]);
+    check(Access, "allow if \"test\" in input.resource.environments", false, &[]);
     check(Access, "allow := 1 if input.actor.verified", false, &["[WL405] rule data.p.allow is 1"]);
     check(
         Approval,
