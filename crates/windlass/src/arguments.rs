@@ -90,6 +90,9 @@ Examples:
     /// Judge files by policies (as Conftest does), test policies, and ask what they say.
     #[command(subcommand)]
     Policy(Policy),
+    /// Say who may do what on a server, and why.
+    #[command(subcommand)]
+    Access(crate::commands::access::AccessCommand),
     /// Plan every affected instance, judge it by policy and print one review.
     #[command(after_help = "\
 Examples:

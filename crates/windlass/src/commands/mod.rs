@@ -1,5 +1,6 @@
 //! One function per command: call the use case, choose the view, say whether the answer is positive.
 
+pub mod access;
 pub mod adopt;
 pub mod files;
 pub mod policy;

@@ -1,5 +1,6 @@
 //! What people see: each view turns a model into text. Programs read the model itself with `--json`.
 
+pub mod access;
 pub mod adopt;
 pub mod affected;
 pub mod decisions;
