@@ -6,6 +6,7 @@
 pub mod access;
 pub mod affected;
 pub mod approval;
+pub mod audit;
 pub mod binding;
 pub mod codes;
 pub mod definition;
