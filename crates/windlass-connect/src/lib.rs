@@ -1,1 +1,13 @@
 //! The world outside that speaks a protocol: identity providers.
+//!
+//! Everything here blocks its thread: an asynchronous caller uses one that may block. Times are parameters.
+
+mod claims;
+mod discovery;
+mod error;
+mod http;
+pub mod oidc;
+mod token;
+pub mod workload;
+
+pub use error::IdentityError;
