@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod depot;
 pub mod git;
+pub mod oidc;
 pub mod plan;
 pub mod postgres;
 pub mod registry;
