@@ -32,6 +32,9 @@ pub struct ProviderSettings {
     /// Not for a public client.
     #[serde(default)]
     pub client_secret: Option<ClientSecret>,
+    /// A file that holds the secret, instead; spaces and line ends around it do not count.
+    #[serde(default)]
+    pub client_secret_file: Option<PathBuf>,
     /// Asked for besides `openid`.
     #[serde(default = "default_scopes")]
     pub scopes: Vec<String>,
@@ -116,6 +119,7 @@ impl AdditionalClaims for Rest {}
 #[derive(Debug)]
 pub struct Provider {
     settings: ProviderSettings,
+    secret: Option<ClientSecret>,
     required: Required,
     remote: Remote<CoreProviderMetadata>,
 }
@@ -130,11 +134,24 @@ impl Provider {
         if settings.client_id.is_empty() {
             return Err(wrong("`client_id` is empty".into()));
         }
+        let secret = match (&settings.client_secret, &settings.client_secret_file) {
+            (Some(_), Some(_)) => return Err(wrong("it has both `client_secret` and `client_secret_file`".into())),
+            (secret, None) => secret.clone(),
+            (None, Some(path)) => {
+                let unusable = |why: &str| wrong(format!("`client_secret_file` {} {why}", path.display()));
+                let content = std::fs::read_to_string(path);
+                let content = content.map_err(|error| unusable(&format!("cannot be read: {error}")))?;
+                if content.trim().is_empty() {
+                    return Err(unusable("is empty"));
+                }
+                Some(ClientSecret::new(content.trim().to_owned()))
+            }
+        };
         let issuer = issuer_url(&settings.issuer).map_err(wrong)?;
         let http = Http::new(&issuer, settings.root_certificates.as_deref()).map_err(wrong)?;
         let required = Required::new(&settings.claims).map_err(wrong)?;
         let remote = Remote::new(settings.name.clone(), settings.issuer.clone(), http, None);
-        Ok(Self { settings, required, remote })
+        Ok(Self { settings, secret, required, remote })
     }
 
     /// What the settings call it.
@@ -241,8 +258,7 @@ impl Provider {
             problem: format!("the redirect address {redirect_uri:?} is no address: {error}"),
         })?;
         let id = ClientId::new(self.settings.client_id.clone());
-        let client =
-            CoreClient::from_provider_metadata(known.document.clone(), id, self.settings.client_secret.clone());
+        let client = CoreClient::from_provider_metadata(known.document.clone(), id, self.secret.clone());
         // Where nothing is said, the first way is meant (OpenID Connect Discovery 1.0, section 3).
         let post_only = known.document.token_endpoint_auth_methods_supported().is_some_and(|methods| {
             methods.contains(&CoreClientAuthMethod::ClientSecretPost)

@@ -62,7 +62,7 @@ impl OidcProvider {
     /// # Errors
     /// Node or npm are missing, the package cannot be installed, or it does not start.
     pub fn start() -> Result<Self, OidcProviderError> {
-        let entry = install()?;
+        let entry = install(&cache()?, "npm")?;
         let directory = tempfile::Builder::new().prefix("windlass-oidc-").tempdir().map_err(io("make a folder"))?;
         let script = directory.path().join("provider.mjs");
         std::fs::write(&script, SCRIPT).map_err(io("write the script"))?;
@@ -210,13 +210,17 @@ fn configuration() -> Value {
     })
 }
 
-/// The entry file of the installed package.
-fn install() -> Result<PathBuf, OidcProviderError> {
-    let cache = match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
-        (Some(cache), _) if !cache.is_empty() => PathBuf::from(cache),
-        (_, Some(home)) if !home.is_empty() => Path::new(&home).join(".cache"),
-        _ => return Err(OidcProviderError::NoCache),
-    };
+/// The cache folder of this machine's user.
+fn cache() -> Result<PathBuf, OidcProviderError> {
+    match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
+        (Some(cache), _) if !cache.is_empty() => Ok(PathBuf::from(cache)),
+        (_, Some(home)) if !home.is_empty() => Ok(Path::new(&home).join(".cache")),
+        _ => Err(OidcProviderError::NoCache),
+    }
+}
+
+/// The entry file of the package, which this program installs when it is not in the cache.
+fn install(cache: &Path, npm: &'static str) -> Result<PathBuf, OidcProviderError> {
     let tests = cache.join("windlass-tests");
     let installed = tests.join(format!("oidc-provider-{VERSION}"));
     let entry = installed.join("node_modules/oidc-provider/lib/index.js");
@@ -226,14 +230,14 @@ fn install() -> Result<PathBuf, OidcProviderError> {
     std::fs::create_dir_all(&tests).map_err(io("make the cache folder"))?;
     // Several test programs may do this at once: each in a folder of its own, and the first to be done wins.
     let folder = tempfile::Builder::new().prefix("installing-").tempdir_in(&tests).map_err(io("make a folder"))?;
-    let output = Command::new("npm")
+    let output = Command::new(npm)
         .args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
         .arg(folder.path())
         .arg(format!("oidc-provider@{VERSION}"))
         .current_dir(folder.path())
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| missing("npm", error))?;
+        .map_err(|error| missing(npm, error))?;
     if !output.status.success() {
         let output = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(OidcProviderError::Install { directory: folder.path().to_owned(), output });
@@ -265,4 +269,19 @@ fn answered(url: &str, answer: ureq::http::Response<ureq::Body>) -> Result<Strin
     let status = answer.status().as_u16();
     let body = answer.into_body().read_to_string().map_err(asked(url))?;
     if status == 200 { Ok(body) } else { Err(OidcProviderError::Answer { url: url.to_owned(), status, body }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_npm_says_what_to_install() {
+        let cache = tempfile::tempdir().unwrap();
+        let error = install(cache.path(), "npm-that-is-not-there").unwrap_err().to_string();
+        assert!(error.starts_with("`npm-that-is-not-there` is not installed"), "{error}");
+        assert!(error.contains("apt-get install nodejs npm"), "{error}");
+        // Nothing is left of the attempt.
+        assert_eq!(std::fs::read_dir(cache.path().join("windlass-tests")).unwrap().count(), 0);
+    }
 }

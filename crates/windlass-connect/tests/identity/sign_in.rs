@@ -1,8 +1,8 @@
 //! Sign-in at a certified provider, as a browser and a server do it.
 
+use crate::issuer::{now, with};
 use openidconnect::url::Url;
 use serde_json::{Value, json};
-use std::time::{SystemTime, UNIX_EPOCH};
 use windlass_connect::IdentityError;
 use windlass_connect::oidc::{Authorisation, Callback, Identity, Provider};
 use windlass_model::Micros;
@@ -11,18 +11,13 @@ use windlass_testkit::oidc::{CONFIDENTIAL, OidcProvider, POSTING, PUBLIC, SECRET
 const REDIRECT: &str = "http://127.0.0.1:4711/sign-in/company";
 const MINUTE: Micros = 60_000_000;
 
-fn now() -> Micros {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as Micros
-}
-
 /// A client of it, with more settings.
 fn client(of: &OidcProvider, more: Value) -> Provider {
-    let mut settings = json!({
+    let settings = json!({
         "name": "company", "issuer": of.issuer(), "client_id": CONFIDENTIAL, "client_secret": SECRET,
         "scopes": ["email", "profile", "groups"], "username_claim": "preferred_username",
     });
-    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    Provider::new(serde_json::from_value(settings).unwrap()).unwrap()
+    Provider::new(serde_json::from_value(with(&settings, more)).unwrap()).unwrap()
 }
 
 fn callback(url: &str) -> Callback {
@@ -65,6 +60,10 @@ fn a_person_is_who_the_provider_says_as_far_as_that_is_verified() {
     };
     let alice = all("alice", &["user:alice", "email:alice@example.com", "oidc-group:dev", "oidc-group:sre"]);
     check(json!({}), "alice", "alice", &alice);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, format!("{SECRET}\n")).unwrap();
+    check(json!({ "client_secret": null, "client_secret_file": file }), "alice", "alice", &alice);
     check(json!({ "client_id": POSTING }), "alice", "alice", &alice);
     check(json!({ "client_id": PUBLIC, "client_secret": null }), "alice", "alice", &alice);
     // Bob has entered the address of Alice: whatever is trusted, it is none of his.

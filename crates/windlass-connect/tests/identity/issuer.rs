@@ -18,6 +18,18 @@ pub fn now() -> Micros {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as Micros
 }
 
+/// A JSON object with some members set to others, or taken away (`null`).
+pub fn with(base: &Value, changes: Value) -> Value {
+    let mut changed = base.clone();
+    for (name, value) in changes.as_object().unwrap() {
+        match value {
+            Value::Null => drop(changed.as_object_mut().unwrap().remove(name)),
+            value => changed[name] = value.clone(),
+        }
+    }
+    changed
+}
+
 /// A key for ES256.
 pub struct Key {
     pair: EcdsaKeyPair,

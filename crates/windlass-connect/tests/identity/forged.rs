@@ -1,8 +1,6 @@
 //! Providers that lie, are broken, or are not who they should be.
 
-mod issuer;
-
-use issuer::{Answer, Issuer, Key, SECOND, now, token};
+use crate::issuer::{Answer, Issuer, Key, SECOND, now, token, with};
 use ring::hmac;
 use serde_json::{Value, json};
 use windlass_connect::IdentityError;
@@ -11,20 +9,8 @@ use windlass_connect::oidc::{Identity, Provider};
 const REDIRECT: &str = "http://127.0.0.1:4711/sign-in";
 
 fn provider(issuer: &str, more: Value) -> Provider {
-    let mut settings = json!({ "name": "company", "issuer": issuer, "client_id": "windlass", "client_secret": "x" });
-    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    Provider::new(serde_json::from_value(settings).unwrap()).unwrap()
-}
-
-fn with(claims: &Value, changes: Value) -> Value {
-    let mut claims = claims.clone();
-    for (claim, value) in changes.as_object().unwrap() {
-        match value {
-            Value::Null => drop(claims.as_object_mut().unwrap().remove(claim)),
-            value => claims[claim] = value.clone(),
-        }
-    }
-    claims
+    let settings = json!({ "name": "company", "issuer": issuer, "client_id": "windlass", "client_secret": "x" });
+    Provider::new(serde_json::from_value(with(&settings, more)).unwrap()).unwrap()
 }
 
 /// Exchanges a code for what the token endpoint gives.
@@ -257,9 +243,8 @@ fn a_companys_own_authority_is_trusted_when_it_is_declared() {
 #[test]
 fn settings_are_checked_before_anybody_signs_in() {
     let check = |more: Value, want: &str| {
-        let mut settings = json!({ "name": "company", "issuer": "https://login.example.com", "client_id": "windlass" });
-        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let found = match serde_json::from_value(settings) {
+        let settings = json!({ "name": "company", "issuer": "https://login.example.com", "client_id": "windlass" });
+        let found = match serde_json::from_value(with(&settings, more.clone())) {
             Ok(settings) => Provider::new(settings).err().map(|error| error.to_string()),
             Err(error) => Some(error.to_string()),
         };
@@ -270,6 +255,9 @@ fn settings_are_checked_before_anybody_signs_in() {
     check(json!({ "clientid": "" }), "unknown field `clientid`");
     check(json!({ "claims": { "hd": [] } }), "`hd` has no pattern");
     check(json!({ "root_certificates": "/nowhere.pem" }), "/nowhere.pem cannot be read");
+    check(json!({ "client_secret_file": "/nowhere" }), "`client_secret_file` /nowhere cannot be read");
+    check(json!({ "client_secret_file": "/dev/null" }), "`client_secret_file` /dev/null is empty");
+    check(json!({ "client_secret_file": "/dev/null", "client_secret": "x" }), "it has both");
     let secret = json!({ "name": "a", "issuer": "https://a.example", "client_id": "b", "client_secret": "hidden" });
     let settings: windlass_connect::oidc::ProviderSettings = serde_json::from_value(secret).unwrap();
     assert!(!format!("{settings:?}").contains("hidden"));
