@@ -5,7 +5,7 @@ use crate::http::Http;
 use openidconnect::core::{CoreJsonWebKeySet, CoreProviderMetadata};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use windlass_model::Micros;
 
 const MINUTE: Micros = 60_000_000;
@@ -61,9 +61,12 @@ pub(crate) struct Remote<D> {
     /// The document when the settings give it; otherwise it is asked for.
     given: Option<D>,
     known: RwLock<Option<Arc<Known<D>>>>,
-    /// When the provider was last asked, and how that failed. Held while it is asked, so that one of many does it.
-    asked: Mutex<Option<(Micros, Option<IdentityError>)>>,
+    /// The last look. Held while the provider is asked, so that one of many does it.
+    asked: Mutex<Option<Attempt>>,
 }
+
+/// When the provider was asked, and how that failed.
+type Attempt = (Micros, Option<IdentityError>);
 
 impl<D: Document + Clone> Remote<D> {
     pub(crate) fn new(provider: String, issuer: String, http: Http, given: Option<D>) -> Self {
@@ -73,26 +76,37 @@ impl<D: Document + Clone> Remote<D> {
     /// What is known, which is asked for when nothing is.
     pub(crate) fn known(&self, now: Micros) -> Result<Arc<Known<D>>, IdentityError> {
         match self.last() {
-            None => self.ask(now, None),
-            // Keys that are old are better than none: the provider may be away for a while.
-            Some(known) if now.abs_diff(known.at) > KEPT as u64 => Ok(self.ask(now, Some(&known)).unwrap_or(known)),
-            Some(known) => Ok(known),
+            None => self.ask(self.turn(), now, None),
+            Some(known) if now.abs_diff(known.at) <= KEPT as u64 => Ok(known),
+            // Keys that are old are better than none: the provider may be away for a while. Nobody waits for another who looks.
+            Some(known) => match self.asked.try_lock() {
+                Ok(turn) => Ok(self.ask(turn, now, Some(&known)).unwrap_or(known)),
+                Err(_) => Ok(known),
+            },
         }
     }
 
     /// Asks anew because what is `seen` does not hold the key that is needed; at most once a minute. `None`: there is nothing
     /// newer.
     pub(crate) fn newer(&self, now: Micros, seen: &Arc<Known<D>>) -> Option<Arc<Known<D>>> {
-        self.ask(now, Some(seen)).ok().filter(|found| !Arc::ptr_eq(found, seen))
+        self.ask(self.turn(), now, Some(seen)).ok().filter(|found| !Arc::ptr_eq(found, seen))
     }
 
     fn last(&self) -> Option<Arc<Known<D>>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn turn(&self) -> MutexGuard<'_, Option<Attempt>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is newer than `seen`; `seen` itself when it was asked for within a minute.
-    fn ask(&self, now: Micros, seen: Option<&Arc<Known<D>>>) -> Result<Arc<Known<D>>, IdentityError> {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+    fn ask(
+        &self,
+        mut asked: MutexGuard<'_, Option<Attempt>>,
+        now: Micros,
+        seen: Option<&Arc<Known<D>>>,
+    ) -> Result<Arc<Known<D>>, IdentityError> {
         if let Some(last) = self.last()
             && seen.is_none_or(|seen| !Arc::ptr_eq(seen, &last))
         {

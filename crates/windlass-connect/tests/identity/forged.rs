@@ -197,6 +197,19 @@ fn token_answers_that_are_none_are_refused_without_showing_them() {
 }
 
 #[test]
+fn many_who_come_at_once_ask_once() {
+    let key = Key::new("one");
+    let issuer = Issuer::start(&[&key]);
+    let (provider, begun) = (provider(&issuer.url, json!({})), now());
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| provider.discover(begun).unwrap());
+        }
+    });
+    assert_eq!(issuer.asked("/keys"), 1);
+}
+
+#[test]
 fn a_failed_look_is_not_repeated_by_everybody_at_once() {
     let key = Key::new("one");
     let issuer = Issuer::start(&[&key]);
