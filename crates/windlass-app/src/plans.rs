@@ -6,7 +6,6 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use windlass_model::definition::DecisionKind;
 use windlass_model::diagnostic::{Diagnostic, Span};
 use windlass_model::effect::{self, Effect, Mask};
 use windlass_model::id::{InstanceId, RunId};
@@ -86,23 +85,19 @@ fn judged(service: &Service, given: &GivenPlan, deciding: &Deciding) -> AppResul
     let environments = facts.environments.clone();
     let facts = serde_json::to_value(facts).map_err(crate::error::internal)?;
     let unreadable = |error: String| refused(&given.path, &error);
-    // What policies say and what changes are two readings of the same text, on a processor each. It goes with the last of them.
+    // What policies say and what changes are two readings of the same text, on a processor each: the
+    // policies read it in their process.
     let (asked, read) = std::thread::scope(|scope| {
         let (stack, own) = (&stack, text.clone());
-        let asked = scope.spawn(move || -> Result<Vec<Finding>, String> {
-            if !deciding.policies.has(DecisionKind::Plan) {
-                return Ok(Vec::new());
-            }
-            let mut document = windlass_policy::Document::parse(&own)?;
-            drop(own);
-            document.insert("windlass", facts);
-            Ok(deciding.policies.decide_plan(stack, document).findings)
+        let asked = scope.spawn(move || -> Vec<Finding> {
+            let document = windlass_policy::Document::text(own).with("windlass", facts);
+            deciding.policies.decide_plan(stack, document).findings
         });
         let read = changes(text, instance, &service.key);
         (asked.join(), read)
     });
     let Read { effect, dependants, unmarked, mask } = read.map_err(unreadable)?;
-    let mut findings = asked.map_err(|_| crate::error::internal("the policies panicked"))?.map_err(unreadable)?;
+    let mut findings = asked.map_err(|_| crate::error::internal("the policies panicked"))?;
     for finding in &mut findings {
         finding.message = mask.text(&finding.message);
     }

@@ -54,24 +54,25 @@ impl Policies {
     /// What all policies of the input's kind decide about it; those over a plan only where the stack is theirs. Something that
     /// broke is a finding of its own, never a pass.
     pub fn decide(&self, stack: Option<&StackId>, input: &Input) -> Decision {
-        self.decide_with(stack, (input.kind, || Document::from(&input.value)), &self.limits, |_| true)
+        self.decide_with(stack, input.kind, Document::from(&input.value), &self.limits, |_| true)
     }
 
-    /// As [`Policies::decide`] about a plan that the engine has read already.
-    pub fn decide_plan(&self, stack: &StackId, plan: Document) -> Decision {
-        self.decide_with(Some(stack), (DecisionKind::Plan, || plan), &self.limits, |_| true)
+    /// As [`Policies::decide`] about a plan that nobody has read.
+    pub fn decide_plan(&self, stack: &StackId, plan: Document<'_>) -> Decision {
+        self.decide_with(Some(stack), DecisionKind::Plan, plan, &self.limits, |_| true)
     }
 
     /// As [`Policies::decide`], by the policies in this program only, each within its limits.
     pub fn decide_embedded(&self, stack: Option<&StackId>, input: &Input, limits: &Limits) -> Decision {
-        let document = (input.kind, || Document::from(&input.value));
-        self.decide_with(stack, document, limits, |policy| policy.engine() == PolicyEngine::Embedded)
+        let document = Document::from(&input.value);
+        self.decide_with(stack, input.kind, document, limits, |policy| policy.engine() == PolicyEngine::Embedded)
     }
 
     fn decide_with(
         &self,
         stack: Option<&StackId>,
-        (kind, document): (DecisionKind, impl FnOnce() -> Document),
+        kind: DecisionKind,
+        document: Document<'_>,
         limits: &Limits,
         wanted: impl Fn(&Policy) -> bool,
     ) -> Decision {
@@ -80,12 +81,7 @@ impl Policies {
             let matches = |id: &StackId| judge.matchers.iter().any(|m| m.is_match(id.as_str()));
             judge.policy.kind() == kind && (judge.matchers.is_empty() || stack.is_none_or(matches))
         });
-        let asked: Vec<&Judge> = asked.filter(|judge| wanted(&judge.policy)).collect();
-        if asked.is_empty() {
-            return decision;
-        }
-        let document = document();
-        for judge in asked {
+        for judge in asked.filter(|judge| wanted(&judge.policy)) {
             let mut found = judge.policy.decide_document(&document, limits);
             if judge.enforcement == Enforcement::Warn {
                 let denials = found.findings.iter_mut().filter(|finding| finding.level == Level::Deny);
@@ -171,7 +167,7 @@ fn load(tree: &dyn Tree, definitions: &Definitions, bundles: &Bundles, author: A
         }
         sources.namespaces.clone_from(&definition.namespaces);
         let origin = match (author, &definition.source) {
-            (Author::Organisation, None) => Origin::Own,
+            (Author::Organisation, None) => Origin::Own(bundles.worker.clone()),
             _ => Origin::Elsewhere(bundles.worker.clone()),
         };
         let terms = Terms {

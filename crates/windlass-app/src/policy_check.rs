@@ -18,10 +18,19 @@ use windlass_model::definition::{Enforcement, PolicyDefinition};
 use windlass_model::diagnostic::{Diagnostic, Severity, Span};
 use windlass_policy::hygiene::{self, InputKind};
 use windlass_policy::input::{self, Parser};
-use windlass_policy::{CheckOptions, Checker, Documents, Head, Limits, files};
+use windlass_policy::limits::Worker;
+use windlass_policy::{CheckOptions, Checker, Documents, Head, Limits, Reader, files};
 
 /// Exit code of a gate that broke.
 pub const BROKEN: u8 = 3;
+
+/// What policies may use for one answer, and the process that they run in.
+#[derive(Debug, Clone)]
+pub struct Within {
+    pub limits: Limits,
+    /// Without one nothing is evaluated, which is no pass.
+    pub worker: Option<Worker>,
+}
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -59,7 +68,13 @@ struct Gate {
 }
 
 /// Judges the files at `paths`, relative to `directory`.
-pub fn check(directory: &Path, paths: &[String], settings: &Settings, stdin: &mut dyn std::io::Read) -> Answer {
+pub fn check(
+    directory: &Path,
+    paths: &[String],
+    settings: &Settings,
+    stdin: &mut dyn std::io::Read,
+    within: &Within,
+) -> Answer {
     let mut answer = Answer::default();
     let gates = match gates(directory, settings) {
         Ok(gates) => gates,
@@ -77,7 +92,7 @@ pub fn check(directory: &Path, paths: &[String], settings: &Settings, stdin: &mu
     };
     let kind = kind(&inputs, settings.combine);
     for gate in &gates {
-        match judge(directory, gate, &inputs, settings) {
+        match judge(directory, gate, &inputs, settings, within) {
             Ok((outcomes, namespaces)) => {
                 answer.outcomes.extend(outcomes);
                 if settings.mode == Mode::Strict {
@@ -104,6 +119,7 @@ fn judge(
     gate: &Gate,
     inputs: &[Input],
     settings: &Settings,
+    within: &Within,
 ) -> Result<(Vec<Outcome>, Vec<String>), Vec<Diagnostic>> {
     let options = CheckOptions {
         namespaces: gate.namespaces.clone(),
@@ -112,13 +128,12 @@ fn judge(
         dialect: settings.dialect,
         trace: settings.trace,
     };
-    let reader = sources::reader(directory, &gate.modules);
-    let checker = Checker::load(&gate.modules, &gate.data, &options, Some(reader))?;
-    let limits = Limits::default();
+    let reader = Reader::beside(directory, &gate.modules);
+    let checker = Checker::load_apart(&gate.modules, &gate.data, &options, reader, within.worker.clone())?;
     let mut outcomes = Vec::new();
     let mut run = |name: &str, path: &Path, documents: &Documents| {
         for namespace in checker.namespaces() {
-            let mut outcome = checker.check(name, path, documents, namespace, &limits);
+            let mut outcome = checker.check(name, path, documents, namespace, &within.limits);
             if gate.enforcement == Enforcement::Warn {
                 outcome.warnings.append(&mut outcome.failures);
             }
@@ -252,10 +267,11 @@ pub fn test(
     paths: &[String],
     settings: &Settings,
     options: &TestOptions,
+    within: &Within,
 ) -> Result<TestRun, Vec<Diagnostic>> {
     let (modules, data) = modules(directory, paths, settings)?;
-    let reader = sources::reader(directory, &modules);
-    let run = windlass_policy::testing::test(&modules, &data, options, &Limits::default(), Some(reader))?;
+    let reader = Reader::beside(directory, &modules);
+    let run = windlass_policy::testing::test(&modules, &data, options, &within.limits, Some(reader))?;
     if run.tests.is_empty() {
         let place = modules.first().map_or_else(|| Span::file("policy"), |(path, _)| Span::file(path.clone()));
         let summary = match &options.run {

@@ -2,10 +2,12 @@
 
 mod check;
 mod heads;
+mod reader;
 
-pub use check::{CheckOptions, Checker, Documents, Judgement, Mode, Outcome, Reader};
+pub use check::{CheckOptions, Checker, Documents, Judgement, Mode, Outcome};
 pub(crate) use check::{prints, register_parsers};
 pub use heads::{Annotations, File, Head, files};
+pub use reader::Reader;
 
 use crate::document::Document;
 use crate::limits::{self, Limits};
@@ -68,8 +70,8 @@ impl PolicySet {
         self.evaluate_document(&Document::from(input), limits)
     }
 
-    /// As [`PolicySet::evaluate`], for a document that the engine has read already.
-    pub fn evaluate_document(&self, input: &Document, limits: &Limits) -> Evaluation {
+    /// As [`PolicySet::evaluate`].
+    pub fn evaluate_document(&self, input: &Document<'_>, limits: &Limits) -> Evaluation {
         let outcome = self.checker.evaluate_document(input, limits);
         let failures = outcome.failures.into_iter().map(|judgement| finding(Level::Deny, judgement));
         let warnings = outcome.warnings.into_iter().map(|judgement| finding(Level::Warn, judgement));

@@ -1,7 +1,6 @@
 //! One policy language for everything that is decided: each kind of decision has an input with a schema, and rules of its own.
 //! Whatever breaks is a denial that says why.
 
-pub(crate) mod foreign;
 pub mod input;
 mod mask;
 mod opa;
@@ -14,8 +13,7 @@ pub use references::check_references;
 use crate::conftest::{LoadOptions, PolicySet};
 use crate::document::Document;
 use crate::engine::{self, Options, Rego};
-use crate::limits::{self, Limits, Worker};
-use foreign::Foreign;
+use crate::limits::{self, Apart, Ask, Job, Limits, Worker};
 use scan::Head;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -66,9 +64,10 @@ pub struct Terms {
 /// Whose a policy is, which says where it runs.
 #[derive(Debug, Clone)]
 pub enum Origin {
-    /// The organisation's own, from the branch that decides: on a thread of this process.
-    Own,
-    /// Anybody's: in a process of its own. Without one it is not asked, and that is no pass.
+    /// The organisation's own, from the branch that decides: in a process that others of its own may share. Without one it runs on a
+    /// thread of this process, without a limit of memory; that is for tests, and for that process itself.
+    Own(Option<Worker>),
+    /// Anybody's: in a process that no other shares. Without one it is not asked, and that is no pass.
     Elsewhere(Option<Worker>),
 }
 
@@ -89,8 +88,8 @@ enum Engine {
     /// Values of rules.
     Rego(Box<Rego>),
     Opa(Arc<opa::Opa>),
-    /// Either of the first two, elsewhere.
-    Foreign(Arc<Foreign>),
+    /// Either of the first two, in a process of its own.
+    Apart(Arc<Apart>),
 }
 
 /// What one or several policies decided.
@@ -224,8 +223,8 @@ impl Policy {
         self.decide_document(&Document::from(input), limits)
     }
 
-    /// As [`Policy::decide`], for a document that the engine has read already: what several policies are asked is read once.
-    pub fn decide_document(&self, input: &Document, limits: &Limits) -> Decision {
+    /// As [`Policy::decide`]: what several policies are asked about is read once.
+    pub fn decide_document(&self, input: &Document<'_>, limits: &Limits) -> Decision {
         let mut decision = Decision::new(self.terms.kind);
         match &self.engine {
             Engine::Conftest(set) => {
@@ -237,8 +236,11 @@ impl Policy {
                 }
             }
             Engine::Rego(rego) => self.weigh(values(rego, &self.heads, input, limits), &mut decision),
-            Engine::Opa(opa) => self.weigh(opa.values(&self.heads, &input.to_json(), limits), &mut decision),
-            Engine::Foreign(foreign) => match foreign.decide(&input.to_json(), limits) {
+            Engine::Opa(opa) => match input.to_json() {
+                Ok(input) => self.weigh(opa.values(&self.heads, &input, limits), &mut decision),
+                Err(why) => self.weigh(Err(("WL406", why)), &mut decision),
+            },
+            Engine::Apart(apart) => match apart.ask(&Ask::Decide, Some(input), limits, Decision::is_broken) {
                 Ok(found) => decision = found,
                 Err(why) => self.weigh(Err(("WL406", why.to_string())), &mut decision),
             },
@@ -380,7 +382,10 @@ impl Engine {
     fn placed(self, terms: &Terms, sources: &Sources) -> Self {
         match (self, &terms.origin) {
             (Self::Conftest(_) | Self::Rego(_), Origin::Elsewhere(worker)) => {
-                Self::Foreign(Arc::new(Foreign::new(terms, sources, worker.clone())))
+                Self::Apart(Arc::new(Apart::new(Job::policy(terms, sources), worker.clone(), false)))
+            }
+            (Self::Conftest(_) | Self::Rego(_), Origin::Own(worker @ Some(_))) => {
+                Self::Apart(Arc::new(Apart::new(Job::policy(terms, sources), worker.clone(), true)))
             }
             (engine, _) => engine,
         }
@@ -391,9 +396,10 @@ impl Engine {
 type Values = Result<Vec<Result<Option<Value>, String>>, (&'static str, String)>;
 
 /// Evaluates within the limits.
-fn values(rego: &Rego, heads: &[Head], input: &Document, limits: &Limits) -> Values {
+fn values(rego: &Rego, heads: &[Head], input: &Document<'_>, limits: &Limits) -> Values {
     let time = limits.time;
-    let (mut rego, input) = (rego.clone(), input.0.clone());
+    let input = input.value().map_err(|why| ("WL406", why))?;
+    let mut rego = rego.clone();
     let paths: Vec<String> = heads.iter().map(Head::path).collect();
     let work = move || {
         rego.limit_time(time);

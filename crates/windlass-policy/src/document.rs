@@ -1,35 +1,107 @@
-//! A document as the engine holds it.
+//! A document that policies are asked about.
 
+use crate::limits::Session;
 use regorus::Value;
+use serde_json::Value as Json;
+use std::io::Write;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Cheap to clone: what several policies are asked about is read once.
-#[derive(Debug, Clone)]
-pub struct Document(pub(crate) Value);
+/// Read at most once for all policies that are asked about it: by this process, or by the one that they run in.
+#[derive(Debug)]
+pub struct Document<'a> {
+    source: Source<'a>,
+    /// What is put into it.
+    members: Vec<(String, Json)>,
+    read: OnceLock<Result<Value, String>>,
+    /// A process that has read it.
+    session: Mutex<Option<Session>>,
+}
 
-impl Document {
-    /// Reads JSON straight into the engine's form, which takes less memory than a way through another one.
-    ///
-    /// # Errors
-    /// The parser's complaint.
-    pub fn parse(json: &str) -> Result<Self, String> {
-        Value::from_json_str(json).map(Self).map_err(|error| error.to_string())
+#[derive(Debug)]
+enum Source<'a> {
+    /// JSON that nobody has read.
+    Text(Arc<String>),
+    Json(&'a Json),
+    Owned(Json),
+}
+
+impl<'a> Document<'a> {
+    /// Of JSON as somebody else wrote it.
+    pub fn text(json: Arc<String>) -> Self {
+        Self::of(Source::Text(json))
     }
 
-    /// Puts a member into an object; does nothing to anything else.
-    pub fn insert(&mut self, name: &str, value: serde_json::Value) {
-        if let Ok(object) = self.0.as_object_mut() {
-            object.insert(name.into(), value.into());
+    pub(crate) fn owned(json: Json) -> Self {
+        Self::of(Source::Owned(json))
+    }
+
+    fn of(source: Source<'a>) -> Self {
+        Self { source, members: Vec::new(), read: OnceLock::new(), session: Mutex::default() }
+    }
+
+    /// Puts a member into an object, in place of one that it has; does nothing to anything else.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Json) -> Self {
+        self.members.push((name.to_owned(), value));
+        self
+    }
+
+    /// What was put into it; not in what [`Document::write`] writes.
+    pub(crate) fn members(&self) -> &[(String, Json)] {
+        &self.members
+    }
+
+    /// Writes it as JSON without what was put into it.
+    pub(crate) fn write(&self, mut out: impl Write) -> std::io::Result<()> {
+        match &self.source {
+            Source::Text(text) => out.write_all(text.as_bytes()),
+            Source::Json(value) => serde_json::to_writer(out, value).map_err(Into::into),
+            Source::Owned(value) => serde_json::to_writer(out, value).map_err(Into::into),
         }
     }
 
+    /// As the engine holds it, cheap to clone.
+    ///
+    /// # Errors
+    /// It is not JSON; the parser's complaint.
+    pub(crate) fn value(&self) -> Result<Value, String> {
+        let read = || {
+            let mut value = match &self.source {
+                // Straight into the engine's form, which takes less memory than a way through another one.
+                Source::Text(text) => Value::from_json_str(text).map_err(|error| error.to_string())?,
+                Source::Json(value) => Value::from((*value).clone()),
+                Source::Owned(value) => Value::from(value.clone()),
+            };
+            if let Ok(object) = value.as_object_mut() {
+                for (name, member) in &self.members {
+                    object.insert(name.as_str().into(), member.clone().into());
+                }
+            }
+            Ok(value)
+        };
+        self.read.get_or_init(read).clone()
+    }
+
     /// As JSON; what has no form there is null.
-    pub fn to_json(&self) -> serde_json::Value {
-        serde_json::to_value(&self.0).unwrap_or_default()
+    ///
+    /// # Errors
+    /// It is not JSON; the parser's complaint.
+    pub fn to_json(&self) -> Result<Json, String> {
+        Ok(serde_json::to_value(self.value()?).unwrap_or_default())
+    }
+
+    /// The process that has read it, for one question.
+    pub(crate) fn take_session(&self) -> Option<Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(crate) fn keep_session(&self, session: Session) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
     }
 }
 
-impl From<&serde_json::Value> for Document {
-    fn from(value: &serde_json::Value) -> Self {
-        Self(value.clone().into())
+impl<'a> From<&'a Json> for Document<'a> {
+    fn from(value: &'a Json) -> Self {
+        Self::of(Source::Json(value))
     }
 }

@@ -6,8 +6,11 @@
 //! - [`Worker`]: in a process of its own, for policies that came from elsewhere. Time, memory and stack are limited by the
 //!   operating system, and everything ends with the process.
 
+mod apart;
+mod framing;
 mod worker;
 
+pub(crate) use apart::{Apart, Ask, Job};
 pub(crate) use worker::Session;
 pub use worker::{Worker, serve};
 

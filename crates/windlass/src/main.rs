@@ -31,7 +31,7 @@ pub struct Context {
 /// How a command ended that could do its work: `false` is a negative answer (exit code 1).
 pub type Answer = Result<bool, AppError>;
 
-/// The first argument of the process that policies from elsewhere run in. It is for ourselves: no help and no completion has it.
+/// The first argument of the process that policies run in. It is for ourselves: no help and no completion has it.
 const POLICY: &str = "__policy";
 
 fn main() -> ExitCode {
@@ -98,7 +98,7 @@ fn answer(cx: &Context, command: Command) -> Answer {
     }
 }
 
-/// This program, as the process that policies from elsewhere run in.
+/// This program, as the process that policies run in.
 pub fn policy_worker() -> Option<Worker> {
     // Of the program that runs, also when another version was put in its place.
     let own = Path::new("/proc/self/exe");

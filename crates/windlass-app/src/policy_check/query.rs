@@ -1,5 +1,6 @@
 //! One query, answered by the embedded engine and, for comparison, by OPA.
 
+use super::Within;
 use super::settings::Settings;
 use super::sources::{self, Data, Modules};
 use serde_json::{Map, Value, json};
@@ -7,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_policy::syntax::tree::Dialect;
-use windlass_policy::{CheckOptions, Checker, Mode};
+use windlass_policy::{CheckOptions, Checker, Limits, Mode, Reader};
 
 /// What a query answers.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -39,6 +40,7 @@ pub fn eval(
     query: &Query,
     settings: &Settings,
     stdin: &mut dyn std::io::Read,
+    within: &Within,
 ) -> Result<QueryAnswer, Vec<Diagnostic>> {
     let conventional = settings.policy.is_empty() && !directory.join("policy").is_dir();
     let modules = match settings.policy.as_slice() {
@@ -55,9 +57,9 @@ pub fn eval(
         }
     };
     let options = CheckOptions { mode: Mode::Compatible, dialect: settings.dialect, ..CheckOptions::default() };
-    let reader = sources::reader(directory, &modules);
-    let checker = Checker::load(&modules, &data, &options, Some(reader))?;
-    let mut answer = answer(&checker, &query.text, input.as_ref())
+    let reader = Reader::beside(directory, &modules);
+    let checker = Checker::load_apart(&modules, &data, &options, reader, within.worker.clone())?;
+    let mut answer = answer(&checker, &query.text, input.as_ref(), &within.limits)
         .map_err(|why| vec![Diagnostic::error("WL438", format!("the query cannot be evaluated: {why}"))])?;
     if query.compare {
         let theirs = ask_opa(&query.text, &modules, &data, input.as_ref(), settings.dialect)
@@ -83,17 +85,17 @@ impl QueryAnswer {
 
 const VALUE: &str = "windlass_value";
 
-fn answer(checker: &Checker, text: &str, input: Option<&Value>) -> Result<QueryAnswer, String> {
+fn answer(checker: &Checker, text: &str, input: Option<&Value>, limits: &Limits) -> Result<QueryAnswer, String> {
     let mut answer = QueryAnswer { value: None, rows: Vec::new(), opa: None };
     // Several statements have no value of their own.
     if !text.contains([';', '\n']) {
         let named = format!("{VALUE} := {text}");
-        if let Ok(rows) = checker.query(&named, input) {
+        if let Ok(rows) = checker.query(&named, input, limits) {
             answer.value = rows.into_iter().next().and_then(|mut row| row.remove(VALUE));
             return Ok(answer);
         }
     }
-    answer.rows = checker.query(text, input)?.into_iter().map(|row| row.into_iter().collect()).collect();
+    answer.rows = checker.query(text, input, limits)?.into_iter().map(|row| row.into_iter().collect()).collect();
     Ok(answer)
 }
 

@@ -2,11 +2,11 @@
 
 use super::settings::Settings;
 use serde_json::{Map, Value};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use windlass_model::diagnostic::{Diagnostic, Span};
+use windlass_policy::Mode;
 use windlass_policy::input::{self, Parser};
-use windlass_policy::{Mode, Reader};
 
 /// Rego files: path as given, and text.
 pub type Modules = Vec<(Arc<str>, String)>;
@@ -268,52 +268,4 @@ fn render_plan(path: &Path, name: &str) -> Result<Value, Box<Diagnostic>> {
         }
     }
     Err(fail(last))
-}
-
-/// Reads for `parse_config_file`: relative to the policy that asks. The engine does not say which one that is; when several ask and
-/// it matters, that is an error.
-pub fn reader(directory: &Path, modules: &Modules) -> Reader {
-    let mut bases: Vec<String> = Vec::new();
-    for (path, text) in modules {
-        if text.contains("parse_config_file") || text.contains("parse_combined_config_files") {
-            let base = path.rsplit_once('/').map_or(".", |(base, _)| base).to_owned();
-            if !bases.contains(&base) {
-                bases.push(base);
-            }
-        }
-    }
-    let directory = directory.to_owned();
-    Arc::new(move |asked: &str| {
-        let mut found: Vec<String> = bases
-            .iter()
-            .map(|base| normal(&Path::new(base).join(asked)))
-            .filter(|path| directory.join(path).is_file())
-            .collect();
-        found.sort();
-        found.dedup();
-        match found.as_slice() {
-            [path] => {
-                let text = std::fs::read_to_string(directory.join(path))
-                    .map_err(|error| format!("cannot read {path}: {error}"))?;
-                Ok((path.clone(), text))
-            }
-            [] => Err(format!("there is no file {asked} beside the policy")),
-            several => Err(format!("{asked} could be {}: name it so that it is one", several.join(" or "))),
-        }
-    })
-}
-
-/// Without `.` and `..` where they can be resolved in the text.
-fn normal(path: &Path) -> String {
-    let mut out = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir if matches!(out.components().next_back(), Some(Component::Normal(_))) => {
-                out.pop();
-            }
-            other => out.push(other),
-        }
-    }
-    out.to_string_lossy().into_owned()
 }

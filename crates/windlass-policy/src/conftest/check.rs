@@ -2,13 +2,16 @@
 //! compatible mode asks for them.
 
 use super::heads::Annotations;
+use super::reader::Reader;
 use super::{Limits, bounded};
 use crate::document::Document;
 use crate::engine::{self, Kind, Options, Rego, Rule};
 use crate::input::{self, Parser};
+use crate::limits::{Apart, Ask, Job, Worker};
 use crate::rewrite::Shape;
 use crate::syntax::tree::Dialect;
 use regorus::Value;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,7 +21,7 @@ use windlass_model::diagnostic::{Diagnostic, Span};
 use windlass_model::review::Severity;
 
 /// What happens where Conftest passes although nothing was judged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
     /// It is an error: the gate broke.
     #[default]
@@ -28,7 +31,7 @@ pub enum Mode {
 }
 
 /// Which rules judge, and how.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CheckOptions {
     /// Packages without `data.`; `*`, `?` and `[…]` are wildcards. Empty means all that have a rule.
     pub namespaces: Vec<String>,
@@ -41,11 +44,8 @@ pub struct CheckOptions {
     pub trace: bool,
 }
 
-/// Reads the files that policies ask for with `parse_config_file`: a path as the policy says it, to a path and text.
-pub type Reader = Arc<dyn Fn(&str) -> Result<(String, String), String> + Send + Sync>;
-
 /// One result of a rule.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {
     pub message: String,
     /// `query` and the other keys of an object result.
@@ -64,7 +64,7 @@ pub struct Judgement {
 }
 
 /// What the rules of one namespace say about one file.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     pub file: String,
     pub namespace: String,
@@ -88,22 +88,22 @@ impl Outcome {
     }
 }
 
-/// The documents of a file as the engine holds them: cheap to judge many times.
-#[derive(Debug, Clone)]
-pub struct Documents(Vec<Value>);
+/// The documents of a file, each read once however often it is judged.
+#[derive(Debug)]
+pub struct Documents<'a>(Vec<Document<'a>>);
 
-impl Documents {
+impl<'a> Documents<'a> {
     /// The elements of a top-level array, else the one document there is.
-    pub fn of(contents: &Json) -> Self {
+    pub fn of(contents: &'a Json) -> Self {
         match contents {
-            Json::Array(items) => Self(items.iter().map(|item| Value::from(item.clone())).collect()),
-            other => Self::one(other.clone()),
+            Json::Array(items) => Self(items.iter().map(Document::from).collect()),
+            other => Self(vec![Document::from(other)]),
         }
     }
 
     /// One document, whatever it is.
     pub fn one(contents: Json) -> Self {
-        Self(vec![Value::from(contents)])
+        Self(vec![Document::owned(contents)])
     }
 }
 
@@ -114,6 +114,8 @@ pub struct Checker {
     namespaces: Vec<String>,
     mode: Mode,
     trace: bool,
+    /// Where it is asked, if not here.
+    apart: Option<Arc<Apart>>,
 }
 
 impl Checker {
@@ -168,22 +170,56 @@ impl Checker {
             diagnostics.push(selects_nothing("*", &packages, files));
         }
         if diagnostics.is_empty() {
-            Ok(Self { rego, namespaces, mode: options.mode, trace: options.trace })
+            Ok(Self { rego, namespaces, mode: options.mode, trace: options.trace, apart: None })
         } else {
             Err(diagnostics)
         }
+    }
+
+    /// As [`Checker::load`], to be asked in a process of its own: memory and stack are limited there. Without one every answer is
+    /// that it broke.
+    ///
+    /// # Errors
+    /// As [`Checker::load`].
+    pub fn load_apart(
+        files: &[(Arc<str>, String)],
+        data: &[(Arc<str>, Json)],
+        options: &CheckOptions,
+        reader: Reader,
+        worker: Option<Worker>,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let job = Job::checker(files, data, options, Some(&reader));
+        let here = Self::load(files, data, options, Some(reader))?;
+        Ok(Self { apart: Some(Arc::new(Apart::new(job, worker, true))), ..here })
     }
 
     /// The answers of a query, each with the values of its variables.
     ///
     /// # Errors
     /// The engine's sentence.
-    pub fn query(&self, text: &str, input: Option<&Json>) -> Result<Vec<BTreeMap<String, Json>>, String> {
-        let limits = Limits::default();
+    pub fn query(
+        &self,
+        text: &str,
+        input: Option<&Json>,
+        limits: &Limits,
+    ) -> Result<Vec<BTreeMap<String, Json>>, String> {
+        self.query_document(text, input.map(Document::from).as_ref(), limits)
+    }
+
+    pub(crate) fn query_document(
+        &self,
+        text: &str,
+        input: Option<&Document<'_>>,
+        limits: &Limits,
+    ) -> Result<Vec<BTreeMap<String, Json>>, String> {
+        let text = text.to_owned();
+        if let Some(apart) = &self.apart {
+            return apart.ask(&Ask::Query { text }, input, limits, |_| true).map_err(|broken| broken.to_string());
+        }
         let mut set = self.clone();
         set.rego.limit_time(limits.time);
-        let (text, input) = (text.to_owned(), input.map(|input| Value::from(input.clone())));
-        bounded(&limits, move || {
+        let input = input.map(Document::value).transpose()?;
+        bounded(limits, move || {
             if let Some(input) = input {
                 set.rego.set_input(input);
             }
@@ -199,42 +235,76 @@ impl Checker {
     }
 
     /// Judges the documents of one file by one namespace. `path` is where it lies, for `data.conftest.file`.
-    pub fn check(&self, file: &str, path: &Path, documents: &Documents, namespace: &str, limits: &Limits) -> Outcome {
-        let empty = Outcome { file: file.to_owned(), namespace: namespace.to_owned(), ..Outcome::default() };
-        let mut out = empty.clone();
+    pub fn check(
+        &self,
+        file: &str,
+        path: &Path,
+        documents: &Documents<'_>,
+        namespace: &str,
+        limits: &Limits,
+    ) -> Outcome {
+        let mut out = Outcome { file: file.to_owned(), namespace: namespace.to_owned(), ..Outcome::default() };
+        for document in &documents.0 {
+            let part = match &self.apart {
+                Some(apart) => {
+                    let (path, namespace) = (path.to_owned(), namespace.to_owned());
+                    let ask = Ask::Check { file: file.to_owned(), path, namespace };
+                    let judged = apart.ask(&ask, Some(document), limits, |part: &Outcome| !part.broken.is_empty());
+                    judged.unwrap_or_else(|why| self.unjudged(Some(&out.namespace), &why.to_string()))
+                }
+                None => self.check_one(file, path, document, namespace, limits),
+            };
+            out.successes += part.successes;
+            out.warnings.extend(part.warnings);
+            out.failures.extend(part.failures);
+            out.exceptions.extend(part.exceptions);
+            out.broken.extend(part.broken);
+            out.prints.extend(part.prints);
+            out.trace.extend(part.trace);
+        }
+        out
+    }
+
+    /// As [`Checker::check`], of one document and in this process.
+    pub(crate) fn check_one(
+        &self,
+        file: &str,
+        path: &Path,
+        document: &Document<'_>,
+        namespace: &str,
+        limits: &Limits,
+    ) -> Outcome {
+        let mut part = Outcome { file: file.to_owned(), namespace: namespace.to_owned(), ..Outcome::default() };
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let directory = path.parent().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
-        for document in &documents.0 {
-            let mut set = self.clone();
-            set.rego.limit_time(limits.time);
-            let context = serde_json::json!({ "conftest": { "file": { "name": name, "dir": directory } } });
-            let (input, namespace, mut part) = (document.clone(), namespace.to_owned(), empty.clone());
-            let judged = bounded(limits, move || {
+        let context = serde_json::json!({ "conftest": { "file": { "name": name, "dir": directory } } });
+        let mut set = self.clone();
+        set.rego.limit_time(limits.time);
+        let of = namespace.to_owned();
+        let judged = document.value().and_then(|input| {
+            bounded(limits, move || {
                 if let Err(error) = set.rego.add_data(&context) {
                     part.broken.push(Diagnostic::error("WL406", format!("data.conftest is taken: {error}")));
                     return part;
                 }
                 set.rego.set_input(input);
-                set.judge(&namespace, &mut part);
+                set.judge(&of, &mut part);
                 part.prints = prints(&mut set.rego);
                 part
-            });
-            match judged {
-                Ok(part) => {
-                    out.successes += part.successes;
-                    out.warnings.extend(part.warnings);
-                    out.failures.extend(part.failures);
-                    out.exceptions.extend(part.exceptions);
-                    out.broken.extend(part.broken);
-                    out.prints.extend(part.prints);
-                    out.trace.extend(part.trace);
-                }
-                Err(why) => out
-                    .broken
-                    .push(Diagnostic::error("WL406", why).help("the gate broke, which is not a pass: mend the policy")),
-            }
+            })
+        });
+        judged.unwrap_or_else(|why| self.unjudged(Some(namespace), &why))
+    }
+
+    /// The outcome of what could not be judged, by the rules of a namespace or of all.
+    fn unjudged(&self, namespace: Option<&str>, why: &str) -> Outcome {
+        let is_of = |rule: &&Rule| judges(rule) && namespace.is_none_or(|namespace| rule.package == namespace);
+        let mut diagnostic = Diagnostic::error("WL406", why);
+        if let Some(rule) = self.rego.rules.iter().find(is_of) {
+            diagnostic = diagnostic.at(rule.span.clone());
         }
-        out
+        let broken = vec![diagnostic.help("the gate broke, which is not a pass: mend the policy")];
+        Outcome { broken, ..Outcome::default() }
     }
 
     /// Judges one document by all namespaces at once; the outcome bears neither file nor namespace.
@@ -242,23 +312,21 @@ impl Checker {
         self.evaluate_document(&Document::from(document), limits)
     }
 
-    /// As [`Checker::evaluate`], for a document that the engine has read already.
-    pub(crate) fn evaluate_document(&self, document: &Document, limits: &Limits) -> Outcome {
+    /// As [`Checker::evaluate`].
+    pub(crate) fn evaluate_document(&self, document: &Document<'_>, limits: &Limits) -> Outcome {
         let mut set = self.clone();
         set.rego.limit_time(limits.time);
-        let input = document.0.clone();
-        let judged = bounded(limits, move || {
-            let mut out = Outcome::default();
-            set.rego.set_input(input);
-            for namespace in set.namespaces.clone() {
-                set.judge(&namespace, &mut out);
-            }
-            out
+        let judged = document.value().and_then(|input| {
+            bounded(limits, move || {
+                let mut out = Outcome::default();
+                set.rego.set_input(input);
+                for namespace in set.namespaces.clone() {
+                    set.judge(&namespace, &mut out);
+                }
+                out
+            })
         });
-        judged.unwrap_or_else(|why| Outcome {
-            broken: vec![Diagnostic::error("WL406", why).help("the gate broke, which is not a pass: mend the policy")],
-            ..Outcome::default()
-        })
+        judged.unwrap_or_else(|why| self.unjudged(None, &why))
     }
 
     /// The judging rules of a namespace, sorted by name.
@@ -512,7 +580,7 @@ pub(crate) fn register_parsers(rego: &mut Rego, strict: bool, reader: Option<Rea
     })?;
     let read = move |path: &str| -> Result<(String, Json), String> {
         let reader = reader.as_ref().ok_or("files cannot be read here: hand them to the check")?;
-        let (found, text) = reader(path)?;
+        let (found, text) = reader.read(path)?;
         let parsed = input::parse(Parser::of_path(&found)?, &found.as_str().into(), &text);
         parsed.map(|value| (found, value)).map_err(|diagnostic| diagnostic.summary)
     };

@@ -288,7 +288,7 @@ fn terms(kind: DecisionKind) -> Terms {
         kind,
         engine: PolicyEngine::Embedded,
         teams: vec!["sre".into(), "dba".into()],
-        origin: Origin::Own,
+        origin: Origin::Own(None),
         scratch: std::env::temp_dir(),
     }
 }

@@ -86,7 +86,7 @@ fn deep(power: u32) -> String {
 #[test]
 fn a_process_decides_as_a_thread_does() {
     let check = |kind: DecisionKind, body: &str, input: serde_json::Value, want: &[&str]| {
-        let own = policy(kind, Origin::Own, body).decide(&input, &Limits::default());
+        let own = policy(kind, Origin::Own(None), body).decide(&input, &Limits::default());
         let apart = policy(kind, Origin::Elsewhere(Some(ourselves())), body).decide(&input, &Limits::default());
         assert_eq!(apart, own, "{body}");
         assert_eq!(messages(&apart), want, "{body}");
@@ -99,7 +99,7 @@ fn a_process_decides_as_a_thread_does() {
     assert_eq!(decision.findings[3].address.as_deref(), Some("a.b"));
     let broken = "Broken policy p: [WL406] rule data.main.deny could not be evaluated: ";
     let fails = "deny contains \"x\" if 1 / input.zero > 0";
-    let found = policy(DecisionKind::Plan, Origin::Own, fails).decide(&json!({"zero": 0}), &Limits::default());
+    let found = policy(DecisionKind::Plan, Origin::Own(None), fails).decide(&json!({"zero": 0}), &Limits::default());
     let told = messages(&found);
     assert!(told.len() == 1 && told[0].starts_with(broken), "{told:?}");
     check(DecisionKind::Plan, fails, json!({"zero": 0}), &[&told[0]]);
@@ -160,7 +160,7 @@ fn values_nested_deeply_break_and_do_not_pass() {
     breaks(&body, &Limits { stack: 1 << 20, ..limits(60_000, 1024) }, "nested too deeply");
     // On a thread there is stack enough for it, and what would leave the thread is refused.
     let on_a_thread = |body: &str, want: &[&str]| {
-        let policy = policy(DecisionKind::Plan, Origin::Own, &format!("{}{body}", deep(14)));
+        let policy = policy(DecisionKind::Plan, Origin::Own(None), &format!("{}{body}", deep(14)));
         let found = messages(&policy.decide(&json!({"break": true}), &Limits::default()));
         assert_eq!(found, want, "{body}");
     };
@@ -183,13 +183,13 @@ fn a_process_that_cannot_be_started_is_told() {
         assert!(found.len() == 1 && found[0].contains(want), "{found:?}");
         assert!(found[0].starts_with("Broken"), "{found:?}");
     };
-    check(None, "there is no process for policies from elsewhere");
+    check(None, "there is no process to run them in");
     check(Some(Worker { program: "/does/not/exist".into(), ..ourselves() }), "cannot be started");
     check(Some(Worker { program: "/bin/false".into(), ..ourselves() }), "ended without an answer (exit status: 1)");
     let killed = ["-c", "echo last words >&2; kill -9 $$"].map(str::to_owned).into();
     let killed = Worker { program: "/bin/sh".into(), arguments: killed, ..ourselves() };
     check(Some(killed), "ended without an answer (signal: 9 (SIGKILL)): last words");
-    let garbled = ["-c", "read a; read b; echo windlass-policy-answer {"].map(str::to_owned).into();
+    let garbled = ["-c", "echo windlass-policy-answer {"].map(str::to_owned).into();
     check(Some(Worker { program: "/bin/sh".into(), arguments: garbled, ..ourselves() }), "garbled");
 }
 

@@ -1,16 +1,20 @@
-//! The process that policies from elsewhere are evaluated in: both sides of it.
+//! The process that policies are evaluated in: both sides of it.
 //!
-//! The parent writes one line with the policies, then one for each input: milliseconds, a space, the input. Each is answered by
-//! one line. The process ends when its input does.
+//! The parent writes messages: what the process may use, then for each question what is asked, and the document that it is about.
+//! Each question is answered by one line. The process ends when its input does.
 
+use super::apart::{Ask, Job, Loaded};
+use super::framing::{read_message, write_message};
 use super::{Broken, Limits};
-use crate::decision::foreign::Job;
+use crate::document::Document;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use serde::{Deserialize, Serialize};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use serde_json::Value as Json;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,39 +28,47 @@ pub struct Worker {
     pub environment: Vec<(String, String)>,
 }
 
-/// The first line.
+/// The first message: bytes.
 #[derive(Serialize, Deserialize)]
-struct Opening<J> {
-    milliseconds: u64,
+struct Opening {
     memory: u64,
     stack: usize,
-    job: J,
+}
+
+/// What is asked.
+#[derive(Serialize, Deserialize)]
+struct Question<J, A, M> {
+    /// How long the answer may take.
+    milliseconds: u64,
+    /// Policies to load in place of those that there are.
+    job: Option<J>,
+    ask: A,
+    /// With a document of the next message: what to put into it. Without one the question is about the last one.
+    document: Option<M>,
 }
 
 /// The answer stands in a line of its own: something else may write to the same stream.
 const ANSWER: &str = "windlass-policy-answer ";
 
-/// A process that has its policies, and answers one input after the other. It ends when this is dropped.
+/// A process that answers one question after the other. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Session {
     child: Running,
-    to: ChildStdin,
+    to: BufWriter<ChildStdin>,
     /// `None` at the end of what it says.
     answers: Receiver<io::Result<Option<String>>>,
     words: JoinHandle<String>,
-    /// The first line, until it is written.
-    unsent: Option<Vec<u8>>,
     memory: u64,
     stack: usize,
+    /// The first message is written.
+    opened: bool,
+    /// Bytes of the longest document that it was sent.
+    read: u64,
 }
 
 impl Session {
-    /// Starts a process for these policies within these limits; the time counts for each input.
-    pub fn start(worker: &Worker, job: &Job, limits: &Limits) -> Result<Self, Broken> {
-        let (memory, stack) = (limits.memory, limits.stack);
-        let opening = Opening { milliseconds: milliseconds(limits.time), memory, stack, job };
-        let mut line = serde_json::to_vec(&opening).map_err(|error| Broken::Process(error.into()))?;
-        line.push(b'\n');
+    /// Starts a process with these limits of memory and stack.
+    pub fn start(worker: &Worker, limits: &Limits) -> Result<Self, Broken> {
         let mut command = Command::new(&worker.program);
         command.args(&worker.arguments).env_clear().envs(worker.environment.iter().map(|(name, value)| (name, value)));
         // In a group of its own: the interrupt of a terminal is for us.
@@ -85,7 +97,13 @@ impl Session {
             let _ = sender.send(Ok(None));
         });
         let words = std::thread::spawn(move || last_words(stderr));
-        Ok(Self { child, to, answers, words, unsent: Some(line), memory, stack })
+        let (memory, stack) = (limits.memory, limits.stack);
+        Ok(Self { child, to: BufWriter::new(to), answers, words, memory, stack, opened: false, read: 0 })
+    }
+
+    /// Bytes of the longest document that it was sent.
+    pub fn read(&self) -> u64 {
+        self.read
     }
 
     /// Itself, when it lives and has these limits.
@@ -94,19 +112,38 @@ impl Session {
         (fits && matches!(self.child.0.try_wait(), Ok(None))).then_some(self)
     }
 
-    /// The answer about one input (JSON in one line), and the process for the next one. After an error there is no process any more.
-    pub fn ask(mut self, input: &[u8], limits: &Limits) -> Result<(String, Self), Broken> {
+    /// The answer (JSON in one line) of these policies, or those that it has, about this document, or the one that it has; and the
+    /// process for the next question. After an error there is no process any more.
+    pub fn ask(
+        self,
+        job: Option<&Job>,
+        ask: &Ask,
+        input: Option<&Document<'_>>,
+        limits: &Limits,
+    ) -> Result<(String, Self), Broken> {
         let deadline = Instant::now() + limits.time;
-        let opening = self.unsent.take().unwrap_or_default();
-        let prefix = format!("{} ", milliseconds(limits.time));
-        let Self { mut to, answers, mut child, words, memory, stack, .. } = self;
+        let question = Question {
+            milliseconds: u64::try_from(limits.time.as_millis()).unwrap_or(u64::MAX),
+            job,
+            ask,
+            document: input.map(Document::members),
+        };
+        let Self { mut to, answers, mut child, words, memory, stack, opened, read } = self;
         let (answer, to) = std::thread::scope(|scope| {
             // Ends when the process has read everything, or has ended.
             let writer = scope.spawn(move || {
-                let parts = [opening.as_slice(), prefix.as_bytes(), input, b"\n"];
+                let mut write = || -> io::Result<u64> {
+                    if !opened {
+                        write_message(&mut to, |out| Ok(serde_json::to_writer(out, &Opening { memory, stack })?))?;
+                    }
+                    write_message(&mut to, |out| Ok(serde_json::to_writer(out, &question)?))?;
+                    let length = input.map_or(Ok(0), |input| write_message(&mut to, |out| input.write(out)))?;
+                    to.flush()?;
+                    Ok(length)
+                };
                 // One that does not read any more does not answer either.
-                let _ = parts.into_iter().try_for_each(|part| to.write_all(part)).and_then(|()| to.flush());
-                to
+                let length = write().unwrap_or_default();
+                (to, read.max(length))
             });
             let answer = answers.recv_timeout(deadline.saturating_duration_since(Instant::now()));
             if !matches!(answer, Ok(Ok(Some(_)))) {
@@ -115,8 +152,8 @@ impl Session {
             (answer, writer.join())
         });
         match (answer, to) {
-            (Ok(Ok(Some(answer))), Ok(to)) => {
-                let session = Self { child, to, answers, words, unsent: None, memory, stack };
+            (Ok(Ok(Some(answer))), Ok((to, read))) => {
+                let session = Self { child, to, answers, words, memory, stack, opened: true, read };
                 Ok((answer, session))
             }
             (Ok(Ok(Some(_))), Err(_)) => Err(Broken::Process(io::ErrorKind::BrokenPipe.into())),
@@ -128,10 +165,6 @@ impl Session {
             (Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected), _) => Err(Broken::Time(limits.time)),
         }
     }
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A child that does not outlive us.
@@ -192,33 +225,39 @@ fn why_it_died(status: ExitStatus, words: String, limits: &Limits) -> Broken {
 /// What it is sent cannot be read, the process cannot be limited, an answer cannot be written.
 pub fn serve(input: impl Read + Send + 'static, mut output: impl Write) -> io::Result<()> {
     let mut input = BufReader::new(input);
-    let mut line = Vec::new();
-    input.read_until(b'\n', &mut line)?;
-    let Opening::<Job> { milliseconds, memory, stack, job } = serde_json::from_slice(&line)?;
-    // Reads on while an input is answered, and so sees that the parent is gone.
-    let (sender, lines) = mpsc::sync_channel(0);
+    let opening = read_message(&mut input)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let Opening { memory, stack } = serde_json::from_slice(&opening)?;
+    // The stack is a limit of its own.
+    limit_memory(memory.saturating_add(stack as u64))?;
+    // Reads on while a question is answered, and so sees that the parent is gone.
+    let (sender, questions) = mpsc::sync_channel(0);
     std::thread::Builder::new().name("input".into()).spawn(move || {
         loop {
-            let mut line = Vec::new();
-            let ended = match input.read_until(b'\n', &mut line) {
-                Ok(0) => std::process::exit(0),
-                Ok(_) => sender.send(Ok(line)),
+            let asked = match next_question(&mut input) {
+                Ok(None) => std::process::exit(0),
+                Ok(Some(asked)) => sender.send(Ok(asked)),
                 Err(error) => sender.send(Err(error)),
             };
-            if ended.is_err() {
+            if asked.is_err() {
                 return;
             }
         }
     })?;
-    // The stack is a limit of its own.
-    limit_memory(memory.saturating_add(stack as u64))?;
-    limit_processor(Duration::from_millis(milliseconds))?;
-    let policy = job.load();
-    for line in lines {
-        let (value, time) = question(&line?)?;
-        limit_processor(time)?;
+    let mut loaded: Option<Result<Loaded, String>> = None;
+    let mut document: Option<Document<'static>> = None;
+    for asked in questions {
+        let (question, fresh): (Asked, _) = asked?;
+        document = fresh.or(document);
+        if let Some(job) = question.job {
+            loaded = Some(job.load());
+        }
+        let time = Duration::from_millis(question.milliseconds);
         let limits = Limits { time, memory, stack };
-        let reply = policy.as_ref().map(|policy| policy.decide(&value, &limits));
+        let reply = match &loaded {
+            Some(Ok(loaded)) => loaded.answer(&question.ask, document.as_ref(), &limits),
+            Some(Err(why)) => Err(why.clone()),
+            None => Err("their process has no policies".into()),
+        };
         let reply = serde_json::to_string(&reply)?;
         writeln!(output, "{ANSWER}{reply}")?;
         output.flush()?;
@@ -226,12 +265,21 @@ pub fn serve(input: impl Read + Send + 'static, mut output: impl Write) -> io::R
     Ok(())
 }
 
-/// An input, and the time there is for it.
-fn question(line: &[u8]) -> io::Result<(serde_json::Value, Duration)> {
-    let space = line.iter().position(|byte| *byte == b' ').unwrap_or_default();
-    let milliseconds = std::str::from_utf8(&line[..space]).ok().and_then(|text| text.parse().ok());
-    let time = Duration::from_millis(milliseconds.ok_or(io::ErrorKind::InvalidData)?);
-    Ok((serde_json::from_slice(&line[space..])?, time))
+type Asked = Question<Job, Ask, Vec<(String, Json)>>;
+
+/// A question, and the document that comes with it; `None` at the end.
+fn next_question(input: &mut impl Read) -> io::Result<Option<(Asked, Option<Document<'static>>)>> {
+    let Some(message) = read_message(input)? else { return Ok(None) };
+    let question: Asked = serde_json::from_slice(&message)?;
+    // Reading the document counts too.
+    limit_processor(Duration::from_millis(question.milliseconds))?;
+    let Some(members) = &question.document else { return Ok(Some((question, None))) };
+    let text = read_message(input)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let text = String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData)?;
+    let document = members
+        .iter()
+        .fold(Document::text(Arc::new(text)), |document, (name, value)| document.with(name, value.clone()));
+    Ok(Some((question, Some(document))))
 }
 
 /// Address space on top of what is in use now; no core file.

@@ -29,7 +29,7 @@ impl Loc {
 }
 
 /// Which Rego a module is written in: v0 has rule bodies without `if` and sets without `contains`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Dialect {
     #[default]
     V1,

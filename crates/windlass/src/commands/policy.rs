@@ -9,21 +9,23 @@ use std::path::Path;
 use windlass_app::error::{AppError, ErrorKind};
 use windlass_app::policy_check::query::{Query, eval};
 use windlass_app::policy_check::{
-    self, BROKEN, Explanation, Flags, Format, Outcome, Settings, Tally, TestRun, Verdict, View,
+    self, BROKEN, Explanation, Flags, Format, Outcome, Settings, Tally, TestRun, Verdict, View, Within,
 };
 use windlass_model::codes;
 use windlass_model::diagnostic::{Diagnostic, Severity};
 
 /// Runs a command and gives its exit code.
 pub fn dispatch(cx: &Context, command: Policy) -> Result<u8, AppError> {
+    let limits = windlass_app::settings::Settings::of_process()?.policy_limits;
+    let within = Within { limits, worker: crate::policy_worker() };
     let answer = match command {
         Policy::Library => return policy_library::list(cx),
         Policy::Init { names, force } => return policy_library::init(cx, &names, force),
-        Policy::Check(arguments) => check(cx, *arguments),
-        Policy::Test(arguments) => test(cx, arguments),
+        Policy::Check(arguments) => check(cx, *arguments, &within),
+        Policy::Test(arguments) => test(cx, arguments, &within),
         Policy::Fmt { files, check } => fmt(cx, &files, check),
         Policy::Eval { query, input, compare, sources } => {
-            answer_query(cx, &Query { text: query, input, compare }, sources)
+            answer_query(cx, &Query { text: query, input, compare }, sources, &within)
         }
         Policy::Explain { what, sources } => explain(cx, &what, sources),
         // Answered elsewhere: they have the exit codes of all other commands.
@@ -55,7 +57,7 @@ fn settings(cx: &Context, mut flags: Flags) -> Result<Settings, Vec<Diagnostic>>
     Ok(settings)
 }
 
-fn check(cx: &Context, arguments: PolicyCheck) -> Answer {
+fn check(cx: &Context, arguments: PolicyCheck, within: &Within) -> Answer {
     let files = arguments.files;
     let settings = settings(
         cx,
@@ -80,7 +82,7 @@ fn check(cx: &Context, arguments: PolicyCheck) -> Answer {
             ..flags(arguments.sources)
         },
     )?;
-    let mut answer = policy_check::check(&cx.directory, &files, &settings, &mut std::io::stdin().lock());
+    let mut answer = policy_check::check(&cx.directory, &files, &settings, &mut std::io::stdin().lock(), within);
     let code = answer.exit_code(&settings);
     for outcome in &answer.outcomes {
         prints(cx, &outcome.prints);
@@ -111,10 +113,10 @@ fn prints(cx: &Context, lines: &[String]) {
     }
 }
 
-fn test(cx: &Context, arguments: PolicyTest) -> Answer {
+fn test(cx: &Context, arguments: PolicyTest, within: &Within) -> Answer {
     let settings = settings(cx, Flags { output: arguments.output, ..flags(arguments.sources) })?;
     let options = policy_check::test_options(arguments.run.as_deref())?;
-    let run = policy_check::test(&cx.directory, &arguments.paths, &settings, &options)?;
+    let run = policy_check::test(&cx.directory, &arguments.paths, &settings, &options, within)?;
     let outcomes = run.outcomes();
     let tally = Tally::of(&outcomes);
     let too_little = arguments.threshold.is_some_and(|threshold| run.percent() < f64::from(threshold));
@@ -242,9 +244,9 @@ fn fmt(cx: &Context, files: &[String], only_check: bool) -> Answer {
     Ok(u8::from(only_check && !changed.is_empty()))
 }
 
-fn answer_query(cx: &Context, query: &Query, sources: PolicySources) -> Answer {
+fn answer_query(cx: &Context, query: &Query, sources: PolicySources, within: &Within) -> Answer {
     let settings = settings(cx, flags(sources))?;
-    let answer = eval(&cx.directory, query, &settings, &mut std::io::stdin().lock())?;
+    let answer = eval(&cx.directory, query, &settings, &mut std::io::stdin().lock(), within)?;
     let ours = answer.comparable();
     if cx.json {
         print_json(&answer);
