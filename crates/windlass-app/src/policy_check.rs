@@ -7,6 +7,7 @@ pub mod sources;
 
 pub use settings::{Flags, Settings};
 pub use windlass_policy::output::{Format, Tally, View, render};
+use windlass_policy::testing::test_apart;
 pub use windlass_policy::testing::{Line, TestOptions, TestResult, TestRun, Verdict};
 pub use windlass_policy::{Annotations, Judgement, Mode, Outcome};
 
@@ -271,7 +272,7 @@ pub fn test(
 ) -> Result<TestRun, Vec<Diagnostic>> {
     let (modules, data) = modules(directory, paths, settings)?;
     let reader = Reader::beside(directory, &modules);
-    let run = windlass_policy::testing::test(&modules, &data, options, &within.limits, Some(reader))?;
+    let run = test_apart(&modules, &data, options, &within.limits, reader, within.worker.clone())?;
     if run.tests.is_empty() {
         let place = modules.first().map_or_else(|| Span::file("policy"), |(path, _)| Span::file(path.clone()));
         let summary = match &options.run {

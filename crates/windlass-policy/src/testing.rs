@@ -2,8 +2,9 @@
 
 use crate::conftest::{self, Head, Judgement, Outcome, Reader, bounded};
 use crate::engine::{Options, Rego};
-use crate::limits::Limits;
+use crate::limits::{Apart, Ask, Job, Limits, Worker};
 use regorus::Value;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use windlass_model::diagnostic::{Diagnostic, Span};
 
 /// Lines of a file that were and were not evaluated.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {
     pub file: Arc<str>,
     pub covered: BTreeSet<u32>,
@@ -106,6 +107,36 @@ pub fn test(
     limits: &Limits,
     reader: Option<Reader>,
 ) -> Result<TestRun, Vec<Diagnostic>> {
+    let rego = load(files, data, reader)?;
+    run(files, options, |path| evaluate(&rego, path, limits))
+}
+
+/// As [`test`], in a process of its own: memory and stack are limited there. Without one every test is broken.
+///
+/// # Errors
+/// As [`test`].
+pub fn test_apart(
+    files: &[(Arc<str>, String)],
+    data: &[(Arc<str>, Json)],
+    options: &TestOptions,
+    limits: &Limits,
+    reader: Reader,
+    worker: Option<Worker>,
+) -> Result<TestRun, Vec<Diagnostic>> {
+    let apart = Apart::new(Job::tests(files, data, &reader), worker, false);
+    load(files, data, Some(reader))?;
+    run(files, options, |path| {
+        let ask = Ask::Test { path: path.to_owned() };
+        let evaluated = apart.ask(&ask, None, limits, |(holds, _, _): &Evaluated| holds.is_err());
+        evaluated.unwrap_or_else(|why| (Err(why.to_string()), Vec::new(), Vec::new()))
+    })
+}
+
+pub(crate) fn load(
+    files: &[(Arc<str>, String)],
+    data: &[(Arc<str>, Json)],
+    reader: Option<Reader>,
+) -> Result<Rego, Vec<Diagnostic>> {
     let mut rego = Rego::load(files, &Options::default())?;
     crate::conftest::register_parsers(&mut rego, true, reader)
         .map_err(|error| vec![Diagnostic::error("WL406", format!("the engine refuses parse_config: {error}"))])?;
@@ -116,6 +147,14 @@ pub fn test(
         })?;
     }
     rego.enable_coverage();
+    Ok(rego)
+}
+
+fn run(
+    files: &[(Arc<str>, String)],
+    options: &TestOptions,
+    mut evaluate: impl FnMut(&str) -> Evaluated,
+) -> Result<TestRun, Vec<Diagnostic>> {
     let texts: BTreeMap<&str, &str> = files.iter().map(|(path, text)| (&**path, text.as_str())).collect();
     let heads: Vec<Head> = conftest::files(files)?.into_iter().flat_map(|file| file.heads).collect();
     let mut run = TestRun::default();
@@ -136,13 +175,13 @@ pub fn test(
         };
         if !is_todo {
             let started = Instant::now();
-            let (answer, prints, lines) = evaluate(&rego, &head.path(), limits);
+            let (answer, prints, lines) = evaluate(&head.path());
             result.took = started.elapsed();
             result.prints = prints;
             let bodies: Vec<&Head> = heads.iter().filter(|other| other.path() == head.path()).collect();
             result.verdict = match answer {
-                Ok(Value::Bool(true)) => Verdict::Passed,
-                Ok(_) => Verdict::Failed { line: failing_line(&bodies, &lines, &texts) },
+                Ok(true) => Verdict::Passed,
+                Ok(false) => Verdict::Failed { line: failing_line(&bodies, &lines, &texts) },
                 Err(why) => {
                     let reason = why.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or(&why).to_owned();
                     let summary = format!("test {} could not be evaluated: {reason}", head.path());
@@ -172,14 +211,15 @@ pub fn test(
     Ok(run)
 }
 
-type Evaluated = (Result<Value, String>, Vec<String>, Vec<Coverage>);
+/// Whether a test holds, what was printed, and the lines that were reached.
+pub(crate) type Evaluated = (Result<bool, String>, Vec<String>, Vec<Coverage>);
 
-fn evaluate(rego: &Rego, path: &str, limits: &Limits) -> Evaluated {
+pub(crate) fn evaluate(rego: &Rego, path: &str, limits: &Limits) -> Evaluated {
     let mut rego = rego.clone();
     rego.limit_time(limits.time);
     let path = path.to_owned();
     let work = move || {
-        let answer = rego.eval_rule(&path);
+        let answer = rego.eval_rule(&path).map(|value| value == Value::Bool(true));
         let prints = conftest::prints(&mut rego);
         let lines = rego.take_coverage().unwrap_or_default().into_iter().map(|(file, lines)| Coverage {
             file: file.into(),

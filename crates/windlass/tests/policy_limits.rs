@@ -1,4 +1,4 @@
-//! Policies from elsewhere: what they may use, what they see, and that nothing of it passes.
+//! What policies may use, the organisation's own ones and others, what they see, and that nothing of it passes.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
@@ -35,6 +35,13 @@ fn nesting() -> String {
     }
     format!("{text}deny contains \"x\" if d22 == {{}}")
 }
+
+/// More texts than there is room for, none of them long.
+const MANY: &str = "deny contains \"x\" if {\n\tinput.resource_changes\n\tall := [sprintf(\"%1000d\", [i]) | some i in numbers.range(1, 1000000)]\n\tcount(all) == 0\n}";
+/// Every value of a plan with every other one, four times over.
+const WALKS: &str = "deny contains \"x\" if {\n\tinput.resource_changes\n\tall := [[a, b, c, d] | walk(input, a); walk(input, b); walk(input, c); walk(input, d)]\n\tcount(all) == 0\n}";
+/// A text that one step makes out of little.
+const ONE_STEP: &str = "deny contains \"x\" if {\n\tinput.resource_changes\n\tlong := sprintf(\"%1000000d\", [1])\n\ttext := concat(\"\", [long | some _ in numbers.range(1, 100000)])\n\ttext == \"\"\n}";
 
 /// A repository whose only policies come from another one, at the commit that it has now.
 struct Company {
@@ -98,6 +105,82 @@ fn a_bundle_that_uses_too_much_is_broken_and_the_program_goes_on() {
     expect(&company.env, &["review", "--all"], 0, &["Ready to apply"]);
     company.env.set("WINDLASS_POLICY_TIME", "soon");
     expect(&company.env, &["review", "--all"], 2, &["WL906", "WINDLASS_POLICY_TIME"]);
+}
+
+#[test]
+fn an_own_policy_that_uses_too_much_is_broken_and_the_program_goes_on() {
+    let mut env = env(&[("net/main.tf", NET)]);
+    env.set("WINDLASS_POLICY_TIME", "20");
+    env.set("WINDLASS_POLICY_MEMORY", "256");
+    let check = |env: &CliEnv, rules: &str, want: &str| {
+        env.write("policy/a.rego", &rego(rules)).unwrap();
+        env.commit("Policy").unwrap();
+        let texts = ["broken", "[WL406]", want, "policy policy", "policy/a.rego", "Denied by policy"];
+        expect(env, &["review", "--all"], 1, &texts);
+        expect(env, &["apply", "--yes"], 1, &["WL607"]);
+    };
+    for rules in [&doubling(), MANY, WALKS, ONE_STEP] {
+        check(&env, rules, "needed more than 256 MiB of memory");
+    }
+    env.set("WINDLASS_POLICY_MEMORY", "4096");
+    check(&env, &nesting(), "json.patch: the value is nested");
+    env.set("WINDLASS_POLICY_TIME", "1");
+    check(&env, ENDLESS, "took longer than 1 s");
+    // One that keeps within them decides as always.
+    env.set("WINDLASS_POLICY_TIME", "20");
+    env.set("WINDLASS_POLICY_MEMORY", "256");
+    env.write("policy/a.rego", &rego("deny contains \"never\" if input.errored")).unwrap();
+    env.commit("Policy").unwrap();
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+}
+
+#[test]
+fn an_own_policy_over_approvals_that_uses_too_much_refuses_the_apply() {
+    let mut env = env(&[("net/main.tf", NET)]);
+    env.set("WINDLASS_POLICY_TIME", "20");
+    env.set("WINDLASS_POLICY_MEMORY", "256");
+    env.write("windlass.hcl", "policy \"who\" {\n  decides = \"approval\"\n  paths   = [\"who\"]\n}\n").unwrap();
+    let rules = |body: &str| rego(&body.replace("deny contains \"x\"", "require contains {\"count\": 1}"));
+    let check = |env: &CliEnv, body: &str, want: &str| {
+        env.write("who/a.rego", &rules(&body.replace("input.resource_changes", "input.risk"))).unwrap();
+        env.commit("Policy").unwrap();
+        let answer = run(env, &["review", "--all"]);
+        let refused = run(env, &["apply", "--yes"]);
+        for (what, answer) in [("review", answer), ("apply", refused)] {
+            let all = format!("{}{}", answer.stdout, answer.stderr);
+            assert!(matches!(answer.code, Some(1 | 2)), "{what}: {:?} {all}", answer.code);
+            assert!(what == "apply" || all.contains(want) && all.contains("policy who"), "{what}: {all}");
+        }
+        assert!(!env.root().join("net/terraform.tfstate").exists());
+    };
+    check(&env, &doubling(), "needed more than 256 MiB of memory");
+    env.set("WINDLASS_POLICY_TIME", "1");
+    check(&env, ENDLESS, "took longer than 1 s");
+}
+
+#[test]
+fn policies_on_files_have_the_same_limits() {
+    let mut env = env(&[("big.json", "{\"resource_changes\": []}"), ("small.json", "{}")]);
+    env.set("WINDLASS_POLICY_TIME", "20");
+    env.set("WINDLASS_POLICY_MEMORY", "256");
+    let check = |env: &CliEnv, rules: &str, want: &str| {
+        env.write("policy/a.rego", &rego(&format!("{rules}\n\nwarn contains \"small\" if not input.resource_changes")))
+            .unwrap();
+        let test = "test_x if count(deny) == 0 with input as {\"resource_changes\": []}\n\ntest_y if count(warn) == 1 with input as {}";
+        env.write("policy/a_test.rego", &rego(test)).unwrap();
+        // The other file is judged nevertheless.
+        let texts = ["WL406", want, "policy/a.rego:", "small.json", "1 warning"];
+        expect(env, &["policy", "check", "big.json", "small.json"], 3, &texts);
+        expect(env, &["policy", "eval", "data.main.deny", "--input", "big.json"], 3, &["WL438", want]);
+        expect(env, &["policy", "eval", "data.main.deny", "--input", "small.json"], 0, &["[]"]);
+        expect(env, &["policy", "test"], 3, &["BROKE", "data.main.test_x", want, "1 passed"]);
+    };
+    check(&env, &doubling(), "needed more than 256 MiB of memory");
+    check(&env, ONE_STEP, "needed more than 256 MiB of memory");
+    env.set("WINDLASS_POLICY_TIME", "1");
+    check(&env, ENDLESS, "took longer than 1 s");
+    env.set("WINDLASS_POLICY_MEMORY", "much");
+    expect(&env, &["policy", "check", "small.json"], 2, &["WL906", "WINDLASS_POLICY_MEMORY"]);
 }
 
 #[test]

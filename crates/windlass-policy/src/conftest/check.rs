@@ -188,7 +188,7 @@ impl Checker {
         reader: Reader,
         worker: Option<Worker>,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let job = Job::checker(files, data, options, Some(&reader));
+        let job = Job::checker(files, data, options, &reader);
         let here = Self::load(files, data, options, Some(reader))?;
         Ok(Self { apart: Some(Arc::new(Apart::new(job, worker, true))), ..here })
     }

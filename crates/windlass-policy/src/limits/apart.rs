@@ -4,6 +4,8 @@ use super::{Broken, Limits, Session, Worker};
 use crate::conftest::{CheckOptions, Checker, Reader};
 use crate::decision::{Origin, Policy, Sources, Terms};
 use crate::document::Document;
+use crate::engine::Rego;
+use crate::testing;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -24,7 +26,8 @@ pub(crate) struct Job {
 #[derive(Debug, Serialize, Deserialize)]
 enum Role {
     Policy { name: String, kind: DecisionKind, teams: Vec<String>, namespaces: Vec<String> },
-    Checker { options: CheckOptions, reader: Option<Reader> },
+    Checker { options: CheckOptions, reader: Reader },
+    Tests { reader: Reader },
 }
 
 /// What it is asked about a document.
@@ -36,6 +39,8 @@ pub(crate) enum Ask {
     Check { file: String, path: PathBuf, namespace: String },
     /// A checker, for rows of values.
     Query { text: String },
+    /// Tests, for what came of one.
+    Test { path: String },
 }
 
 impl Job {
@@ -53,10 +58,14 @@ impl Job {
         files: &[(Arc<str>, String)],
         data: &[(Arc<str>, Json)],
         options: &CheckOptions,
-        reader: Option<&Reader>,
+        reader: &Reader,
     ) -> Self {
-        let asked = Role::Checker { options: options.clone(), reader: reader.cloned() };
+        let asked = Role::Checker { options: options.clone(), reader: reader.clone() };
         Self { files: files.to_vec(), data: data.to_vec(), asked }
+    }
+
+    pub fn tests(files: &[(Arc<str>, String)], data: &[(Arc<str>, Json)], reader: &Reader) -> Self {
+        Self { files: files.to_vec(), data: data.to_vec(), asked: Role::Tests { reader: reader.clone() } }
     }
 
     /// The policies, in the process that is there for them.
@@ -71,7 +80,10 @@ impl Job {
                 let terms = Terms { name, kind, engine, teams, origin: Origin::Own(None), scratch };
                 Policy::load(terms, &Sources { files, data, namespaces }).map(|(policy, _)| Loaded::Policy(policy))
             }
-            Role::Checker { options, reader } => Checker::load(&files, &data, &options, reader).map(Loaded::Checker),
+            Role::Checker { options, reader } => {
+                Checker::load(&files, &data, &options, Some(reader)).map(Loaded::Checker)
+            }
+            Role::Tests { reader } => testing::load(&files, &data, Some(reader)).map(Loaded::Tests),
         };
         loaded.map_err(|diagnostics: Vec<Diagnostic>| {
             let texts: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.summary.as_str()).collect();
@@ -84,6 +96,7 @@ impl Job {
 pub(crate) enum Loaded {
     Policy(Policy),
     Checker(Checker),
+    Tests(Rego),
 }
 
 impl Loaded {
@@ -101,6 +114,9 @@ impl Loaded {
             }
             (Self::Checker(checker), Ask::Query { text }, input) => {
                 serde_json::to_value(checker.query_document(text, input, limits)?)
+            }
+            (Self::Tests(rego), Ask::Test { path }, None) => {
+                serde_json::to_value(testing::evaluate(rego, path, limits))
             }
             _ => return Err("their process does not understand the question".into()),
         };

@@ -1,5 +1,6 @@
 use super::*;
 use crate::decision::{Decision, Origin, Policy, Sources, Terms};
+use crate::document::Document;
 use crate::engine::{Options, Rego};
 use regorus::Value;
 use serde_json::json;
@@ -87,10 +88,12 @@ fn deep(power: u32) -> String {
 fn a_process_decides_as_a_thread_does() {
     let check = |kind: DecisionKind, body: &str, input: serde_json::Value, want: &[&str]| {
         let own = policy(kind, Origin::Own(None), body).decide(&input, &Limits::default());
-        let apart = policy(kind, Origin::Elsewhere(Some(ourselves())), body).decide(&input, &Limits::default());
-        assert_eq!(apart, own, "{body}");
-        assert_eq!(messages(&apart), want, "{body}");
-        apart
+        for origin in [Origin::Own(Some(ourselves())), Origin::Elsewhere(Some(ourselves()))] {
+            let apart = policy(kind, origin, body).decide(&input, &Limits::default());
+            assert_eq!(apart, own, "{body}");
+        }
+        assert_eq!(messages(&own), want, "{body}");
+        own
     };
     let above = "# METADATA\n# title: t\n# custom:\n#   severity: high\ndeny contains msg if {\n  some n in input.numbers\n  n > data.most\n  msg := sprintf(\"%v\", [n])\n}\nwarn contains {\"msg\": \"w\", \"address\": \"a.b\", \"_loc\": {\"file\": \"m.tf\", \"line\": 3}} if input.numbers";
     let numbers = serde_json::from_str(r#"{"numbers": [1, 5, 4, 9007199254740993]}"#).unwrap();
@@ -113,10 +116,9 @@ fn a_process_decides_as_a_thread_does() {
     assert!(check(DecisionKind::Access, "allow if input.action", json!({"action": "read"}), &[]).allowed);
 }
 
-#[test]
-fn one_process_decides_about_many_inputs() {
-    // Each process says its number: it is the same one as long as nothing breaks.
-    let directory = std::env::temp_dir().join(format!("windlass-policy-{}", std::process::id()));
+/// A worker that counts its processes: as many bytes in the file beside it. Each case has a directory of its own.
+fn counting(case: &str) -> (Worker, std::path::PathBuf) {
+    let directory = std::env::temp_dir().join(format!("windlass-policy-{case}-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let starts = directory.join("starts");
     let script = format!("echo >> '{}'; exec \"$@\"", starts.display());
@@ -127,6 +129,45 @@ fn one_process_decides_about_many_inputs() {
         arguments: arguments.into_iter().chain(own.arguments).collect(),
         environment: own.environment,
     };
+    (counting, starts)
+}
+
+#[test]
+fn own_policies_share_a_process_for_a_long_document() {
+    let (counting, starts) = counting("shared");
+    let text = json!({"say": "a", "risk": "high", "windlass": "theirs", "long": "x".repeat(2 << 20)}).to_string();
+    // What a document says after its end is no question of ours.
+    let check = |tail: &str, origin: &dyn Fn() -> Origin, want: &[&str], processes: usize| {
+        let first = policy(DecisionKind::Plan, origin(), "deny contains input.say\ndeny contains input.windlass");
+        let second = policy(DecisionKind::Plan, origin(), &format!("{HUGE}\nwarn contains input.say"));
+        let third = policy(DecisionKind::Review, origin(), "deny contains sprintf(\"third %v\", [input.risk])");
+        let document = Document::text(Arc::new(format!("{text}{tail}"))).with("windlass", json!("ours"));
+        let decide = |policy: &Policy| messages(&policy.decide_document(&document, &limits(20_000, 512)));
+        let found = [decide(&first), decide(&second), decide(&third)].concat();
+        assert_eq!(found.len(), want.len(), "{found:?}");
+        assert!(found.iter().zip(want).all(|(found, want)| found.contains(want)), "{found:?}");
+        assert_eq!(std::fs::read_to_string(&starts).unwrap().len(), processes);
+    };
+    let all = ["Deny policy p: a", "Deny policy p: ours", "Warn policy p: a", "Deny policy p: third high"];
+    let own = || Origin::Own(Some(counting.clone()));
+    check("", &own, &all, 1);
+    let elsewhere = || Origin::Elsewhere(Some(counting.clone()));
+    check("\n", &elsewhere, &all, 4);
+    check(" {\"milliseconds\": 1}", &own, &["trailing characters"; 3], 7);
+    // A process that breaks takes the document with it, and the next policy asks another one.
+    let breaking = policy(DecisionKind::Plan, own(), &HUGE.replace("input.break", "input.say"));
+    let next = policy(DecisionKind::Plan, own(), "deny contains input.say");
+    let document = Document::text(Arc::new(text.clone()));
+    let found = messages(&breaking.decide_document(&document, &limits(60_000, 256)));
+    assert!(found.len() == 1 && found[0].contains("more than 256 MiB"), "{found:?}");
+    assert_eq!(messages(&next.decide_document(&document, &limits(20_000, 256))), ["Deny policy p: a"]);
+    std::fs::remove_dir_all(starts.parent().unwrap()).unwrap();
+}
+
+#[test]
+fn one_process_decides_about_many_inputs() {
+    // It is the same one as long as nothing breaks.
+    let (counting, starts) = counting("many");
     let policy = foreign(counting, &format!("{QUADRATIC}\ndeny contains input.say"));
     let check = |input: serde_json::Value, want: &str, processes: usize| {
         let found = messages(&policy.decide(&input, &limits(if want.contains("longer") { 500 } else { 20_000 }, 512)));
@@ -140,7 +181,7 @@ fn one_process_decides_about_many_inputs() {
     // A long input goes, and its process with it.
     check(json!({"say": "d", "long": "x".repeat(2 << 20)}), "d", 2);
     check(json!({"say": "e"}), "e", 3);
-    std::fs::remove_dir_all(&directory).unwrap();
+    std::fs::remove_dir_all(starts.parent().unwrap()).unwrap();
 }
 
 #[test]
