@@ -1,10 +1,10 @@
 //! Limits of an evaluation: time, memory, stack. What exceeds one is *broken*, never a pass, and the next evaluation is not
-//! harmed. `docs/design/0005-policy-limits.md` says why there are two ways.
+//! harmed. `docs/design/0005-policy-limits.md` says how.
 //!
-//! - [`watched`]: on a thread of this process, for policies that the organisation wrote itself. Time is limited; the engine looks
-//!   at the clock between steps when [`arm`] told it to, and then the thread ends too.
-//! - [`Worker`]: in a process of its own, for policies that came from elsewhere. Time, memory and stack are limited by the
-//!   operating system, and everything ends with the process.
+//! - [`Worker`]: policies run in a process of their own. Time, memory and stack are limited by the operating system, and
+//!   everything ends with the process.
+//! - [`watched`]: within it, on a thread. The engine looks at the clock between steps when [`arm`] told it to, and the process lives
+//!   on.
 
 mod apart;
 mod framing;
@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 pub struct Limits {
     /// Wall time.
     pub time: Duration,
-    /// Bytes of address space beyond what the process has when it starts; for a [`Worker`] only.
+    /// Bytes of address space beyond what the process of a [`Worker`] has when it starts.
     pub memory: u64,
     /// Bytes of the stack that it runs on.
     pub stack: usize,

@@ -177,8 +177,8 @@ fn policies_on_files_have_the_same_limits() {
     };
     check(&env, &doubling(), "needed more than 256 MiB of memory");
     check(&env, ONE_STEP, "needed more than 256 MiB of memory");
-    env.set("WINDLASS_POLICY_TIME", "1");
-    check(&env, ENDLESS, "took longer than 1 s");
+    env.set("WINDLASS_POLICY_TIME", "2");
+    check(&env, &ENDLESS.replace("if {", "if {\n\tinput.resource_changes"), "took longer than 2 s");
     env.set("WINDLASS_POLICY_MEMORY", "much");
     expect(&env, &["policy", "check", "small.json"], 2, &["WL906", "WINDLASS_POLICY_MEMORY"]);
 }
@@ -249,7 +249,7 @@ fn policies_of_a_change_run_apart() {
 }
 
 #[test]
-fn opa_has_limits_for_what_comes_from_elsewhere() {
+fn opa_has_limits() {
     let mut company = Company::new();
     company.env.only_programs(&["git", "terraform", "tofu", "cat", "sh", "env"]).unwrap();
     company.env.set("WINDLASS_POLICY_MEMORY", "256");
@@ -271,6 +271,11 @@ fn opa_has_limits_for_what_comes_from_elsewhere() {
     expect(&company.env, &["review", "--all"], 1, &["deny has 1310720 KiB"]);
     opa("echo 'fatal error: runtime: out of memory' >&2\n exit 2");
     expect(&company.env, &["review", "--all"], 1, &["broken", "[WL406]", "needed more than 256 MiB of memory"]);
+    // Nor may an own policy use more.
+    company.env.write("policy/a.rego", &rego("deny contains \"x\" if input.resource_changes")).unwrap();
+    company.env.write("windlass.hcl", "policy \"own\" {\n  paths  = [\"policy\"]\n  engine = \"opa\"\n}\n").unwrap();
+    company.env.commit("Own").unwrap();
+    expect(&company.env, &["review", "--all"], 1, &["policy own", "[WL406]", "needed more than 256 MiB of memory"]);
 }
 
 /// The number of the process that has policies for this one.

@@ -2,7 +2,7 @@
 //! builtins that reach outside.
 
 use super::scan::Head;
-use super::{Origin, Sources, Terms, Values};
+use super::{Sources, Terms, Values};
 use crate::limits::{Broken, Limits};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -21,8 +21,6 @@ pub(super) struct Opa {
     files: Vec<(Arc<str>, String)>,
     data: Vec<(Arc<str>, Value)>,
     scratch: PathBuf,
-    /// Whether its memory is limited.
-    foreign: bool,
     /// Asked once.
     capabilities: OnceLock<String>,
 }
@@ -41,13 +39,12 @@ impl Opa {
     pub fn new(terms: &Terms, sources: &Sources) -> Self {
         let (files, data) = (sources.files.clone(), sources.data.clone());
         let (name, scratch) = (terms.name.clone(), terms.scratch.clone());
-        let foreign = matches!(terms.origin, Origin::Elsewhere(_));
-        Self { name, files, data, scratch, foreign, capabilities: OnceLock::new() }
+        Self { name, files, data, scratch, capabilities: OnceLock::new() }
     }
 
     pub fn values(&self, heads: &[Head], input: &Value, limits: &Limits) -> Values {
         let deadline = Instant::now() + limits.time;
-        let memory = self.foreign.then_some(limits.memory);
+        let memory = limits.memory;
         match self.evaluate(heads, input, deadline, memory, false) {
             // It may be written in the older version of the language; what is wrong in both is told of the newer.
             Err(first) if first.1.contains("rego_parse_error") => {
@@ -57,7 +54,7 @@ impl Opa {
         }
     }
 
-    fn evaluate(&self, heads: &[Head], input: &Value, deadline: Instant, memory: Option<u64>, v0: bool) -> Values {
+    fn evaluate(&self, heads: &[Head], input: &Value, deadline: Instant, memory: u64, v0: bool) -> Values {
         let io = |error: std::io::Error| ("WL453", format!("cannot prepare files for opa: {error}"));
         let directory = self.write().map_err(io)?;
         let capabilities = match self.capabilities.get() {
@@ -79,8 +76,8 @@ impl Opa {
         let (sources, file) = (directory.0.join("sources"), file.to_string_lossy().into_owned());
         let sources = sources.to_string_lossy().into_owned();
         arguments.extend(["--capabilities", &file, "--data", &sources, &query]);
-        let output = run(&arguments, input.to_string().as_bytes(), deadline, memory)?;
-        if let Some(memory) = memory.filter(|_| output.err.contains("out of memory")) {
+        let output = run(&arguments, input.to_string().as_bytes(), deadline, Some(memory))?;
+        if output.err.contains("out of memory") {
             return Err(("WL406", Broken::Memory(memory).to_string()));
         }
         let answer: Value = serde_json::from_slice(&output.out)
