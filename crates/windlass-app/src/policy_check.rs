@@ -29,8 +29,7 @@ pub const BROKEN: u8 = 3;
 #[derive(Debug, Clone)]
 pub struct Within {
     pub limits: Limits,
-    /// Without one nothing is evaluated, which is no pass.
-    pub worker: Option<Worker>,
+    pub worker: Worker,
 }
 
 /// What was found.

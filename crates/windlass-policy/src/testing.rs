@@ -111,7 +111,7 @@ pub fn test(
     run(files, options, |path| evaluate(&rego, path, limits))
 }
 
-/// As [`test`], in a process of its own: memory and stack are limited there. Without one every test is broken.
+/// As [`test`], in a process of its own: memory and stack are limited there.
 ///
 /// # Errors
 /// As [`test`].
@@ -121,9 +121,9 @@ pub fn test_apart(
     options: &TestOptions,
     limits: &Limits,
     reader: Reader,
-    worker: Option<Worker>,
+    worker: Worker,
 ) -> Result<TestRun, Vec<Diagnostic>> {
-    let apart = Apart::new(Job::tests(files, data, &reader), worker, false);
+    let apart = Apart::new(Job::tests(files, data, &reader), Some(worker), false);
     load(files, data, Some(reader))?;
     run(files, options, |path| {
         let ask = Ask::Test { path: path.to_owned() };

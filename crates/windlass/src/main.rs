@@ -99,13 +99,14 @@ fn answer(cx: &Context, command: Command) -> Answer {
 }
 
 /// This program, as the process that policies run in.
-pub fn policy_worker() -> Option<Worker> {
+pub fn policy_worker() -> Worker {
     // Of the program that runs, also when another version was put in its place.
     let own = Path::new("/proc/self/exe");
-    let program = if own.exists() { own.to_owned() } else { std::env::current_exe().ok()? };
+    let program =
+        if own.exists() { own.to_owned() } else { std::env::current_exe().unwrap_or_else(|_| own.to_owned()) };
     // Address space that the allocator only reserves would hide how much is used.
     let environment = vec![("MIMALLOC_ARENA_RESERVE".to_owned(), "0".to_owned())];
-    Some(Worker { program, arguments: vec![POLICY.to_owned()], environment })
+    Worker { program, arguments: vec![POLICY.to_owned()], environment }
 }
 
 /// Whether standard output has its one document.

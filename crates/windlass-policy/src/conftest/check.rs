@@ -176,8 +176,7 @@ impl Checker {
         }
     }
 
-    /// As [`Checker::load`], to be asked in a process of its own: memory and stack are limited there. Without one every answer is
-    /// that it broke.
+    /// As [`Checker::load`], to be asked in a process of its own: memory and stack are limited there.
     ///
     /// # Errors
     /// As [`Checker::load`].
@@ -186,11 +185,11 @@ impl Checker {
         data: &[(Arc<str>, Json)],
         options: &CheckOptions,
         reader: Reader,
-        worker: Option<Worker>,
+        worker: Worker,
     ) -> Result<Self, Vec<Diagnostic>> {
         let job = Job::checker(files, data, options, &reader);
         let here = Self::load(files, data, options, Some(reader))?;
-        Ok(Self { apart: Some(Arc::new(Apart::new(job, worker, true))), ..here })
+        Ok(Self { apart: Some(Arc::new(Apart::new(job, Some(worker), true))), ..here })
     }
 
     /// The answers of a query, each with the values of its variables.

@@ -20,7 +20,7 @@ use windlass_model::run::{RunRecord, RunState};
 pub fn dispatch(cx: &Context, command: Command) -> Answer {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
     let result = runtime.block_on(async {
-        let service = Arc::new(Service::open(&cx.directory, crate::policy_worker()).await?);
+        let service = Arc::new(Service::open(&cx.directory, Some(crate::policy_worker())).await?);
         let answer = run(cx, &service, command).await;
         service.store.close().await;
         answer
