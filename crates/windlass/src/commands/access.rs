@@ -65,7 +65,7 @@ pub fn run(cx: &Context, command: AccessCommand) -> Answer {
             let decider = if work_tree { Decider::WorkTree } else { Decider::DefaultBranch };
             let actor = who(&checkout, actor);
             let now = jiff::Timestamp::now().as_microsecond();
-            let explained = explain(&checkout, crate::policy_worker(), decider, actor, permission, &stack, now)?;
+            let explained = explain(&checkout, Some(crate::policy_worker()), decider, actor, permission, &stack, now)?;
             if cx.json {
                 print_json(&explained);
             } else {
