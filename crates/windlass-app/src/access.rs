@@ -58,6 +58,14 @@ fn weigh(rules: &Rules<'_>, policies: &Policies, question: &Question<'_>, at: Mi
     match () {
         () if !against.is_empty() => Answer::new(false, Ground::Policy, against),
         () if answer.allowed => answer,
+        // A rule about every instance holds where there is none, and would be for all stacks.
+        () if decision.allowed
+            && question.permission.scope() == Scope::Stacks
+            && question.subject.places.is_empty() =>
+        {
+            answer.because.push("an access policy allows it only for stacks that are named".to_owned());
+            answer
+        }
         () if decision.allowed => Answer::new(true, Ground::Policy, vec!["an access policy allows it".to_owned()]),
         () => {
             answer.because.push("no access policy allows it".to_owned());

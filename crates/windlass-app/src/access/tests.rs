@@ -39,14 +39,18 @@ impl World {
     }
 
     fn ask(&self, who: &str, token: Option<&TokenScope>, permission: Permission) -> Answer {
-        let verified = !who.starts_with('?');
-        let name = who.trim_start_matches('?').to_owned();
-        let actor = Actor { identities: vec![format!("user:{name}")], name, verified };
         let places = vec![Place {
             instance: "aws/shop[tokyo]".into(),
             environments: vec!["production".into()],
             owner: Some("dev".into()),
         }];
+        self.ask_about(who, token, permission, places)
+    }
+
+    fn ask_about(&self, who: &str, token: Option<&TokenScope>, permission: Permission, places: Vec<Place>) -> Answer {
+        let verified = !who.starts_with('?');
+        let name = who.trim_start_matches('?').to_owned();
+        let actor = Actor { identities: vec![format!("user:{name}")], name, verified };
         let subject = match permission.scope() {
             Scope::Server => Subject::server(),
             _ => Subject::of("p", "review", "01k", places),
@@ -75,6 +79,8 @@ fn a_policy_allows_what_no_grant_gives() {
     world.check("dev", ReviewWaive, (false, Ground::Grants), "no access policy allows it");
     world.check("ops", ReviewApply, (true, Ground::Grants), "grant `operators`");
     assert!(world.check("stranger", ReviewApply, (false, Ground::Grants), "of no team").hides());
+    let none = world.ask_about("dev", None, ReviewApply, Vec::new());
+    assert!(!none.allowed && none.because.iter().any(|b| b.contains("only for stacks that are named")), "{none:?}");
     // It lets in nobody whom nobody has checked, and decides nothing about the server.
     world.check("?dev", ReviewApply, (false, Ground::Identity), "nobody checked");
     let everything = World::new("allow := true");
@@ -104,6 +110,18 @@ fn a_policy_that_errs_denies_and_says_why() {
     let wrong = World::new("allow := \"yes\" if input.granted");
     wrong.check("ops", ReviewApply, (false, Ground::Policy), "neither true nor false");
     wrong.check("stranger", ReviewApply, (false, Ground::Grants), "no access policy allows it");
+}
+
+#[test]
+fn the_documented_policy_decides() {
+    let page = include_str!("../../../../docs/access.md");
+    let rego = page.split("```rego\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let world = World::new(rego.split_once("import rego.v1\n").unwrap().1);
+    world.check("dev", ReviewApply, (false, Ground::Policy), "production rests until the freeze ends");
+    world.check("ops", ReviewApply, (true, Ground::Grants), "operators");
+    let staging = vec![Place { instance: "aws/shop".into(), environments: vec![], owner: Some("dev".into()) }];
+    let answer = world.ask_about("dev", None, ReviewApply, staging);
+    assert_eq!((answer.allowed, answer.ground), (true, Ground::Policy), "{answer:?}");
 }
 
 #[test]

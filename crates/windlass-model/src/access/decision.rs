@@ -74,26 +74,27 @@ impl Subject {
     }
 }
 
-/// What decides. Grants and teams are those of the project that is asked about, from its protected branch.
-#[derive(Debug, Clone, Copy)]
+/// What decides: grants and teams of the project that is asked about, from its protected branch. Made once for many questions.
+#[derive(Debug, Clone)]
 pub struct Rules<'a> {
-    pub teams: &'a [Team],
-    pub grants: &'a [Grant],
+    teams: &'a [Team],
+    grants: Vec<Reach<'a>>,
     /// Of everybody who is signed in.
-    pub default_role: Option<Role>,
-    /// Identities, in the syntax of team members, that the settings of the server name: they may do everything everywhere.
-    pub admins: &'a [String],
+    default_role: Option<Role>,
+    admins: &'a [String],
 }
 
 impl<'a> Rules<'a> {
+    /// `admins` are identities, in the syntax of team members, that the settings of the server name: they may do everything
+    /// everywhere.
     pub fn new(definitions: &'a Definitions, admins: &'a [String]) -> Self {
         let Definitions { teams, grants, default_role, .. } = definitions;
-        Self { teams, grants, default_role: *default_role, admins }
+        Self { teams, grants: grants.iter().map(Reach::new).collect(), default_role: *default_role, admins }
     }
 
     /// Those for what is of the server.
     pub fn server(admins: &'a [String]) -> Self {
-        Self { teams: &[], grants: &[], default_role: None, admins }
+        Self { teams: &[], grants: Vec::new(), default_role: None, admins }
     }
 
     /// Names of the teams that somebody belongs to, in order of definition.
@@ -201,22 +202,22 @@ fn granted(question: &Question<'_>, rules: &Rules<'_>) -> Answer {
         return allowed(vec![format!("everybody who is signed in is {} here, who has `{permission}`", role.as_str())]);
     }
     let teams = rules.teams_of(question.actor);
-    let (own, others): (Vec<Giving<'_>>, Vec<Giving<'_>>) = rules
+    let (own, others): (Vec<&Reach<'_>>, Vec<&Reach<'_>>) = rules
         .grants
         .iter()
-        .filter_map(|grant| Giving::new(grant, permission))
-        .partition(|giving| giving.grant.to.iter().any(|team| teams.contains(&team.as_str())));
-    if let Some(giving) = own.iter().find(|giving| giving.within.is_none()) {
-        return allowed(vec![giving.gives(permission)]);
+        .filter(|reach| reach.gives(permission))
+        .partition(|reach| reach.grant.to.iter().any(|team| teams.contains(&team.as_str())));
+    if let Some(reach) = own.iter().find(|reach| !reach.is_narrow(permission)) {
+        return allowed(vec![reach.sentence(permission)]);
     }
     // Several grants may cover together what none does alone.
     let mut left: Vec<&Place> = question.subject.places.iter().collect();
     let mut because = Vec::new();
-    for giving in &own {
+    for reach in &own {
         let before = left.len();
-        left.retain(|place| !giving.covers(place));
+        left.retain(|place| !reach.covers(place));
         if left.len() < before {
-            because.push(giving.gives(permission));
+            because.push(reach.sentence(permission));
         }
     }
     if left.is_empty() && !question.subject.places.is_empty() {
@@ -229,8 +230,8 @@ fn granted(question: &Question<'_>, rules: &Rules<'_>) -> Answer {
 fn missing(
     question: &Question<'_>,
     teams: &[&str],
-    own: &[Giving<'_>],
-    others: &[Giving<'_>],
+    own: &[&Reach<'_>],
+    others: &[&Reach<'_>],
     left: &[&Place],
 ) -> Vec<String> {
     let permission = question.permission;
@@ -245,17 +246,16 @@ fn missing(
         Scope::Project | Scope::Server => String::new(),
     };
     let mut because = vec![format!("nothing gives {} ({teams}) `{permission}`{place}", question.actor.name)];
-    let only = |giving: &Giving<'_>| format!("grant `{}` gives it for {} only", giving.grant.name, giving.reach());
-    because.extend(own.iter().map(only));
-    let helps = |giving: &&Giving<'_>| {
-        giving.within.is_none() || left.is_empty() || left.iter().any(|place| giving.covers(place))
+    because.extend(own.iter().map(|reach| format!("grant `{}` gives it for {} only", reach.grant.name, reach.place())));
+    let helps = |reach: &&&Reach<'_>| {
+        !reach.is_narrow(permission) || left.is_empty() || left.iter().any(|place| reach.covers(place))
     };
     let mut asked: BTreeSet<&[String]> = BTreeSet::new();
-    for giving in others.iter().filter(helps).filter(|giving| asked.insert(&giving.grant.to)).take(LISTED) {
-        let team = if giving.grant.to.len() == 1 { "team" } else { "teams" };
-        let reach = if giving.within.is_some() { format!(" for {}", giving.reach()) } else { String::new() };
-        let (to, name) = (giving.grant.to.join(" or "), &giving.grant.name);
-        because.push(format!("ask somebody of {team} {to}, who have it{reach} by grant `{name}`"));
+    for reach in others.iter().filter(helps).filter(|reach| asked.insert(&reach.grant.to)).take(LISTED) {
+        let Grant { to, name, .. } = reach.grant;
+        let team = if to.len() == 1 { "team" } else { "teams" };
+        let place = if reach.is_narrow(permission) { format!(" for {}", reach.place()) } else { String::new() };
+        because.push(format!("ask somebody of {team} {}, who have it{place} by grant `{name}`", to.join(" or ")));
     }
     if because.len() == 1 {
         let role = permission.least().map_or(String::new(), |role| format!("`role = \"{}\"` or ", role.as_str()));
@@ -266,49 +266,54 @@ fn missing(
     because
 }
 
-/// A grant that gives the permission in question.
-struct Giving<'a> {
+/// A grant, and the stacks that it is narrowed to.
+#[derive(Debug, Clone)]
+struct Reach<'a> {
     grant: &'a Grant,
-    /// Where; `None`: everywhere in the project.
-    within: Option<Vec<Pattern>>,
+    patterns: Vec<Pattern>,
 }
 
+#[derive(Debug, Clone)]
 struct Pattern {
     matcher: GlobMatcher,
     /// It names instances, not stacks.
     instances: bool,
 }
 
-impl<'a> Giving<'a> {
-    fn new(grant: &'a Grant, permission: Permission) -> Option<Self> {
-        let narrowed = grant.is_narrowed();
-        let of_stacks = permission.scope() == Scope::Stacks;
-        // Whoever answers for some stacks does not manage the project: outside of them a narrowed role is a developer's at most.
-        let role = grant.role.map(|role| if narrowed && !of_stacks { role.min(Role::Developer) } else { role });
-        let listed = grant.permissions.contains(&permission) && (of_stacks || !narrowed);
-        if !listed && !role.is_some_and(|role| role.has(permission)) {
-            return None;
-        }
-        let within =
-            (narrowed && of_stacks).then(|| grant.stacks.iter().filter_map(|text| Pattern::new(text)).collect());
-        Some(Self { grant, within })
+impl<'a> Reach<'a> {
+    fn new(grant: &'a Grant) -> Self {
+        Self { grant, patterns: grant.stacks.iter().filter_map(|text| Pattern::new(text)).collect() }
     }
 
+    /// Whether it gives the permission, anywhere.
+    fn gives(&self, permission: Permission) -> bool {
+        let grant = self.grant;
+        // Whoever answers for some stacks does not manage the project: outside of them a narrowed role is a developer's at most.
+        let outside = grant.is_narrowed() && permission.scope() != Scope::Stacks;
+        let role = grant.role.map(|role| if outside { role.min(Role::Developer) } else { role });
+        role.is_some_and(|role| role.has(permission)) || (!outside && grant.permissions.contains(&permission))
+    }
+
+    /// Whether it gives the permission for some stacks only.
+    fn is_narrow(&self, permission: Permission) -> bool {
+        self.grant.is_narrowed() && permission.scope() == Scope::Stacks
+    }
+
+    /// Whether it is for this instance, as far as it is narrowed.
     fn covers(&self, place: &Place) -> bool {
-        let Some(patterns) = &self.within else { return true };
         let Grant { stacks, environments, .. } = self.grant;
-        (stacks.is_empty() || patterns.iter().any(|pattern| pattern.matches(&place.instance)))
+        (stacks.is_empty() || self.patterns.iter().any(|pattern| pattern.matches(&place.instance)))
             && (environments.is_empty() || environments.iter().any(|name| place.environments.contains(name)))
     }
 
-    fn gives(&self, permission: Permission) -> String {
+    fn sentence(&self, permission: Permission) -> String {
         let Grant { name, span, to, .. } = self.grant;
         let team = if to.len() == 1 { "team" } else { "teams" };
-        let reach = if self.within.is_some() { format!(", for {}", self.reach()) } else { String::new() };
-        format!("grant `{name}` ({span}) gives {team} {} `{permission}`{reach}", to.join(", "))
+        let place = if self.is_narrow(permission) { format!(", for {}", self.place()) } else { String::new() };
+        format!("grant `{name}` ({span}) gives {team} {} `{permission}`{place}", to.join(", "))
     }
 
-    fn reach(&self) -> String {
+    fn place(&self) -> String {
         let Grant { stacks, environments, .. } = self.grant;
         match (stacks.as_slice(), environments.as_slice()) {
             (stacks, []) => stacks.join(", "),

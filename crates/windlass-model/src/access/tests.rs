@@ -1,6 +1,6 @@
 use super::*;
 use crate::approval::Actor;
-use crate::definition::{Grant, Team};
+use crate::definition::{Definitions, Grant, Team};
 use crate::diagnostic::Span;
 
 fn team(name: &str, members: &[&str]) -> Team {
@@ -36,20 +36,18 @@ fn place(text: &str) -> Place {
     Place { instance: instance.into(), environments, owner: None }
 }
 
-struct World {
-    teams: Vec<Team>,
-    grants: Vec<Grant>,
-    default_role: Option<Role>,
-}
+struct World(Definitions);
 
 impl World {
     fn new(grants: &[&str]) -> Self {
         let teams = vec![team("sre", &["user:ops", "user:both"]), team("dev", &["user:dev", "user:both"])];
-        Self { teams, grants: grants.iter().map(|text| grant(text)).collect(), default_role: None }
+        let grants = grants.iter().map(|text| grant(text)).collect();
+        Self(Definitions { teams, grants, ..Definitions::default() })
     }
 
-    fn rules<'a>(&'a self, admins: &'a [String]) -> Rules<'a> {
-        Rules { teams: &self.teams, grants: &self.grants, default_role: self.default_role, admins }
+    fn with_default(mut self, role: Role) -> Self {
+        self.0.default_role = Some(role);
+        self
     }
 
     fn ask(&self, actor: &Actor, token: Option<&TokenScope>, permission: &str, places: &[&str]) -> Answer {
@@ -59,7 +57,7 @@ impl World {
             _ => Subject { places: places.iter().map(|text| place(text)).collect(), ..Subject::project("p") },
         };
         let admins = ["user:root".to_owned()];
-        decide(&Question { actor, token, permission, subject: &subject }, &self.rules(&admins))
+        decide(&Question { actor, token, permission, subject: &subject }, &Rules::new(&self.0, &admins))
     }
 
     #[track_caller]
@@ -113,7 +111,7 @@ fn what_nobody_gives_is_refused_and_hidden() {
 fn a_role_gives_what_is_in_its_column() {
     for role in Role::ALL {
         let world = World::new(&[&format!("g: dev; {}", role.as_str())]);
-        let everybody = World { default_role: Some(role), ..World::new(&[]) };
+        let everybody = World::new(&[]).with_default(role);
         for permission in Permission::ALL {
             for (world, who) in [(&world, "dev"), (&everybody, "stranger")] {
                 let answer = world.ask(&actor(who), None, permission.as_str(), &["a"]);
@@ -180,6 +178,18 @@ fn grants_are_narrowed_to_stacks_and_environments() {
 }
 
 #[test]
+fn what_is_of_the_server_needs_no_project() {
+    let admins = ["email:root@example.com".to_owned()];
+    let ask = |identity: &str| {
+        let actor = Actor { identities: vec![identity.into()], ..actor("x") };
+        let question =
+            Question { actor: &actor, token: None, permission: Permission::WorkerJoin, subject: &Subject::server() };
+        decide(&question, &Rules::server(&admins)).allowed
+    };
+    assert_eq!((ask("email:root@example.com"), ask("email:dev@example.com")), (true, false));
+}
+
+#[test]
 fn somebody_who_could_help_is_named() {
     let world = World::new(&["ops: sre; operator", "again: sre; admin", "dev: dev; developer"]);
     let want = [
@@ -194,7 +204,7 @@ fn somebody_who_could_help_is_named() {
 
 #[test]
 fn admins_may_everything_and_nobody_unchecked_may_anything_else() {
-    let world = World { default_role: Some(Role::Admin), ..World::new(&["g: dev; admin"]) };
+    let world = World::new(&["g: dev; admin"]).with_default(Role::Admin);
     for permission in Permission::ALL {
         let ask = |actor: &Actor| world.ask(actor, None, permission.as_str(), &["a"]);
         let root = ask(&actor("root"));
