@@ -1,7 +1,8 @@
-//! git, through the `git` program: objects are read directly, nothing is ever checked out.
+//! git, through the `git` program: objects are read directly, and nothing is ever checked out but in [`mirror`].
 
 mod commits;
 mod fetch;
+pub mod mirror;
 mod trees;
 
 pub use trees::{GitTree, WorkTree};

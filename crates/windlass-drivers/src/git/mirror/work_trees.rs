@@ -1,0 +1,321 @@
+//! Checkouts of commits of a mirror: repositories of their own that share its objects, so that any number of them can be used at
+//! once and a fetch moves nothing under a run.
+
+use super::{Mirror, MirrorError};
+use crate::git::{GitError, command, run, run_prepared, text};
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+/// What of a checkout stays when it is used again: the state directory of Windlass.
+const KEPT: &str = ".windlass";
+
+/// What checkouts of one mirror may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// One that nobody used for so long is removed.
+    pub idle: Duration,
+    /// How many there are at most, used or not.
+    pub count: usize,
+    /// Bytes on disk of all of them together.
+    pub bytes: u64,
+    /// Bytes that have to be free on the disk before another one is made.
+    pub free: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(24 * 3600), count: 50, bytes: 20 << 30, free: 1 << 30 }
+    }
+}
+
+/// What [`Mirror::prune`] left and took.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pruned {
+    pub removed: Vec<String>,
+    /// How many are left.
+    pub count: usize,
+    /// Bytes that those take.
+    pub bytes: u64,
+}
+
+/// A checkout of exactly one commit. Nobody else uses it, in any process, until this is dropped.
+#[derive(Debug)]
+pub struct WorkTree {
+    path: PathBuf,
+    name: String,
+    commit: String,
+    lock: File,
+}
+
+impl WorkTree {
+    /// The root of the files.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What [`Mirror::reopen`] knows it by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn commit(&self) -> &str {
+        &self.commit
+    }
+}
+
+impl Drop for WorkTree {
+    fn drop(&mut self) {
+        // Its age counts from here; a clock that cannot be set makes it look older, which is harmless.
+        let _ = self.lock.set_modified(SystemTime::now());
+    }
+}
+
+struct Idle {
+    name: String,
+    lock: File,
+    used: SystemTime,
+    bytes: u64,
+}
+
+impl Mirror {
+    /// A checkout of `commit` on a local branch `branch` (detached without one), in which `refs/remotes/origin/*` and tags are
+    /// as they were at the last fetch. An idle one of that commit is used again, as clean as a new one.
+    ///
+    /// # Errors
+    /// The commit is not here, a limit is reached even after idle checkouts were removed, or a submodule cannot be fetched.
+    pub fn checkout(&self, commit: &str, branch: Option<&str>, limits: &Limits) -> Result<WorkTree, MirrorError> {
+        let commit = self.commit(commit).ok_or_else(|| GitError::UnknownRevision(commit.to_owned()))?;
+        if let Some(branch) = branch {
+            run(&self.git, &["check-ref-format", "--branch", branch])?;
+        }
+        let work = self.work()?;
+        let short = &commit[..commit.len().min(16)];
+        for number in 0..=limits.count {
+            let name = format!("{short}-{number}");
+            let (path, Some(lock)) = (work.join(&name), self.try_own(&name)?) else { continue };
+            let tree = WorkTree { path, name, commit: commit.clone(), lock };
+            if tree.path.join(".git").exists() && self.fill(&tree, branch).is_ok() {
+                return Ok(tree);
+            }
+            // Nothing, a half of one, or a damaged one.
+            remove(&tree.path)?;
+            self.make_room(limits, &tree.name)?;
+            let disk = |source| MirrorError::Disk { path: tree.path.clone(), source };
+            std::fs::create_dir(&tree.path).map_err(disk)?;
+            if let Err(error) = self.create(&tree.path).and_then(|()| self.fill(&tree, branch)) {
+                remove(&tree.path)?;
+                return Err(error);
+            }
+            return Ok(tree);
+        }
+        Err(MirrorError::Full(format!("all {} work trees of {} are in use", limits.count, self.remote.url)))
+    }
+
+    /// The checkout of that name just as it was left, for a run that goes on; `None` when it is gone, damaged, or in use.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn reopen(&self, name: &str) -> Result<Option<WorkTree>, MirrorError> {
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Ok(None);
+        }
+        let path = self.work()?.join(name);
+        if !path.join(".git").exists() {
+            return Ok(None);
+        }
+        let Some(lock) = self.try_own(name)? else { return Ok(None) };
+        let head = run(&path, &["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]);
+        Ok(head.ok().map(|head| WorkTree { path, name: name.to_owned(), commit: text(head), lock }))
+    }
+
+    /// Removes checkouts that nobody uses: those idle for too long, then the longest idle ones until the limits hold.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn prune(&self, limits: &Limits) -> Result<Pruned, MirrorError> {
+        self.prune_for(limits, None)
+    }
+
+    /// `coming` is one that is about to be made: it counts, and is not looked at.
+    fn prune_for(&self, limits: &Limits, coming: Option<&str>) -> Result<Pruned, MirrorError> {
+        let work = self.work()?;
+        let disk = |source| MirrorError::Disk { path: work.clone(), source };
+        let (mut pruned, mut idle) = (Pruned::default(), Vec::new());
+        pruned.count = usize::from(coming.is_some());
+        for entry in std::fs::read_dir(&work).map_err(disk)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if coming == Some(name.as_str()) || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let bytes = size(&entry.path());
+            pruned.count += 1;
+            pruned.bytes += bytes;
+            if let Some(lock) = self.try_own(&name)? {
+                let used = lock.metadata().and_then(|meta| meta.modified()).map_err(disk)?;
+                idle.push(Idle { name, lock, used, bytes });
+            }
+        }
+        idle.sort_by_key(|tree| tree.used);
+        for Idle { name, lock, used, bytes } in idle {
+            let old = used.elapsed().is_ok_and(|age| age > limits.idle);
+            if old || pruned.count > limits.count || pruned.bytes > limits.bytes {
+                remove(&work.join(&name))?;
+                // While the lock is held: who waits for this file sees that it is another one now.
+                std::fs::remove_file(work.join(format!("{name}.lock"))).map_err(disk)?;
+                drop(lock);
+                pruned.count -= 1;
+                pruned.bytes -= bytes;
+                pruned.removed.push(name);
+            }
+        }
+        Ok(pruned)
+    }
+
+    fn make_room(&self, limits: &Limits, coming: &str) -> Result<(), MirrorError> {
+        let left = self.prune_for(limits, Some(coming))?;
+        let url = &self.remote.url;
+        let full = |why: String| Err(MirrorError::Full(why));
+        if left.count > limits.count {
+            return full(format!("all {} work trees of {url} are in use", limits.count));
+        }
+        if left.bytes > limits.bytes {
+            let (taken, most) = (left.bytes >> 20, limits.bytes >> 20);
+            return full(format!("the work trees of {url} that are in use take {taken} MiB, more than {most} MiB"));
+        }
+        let room = nix::sys::statvfs::statvfs(&self.directory)
+            .map_err(|error| MirrorError::Disk { path: self.directory.clone(), source: error.into() })?;
+        // The types of both fields differ between systems.
+        #[allow(clippy::unnecessary_cast)]
+        let free = room.blocks_available() as u64 * room.fragment_size() as u64;
+        if free < limits.free {
+            let (free, least) = (free >> 20, limits.free >> 20);
+            return full(format!("{free} MiB are free for a work tree of {url}, less than {least} MiB"));
+        }
+        Ok(())
+    }
+
+    /// The directory of all of them.
+    fn work(&self) -> Result<PathBuf, MirrorError> {
+        let work = self.directory.join("work");
+        match std::fs::create_dir_all(&work) {
+            Ok(()) => Ok(work),
+            Err(source) => Err(MirrorError::Disk { path: work, source }),
+        }
+    }
+
+    /// The lock of a checkout, unless somebody has it.
+    fn try_own(&self, name: &str) -> Result<Option<File>, MirrorError> {
+        let path = self.directory.join("work").join(format!("{name}.lock"));
+        let disk = |source| MirrorError::Disk { path: path.clone(), source };
+        loop {
+            let file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(disk)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(source)) => return Err(disk(source)),
+            }
+            // It may have been removed between the two, with what it was the lock of.
+            let ours = file.metadata().map_err(disk)?.ino();
+            if std::fs::metadata(&path).is_ok_and(|meta| meta.ino() == ours) {
+                return Ok(Some(file));
+            }
+        }
+    }
+
+    /// An empty repository that reads the mirror's objects.
+    fn create(&self, path: &Path) -> Result<(), MirrorError> {
+        run(path, &["init", "--quiet", "--template=", "."])?;
+        let disk = |source| MirrorError::Disk { path: path.to_owned(), source };
+        let information = path.join(".git/objects/info");
+        std::fs::create_dir_all(&information).map_err(disk)?;
+        let objects = format!("{}\n", self.git.join("objects").display());
+        std::fs::write(information.join("alternates"), objects).map_err(disk)?;
+        for (name, value) in [
+            ("remote.origin.url", self.remote.url.as_str()),
+            ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"),
+            ("core.hooksPath", "/dev/null"),
+            ("gc.auto", "0"),
+            ("maintenance.auto", "false"),
+        ] {
+            run(path, &["config", name, value])?;
+        }
+        Ok(())
+    }
+
+    /// Makes references and files of a checkout what they have to be; an error when they cannot be made so.
+    fn fill(&self, tree: &WorkTree, branch: Option<&str>) -> Result<(), MirrorError> {
+        let (path, commit) = (&tree.path, tree.commit.as_str());
+        let deadline = Instant::now() + self.remote.timeout;
+        let shallow = self.git.join("shallow");
+        if shallow.exists() {
+            let disk = |source| MirrorError::Disk { path: path.clone(), source };
+            std::fs::copy(shallow, path.join(".git/shallow")).map_err(disk)?;
+        }
+        // A git that was killed here is dead: the lock is ours.
+        let _ = std::fs::remove_file(path.join(".git/index.lock"));
+        // All references in one transaction, instead of a fetch that would look through the objects.
+        let wanted = self.references()?;
+        let wanted = wanted.iter().filter_map(|(name, id)| match name.strip_prefix("refs/heads/") {
+            Some(branch) => Some((format!("refs/remotes/origin/{branch}"), id)),
+            None => name.starts_with("refs/tags/").then(|| (name.clone(), id)),
+        });
+        let wanted: super::References = wanted.map(|(name, id)| (name, id.clone())).collect();
+        run(path, &["update-ref", "--no-deref", "HEAD", commit])?;
+        run(path, &["checkout", "--quiet", "--force", "--detach", commit])?;
+        let _ = run(path, &["symbolic-ref", "--delete", "refs/remotes/origin/HEAD"]);
+        let had = text(run(path, &["for-each-ref", "--format=%(refname)"])?);
+        let gone = had.lines().filter(|name| !wanted.contains_key(*name));
+        // Deleted before others are made: a name may be the directory of another.
+        let deleted: String = gone.map(|name| format!("delete {name}\n")).collect();
+        let updated: String = wanted.iter().map(|(name, id)| format!("update {name} {id}\n")).collect();
+        for lines in [deleted, updated] {
+            run_prepared(command(path), &["update-ref", "--no-deref", "--stdin"], Some(lines.as_bytes()))?;
+        }
+        if let Some(name) = self.default_branch() {
+            let target = format!("refs/remotes/origin/{name}");
+            run(path, &["symbolic-ref", "refs/remotes/origin/HEAD", &target])?;
+        }
+        if let Some(branch) = branch {
+            let name = format!("refs/heads/{branch}");
+            run(path, &["update-ref", &name, commit])?;
+            run(path, &["symbolic-ref", "HEAD", &name])?;
+        }
+        run(path, &["reset", "--quiet", "--hard", commit])?;
+        run(path, &["clean", "-ffdxq", "-e", KEPT])?;
+        if self.remote.submodules && path.join(".gitmodules").exists() {
+            let update = ["submodule", "--quiet", "update", "--init", "--recursive", "--force"];
+            self.git_remote(path, &update, None, deadline)?;
+            run(path, &["submodule", "--quiet", "foreach", "--recursive", "git clean -ffdxq"])?;
+        }
+        let status = ["status", "--porcelain", "--untracked-files=all", "--", ".", &format!(":(exclude){KEPT}")];
+        let status = run(path, &status)?;
+        if status.is_empty() {
+            return Ok(());
+        }
+        let message = format!("the files differ from the commit: {}", text(status).lines().next().unwrap_or_default());
+        Err(GitError::Failed { command: "checkout".into(), message }.into())
+    }
+}
+
+fn remove(path: &Path) -> Result<(), MirrorError> {
+    match std::fs::remove_dir_all(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(MirrorError::Disk { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes on disk of a directory; what vanishes meanwhile counts nothing.
+fn size(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => size(&entry.path()),
+            Ok(meta) => meta.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}
