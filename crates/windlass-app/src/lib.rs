@@ -25,6 +25,7 @@ pub mod policy_library;
 pub mod project;
 pub mod recover;
 pub mod replay;
+pub mod repositories;
 pub mod review;
 pub mod rollback;
 pub mod runs;
