@@ -99,12 +99,12 @@ async fn the_last_good_definitions_stay_until_there_are_better_ones() {
     assert_eq!(status.good.as_ref().unwrap().deciding.definitions.teams.len(), 1);
     // Forced back to what was good before.
     upstream.git.run(&["reset", "--quiet", "--hard", &first]).unwrap();
-    assert_eq!(shape(&*restarted.refresh("infra", at(13)).await.unwrap()), (Some(&*first), None, None));
+    assert_eq!(shape(&restarted.refresh("infra", at(13)).await.unwrap()), (Some(&*first), None, None));
     // Its branch is gone, and another repository of that name decides nothing by what this one said.
     upstream.git.run(&["branch", "-m", "trunk"]).unwrap();
     let named = Repository { branch: Some("main".into()), ..repositories[0].clone() };
     let gone = open(data.path(), std::slice::from_ref(&named)).unwrap();
-    assert_eq!(shape(&*gone.refresh("infra", at(14)).await.unwrap()), (Some(&*first), None, Some("WL833")));
+    assert_eq!(shape(&gone.refresh("infra", at(14)).await.unwrap()), (Some(&*first), None, Some("WL833")));
     let other = open(data.path(), &[Upstream::new().repository("infra")]).unwrap();
     assert_eq!(shape(&other.status("infra").unwrap()), (None, None, None));
     assert_eq!(other.refresh("infro", at(1)).await.err().unwrap().kind, ErrorKind::NotFound);
