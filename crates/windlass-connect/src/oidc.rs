@@ -377,6 +377,6 @@ impl Identity {
         identities.extend(self.email.iter().map(|mail| format!("email:{mail}")));
         identities.extend(self.groups.iter().map(|group| format!("oidc-group:{group}")));
         let name = self.username.as_ref().or(self.email.as_ref()).unwrap_or(&self.subject);
-        Actor { name: name.clone(), identities, verified: true }
+        Actor { name: plain(name), identities, verified: true }
     }
 }

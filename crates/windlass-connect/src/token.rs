@@ -8,7 +8,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use openidconnect::core::{CoreIdToken, CoreIdTokenVerifier, CoreJwsSigningAlgorithm as Algorithm};
 use openidconnect::{ClaimsVerificationError, ClientId, IssuerUrl, Nonce, NonceVerifier, SignatureVerificationError};
-use serde_json::Value;
 use std::str::FromStr;
 use std::sync::Arc;
 use windlass_model::Micros;
@@ -68,7 +67,8 @@ pub(crate) fn check<D: Document + Clone>(
     }
     found.map_err(|error| refuse(sentence(&error)))?;
     // The library leaves these to its users.
-    if claims.get("nbf").and_then(Value::as_f64).is_some_and(|begin| begin * 1e6 > (now + LEEWAY) as f64) {
+    let latest = now.saturating_add(LEEWAY) as f64;
+    if claims.get("nbf").is_some_and(|begin| begin.as_f64().is_none_or(|begin| begin * 1e6 > latest)) {
         return Err(refuse("it is not valid yet (`nbf`)".into()));
     }
     Ok(Checked { token, claims, verifier })

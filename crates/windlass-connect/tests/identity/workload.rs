@@ -139,6 +139,7 @@ fn only_tokens_for_this_server_with_the_declared_claims_count() {
     check(&changed(json!({ "exp": seconds - 61 })), "WL806", "expired");
     assert!(issuers.verify(&changed(json!({ "exp": seconds - 30 })), now()).is_ok());
     check(&changed(json!({ "nbf": seconds + 90 })), "WL806", "`nbf`");
+    check(&changed(json!({ "nbf": "tomorrow" })), "WL806", "`nbf`");
     assert!(issuers.verify(&changed(json!({ "nbf": seconds + 30 })), now()).is_ok());
     check(&changed(json!({ "iat": seconds + 90 })), "WL806", "`iat`");
     check(&changed(json!({ "exp": null })), "WL806", "no identity token");
@@ -149,6 +150,27 @@ fn only_tokens_for_this_server_with_the_declared_claims_count() {
     check(&token(&json!({ "alg": "HS256", "kid": "one" }), &sound, shared), "WL806", "signature cannot be taken");
     for text in ["", "x", "a.b", "a.b.c", "a.b.c.d", "{}.{}.{}"] {
         check(text, "WL808", "not a signed JSON web token");
+    }
+}
+
+/// Wherever one character of a token is another, or it ends early, it does not count, and nothing breaks.
+#[test]
+fn a_changed_token_never_counts() {
+    let key = Key::new("one");
+    let issuer = Issuer::start(&[&key]);
+    let issuers = declared(&issuer, &[json!({})]);
+    let sound = key.sign(&with(&times(&issuer), json!({ "sub": "x", "jti": null })));
+    let found = issuers.verify(&sound, now()).unwrap();
+    // But for the last, which has bits that are no part of the signature: that is no other token.
+    let (begin, last) = sound.split_at(sound.len() - 1);
+    let same =
+        ["A", "Q", "g", "w"].iter().position(|letter| *letter == last).map(|at| ["B", "R", "h", "x"][at]).unwrap();
+    assert_eq!(issuers.verify(&format!("{begin}{same}"), now()).unwrap().token_id, found.token_id);
+    for at in 0..begin.len() {
+        assert!(issuers.verify(&sound[..at], now()).is_err(), "until {at}: {sound}");
+        let other = if &sound[at..=at] == "Q" { "R" } else { "Q" };
+        let changed = format!("{}{other}{}", &sound[..at], &sound[at + 1..]);
+        assert!(issuers.verify(&changed, now()).is_err(), "at {at}: {sound}");
     }
 }
 
@@ -232,6 +254,25 @@ fn of_several_declarations_for_one_issuer_the_fitting_one_counts() {
     assert_eq!(found.actor.identities[0], "ci:production");
     let error = issuers.verify(&key.sign(&with(&sound, json!({ "repository": "org/web" }))), now()).unwrap_err();
     assert_eq!(error.code(), "WL807", "{error}");
+}
+
+/// What the documentation tells people to write.
+#[test]
+fn the_documented_settings_are_settings() {
+    let page = include_str!("../../../../docs/identity.md");
+    let examples: Vec<&str> =
+        page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect();
+    assert_eq!(examples.len(), 7);
+    for example in examples {
+        if example.contains("audience = ") {
+            Issuers::new(vec![toml::from_str(example).unwrap()]).unwrap();
+        } else {
+            // The file is on another machine.
+            let example: Vec<_> = example.lines().filter(|line| !line.starts_with("client_secret_file")).collect();
+            let settings = toml::from_str(&example.join("\n")).unwrap();
+            windlass_connect::oidc::Provider::new(settings).unwrap();
+        }
+    }
 }
 
 #[test]
