@@ -14,6 +14,7 @@ use openidconnect::{
     RedirectUrl, RequestTokenError, Scope, SubjectIdentifier, TokenResponse, UserInfoClaims, UserInfoError,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use windlass_model::Micros;
@@ -222,27 +223,23 @@ impl Provider {
         now: Micros,
     ) -> Result<Identity, IdentityError> {
         let client = self.client(redirect_uri, now)?;
+        let url = client.token_uri().map_or(self.settings.issuer.as_str(), |url| url.as_str());
         let ask = |request| self.remote.http.ask(request);
         let answer = client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
-            .map_err(|error| self.nonsense("", &error.to_string()))?
+            .map_err(|error| self.nonsense(url, &error.to_string()))?
             .set_pkce_verifier(PkceCodeVerifier::new(verifier.to_owned()))
             .request(&ask)
-            .map_err(|error| {
-                let url = client.token_uri().map_or("", |url| url.as_str());
-                match error {
-                    RequestTokenError::ServerResponse(why) => {
-                        self.refused(why.error().as_ref(), why.error_description().map(String::as_str))
-                    }
-                    RequestTokenError::Request(error) => error.at(&self.settings.name, url),
-                    // Its body may hold tokens.
-                    RequestTokenError::Parse(error, _) => self.nonsense(url, &error.to_string()),
-                    RequestTokenError::Other(what) => self.nonsense(url, &what),
+            .map_err(|error| match error {
+                RequestTokenError::ServerResponse(why) => {
+                    self.refused(why.error().as_ref(), why.error_description().map(String::as_str))
                 }
+                RequestTokenError::Request(error) => error.at(&self.settings.name, url),
+                // Its body may hold tokens.
+                RequestTokenError::Parse(error, _) => self.nonsense(url, &error.to_string()),
+                RequestTokenError::Other(what) => self.nonsense(url, &what),
             })?;
-        let token = answer.id_token().ok_or_else(|| {
-            self.nonsense(client.token_uri().map_or("", |url| url.as_str()), "it gives no identity token")
-        })?;
+        let token = answer.id_token().ok_or_else(|| self.nonsense(url, "it gives no identity token"))?;
         let nonce = Nonce::new(nonce.to_owned());
         let checked = token::check(&self.remote, &token.to_string(), &self.settings.client_id, Some(&nonce), now)?;
         self.check_parties(&checked, &answer)?;
@@ -310,7 +307,7 @@ impl Provider {
                 UserInfoError::Response(status, ..) => HttpError::Status(status.as_u16()).at(&settings.name, url),
                 other => self.nonsense(url, &other.to_string()),
             })?;
-        let Ok(serde_json::Value::Object(more)) = serde_json::to_value(&found) else {
+        let Ok(Value::Object(more)) = serde_json::to_value(&found) else {
             return Err(self.nonsense(url, "it is no object"));
         };
         // Whether an e-mail is verified is said of the one that stands beside it.
@@ -326,7 +323,7 @@ impl Provider {
     fn identity(&self, claims: &Claims) -> Result<Identity, IdentityError> {
         let subject = text(claims, "sub").ok_or_else(|| self.outsider("there is no `sub`".into()))?;
         let verified = match claims.get("email_verified") {
-            None => self.settings.trust_email,
+            None | Some(Value::Null) => self.settings.trust_email,
             Some(said) => *said == true || said.as_str().is_some_and(|said| said.eq_ignore_ascii_case("true")),
         };
         // Nothing that could be read as more than one address.

@@ -117,6 +117,10 @@ fn an_email_is_verified_when_the_provider_says_so_of_this_one() {
     check(json!({}), asked.clone(), Some(other), None);
     let same = json!({ "sub": "17", "email": "a@b.example", "email_verified": true });
     check(json!({}), asked.clone(), Some(same), Some("a@b.example"));
+    let away = json!({ "email": null, "email_verified": null });
+    let silent = json!({ "sub": "17", "email": "c@b.example" });
+    check(json!({ "trust_email": true }), away.clone(), Some(silent.clone()), Some("c@b.example"));
+    check(json!({}), away, Some(silent), None);
     let only = json!({ "sub": "17", "email_verified": true });
     check(json!({}), asked, Some(only), None);
 }
