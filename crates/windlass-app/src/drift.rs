@@ -35,7 +35,8 @@ pub async fn drift_create(service: &Service, patterns: &[String]) -> AppResult<R
         work.drift_ignore = definition.map(|d| d.drift_ignore.clone()).unwrap_or_default();
     }
     let locked = crate::steps::providers::locked(service, &works);
-    let plan = stack_plan::drift(&works, &locked, &service.costs().await?);
+    let head = crate::review::head_revision(service.checkout.git()?)?;
+    let plan = stack_plan::drift(&works, &locked, &head, &service.costs().await?);
     Ok(service.store.run_create(&plan, &service.actor.to_string()).await?)
 }
 

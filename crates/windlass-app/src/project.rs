@@ -28,6 +28,11 @@ impl Checkout {
         Ok(Self { root, git })
     }
 
+    /// Commits of a repository without its files: for what is decided and shown.
+    pub fn of_commits(git: GitRepository) -> Self {
+        Self { root: git.root().to_owned(), git: Ok(git) }
+    }
+
     /// The repository, or why there is none.
     pub fn git(&self) -> AppResult<&GitRepository> {
         self.git.as_ref().map_err(git_error)

@@ -10,12 +10,14 @@ use windlass_drivers::git::GitRepository;
 use windlass_model::approval::{ApprovalStatus, ChangeIdentity, evaluate};
 use windlass_model::definition::{ApprovalRule, Definitions};
 use windlass_model::diagnostic::{Diagnostic, Severity};
+use windlass_model::access::Place;
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::document::{Context, Document, Earlier};
 use windlass_model::review::{
     Affected, AffectedKind, Finding, Outcome, Reason, Review, Revision, StackReview, Verdict,
 };
 use windlass_model::risk::ReasonCode;
+use windlass_model::run::RunPlan;
 use windlass_model::stack_plan::{self, ChecksInput, ReviewInput};
 use windlass_store::{ReviewRow, ReviewState, RunFilter};
 
@@ -37,6 +39,25 @@ pub enum Selection {
 /// Stores a review run for the work tree as it is now; the engine has to drive it. `None` when nothing is affected. `handed` are
 /// findings of other programs ([`report_read`]).
 pub async fn review_create(service: &Service, selection: &Selection, handed: Vec<Finding>) -> AppResult<Option<RunId>> {
+    let Some(prepared) = review_prepare(service, selection, handed).await? else { return Ok(None) };
+    Ok(Some(service.store.run_create(&prepared.plan, &service.actor.to_string()).await?))
+}
+
+/// A review that could be made.
+pub struct ReviewPrepared {
+    pub plan: RunPlan,
+    /// What would be planned.
+    pub places: Vec<Place>,
+    /// Instances whose state is in a file beside the configuration.
+    pub beside: Vec<InstanceId>,
+}
+
+/// As [`review_create`], without storing it.
+pub async fn review_prepare(
+    service: &Service,
+    selection: &Selection,
+    handed: Vec<Finding>,
+) -> AppResult<Option<ReviewPrepared>> {
     let git = service.checkout.git()?;
     let head = head_revision(git)?;
     let (base, affected, project) = match selection {
@@ -136,8 +157,17 @@ pub async fn review_create(service: &Service, selection: &Selection, handed: Vec
     let costs = service.costs().await?;
     let locked = crate::steps::providers::locked(service, &works);
     let plan = stack_plan::review(&works, &checks, &locked, &input, &costs);
-    let run = service.store.run_create(&plan, &service.actor.to_string()).await?;
-    Ok(Some(run))
+    let place = |work: &stack_plan::StackWork| Place {
+        instance: work.instance.id.clone(),
+        environments: work.instance.environments.clone(),
+        owner: project.repository.stack(&work.stack).and_then(|stack| stack.owner.clone()),
+    };
+    let beside = |work: &&stack_plan::StackWork| is_beside(&work.instance);
+    Ok(Some(ReviewPrepared {
+        plan,
+        places: works.iter().map(place).collect(),
+        beside: works.iter().filter(beside).map(|work| work.instance.id.clone()).collect(),
+    }))
 }
 
 /// What the definitions say about the order and the readiness of an instance. A stack's own rollout goes before that of its
@@ -178,7 +208,7 @@ pub(crate) fn pattern(text: &str) -> AppResult<globset::GlobMatcher> {
 }
 
 /// The commit that is checked out, under the name of its branch.
-fn head_revision(git: &GitRepository) -> AppResult<Revision> {
+pub(crate) fn head_revision(git: &GitRepository) -> AppResult<Revision> {
     let commit = git.resolve("HEAD").map_err(|e| git_error(&e))?;
     let name = git.current_branch().unwrap_or_else(|| "HEAD".to_owned());
     Ok(Revision { name, commit })

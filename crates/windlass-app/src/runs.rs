@@ -10,7 +10,7 @@ use windlass_engine::{Engine, EngineOptions, Progress};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::run::{RunRecord, StepRecord};
-use windlass_store::{LogChunk, RunFilter, Settlement};
+use windlass_store::{LogChunk, RunFilter, RunSummary, Settlement};
 
 /// Drives a run in this process until it has ended or waits for a person. The first interrupt of the terminal asks it to be
 /// cancelled; what runs is then given time to stop.
@@ -54,14 +54,14 @@ pub async fn run_list(service: &Service, limit: u32) -> AppResult<Vec<RunRecord>
 /// A run by its id, a unique beginning of it, or `latest`.
 pub async fn run_find(service: &Service, name: &str) -> AppResult<RunRecord> {
     let name = name.to_lowercase();
-    let runs = service.store.run_list(&RunFilter::default(), 10_000).await?;
-    let matching: Vec<&RunRecord> = if name == "latest" {
+    let runs = service.store.run_search(&RunFilter::default(), 10_000).await?;
+    let matching: Vec<&RunSummary> = if name == "latest" {
         runs.iter().take(1).collect()
     } else {
         runs.iter().filter(|r| r.id.as_str().starts_with(&name)).collect()
     };
     match matching.as_slice() {
-        [only] => Ok((*only).clone()),
+        [only] => Ok(service.store.run_get(&only.id).await?),
         [] if runs.is_empty() => Err(AppError::new(
             ErrorKind::NotFound,
             Diagnostic::error("WL623", "there are no runs yet").help("start one with `windlass review`"),

@@ -109,6 +109,13 @@ pub struct ApplyInput {
     pub deciding: Option<String>,
 }
 
+/// Parameters of a run that looks for drift.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DriftInput {
+    /// What is looked at is configured there.
+    pub head: Revision,
+}
+
 /// Input of the steps of an apply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ApplyWork {
@@ -518,7 +525,7 @@ fn reached(index: &GraphIndex<'_>, instance: &InstanceId) -> usize {
 }
 
 /// A look at each instance, in no order; providers first.
-pub fn drift(works: &[StackWork], locked: &ProvidersInput, costs: &Costs) -> RunPlan {
+pub fn drift(works: &[StackWork], locked: &ProvidersInput, head: &Revision, costs: &Costs) -> RunPlan {
     let provided = providers(locked, |_| true);
     let first: Vec<StepId> = provided.iter().map(|step| step.id.clone()).collect();
     let step = |work: &StackWork| StepSpec {
@@ -536,7 +543,7 @@ pub fn drift(works: &[StackWork], locked: &ProvidersInput, costs: &Costs) -> Run
     RunPlan {
         kind: "drift".into(),
         title: format!("drift of {} instances", works.len()),
-        input: serde_json::Value::Null,
+        input: to_value(&DriftInput { head: head.clone() }),
         steps: provided.into_iter().chain(works.iter().map(step)).collect(),
     }
 }

@@ -259,6 +259,11 @@ impl Mirror {
         run(&self.git, &["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted]).ok().map(text)
     }
 
+    /// What can be asked about its commits; it has no work tree.
+    pub fn commits(&self) -> GitRepository {
+        GitRepository::bare(&self.git)
+    }
+
     /// The files of a commit.
     ///
     /// # Errors

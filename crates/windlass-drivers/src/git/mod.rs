@@ -196,6 +196,11 @@ impl GitRepository {
         }
     }
 
+    /// Commits alone, of a repository that may have no work tree.
+    pub(crate) fn bare(directory: &Path) -> Self {
+        Self { root: directory.to_owned() }
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }
