@@ -6,6 +6,10 @@ use windlass_model::diagnostic::Diagnostic;
 pub enum ErrorKind {
     /// The answer is no: denied by policy, not approved, a run failed.
     Refused,
+    /// Who asks has not said who they are, or it does not hold any more.
+    Unauthenticated,
+    /// Who asks may not.
+    Forbidden,
     /// The request does not make sense as given.
     Usage,
     /// A file in the repository is wrong.
@@ -42,8 +46,12 @@ impl AppError {
     /// The process exit code of `docs/exit-codes.md`.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
-            ErrorKind::Refused => 1,
-            ErrorKind::Usage | ErrorKind::Definition | ErrorKind::NotFound | ErrorKind::Conflict => 2,
+            ErrorKind::Refused | ErrorKind::Forbidden => 1,
+            ErrorKind::Unauthenticated
+            | ErrorKind::Usage
+            | ErrorKind::Definition
+            | ErrorKind::NotFound
+            | ErrorKind::Conflict => 2,
             ErrorKind::Unavailable => 3,
             ErrorKind::Internal => 70,
         }

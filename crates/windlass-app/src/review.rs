@@ -7,10 +7,10 @@ use crate::service::Service;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use windlass_drivers::git::GitRepository;
+use windlass_model::access::Place;
 use windlass_model::approval::{ApprovalStatus, ChangeIdentity, evaluate};
 use windlass_model::definition::{ApprovalRule, Definitions};
 use windlass_model::diagnostic::{Diagnostic, Severity};
-use windlass_model::access::Place;
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::document::{Context, Document, Earlier};
 use windlass_model::review::{
@@ -18,6 +18,7 @@ use windlass_model::review::{
 };
 use windlass_model::risk::ReasonCode;
 use windlass_model::run::RunPlan;
+use windlass_model::stack::Instance;
 use windlass_model::stack_plan::{self, ChecksInput, ReviewInput};
 use windlass_store::{ReviewRow, ReviewState, RunFilter};
 
@@ -205,6 +206,12 @@ pub(crate) fn pattern(text: &str) -> AppResult<globset::GlobMatcher> {
                 .help("for example 'aws/**' or 'aws/network[tokyo]'"),
         )
     })
+}
+
+/// Whether the state of an instance is in a file beside its configuration, which only one checkout has.
+fn is_beside(instance: &Instance) -> bool {
+    let file = instance.state.as_deref().and_then(|state| state.strip_prefix("local:"));
+    instance.backend == "local" && !file.is_some_and(|path| path.starts_with('/'))
 }
 
 /// The commit that is checked out, under the name of its branch.

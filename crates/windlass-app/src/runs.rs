@@ -39,11 +39,20 @@ pub async fn run_drive(
         error = interrupted => return Err(error.into()),
     };
     if record.state.is_final() {
-        release_ended(service, run).await?;
-        // Plan files hold secrets in the clear and nothing needs them any more.
-        let _ = std::fs::remove_dir_all(service.directory.run(run));
+        run_end(service, run).await?;
     }
     Ok(record)
+}
+
+/// Clears up after a run that has ended.
+///
+/// # Errors
+/// The database cannot be written.
+pub async fn run_end(service: &Service, run: &RunId) -> AppResult<()> {
+    release_ended(service, run).await?;
+    // Plan files hold secrets in the clear and nothing needs them any more.
+    let _ = std::fs::remove_dir_all(service.directory.run(run));
+    Ok(())
 }
 
 /// Newest first.

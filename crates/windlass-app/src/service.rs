@@ -85,13 +85,7 @@ impl Service {
     }
 
     /// A service from its parts: a checkout, and the directory where what is kept of its project lies.
-    pub fn of(
-        common: Common,
-        checkout: Checkout,
-        directory: StateDirectory,
-        actor: Actor,
-        known: Arc<Known>,
-    ) -> Self {
+    pub fn of(common: Common, checkout: Checkout, directory: StateDirectory, actor: Actor, known: Arc<Known>) -> Self {
         let Common { settings, store, tools, key, worker } = common;
         let (checkout, clean) = (Arc::new(checkout), Arc::default());
         Self { checkout, directory, settings, store, tools, actor, key, worker, known, clean }

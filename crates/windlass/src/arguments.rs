@@ -321,6 +321,9 @@ Examples:
         #[arg(long, value_name = "STEP=ANSWER")]
         settle: Vec<String>,
     },
+    /// Prove that the record of what happened is whole.
+    #[command(subcommand)]
+    Audit(crate::commands::audit::Audit),
     /// Say what of the outside world is here and fit: git, terraform, the database.
     Doctor,
     /// Print a completion script.

@@ -1,5 +1,6 @@
 //! The executors behind the steps of review and apply runs.
 
+pub mod anywhere;
 pub mod apply;
 pub mod checks;
 pub mod plan;
@@ -15,6 +16,22 @@ use std::sync::Arc;
 use windlass_engine::{Executor, StepFailure, StepResult};
 use windlass_model::rollout::driver as waves;
 use windlass_model::stack_plan::driver;
+
+/// Names of all drivers that [`executors`] has.
+pub(crate) const DRIVERS: [&str; 12] = [
+    driver::CHECKS,
+    driver::PROVIDERS,
+    driver::PLAN,
+    driver::ASSEMBLE,
+    driver::PREPARE,
+    driver::GATE,
+    driver::APPLY,
+    driver::DRIFT,
+    driver::READY,
+    waves::SOAK,
+    waves::GATE,
+    driver::FINISH,
+];
 
 /// All executors, by the name that [`windlass_model::run::Work::driver`] gives.
 pub fn executors(service: &Arc<Service>) -> HashMap<String, Arc<dyn Executor>> {

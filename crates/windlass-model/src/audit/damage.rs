@@ -85,10 +85,9 @@ impl Damage {
                     EventDamage::Inserted => "It stands among sealed events, and no seal knows it there.",
                     EventDamage::Reordered => "It stands in another place than the one it was sealed in.",
                 };
-                let before = after.map_or("Nothing before it".to_owned(), |id| format!("Everything up to event {id}"));
-                let rest = match after {
-                    Some(_) => "is intact; what comes after was not judged.",
-                    None => "could be judged: it is the first.",
+                let before = match after {
+                    Some(id) => format!("Everything up to event {id} is intact"),
+                    None => "Nothing stands before it".to_owned(),
                 };
                 let word = match damage {
                     EventDamage::Changed => "changed",
@@ -97,7 +96,7 @@ impl Damage {
                     EventDamage::Reordered => "reordered",
                 };
                 Diagnostic::error("WL825", format!("event {id} ({kind}, {}) was {word}", time(*at)))
-                    .detail(format!("{detail}\n{before} {rest}"))
+                    .detail(format!("{detail}\n{before}; what comes after was not judged."))
                     .help("compare it with an older export or backup, and find out who could write to the log")
             }
             Self::Seal { damage, number, at, key } => {

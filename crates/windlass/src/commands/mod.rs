@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod adopt;
+pub mod audit;
 pub mod files;
 pub mod policy;
 pub mod policy_decisions;

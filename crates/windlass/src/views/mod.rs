@@ -3,6 +3,7 @@
 pub mod access;
 pub mod adopt;
 pub mod affected;
+pub mod audit;
 pub mod decisions;
 pub mod diagnostic;
 pub mod drift;

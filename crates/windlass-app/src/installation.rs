@@ -1,0 +1,142 @@
+//! What a server stands on: one store, the repositories it follows, and a service of any of their commits for any caller.
+
+use crate::bundles::{Bundles, Fetch};
+use crate::caller::Caller;
+use crate::error::{AppError, AppResult, ErrorKind, internal};
+use crate::project::Checkout;
+use crate::repositories::{Followed, Good, Loader, Repository};
+use crate::service::{Common, Known, Service};
+use crate::settings::StateDirectory;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use windlass_drivers::git::mirror::{Limits, WorkTree};
+use windlass_model::approval::Actor;
+use windlass_model::diagnostic::Diagnostic;
+use windlass_model::review::Revision;
+use windlass_store::Store;
+
+/// Who the server itself is, where nobody asked.
+pub const ITSELF: &str = "windlass";
+
+pub struct Installation {
+    pub common: Common,
+    pub followed: Arc<Followed>,
+    /// Identities that may do everything everywhere.
+    pub admins: Vec<String>,
+    data: PathBuf,
+    known: Mutex<BTreeMap<String, Arc<Known>>>,
+    trees: Mutex<HashMap<(String, Revision), Weak<WorkTree>>>,
+}
+
+/// A service of a commit whose files are there as long as this is.
+#[derive(Clone)]
+pub struct Workspace {
+    pub service: Arc<Service>,
+    _tree: Arc<WorkTree>,
+}
+
+impl Installation {
+    /// Takes up what is in the directory `data`. Blocks; nothing is fetched.
+    ///
+    /// # Errors
+    /// The settings of repositories are wrong, or the directory cannot be used.
+    pub fn open(data: &Path, common: Common, repositories: &[Repository], admins: Vec<String>) -> AppResult<Self> {
+        let of_all = StateDirectory::create_as(data.join("shared"))?;
+        let bundles = Bundles::new(&of_all, Fetch::Missing).in_worker(common.worker.clone());
+        let loader = Loader { bundles, limits: common.settings.policy_limits.clone() };
+        let followed = Followed::open(&data.join("repositories"), repositories, loader, Limits::default())?;
+        Ok(Self {
+            common,
+            followed: Arc::new(followed),
+            admins,
+            data: data.to_owned(),
+            known: Mutex::default(),
+            trees: Mutex::default(),
+        })
+    }
+
+    /// The store as a project sees it, for what a caller does.
+    pub fn store(&self, caller: &Caller, project: &str) -> Store {
+        self.common.store.of_project(project).correlated(&caller.correlation)
+    }
+
+    /// Definitions in force and stacks of a project.
+    ///
+    /// # Errors
+    /// There is none of that name, or nothing good was fetched yet.
+    pub fn good(&self, project: &str) -> AppResult<Arc<Good>> {
+        let status = self.followed.status(project).ok_or_else(|| crate::caller::not_found("project", project))?;
+        status.good.clone().ok_or_else(|| {
+            let diagnostics = match (&status.bad, &status.failure) {
+                (Some(bad), _) => bad.diagnostics.clone(),
+                (None, Some(failure)) => vec![failure.diagnostic.clone()],
+                (None, None) => vec![
+                    Diagnostic::error("WL842", format!("the repository `{project}` was not fetched yet"))
+                        .help("wait some seconds and ask again"),
+                ],
+            };
+            AppError::many(ErrorKind::Unavailable, diagnostics)
+        })
+    }
+
+    /// A service that knows commits and the record, but has no files: for what is shown and decided.
+    ///
+    /// # Errors
+    /// There is no such project, or its directory cannot be used.
+    pub fn service(&self, caller: &Caller, project: &str) -> AppResult<Service> {
+        let mirror = self.followed.mirror(project).ok_or_else(|| crate::caller::not_found("project", project))?;
+        let service = self.of(project, Checkout::of_commits(mirror.commits()))?;
+        Ok(service.acting(caller.actor.clone(), self.store(caller, project)))
+    }
+
+    /// A service with the files of a commit, on a branch of that name.
+    ///
+    /// # Errors
+    /// The commit is not there, or there is no room for its files.
+    pub async fn workspace(self: &Arc<Self>, project: &str, head: &Revision) -> AppResult<Workspace> {
+        let (installation, project, head) = (self.clone(), project.to_owned(), head.clone());
+        tokio::task::spawn_blocking(move || installation.checkout(&project, &head)).await.map_err(internal)?
+    }
+
+    fn checkout(&self, project: &str, head: &Revision) -> AppResult<Workspace> {
+        let mirror = self.followed.mirror(project).ok_or_else(|| crate::caller::not_found("project", project))?;
+        let key = (project.to_owned(), head.clone());
+        let tree = lock(&self.trees).get(&key).and_then(Weak::upgrade);
+        let tree = match tree {
+            Some(tree) => tree,
+            None => {
+                let branch = Some(head.name.as_str()).filter(|name| *name != "HEAD");
+                let made = mirror.checkout(&head.commit, branch, &Limits::default());
+                let tree = Arc::new(made.map_err(|e| AppError::new(ErrorKind::Unavailable, e.diagnostic()))?);
+                let mut trees = lock(&self.trees);
+                trees.retain(|_, tree| tree.strong_count() > 0);
+                trees.insert(key, Arc::downgrade(&tree));
+                tree
+            }
+        };
+        let service = self.of(project, Checkout::open(tree.path())?)?;
+        Ok(Workspace { service: Arc::new(service), _tree: tree })
+    }
+
+    fn of(&self, project: &str, checkout: Checkout) -> AppResult<Service> {
+        let directory = StateDirectory::create_as(self.data.join("projects").join(project))?;
+        let known = lock(&self.known).entry(project.to_owned()).or_default().clone();
+        let common = Common { store: self.common.store.of_project(project), ..self.common.clone() };
+        let actor = Actor { name: ITSELF.into(), identities: Vec::new(), verified: true };
+        Ok(Service::of(common, checkout, directory, actor, known))
+    }
+}
+
+impl Workspace {
+    /// The same as somebody else sees it.
+    pub fn acting(&self, installation: &Installation, caller: &Caller) -> Service {
+        let store = installation.store(caller, self.service.store.project());
+        self.service.acting(caller.actor.clone(), store)
+    }
+}
+
+/// A panic in another thread does not make the maps wrong: every entry is complete when it is put in.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,109 @@
+//! The executors of a server: each hands a step to that of the project and the commit which its run is of.
+
+use crate::error::AppResult;
+use crate::installation::{Installation, Workspace};
+use async_trait::async_trait;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use windlass_engine::{Executor, Probe, StepContext, StepResult, Watcher};
+use windlass_model::id::RunId;
+use windlass_model::review::Revision;
+use windlass_model::run::RunRecord;
+use windlass_store::StoreError;
+
+/// What all runs have in common that work on files of a commit.
+#[derive(Deserialize)]
+struct OfCommit {
+    head: Revision,
+}
+
+/// Runs of all projects of an installation.
+pub struct Anywhere {
+    installation: Arc<Installation>,
+    /// Of runs that are driven here now.
+    workspaces: Mutex<HashMap<RunId, Workspace>>,
+    failed: Box<dyn Fn(&RunId, &str) + Send + Sync>,
+}
+
+impl Anywhere {
+    /// `failed` is told what a person who keeps the server should know.
+    pub fn new(installation: Arc<Installation>, failed: impl Fn(&RunId, &str) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { installation, workspaces: Mutex::default(), failed: Box::new(failed) })
+    }
+
+    /// By the names of drivers.
+    pub fn executors(self: &Arc<Self>) -> HashMap<String, Arc<dyn Executor>> {
+        let one = |driver: &&str| {
+            let executor: Arc<dyn Executor> = Arc::new(Handed { anywhere: self.clone(), driver: (*driver).to_owned() });
+            ((*driver).to_owned(), executor)
+        };
+        super::DRIVERS.iter().map(one).collect()
+    }
+
+    async fn workspace(&self, run: &RunId) -> AppResult<Workspace> {
+        let known = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).get(run).cloned();
+        if let Some(workspace) = known {
+            return Ok(workspace);
+        }
+        let record = self.installation.common.store.run_get(run).await?;
+        let input: OfCommit = super::input(&record.plan.input)?;
+        let workspace = self.installation.workspace(&record.project, &input.head).await?;
+        let mut workspaces = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(workspaces.entry(run.clone()).or_insert(workspace).clone())
+    }
+
+    async fn end(&self, run: &RunRecord) -> AppResult<()> {
+        if run.state.is_final() {
+            let workspace = self.workspace(&run.id).await?;
+            crate::runs::run_end(&workspace.service, &run.id).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Watcher for Anywhere {
+    async fn settled(&self, run: &RunRecord) {
+        if let Err(error) = self.end(run).await {
+            (self.failed)(&run.id, &error.to_string());
+        }
+        // One that waits gets its files anew when it goes on.
+        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).remove(&run.id);
+    }
+
+    fn failed(&self, run: &RunId, error: &StoreError) {
+        (self.failed)(run, &error.to_string());
+    }
+}
+
+struct Handed {
+    anywhere: Arc<Anywhere>,
+    driver: String,
+}
+
+impl Handed {
+    async fn executor(&self, cx: &StepContext) -> AppResult<Arc<dyn Executor>> {
+        let workspace = self.anywhere.workspace(&cx.run).await?;
+        super::executors(&workspace.service)
+            .remove(&self.driver)
+            .ok_or_else(|| crate::error::internal(format!("no executor `{}`", self.driver)))
+    }
+}
+
+#[async_trait]
+impl Executor for Handed {
+    async fn execute(&self, cx: &StepContext) -> StepResult {
+        match self.executor(cx).await {
+            Ok(executor) => executor.execute(cx).await,
+            Err(error) => super::failed(error),
+        }
+    }
+
+    async fn probe(&self, cx: &StepContext) -> Probe {
+        match self.executor(cx).await {
+            Ok(executor) => executor.probe(cx).await,
+            Err(error) => Probe::Unsettled(error.to_string()),
+        }
+    }
+}
