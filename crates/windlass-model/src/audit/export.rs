@@ -81,7 +81,7 @@ fn line(name: &str, content: &[u8]) -> Vec<u8> {
 #[serde(rename_all = "lowercase")]
 enum Line {
     Header(Header),
-    Event(AuditEvent),
+    Event(Box<AuditEvent>),
     Seal(Box<Seal>),
 }
 
@@ -90,7 +90,7 @@ enum Line {
 pub enum Entry {
     Header(Header),
     Event {
-        event: AuditEvent,
+        event: Box<AuditEvent>,
         sealed: SealedEvent,
         /// Whether the line is the canonical form.
         canonical: bool,

@@ -503,7 +503,8 @@ fn lines_that_are_damaged_are_numbered() {
     let twice = lines[2].replacen("\"data\":{", "\"data\":{\"n\":7,", 1);
     let long = format!("{{\"event\":\"{}\"}}", "x".repeat(LINE_MAX));
     let deep = format!("{{\"event\":{{\"data\":{}", "[".repeat(100_000));
-    let cases: [(&[u8], fn(&Fault) -> bool); 8] = [
+    type Fits = fn(&Fault) -> bool;
+    let cases: [(&[u8], Fits); 8] = [
         (b"{\"event\":\"\xff\"}", |f| *f == Fault::Utf8(11)),
         (b"", |f| matches!(f, Fault::Content(_))),
         (b"{\"event\":{}}", |f| matches!(f, Fault::Content(why) if why.contains("missing field"))),

@@ -224,12 +224,13 @@ impl Verifier {
             Some(base) => seal.key == base.following_key(),
             None => self.trusted.contains(&seal.key),
         };
-        let signed_before = self.keys.contains(&seal.key);
+        // A copy of an earlier seal is a copy, also when its key may not sign any more.
+        let copy = seal.number < number && self.keys.contains(&seal.key);
         if seal.log != self.log {
             Some(SealDamage::Foreign)
         } else if seal.number > number {
             Some(SealDamage::Missing)
-        } else if !may_sign && !(seal.number < number && signed_before) {
+        } else if !(may_sign || copy) {
             Some(SealDamage::Resigned)
         } else if seal.number < number {
             Some(SealDamage::Duplicated)
