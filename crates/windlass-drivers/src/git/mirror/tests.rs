@@ -435,3 +435,44 @@ fn a_large_repository_is_checked_out_many_times_at_once() {
     assert_eq!(names.len(), 3);
     assert!(trees.iter().all(|tree| tree.path().join("d99/f99.tf").exists()));
 }
+
+#[test]
+fn a_git_killed_while_objects_come_is_an_error_and_no_more() {
+    let upstream = Upstream::new();
+    upstream.git(&["update-server-info"]);
+    let root = upstream.path().join(".git");
+    // References are told; the first object never comes.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/r.git", listener.local_addr().unwrap());
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let request = BufReader::new(stream.try_clone().unwrap()).lines().next().unwrap().unwrap();
+            let path = request.split(' ').nth(1).unwrap().split('?').next().unwrap().trim_start_matches("/r.git/");
+            if path.starts_with("objects/") {
+                sender.send(stream).unwrap();
+                continue;
+            }
+            let body = std::fs::read(root.join(path)).unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).unwrap();
+        }
+    });
+    let copy = copy_with(Remote::new(url.clone()));
+    let error = std::thread::scope(|scope| {
+        let fetch = scope.spawn(|| copy.mirror.fetch().unwrap_err());
+        let _held = receiver.recv_timeout(Duration::from_secs(30)).unwrap();
+        for process in children(std::process::id()) {
+            let command = std::fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap_or_default();
+            if command.contains(&url) {
+                let process = nix::unistd::Pid::from_raw(i32::try_from(process).unwrap());
+                let _ = nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+        fetch.join().unwrap()
+    });
+    assert!(matches!(error, MirrorError::Fetch { .. }), "{error:?}");
+    let same = Mirror::open(&copy.mirror.directory, Remote::new(upstream.url())).unwrap();
+    assert_eq!(fetched(&same), [row("refs/heads/main", false, true)]);
+}
