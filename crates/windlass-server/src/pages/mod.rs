@@ -1,5 +1,12 @@
 //! Pages: each is a context (a plain value that says what is shown, with a sample for tests) and a template.
 
+pub mod assets;
+pub mod home;
+pub mod link;
+pub mod parts;
+#[cfg(test)]
+mod testing;
+
 /// What every page has around its own content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -11,6 +18,8 @@ pub struct Frame {
     pub section: Section,
     /// Names of the repositories that this person may see.
     pub projects: Vec<String>,
+    /// The one of them that the page is limited to (`?project=NAME`); empty for all.
+    pub project: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +34,69 @@ pub enum Section {
     Outside,
 }
 
+impl Section {
+    /// Those of the navigation, in order.
+    pub const ALL: [Self; 6] = [Self::Home, Self::Stacks, Self::Reviews, Self::Runs, Self::Events, Self::Settings];
+
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Home => "Home",
+            Self::Stacks => "Stacks",
+            Self::Reviews => "Reviews",
+            Self::Runs => "Runs",
+            Self::Events => "Events",
+            Self::Settings => "Settings",
+            Self::Outside => "Windlass",
+        }
+    }
+
+    /// Where its first page is.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Home | Self::Outside => "/",
+            Self::Stacks => "/stacks",
+            Self::Reviews => "/reviews",
+            Self::Runs => "/runs",
+            Self::Events => "/events",
+            Self::Settings => "/settings",
+        }
+    }
+}
+
+/// One link of the navigation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub label: &'static str,
+    pub href: String,
+    pub current: bool,
+}
+
 impl Frame {
+    /// The sections as links that keep the chosen repository.
+    pub fn navigation(&self) -> Vec<Entry> {
+        let entry = |section: Section| Entry {
+            label: section.label(),
+            href: link::query(section.path(), &[("project", &self.project)]),
+            current: section == self.section,
+        };
+        Section::ALL.into_iter().map(entry).collect()
+    }
+
     /// For tests.
     pub fn sample(section: Section) -> Self {
         let (user, csrf) = ("anna@example.com".into(), "token".into());
-        Self { user, csrf, section, projects: vec!["shop".into(), "data".into()] }
+        Self { user, csrf, section, projects: vec!["shop".into(), "data".into()], project: String::new() }
     }
+
+    /// For tests: nobody is signed in.
+    pub fn sample_outside() -> Self {
+        let (user, csrf) = (String::new(), "token".into());
+        Self { user, csrf, section: Section::Outside, projects: Vec::new(), project: String::new() }
+    }
+}
+
+/// The text of a page.
+fn rendered(page: &impl askama::Template) -> String {
+    // Fails only where a value's own `Display` does, and ours do not; an empty page would be seen by the tests of each.
+    page.render().unwrap_or_default()
 }
