@@ -31,8 +31,11 @@
       : field.localName === "select" ? [...field.options].some((o) => o.selected !== o.defaultSelected && o.defaultSelected)
       : field.type !== "hidden" && field.value !== field.defaultValue));
 
+  // What the server sent last, by id: other scripts may have changed the elements since.
+  const served = new Map();
   const swap = (old, fresh) => {
-    if (old.outerHTML === fresh.outerHTML) return;
+    if (served.get(old.id) === fresh.outerHTML) return;
+    served.set(old.id, fresh.outerHTML);
     const opened = new Map([...old.querySelectorAll("details[id]")].map((d) => [d.id, d.open]));
     for (const details of fresh.querySelectorAll("details[id]")) {
       if (opened.has(details.id)) details.open = opened.get(details.id);
@@ -135,6 +138,9 @@
   };
 
   document.addEventListener("DOMContentLoaded", () => {
+    const results = [...document.querySelectorAll("form[data-results]")].map((form) => form.dataset.results);
+    const ids = [...document.querySelectorAll("[data-stream][id]")].map((e) => e.id);
+    for (const id of [...results, ...ids]) served.set(id, document.getElementById(id)?.outerHTML);
     const addresses = new Set([...document.querySelectorAll("[data-stream][id]")].map((e) => e.dataset.stream));
     for (const address of addresses) follow(address);
     for (const form of document.querySelectorAll("form[data-results]")) typing(form);

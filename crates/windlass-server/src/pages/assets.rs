@@ -25,6 +25,7 @@ const IMAGE: &str = "image/svg+xml";
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     assets! {
         "frame.js": SCRIPT,
+        "graph.js": SCRIPT,
         "icon.svg": IMAGE,
         "live.js": SCRIPT,
         "style.css": STYLE,

@@ -1,6 +1,6 @@
 //! Home: what needs the person who is signed in.
 
-use super::parts::{List, Moment, minutes_ago};
+use super::common::{List, Moment, minutes_ago};
 use super::{Frame, link};
 use askama::Template;
 use windlass_model::diagnostic::{Diagnostic, Span};

@@ -1,9 +1,12 @@
 //! Pages: each is a context (a plain value that says what is shown, with a sample for tests) and a template.
 
 pub mod assets;
+pub mod common;
+pub mod graph;
 pub mod home;
 pub mod link;
-pub mod parts;
+pub mod stacks;
+
 #[cfg(test)]
 mod testing;
 
@@ -95,8 +98,9 @@ impl Frame {
     }
 }
 
-/// The text of a page.
+/// The text of a page. What templates escaped is made harmless as well: no text turns the direction of writing of what
+/// stands beside it.
 fn rendered(page: &impl askama::Template) -> String {
-    // Fails only where a value's own `Display` does, and ours do not; an empty page would be seen by the tests of each.
-    page.render().unwrap_or_default()
+    // Fails only where a value's own `Display` does, and ours do not; the tests of each page would see an empty one.
+    windlass_render::clean(&page.render().unwrap_or_default())
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 /// Names that want to be more than text.
 pub const HOSTILE: [&str; 5] = [
     "</title></textarea></script><script>alert(1)</script><img src=x onerror=alert(1)>",
-    "\" autofocus onfocus=\"alert(1)\" x=\"' onmouseover='alert(1)",
+    "\" autofocus onfocus=\"alert(1)\" evil=\"' onmouseover='alert(1)",
     "javascript:alert(1)",
     "\u{202e}txt.exe\u{0} ]]> <!-- {{7*7}} &lt;b&gt; %00 ../../..//evil.example.com",
     "averyveryverylongnamewithoutanyspaceaveryveryverylongnamewithoutanyspaceaveryveryverylongnamewithoutanyspace\
@@ -124,7 +124,7 @@ fn check_structure(html: &str) {
     for element in page.select(&all) {
         for (name, value) in element.value().attrs() {
             assert!(
-                !name.starts_with("on") && name != "style" && name != "autofocus" && name != "x",
+                !name.starts_with("on") && name != "style" && name != "autofocus" && name != "evil",
                 "{}",
                 element.html()
             );

@@ -140,16 +140,6 @@ impl Pages {
     }
 }
 
-/// How templates write text: made harmless ([`windlass_render::clean`]), then escaped for HTML. `askama.toml` names it.
-#[derive(Debug, Clone, Copy)]
-pub struct Harmless;
-
-impl askama::filters::Escaper for Harmless {
-    fn write_escaped_str<W: std::fmt::Write>(&self, dest: W, string: &str) -> std::fmt::Result {
-        askama::filters::Html.write_escaped_str(dest, &windlass_render::clean(string))
-    }
-}
-
 /// `1 stack`, `2 stacks`.
 pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
