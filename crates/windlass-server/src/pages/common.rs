@@ -141,8 +141,9 @@ impl Pages {
 }
 
 /// `1 stack`, `2 stacks`.
-pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+pub fn count(number: impl std::borrow::Borrow<usize>, noun: &str) -> String {
+    let number = number.borrow();
+    if *number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// The present of all samples: 2026-01-15 12:00 UTC.

@@ -1,12 +1,15 @@
 //! Pages: each is a context (a plain value that says what is shown, with a sample for tests) and a template.
 
+pub mod access;
 pub mod assets;
 pub mod common;
+pub mod error;
+pub mod events;
 pub mod graph;
 pub mod home;
 pub mod link;
+pub mod sign_in;
 pub mod stacks;
-
 #[cfg(test)]
 mod testing;
 
