@@ -87,6 +87,15 @@ impl Badge {
     }
 }
 
+/// Whether something can be done now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
+pub enum Offer {
+    Possible,
+    /// Why not, one sentence; shown in the place of the button.
+    Not(String),
+}
+
 /// The first items of a list, and how many there are in all.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]

@@ -3,12 +3,15 @@
 pub mod access;
 pub mod assets;
 pub mod common;
+pub mod drift;
 pub mod error;
 pub mod events;
 pub mod graph;
 pub mod home;
 pub mod link;
+pub mod settings;
 pub mod sign_in;
+pub mod stack;
 pub mod stacks;
 #[cfg(test)]
 mod testing;
