@@ -3,7 +3,7 @@
 (() => {
   "use strict";
   const root = document.documentElement;
-  const themes = { auto: "as the system", light: "light", dark: "dark" };
+  const themes = { auto: "system", light: "light", dark: "dark" };
   const stored = () => {
     try {
       const theme = localStorage.getItem("theme");

@@ -19,7 +19,7 @@
 
     // `at` is a point of the picture that stays where it is.
     const zoom = (factor, at = { x: view.x + view.width / 2, y: view.y + view.height / 2 }) => {
-      const width = Math.min(Math.max(view.width * factor, 200), full.width * 1.5);
+      const width = Math.min(Math.max(view.width * factor, 200), Math.max(full.width, full.height) * 2);
       const by = width / view.width;
       view = { x: at.x - (at.x - view.x) * by, y: at.y - (at.y - view.y) * by, width, height: view.height * by };
       show();
@@ -28,11 +28,14 @@
       const matrix = svg.getScreenCTM();
       return matrix ? new DOMPoint(event.clientX, event.clientY).matrixTransform(matrix.inverse()) : { x: 0, y: 0 };
     };
-    // A large picture opens at a size that can be read, not as a whole.
+    // A large picture opens at a size that can be read, at its beginning, not as a whole.
     const begin = () => {
-      const scale = svg.clientWidth / full.width;
-      view = { ...full };
-      if (scale < 0.6) zoom(scale / 0.6, { x: full.x, y: full.y });
+      const [width, height] = [svg.clientWidth / 0.7, svg.clientHeight / 0.7];
+      if (full.width <= width && full.height <= height) return show();
+      const boxes = [...svg.querySelectorAll(".node rect")].map((rect) => [rect.x.baseVal.value, rect.y.baseVal.value]);
+      const [, top] = boxes.reduce((first, box) => (box[0] < first[0] ? box : first), [Infinity, full.y]);
+      const y = Math.min(Math.max(top - height / 2, full.y), Math.max(full.y, full.y + full.height - height));
+      view = { x: full.x, y, width, height };
       show();
     };
     if (kept && kept.full.width === full.width && kept.full.height === full.height) { view = kept.view; show(); } else begin();

@@ -233,7 +233,7 @@ struct Layout {
     /// Left upper corners.
     at: Vec<(i32, i32)>,
     size: (i32, i32),
-    /// Per edge, the points between its ends, in its own direction.
+    /// Per edge, where it enters each layer that it passes.
     bends: BTreeMap<(usize, usize), Vec<(i32, i32)>>,
 }
 
@@ -335,9 +335,8 @@ impl Layout {
             }
         }
         let bends = passes.into_iter().map(|(edge, passed)| {
-            let points =
-                passed.iter().enumerate().map(|(i, dummy)| (column(layer[edge.0] + 1 + i) + WIDTH / 2, middle(*dummy)));
-            (edge, points.collect::<Vec<_>>())
+            let point = |(i, dummy): (usize, &usize)| (column(layer[edge.0] + 1 + i), middle(*dummy));
+            (edge, passed.iter().enumerate().map(point).collect::<Vec<_>>())
         });
         let bends: BTreeMap<_, _> = bends.collect();
 
@@ -373,6 +372,11 @@ impl Layout {
             let middle = i32::midpoint(last.0, point.0);
             path.push_str(&format!("C{middle} {} {middle} {} {} {}", last.1, point.1, point.0, point.1));
             last = point;
+            // Straight between the boxes of a layer that is passed.
+            if point != end {
+                last.0 += WIDTH;
+                path.push_str(&format!("H{}", last.0));
+            }
         }
         path
     }

@@ -272,7 +272,9 @@ impl Stacks {
                 Node { stack: path.clone(), path, project: "shop".into(), tone, state: "in sync".into() }
             })
             .collect();
-        let edges = (400..10_000).map(|i| Edge { from: i % 13, to: i, closed: false }).collect();
+        let within = (40..10_000).map(|i| Edge { from: i % 40, to: i, closed: false });
+        let between = (1..40).map(|i| Edge { from: i / 4, to: i, closed: false });
+        let edges = within.chain(between).collect();
         let graph = Graph { nodes, edges, turned: BTreeSet::from(["team-07".to_owned()]) };
         Self { matching: 10_000, total: 10_000, view: View::Graph(graph), ..Self::sample() }
     }
