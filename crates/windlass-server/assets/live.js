@@ -28,7 +28,7 @@
   const beingEdited = (scope) => [...scope.querySelectorAll("input, textarea, select")].some((field) =>
     field === document.activeElement
     || (field.matches("input[type=checkbox], input[type=radio]") ? field.checked !== field.defaultChecked
-      : field.localName === "select" ? [...field.options].some((o) => o.selected !== o.defaultSelected && o.defaultSelected)
+      : field.localName === "select" ? field.selectedIndex !== Math.max(0, [...field.options].findIndex((o) => o.defaultSelected))
       : field.type !== "hidden" && field.value !== field.defaultValue));
 
   // What the server sent last, by id: other scripts may have changed the elements since.
@@ -50,64 +50,72 @@
     document.dispatchEvent(new CustomEvent("windlass:swapped", { detail: { id: element.id } }));
   };
 
+  const lost = new Set(); // Streams that are not connected.
+  let signedOut = false;
+
   // The page at `url`, or null where it cannot be had; says so in the frame.
   const load = async (url, signal) => {
     try {
       const response = await fetch(url, { headers: { Accept: "text/html" }, signal });
-      if (response.redirected && new URL(response.url).pathname !== new URL(url, location.href).pathname) {
+      signedOut = response.redirected && new URL(response.url).pathname !== new URL(url, location.href).pathname;
+      if (signedOut) {
         status("lost", "Signed out: load the page again");
         return null;
       }
       if (!response.ok) throw new Error(`HTTP ${response.status}`);
-      return new DOMParser().parseFromString(await response.text(), "text/html");
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      if (lost.size === 0 && served.size > 0) status("live", "Live");
+      return page;
     } catch (error) {
-      if (error.name === "AbortError") return null;
-      status("lost", "Connection lost, trying again");
+      if (error.name !== "AbortError") status("lost", "Connection lost, trying again");
       return null;
     }
   };
 
   let pending = null;
   let loading = false;
-  let again = false;
+  let again = false; // Something happened while the page was being fetched.
+  let postponed = false; // Somebody writes, or nobody looks.
   const refresh = async () => {
     if (loading) { again = true; return; }
     loading = true;
+    again = postponed = false;
     const fresh = await load(location.href);
     loading = false;
-    if (fresh) {
-      for (const old of document.querySelectorAll("[data-stream][id]")) {
-        const next = fresh.getElementById(old.id);
-        if (!next) continue;
-        if (beingEdited(old)) again = true; // Tried again with the next event or when the field is left.
-        else swap(old, next);
-      }
+    if (!fresh) {
+      if (!signedOut) setTimeout(soon, 5000);
+      return;
     }
-    if (again && !document.activeElement?.matches("input, textarea, select")) { again = false; soon(); }
+    for (const old of document.querySelectorAll("[data-stream][id]")) {
+      const next = fresh.getElementById(old.id);
+      if (!next) continue;
+      if (beingEdited(old)) postponed = true;
+      else swap(old, next);
+    }
+    if (again) soon();
   };
-  // Many events in a row are one refresh; a page that nobody looks at waits until somebody does.
+  // Many events in a row are one refresh.
   const soon = () => {
-    if (document.hidden) { again = true; return; }
-    if (pending === null) pending = setTimeout(() => { pending = null; refresh(); }, 300);
+    if (document.hidden) postponed = true;
+    else pending ??= setTimeout(() => { pending = null; refresh(); }, 300);
   };
-  document.addEventListener("visibilitychange", () => { if (!document.hidden && again) { again = false; soon(); } });
-  document.addEventListener("focusout", () => { if (again) { again = false; soon(); } });
+  const resume = () => { if (postponed && !document.hidden) soon(); };
+  document.addEventListener("visibilitychange", resume);
+  document.addEventListener("focusout", resume);
 
   // One connection per address; a browser gives up for good when the server answers with an error, so that is tried again here.
   const follow = (address) => {
     let wait = 1000;
-    let lost = false;
     const open = () => {
       const source = new EventSource(address);
       source.addEventListener("open", () => {
         wait = 1000;
-        status("live", "Live");
-        if (lost) soon(); // Something may have happened meanwhile.
-        lost = false;
+        if (lost.delete(address)) soon(); // Something may have happened meanwhile.
+        if (lost.size === 0) status("live", "Live");
       });
       source.addEventListener("changed", soon);
       source.addEventListener("error", () => {
-        lost = true;
+        lost.add(address);
         status("lost", "Connection lost, trying again");
         if (source.readyState !== EventSource.CLOSED) return;
         setTimeout(open, wait * (0.75 + Math.random() / 2));

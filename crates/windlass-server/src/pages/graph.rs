@@ -270,8 +270,9 @@ impl Layout {
         }
 
         let mut position = vec![0.0; neighbours.len()];
-        let mut number_members = |level: &[usize]| level.iter().enumerate().for_each(|(i, m)| position[*m] = i as f64);
-        members.iter().for_each(|level| number_members(level));
+        for level in &members {
+            level.iter().enumerate().for_each(|(i, m)| position[*m] = i as f64);
+        }
         for sweep in 0..12 {
             let down = sweep % 2 == 0;
             for step in 0..depth {
@@ -398,7 +399,6 @@ fn without_cycles(number: usize, edges: &[(usize, usize)]) -> Vec<(usize, usize)
     }
     let mut marks = vec![Mark::New; number];
     let mut forward = BTreeSet::new();
-    // Those that nobody is read by first, so that a picture without cycles keeps all directions.
     for root in 0..number {
         if marks[root] != Mark::New {
             continue;
