@@ -15,6 +15,13 @@ pub mod stack;
 pub mod stacks;
 #[cfg(test)]
 mod testing;
+pub mod gantt;
+pub mod log;
+pub mod parts;
+pub mod review;
+pub mod reviews;
+pub mod run;
+pub mod runs;
 
 /// What every page has around its own content.
 #[derive(Debug, Clone, PartialEq, Eq)]
