@@ -196,4 +196,15 @@ mod tests {
         let json = serde_json::to_string(&chunks([stored], 0, true)).unwrap();
         assert_eq!(json, r#"[{"start":7,"next":20,"attempt":2,"at":5,"text":"\u001b[31mred\u001b[0m\n"}]"#);
     }
+
+    #[test]
+    fn the_script_makes_lines_of_it() {
+        let test = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/log.test.js");
+        let node = std::process::Command::new("node").args(["--test", "--test-reporter=tap", test]).env_remove("NODE_OPTIONS").output();
+        let node = node.expect("node has to be on the PATH: it runs the tests of the scripts");
+        let told = String::from_utf8_lossy(&node.stdout);
+        assert!(node.status.success(), "{told}");
+        let passed = told.lines().find_map(|line| line.strip_prefix("# pass ")).and_then(|n| n.parse::<u32>().ok());
+        assert!(passed.is_some_and(|n| n >= 11), "not all tests ran: {told}");
+    }
 }

@@ -50,7 +50,7 @@ fn each_state_shows_what_can_be_done() {
     check(
         &Run::sample_empty(),
         &["there was nothing to do", "No step has written anything"],
-        &["class=\"gantt\"", "log-box"],
+        &["class=\"gantt\"", "<option"],
     );
 }
 
