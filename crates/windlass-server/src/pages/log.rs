@@ -200,7 +200,10 @@ mod tests {
     #[test]
     fn the_script_makes_lines_of_it() {
         let test = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/log.test.js");
-        let node = std::process::Command::new("node").args(["--test", "--test-reporter=tap", test]).env_remove("NODE_OPTIONS").output();
+        let node = std::process::Command::new("node")
+            .args(["--test", "--test-reporter=tap", test])
+            .env_remove("NODE_OPTIONS")
+            .output();
         let node = node.expect("node has to be on the PATH: it runs the tests of the scripts");
         let told = String::from_utf8_lossy(&node.stdout);
         assert!(node.status.success(), "{told}");
