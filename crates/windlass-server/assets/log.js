@@ -5,7 +5,8 @@
   const MOST_LINES = 20000; // In the page.
   const MOST_LETTERS = 16384; // Of one line.
   const LINES_IN_BLOCK = 500;
-  const LINES_IN_FRAME = 2000;
+  const LINES_AT_ONCE = 100;
+  const FRAME = 12; // Milliseconds.
   const PART = 256 * 1024; // Bytes that are read at once backwards.
   const WHOLE = 4 * 1024 * 1024; // A longer log is opened at its end.
 
@@ -180,9 +181,9 @@
     try { step = decodeURIComponent(step); } catch { /* As it is. */ }
     return { step, kind: match[2] ?? null, at: match[2] ? Number(match[3]) : null };
   };
-  // As the page writes them: all but letters and digits are escaped.
+  // As the page writes them.
   const encodeStep = (step) => encodeURIComponent(step)
-    .replace(/[-_.!~*'()]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
+    .replace(/[!*'()]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
   // `shift`: what is added to a line's number to have its place in the whole log; null where the beginning was not read.
   const hashOf = (step, line, shift) =>
     `#step-${encodeStep(step)}:${shift === null ? `B${line.offset}` : `L${line.number + shift}`}`;
@@ -358,9 +359,9 @@
       for (const line of this.assembler.push(chunk)) if (wanted(line)) this.queue.push(line);
       if (!this.follow.checked) {
         if (this.count + this.queue.length >= MOST_LINES) this.pause();
-      } else if (this.queue.length > MOST_LINES + LINES_IN_FRAME) {
-        // More than can be shown: only the end of it. What is left out can be loaded again.
-        this.queue = this.queue.slice(-MOST_LINES);
+      } else if (this.queue.length > MOST_LINES) {
+        // More comes than can be shown: only the end of it is, soon. What is left out can be loaded again.
+        this.queue = this.queue.slice(-MOST_LINES / 10);
         this.trimTop(Infinity);
       }
       this.soon();
@@ -387,10 +388,15 @@
     }
 
     frame() {
-      const batch = this.queue.splice(0, LINES_IN_FRAME);
       this.partial?.remove();
       this.partial = null;
-      if (batch.length) this.append(batch);
+      // As much as a frame has time for.
+      let taken = 0;
+      for (const end = performance.now() + FRAME; taken < this.queue.length; taken += LINES_AT_ONCE) {
+        this.append(this.queue.slice(taken, taken + LINES_AT_ONCE));
+        if (performance.now() >= end) { taken += LINES_AT_ONCE; break; }
+      }
+      this.queue.splice(0, taken);
       if (this.follow.checked) this.trimTop(this.count - MOST_LINES);
       if (this.seek && this.reveal(this.seek)) this.seek = null;
       else if (this.seek && this.ended && !this.queue.length) {
@@ -435,6 +441,8 @@
       const item = this.element(line);
       block.items.push(item);
       block.element.append(item.element);
+      // Its height will not change much any more: it need not be drawn where it is not seen.
+      if (block.items.length === LINES_IN_BLOCK) block.element.classList.add("full");
       this.count += 1;
     }
 

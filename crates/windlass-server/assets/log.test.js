@@ -138,7 +138,8 @@ test("links name a step and a line", () => {
   check("#step-100%:L1", { step: "100%", kind: "L", at: 1 });
   check("#main", null);
   check("", null);
-  assert.equal(encodeStep("a-b_c.d/e!~*'()ü"), "a%2Db%5Fc%2Ed%2Fe%21%7E%2A%27%28%29%C3%BC");
+  assert.equal(encodeStep("a-b_c.d/e!~*'()ü"), "a-b_c.d%2Fe%21~%2A%27%28%29%C3%BC");
+  assert.equal(encodeStep("plan:a-b_c.d~e/ü[x y]!*'()"), "plan%3Aa-b_c.d~e%2F%C3%BC%5Bx%20y%5D%21%2A%27%28%29", "as in run/tests.rs");
   const line = { offset: 77, number: 3 };
   assert.equal(hashOf("a:b", line, 10), "#step-a%3Ab:L13");
   assert.deepEqual(readHash(hashOf("a:b", line, null)), { step: "a:b", kind: "B", at: 77 });

@@ -184,6 +184,13 @@ pub fn risk_class(level: &risk::Level) -> &'static str {
     }
 }
 
+/// One part of an address or of a link within a page; as `urlencode_strict` in templates and `encodeStep` in `log.js`.
+pub fn encoded(part: &str) -> String {
+    const KEPT: percent_encoding::AsciiSet =
+        percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    percent_encoding::utf8_percent_encode(part, &KEPT).to_string()
+}
+
 /// Address of a file of `assets/`.
 pub fn asset(name: &str) -> String {
     format!("/assets/{name}")

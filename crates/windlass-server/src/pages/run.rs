@@ -9,7 +9,6 @@ use super::gantt::{self, Span, SpanKind};
 use super::log::{LogStep, LogView};
 use super::parts::{self, Moment, Offer, Paging, duration, rendered};
 use askama::Template;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use windlass_model::Micros;
 use windlass_model::run::{RunState, StepState};
 
@@ -136,7 +135,7 @@ impl Step {
 
 impl Run {
     fn stream(&self) -> String {
-        format!("/api/v1/runs/{}/stream", utf8_percent_encode(&self.id, NON_ALPHANUMERIC))
+        format!("/api/v1/runs/{}/stream", parts::encoded(&self.id))
     }
     fn took(&self) -> String {
         super::runs::took(self.created.at, self.ended.as_ref().map(|e| e.at), self.now)
@@ -168,7 +167,7 @@ impl Run {
 
 /// The link within the page to a step and its log; a line follows as `:L42`.
 pub fn anchor(step: &str) -> String {
-    format!("#step-{}", utf8_percent_encode(step, NON_ALPHANUMERIC))
+    format!("#step-{}", parts::encoded(step))
 }
 
 #[derive(Template)]
@@ -330,7 +329,11 @@ impl Run {
         run.waits = Some("apply aws/network was under way when its worker died; somebody has to look".into());
         run.unknown = vec![
             question(Offer::open(format!("/runs/{}/settle", run.id))),
-            question(Offer::closed("only team network may settle what happened to aws/network")),
+            Question {
+                step: "apply:aws/queue".into(),
+                title: "apply aws/queue".into(),
+                ..question(Offer::closed("only team queues may settle what happened to aws/queue"))
+            },
         ];
         run.changes[0].approve = Offer::closed("you are the author of the change");
         run.cancel = Some(Offer::closed("a step is being settled"));

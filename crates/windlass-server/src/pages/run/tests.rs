@@ -36,7 +36,7 @@ fn each_state_shows_what_can_be_done() {
             "value=\"repeat\"",
             "the lock of the state is held",
             "<strong>Settling it</strong> is not possible",
-            "only team network may settle",
+            "only team queues may settle",
             "<strong>Approving</strong> is not possible: you are the author",
             "<strong>Cancelling</strong> is not possible: a step is being settled",
         ],
@@ -50,7 +50,7 @@ fn each_state_shows_what_can_be_done() {
     check(
         &Run::sample_empty(),
         &["there was nothing to do", "No step has written anything"],
-        &["class=\"gantt\"", "<option"],
+        &["class=\"gantt\"", "data-bytes"],
     );
 }
 
@@ -69,6 +69,12 @@ fn a_step_is_found_by_its_link() {
     assert_eq!(link, "#step-apply%3Aaws%2Fdb%5Btokyo%5D");
     assert!(html.contains(&format!("class=\"node  pending\"")) && html.contains(&format!("href=\"{link}\"")));
     assert!(html.contains(&format!("<tr id=\"{}\"", &link[1..])), "the row has the id that the link names");
+    let mut run = Run::sample();
+    run.steps[0].id = "plan:a-b_c.d~e/ü[x y]!*'()".into();
+    let link = anchor(&run.steps[0].id);
+    assert_eq!(link, "#step-plan%3Aa-b_c.d~e%2F%C3%BC%5Bx%20y%5D%21%2A%27%28%29", "as in log.test.js");
+    let html = page(&run);
+    assert_eq!((html.matches(&format!("id=\"{}\"", &link[1..])).count(), html.matches(&link).count()), (1, 2));
 }
 
 #[test]
