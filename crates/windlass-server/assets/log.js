@@ -277,7 +277,7 @@
       this.box.hidden = false;
       const bytes = Number(option.dataset.bytes);
       let offset = 0;
-      if (target?.kind === "B") offset = Math.max(0, target.at - PART / 2);
+      if (target?.kind === "B") offset = Math.max(0, target.at - PART / 16);
       else if (!target?.kind && bytes > WHOLE) offset = bytes - WHOLE / 4;
       this.seek = target?.kind ? target : null;
       this.follow.checked = !this.seek;
@@ -355,7 +355,7 @@
         this.renumber(null);
       }
       // On the way to the line that is linked to, what is far before it is passed over.
-      const wanted = (line) => !this.seek || this.placeOf(line, this.seek.kind) >= this.seek.at - (this.seek.kind === "L" ? MOST_LINES / 2 : PART);
+      const wanted = (line) => this.seek?.kind !== "L" || this.placeOf(line, "L") >= this.seek.at - MOST_LINES / 2;
       for (const line of this.assembler.push(chunk)) if (wanted(line)) this.queue.push(line);
       if (!this.follow.checked) {
         if (this.count + this.queue.length >= MOST_LINES) this.pause();

@@ -44,11 +44,12 @@ impl Moment {
 /// As a `<time>` element; the words change with each look at a page, the attributes do not.
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<time datetime=\"{}\" title=\"{}\">{}</time>", self.iso(), self.full(), self.text)
+        let text = windlass_render::html::escape(&self.text);
+        write!(f, "<time datetime=\"{}\" title=\"{}\">{text}</time>", self.iso(), self.full())
     }
 }
 
-// Made of digits and own words alone.
+// Escaped above.
 impl askama::filters::HtmlSafe for Moment {}
 
 pub(crate) fn iso(at: Micros) -> String {
@@ -318,6 +319,7 @@ mod tests {
             Moment::new(now, now).to_string(),
             "<time datetime=\"2025-11-21T08:50:05Z\" title=\"2025-11-21 08:50:05 UTC\">now</time>"
         );
-        assert_eq!(Moment::new(Micros::MAX, Micros::MAX).iso(), "");
+        let never = Moment { at: Micros::MAX, text: "<b>".into() };
+        assert_eq!(never.to_string(), format!("<time datetime=\"\" title=\"{} µs\">&lt;b&gt;</time>", Micros::MAX));
     }
 }
