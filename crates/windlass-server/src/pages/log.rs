@@ -112,21 +112,6 @@ fn unfinished(bytes: &[u8]) -> usize {
     0
 }
 
-impl LogView {
-    /// For tests.
-    pub fn sample() -> Self {
-        let step = |id: &str, title: &str, bytes| LogStep { id: id.into(), title: title.into(), bytes };
-        Self {
-            run: "01k9zzzzzzzzzzzzzzzzzzzzzz".into(),
-            steps: vec![
-                step("plan:aws/network", "plan aws/network", 12_000),
-                step("apply:aws/db[tokyo]", "apply aws/db[tokyo]", 3_000_000),
-            ],
-            chosen: Some("apply:aws/db[tokyo]".into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
