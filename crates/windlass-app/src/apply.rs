@@ -84,6 +84,23 @@ async fn approve_review(service: &Service, row: ReviewRow, reason: Option<&str>)
     Ok(Approved { id: review.run.clone(), subjects: vec!["review".into()], missing })
 }
 
+/// Refuses a review: it cannot be approved or applied any more.
+///
+/// # Errors
+/// No reason is given, or it is decided already.
+pub async fn refuse(service: &Service, row: &ReviewRow, reason: &str) -> AppResult<()> {
+    if reason.trim().is_empty() {
+        let diagnostic = Diagnostic::error("WL463", "a refusal needs a reason");
+        return Err(AppError::new(ErrorKind::Usage, diagnostic.help("say what has to be different")));
+    }
+    let run = &row.review.run;
+    if service.store.review_refuse(run, &service.actor.to_string(), reason).await? {
+        return Ok(());
+    }
+    let diagnostic = Diagnostic::error("WL606", format!("review {run} is {}", row.state.as_str()));
+    Err(AppError::new(ErrorKind::Conflict, diagnostic.help("only one that is open or approved can be refused")))
+}
+
 fn refusal(verdict: Verdict) -> &'static str {
     if verdict == Verdict::Denied { "was denied by policy" } else { "could not be planned in full" }
 }

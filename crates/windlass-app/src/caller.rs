@@ -3,10 +3,9 @@
 use crate::access::authorise;
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::installation::Installation;
-use windlass_model::access::{Answer, Permission, Place, Question, Rules, Scope, Subject, TokenScope};
+use windlass_model::access::{Answer, Permission, Question, Rules, Subject, TokenScope};
 use windlass_model::approval::Actor;
 use windlass_model::diagnostic::Diagnostic;
-use windlass_model::review::Review;
 
 /// Somebody who was let in, for the time of one request.
 #[derive(Debug, Clone)]
@@ -31,7 +30,7 @@ impl Caller {
         if answer.hides() {
             return Err(not_found(&subject.kind, &subject.name));
         }
-        if permission.scope() != Scope::Server || permission != Permission::MetricsRead {
+        if permission != Permission::MetricsRead {
             let data = serde_json::json!({ "permission": permission, "because": answer.because });
             let of = subject.project.as_deref().unwrap_or_default();
             let name = format!("{} {}", subject.kind, subject.name);
@@ -79,14 +78,4 @@ impl Caller {
 pub fn not_found(kind: &str, name: &str) -> AppError {
     let diagnostic = Diagnostic::error("WL841", format!("there is no {kind} `{name}`, or you may not see it"));
     AppError::new(ErrorKind::NotFound, diagnostic)
-}
-
-/// A review as the thing that somebody may do something with.
-pub fn review_subject(project: &str, review: &Review) -> Subject {
-    let place = |stack: &windlass_model::review::StackReview| Place {
-        instance: stack.instance.clone(),
-        environments: stack.environments.clone(),
-        owner: stack.owner.clone(),
-    };
-    Subject::of(project, "review", review.run.as_str(), review.stacks.iter().map(place).collect())
 }

@@ -14,12 +14,19 @@ use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::drift::{Drift, Record, Touched, refresh_as_changes, touched};
 use windlass_model::effect::{Effect, secrets};
 use windlass_model::id::{InstanceId, RunId};
+use windlass_model::run::RunPlan;
 use windlass_model::stack_plan::{self, StackWork};
 
 const SCOPE: &str = "drift";
 
 /// Stores a run that looks at the instances that match one of the patterns; at all when there is none.
 pub async fn drift_create(service: &Service, patterns: &[String]) -> AppResult<RunId> {
+    let plan = drift_prepare(service, patterns).await?;
+    Ok(service.store.run_create(&plan, &service.actor.to_string()).await?)
+}
+
+/// As [`drift_create`], without storing it.
+pub async fn drift_prepare(service: &Service, patterns: &[String]) -> AppResult<RunPlan> {
     let project = service.checkout.project()?.sound()?;
     let matchers = patterns.iter().map(|p| pattern(p)).collect::<AppResult<Vec<_>>>()?;
     let affected = chosen(&project, |id| {
@@ -36,8 +43,7 @@ pub async fn drift_create(service: &Service, patterns: &[String]) -> AppResult<R
     }
     let locked = crate::steps::providers::locked(service, &works);
     let head = crate::review::head_revision(service.checkout.git()?)?;
-    let plan = stack_plan::drift(&works, &locked, &head, &service.costs().await?);
-    Ok(service.store.run_create(&plan, &service.actor.to_string()).await?)
+    Ok(stack_plan::drift(&works, &locked, &head, &service.costs().await?))
 }
 
 /// What is known of each instance that was ever looked at, by instance.

@@ -6,7 +6,7 @@ use crate::error::{AppError, AppResult, ErrorKind, internal};
 use crate::project::Checkout;
 use crate::repositories::{Followed, Good, Loader, Repository};
 use crate::service::{Common, Known, Service};
-use crate::settings::StateDirectory;
+use crate::settings::{Settings, StateDirectory};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,6 +14,7 @@ use windlass_drivers::git::mirror::{Limits, WorkTree};
 use windlass_model::approval::Actor;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::review::Revision;
+use windlass_policy::limits::Worker;
 use windlass_store::Store;
 
 /// Who the server itself is, where nobody asked.
@@ -36,6 +37,20 @@ pub struct Workspace {
     _tree: Arc<WorkTree>,
 }
 
+/// What a server has in common for all that it does: the store, in PostgreSQL or in a file in `data`, and what is in `data`.
+///
+/// # Errors
+/// The database cannot be used, the directory cannot be written, or the environment is wrong.
+pub async fn common(database: Option<&str>, data: &Path, worker: Worker) -> AppResult<Common> {
+    let directory = StateDirectory::create_as(data.to_owned())?;
+    let store = match database {
+        Some(url) => Store::connect(url).await?,
+        None => Store::open(&directory.database()).await?,
+    };
+    let (settings, tools) = (Settings::of_process()?, crate::service::tools(&directory));
+    Ok(Common { settings, store, tools, key: directory.key()?, worker: Some(worker) })
+}
+
 impl Installation {
     /// Takes up what is in the directory `data`. Blocks; nothing is fetched.
     ///
@@ -44,7 +59,7 @@ impl Installation {
     pub fn open(data: &Path, common: Common, repositories: &[Repository], admins: Vec<String>) -> AppResult<Self> {
         let of_all = StateDirectory::create_as(data.join("shared"))?;
         let bundles = Bundles::new(&of_all, Fetch::Missing).in_worker(common.worker.clone());
-        let loader = Loader { bundles, limits: common.settings.policy_limits.clone() };
+        let loader = Loader { bundles, limits: common.settings.policy_limits };
         let followed = Followed::open(&data.join("repositories"), repositories, loader, Limits::default())?;
         Ok(Self {
             common,

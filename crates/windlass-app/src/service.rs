@@ -78,9 +78,9 @@ impl Service {
         let state = StateDirectory::create(&checkout.root)?;
         let store = Store::open(&state.database()).await?;
         let key = state.key()?;
-        let tools = ToolBox::discover(&Places::of_process(), &state.cache().join("tools.json"));
+        let tools = tools(&state);
         let actor = crate::actor::local(checkout.git_if_any());
-        let common = Common { settings, store, tools: Arc::new(tools), key, worker };
+        let common = Common { settings, store, tools, key, worker };
         Ok(Self::of(common, checkout, state, actor, Arc::default()))
     }
 
@@ -174,6 +174,11 @@ impl Service {
             .filter_map(|(instance, text)| Some((InstanceId::new(instance), serde_json::from_str::<Cost>(&text).ok()?)))
             .collect())
     }
+}
+
+/// The tools of this machine.
+pub fn tools(directory: &StateDirectory) -> Arc<ToolBox> {
+    Arc::new(ToolBox::discover(&Places::of_process(), &directory.cache().join("tools.json")))
 }
 
 /// A panic in another thread does not make the map wrong: every entry is complete when it is put in.

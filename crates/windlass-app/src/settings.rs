@@ -122,6 +122,10 @@ impl StateDirectory {
     pub fn database(&self) -> PathBuf {
         self.path.join("windlass.db")
     }
+    /// Where a server keeps what it has, when it is started in a checkout.
+    pub fn server(&self) -> PathBuf {
+        self.path.join("server")
+    }
     /// `TF_DATA_DIR` of an instance.
     pub fn terraform_data(&self, instance: &InstanceId) -> PathBuf {
         self.all_terraform_data().join(instance.file_name())

@@ -54,12 +54,12 @@ pub fn status(kind: ErrorKind) -> StatusCode {
 impl Problem {
     pub fn of(error: &AppError) -> Self {
         let first = error.diagnostics.first();
-        let code = first.map_or_else(|| "WL999".to_owned(), |diagnostic| diagnostic.code.to_string());
+        let code = first.map_or_else(|| "WL999".to_owned(), |diagnostic| diagnostic.code.clone());
         Self {
             r#type: format!("https://windlass.example/codes/{code}"),
             title: first.map_or_else(String::new, |diagnostic| diagnostic.summary.clone()),
             status: status(error.kind).as_u16(),
-            detail: first.and_then(|diagnostic| diagnostic.detail.clone()),
+            detail: first.map(|diagnostic| diagnostic.detail.clone()).filter(|detail| !detail.is_empty()),
             code,
             diagnostics: error.diagnostics.clone(),
         }
@@ -70,9 +70,7 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let problem = Problem::of(&self.0);
         let mut response = (status(self.0.kind), Json(problem)).into_response();
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         // The outermost layer makes a page of it where a browser asked.
         response.extensions_mut().insert(std::sync::Arc::new(self.0));
         response
@@ -80,6 +78,7 @@ impl IntoResponse for Failure {
 }
 
 /// The same as a page.
+#[expect(dead_code, reason = "for browsers")]
 pub fn page(frame: &Frame, error: &AppError, correlation: &str) -> Response {
     let summary = error.diagnostics.first().map_or("", |diagnostic| diagnostic.summary.as_str());
     let code = status(error.kind);

@@ -16,6 +16,8 @@ pub enum ReviewState {
     Applied,
     /// A later review of the same branch took its place.
     Superseded,
+    /// Somebody who may approve it said no.
+    Refused,
 }
 
 impl ReviewState {
@@ -26,10 +28,11 @@ impl ReviewState {
             Self::Applying => "applying",
             Self::Applied => "applied",
             Self::Superseded => "superseded",
+            Self::Refused => "refused",
         }
     }
     fn parse(text: &str) -> Result<Self> {
-        [Self::Open, Self::Approved, Self::Applying, Self::Applied, Self::Superseded]
+        [Self::Open, Self::Approved, Self::Applying, Self::Applied, Self::Superseded, Self::Refused]
             .into_iter()
             .find(|s| s.as_str() == text)
             .ok_or_else(|| StoreError::Decode { what: "review state", message: text.to_owned() })
@@ -136,6 +139,31 @@ impl Store {
             if done == 1 {
                 let kind = format!("review.{}", to.as_str());
                 scope.event(tx, NewEvent::of_run(&run, &kind, serde_json::Value::Null))?;
+            }
+            Ok(done == 1)
+        })
+        .await
+    }
+
+    /// Refuses a review that is open or approved; `false` when it is something else.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn review_refuse(&self, run: &RunId, actor: &str, reason: &str) -> Result<bool> {
+        let (scope, run) = (self.scope.clone(), run.clone());
+        let (actor, reason) = (actor.to_owned(), reason.to_owned());
+        self.write(Durability::Durable, move |tx| {
+            let done = tx.execute(
+                "UPDATE reviews SET state = 'refused' WHERE run = $1 AND state IN ('open', 'approved')",
+                params![run.as_str()],
+            )?;
+            if done == 1 {
+                let event = NewEvent {
+                    actor: Some(&actor),
+                    reason: Some(&reason),
+                    ..NewEvent::of_run(&run, "review.refused", serde_json::Value::Null)
+                };
+                scope.event(tx, event)?;
             }
             Ok(done == 1)
         })

@@ -45,6 +45,13 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Serve this repository, or those that are named, to people and programs: web pages, API, engine.
+    #[command(after_help = "\
+Examples:
+  windlass serve                                              in a checkout: follows it, on this machine only
+  windlass serve --repository https://git.example.com/infra.git --data /var/lib/windlass
+  windlass serve --config /etc/windlass/windlass.toml --database postgres://windlass@db/windlass")]
+    Serve(Serve),
     /// List the stacks of this repository, their instances, states and order.
     Stacks,
     /// Show how stacks depend on each other.
@@ -626,4 +633,26 @@ mod tests {
         }
         assert!(seen > 30, "only {seen} commands were found");
     }
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Read settings from this file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Listen here [default: 127.0.0.1:7670].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// How people reach the server, when something stands before it.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Keep everything here [default: .windlass/server].
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Use this PostgreSQL, postgres://USER@HOST/DATABASE, instead of a file in the data directory.
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+    /// Follow this repository, an address or a path (may be given several times) [default: the one this is started in].
+    #[arg(long, value_name = "[NAME=]URL")]
+    pub repository: Vec<String>,
 }

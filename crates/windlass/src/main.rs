@@ -89,6 +89,7 @@ fn answer(cx: &Context, command: Command) -> Answer {
         Command::Explain { code } => commands::files::explain(cx, code.as_deref()),
         Command::Access(command) => commands::access::run(cx, command),
         Command::Audit(command) => commands::audit::run(cx, &command),
+        Command::Serve(arguments) => commands::serve::serve(cx, arguments),
         Command::Doctor => commands::files::doctor(cx),
         Command::Completions { shell } => commands::files::completions(shell),
         Command::Policy(Policy::Decisions(command)) => match commands::policy_decisions::plain(cx, &command) {

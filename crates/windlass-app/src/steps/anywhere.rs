@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use windlass_engine::{Executor, Probe, StepContext, StepResult, Watcher};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use windlass_engine::{Engine, EngineOptions, Executor, Probe, StepContext, StepResult, Watcher};
 use windlass_model::id::RunId;
 use windlass_model::review::Revision;
 use windlass_model::run::RunRecord;
@@ -18,22 +20,37 @@ struct OfCommit {
     head: Revision,
 }
 
+/// Is told what a person who keeps the server should know about a run.
+type Tell = dyn Fn(&RunId, &str) + Send + Sync;
+
 /// Runs of all projects of an installation.
-pub struct Anywhere {
+struct Anywhere {
     installation: Arc<Installation>,
     /// Of runs that are driven here now.
     workspaces: Mutex<HashMap<RunId, Workspace>>,
-    failed: Box<dyn Fn(&RunId, &str) + Send + Sync>,
+    failed: Box<Tell>,
+}
+
+/// Drives runs of all projects in this process until `stop` is cancelled; whether what was under way ended within `drain`.
+///
+/// # Errors
+/// The database cannot be written.
+pub async fn work(
+    installation: Arc<Installation>,
+    stop: CancellationToken,
+    drain: Duration,
+    failed: impl Fn(&RunId, &str) + Send + Sync + 'static,
+) -> AppResult<bool> {
+    let options = EngineOptions { lease: installation.common.settings.lease, ..EngineOptions::default() };
+    let store = installation.common.store.clone();
+    let anywhere = Arc::new(Anywhere { installation, workspaces: Mutex::default(), failed: Box::new(failed) });
+    let engine = Engine::start(store, anywhere.executors(), options).await?;
+    Ok(engine.serve(stop, drain, anywhere).await)
 }
 
 impl Anywhere {
-    /// `failed` is told what a person who keeps the server should know.
-    pub fn new(installation: Arc<Installation>, failed: impl Fn(&RunId, &str) + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { installation, workspaces: Mutex::default(), failed: Box::new(failed) })
-    }
-
     /// By the names of drivers.
-    pub fn executors(self: &Arc<Self>) -> HashMap<String, Arc<dyn Executor>> {
+    fn executors(self: &Arc<Self>) -> HashMap<String, Arc<dyn Executor>> {
         let one = |driver: &&str| {
             let executor: Arc<dyn Executor> = Arc::new(Handed { anywhere: self.clone(), driver: (*driver).to_owned() });
             ((*driver).to_owned(), executor)

@@ -25,9 +25,13 @@ const IMAGE: &str = "image/svg+xml";
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     assets! {
         "frame.js": SCRIPT,
+        "gantt.js": SCRIPT,
         "graph.js": SCRIPT,
         "icon.svg": IMAGE,
         "live.js": SCRIPT,
+        "log.js": SCRIPT,
+        "run.css": STYLE,
+        "run.js": SCRIPT,
         "style.css": STYLE,
     }
 });

@@ -6,22 +6,22 @@ pub mod common;
 pub mod drift;
 pub mod error;
 pub mod events;
+pub mod gantt;
 pub mod graph;
 pub mod home;
 pub mod link;
-pub mod settings;
-pub mod sign_in;
-pub mod stack;
-pub mod stacks;
-#[cfg(test)]
-mod testing;
-pub mod gantt;
 pub mod log;
 pub mod parts;
 pub mod review;
 pub mod reviews;
 pub mod run;
 pub mod runs;
+pub mod settings;
+pub mod sign_in;
+pub mod stack;
+pub mod stacks;
+#[cfg(test)]
+mod testing;
 
 /// What every page has around its own content.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -194,7 +194,7 @@ pub fn encoded(part: &str) -> String {
 
 /// Address of a file of `assets/`.
 pub fn asset(name: &str) -> String {
-    format!("/assets/{name}")
+    super::assets::url(name)
 }
 
 /// A page as text. Characters that steer terminals or turn the direction of writing are made visible in all of it.

@@ -9,4 +9,5 @@ pub mod policy_decisions;
 pub mod policy_library;
 pub mod records;
 pub mod runs;
+pub mod serve;
 pub mod stacks;

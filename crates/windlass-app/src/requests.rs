@@ -1,0 +1,399 @@
+//! What callers of a server ask for. Each asks whether they may, then does what the terminal does in a checkout, with the same
+//! use case; pages, the API and chat have no others.
+
+use crate::apply::Approved;
+use crate::caller::{Caller, not_found};
+use crate::error::{AppError, AppResult, ErrorKind};
+use crate::installation::Installation;
+use crate::locks::LockView;
+use crate::project::environments_of;
+
+use crate::repositories::Good;
+use crate::review::Selection;
+use crate::service::Service;
+use serde::Deserialize;
+use std::sync::Arc;
+use windlass_model::Micros;
+use windlass_model::access::{Permission, Place, Subject};
+use windlass_model::diagnostic::Diagnostic;
+use windlass_model::id::{InstanceId, RunId};
+use windlass_model::journal::Quarantine;
+use windlass_model::review::document::Document;
+use windlass_model::review::{Review, Revision};
+use windlass_model::run::{RunPlan, RunRecord};
+use windlass_model::stack_plan::{ApplyWork, StackWork};
+use windlass_model::waiver::Waiver;
+use windlass_store::{ReviewRow, RunFilter, RunSummary, StoreError};
+
+/// What a review is to be made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReviewRequest {
+    /// A branch of the repository; the protected one when it is not said.
+    pub branch: Option<String>,
+    /// The very commit that is meant, when the branch may have moved.
+    pub commit: Option<String>,
+    pub selection: Selection,
+}
+
+/// What somebody saw when they decided: an answer to something else does not count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub commit: Option<String>,
+    pub effect: Option<String>,
+}
+
+/// Environments and owners as the protected branch has them: a change does not say who may make it.
+fn places<'a>(good: &Good, instances: impl IntoIterator<Item = &'a InstanceId>) -> Vec<Place> {
+    let place = |instance: &InstanceId| Place {
+        instance: instance.clone(),
+        environments: environments_of(&good.deciding.definitions, instance),
+        owner: good.project.repository.stack(&instance.stack()).and_then(|stack| stack.owner.clone()),
+    };
+    instances.into_iter().map(place).collect()
+}
+
+/// The instances that the steps of a run work on.
+fn instances(plan: &RunPlan) -> Vec<InstanceId> {
+    let of = |input: &serde_json::Value| {
+        let work = StackWork::deserialize(input).or_else(|_| ApplyWork::deserialize(input).map(|apply| apply.work));
+        work.ok().map(|work| work.instance.id)
+    };
+    let mut found: Vec<InstanceId> = plan.steps.iter().filter_map(|step| of(&step.work.input)).collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// A run, for whoever may do that with all it works on.
+///
+/// # Errors
+/// There is none that the caller may see, or the caller may not.
+pub async fn run_for(
+    installation: &Installation,
+    caller: &Caller,
+    run: &RunId,
+    permission: Permission,
+) -> AppResult<RunRecord> {
+    let record = match installation.common.store.run_get(run).await {
+        Err(StoreError::NotFound { .. }) => return Err(not_found("run", run.as_str())),
+        record => record?,
+    };
+    let subject = match permission {
+        Permission::ProjectRead => Subject::project(&record.project),
+        _ => {
+            let good = installation.good(&record.project)?;
+            Subject::of(&record.project, "run", run.as_str(), places(&good, &instances(&record.plan)))
+        }
+    };
+    match caller.must(installation, permission, &subject).await {
+        Err(error) if error.kind == ErrorKind::NotFound => Err(not_found("run", run.as_str())),
+        allowed => allowed.map(|()| record),
+    }
+}
+
+/// Runs of a project, newest first.
+///
+/// # Errors
+/// There is no such project that the caller may see.
+pub async fn run_list(
+    installation: &Installation,
+    caller: &Caller,
+    project: &str,
+    filter: &RunFilter,
+    limit: u32,
+) -> AppResult<Vec<RunSummary>> {
+    caller.must(installation, Permission::ProjectRead, &Subject::project(project)).await?;
+    Ok(installation.store(caller, project).run_search(filter, limit).await?)
+}
+
+/// A review, for whoever may do that with all its stacks; and the service to do it with.
+async fn review_for(
+    installation: &Installation,
+    caller: &Caller,
+    run: &RunId,
+    permission: Permission,
+) -> AppResult<(Service, ReviewRow)> {
+    let record = run_for(installation, caller, run, Permission::ProjectRead).await?;
+    let service = installation.service(caller, &record.project)?;
+    let row = crate::waivers::review_get(&service, run).await?.ok_or_else(|| not_found("review", run.as_str()))?;
+    if permission != Permission::ProjectRead {
+        let good = installation.good(&record.project)?;
+        let instances = row.review.stacks.iter().map(|stack| &stack.instance);
+        let subject = Subject::of(&record.project, "review", run.as_str(), places(&good, instances));
+        caller.must(installation, permission, &subject).await?;
+    }
+    Ok((service, row))
+}
+
+fn refuse_moved(review: &Review, seen: &Seen) -> AppResult<()> {
+    let moved = seen.commit.as_ref().is_some_and(|commit| *commit != review.head.commit)
+        || seen.effect.as_ref().is_some_and(|effect| *effect != review.effect_digest);
+    if moved {
+        let diagnostic = Diagnostic::error("WL847", format!("review {} is not what you saw", review.run))
+            .help("load it again, look at what it says now, and decide then");
+        return Err(AppError::new(ErrorKind::Conflict, diagnostic));
+    }
+    Ok(())
+}
+
+/// Stores a review run of a branch; an engine drives it. `None` when nothing is affected.
+///
+/// # Errors
+/// There is no such branch, the definitions at its commit are wrong, or the caller may not.
+pub async fn review_start(
+    installation: &Arc<Installation>,
+    caller: &Caller,
+    project: &str,
+    request: &ReviewRequest,
+) -> AppResult<Option<RunId>> {
+    caller.must(installation, Permission::ProjectRead, &Subject::project(project)).await?;
+    let good = installation.good(project)?;
+    let head = head(installation, project, request)?;
+    let workspace = installation.workspace(project, &head).await?;
+    let service = workspace.acting(installation, caller);
+    let Some(prepared) = crate::review::review_prepare(&service, &request.selection, Vec::new()).await? else {
+        return Ok(None);
+    };
+    let touched = places(&good, prepared.places.iter().map(|place| &place.instance));
+    caller.must(installation, Permission::ReviewCreate, &Subject::of(project, "branch", &*head.name, touched)).await?;
+    if let Some(instance) = prepared.beside.first() {
+        let diagnostic =
+            Diagnostic::error("WL848", format!("the state of {instance} is in a file beside its configuration"))
+                .detail("a server works in checkouts that come and go: the state would be lost")
+                .help(
+                    "configure a backend that is reached from everywhere, or an absolute path, and migrate the state",
+                );
+        return Err(AppError::new(ErrorKind::Refused, diagnostic));
+    }
+    Ok(Some(service.store.run_create(&prepared.plan, &service.actor.to_string()).await?))
+}
+
+fn head(installation: &Installation, project: &str, request: &ReviewRequest) -> AppResult<Revision> {
+    let status = installation.followed.status(project).ok_or_else(|| not_found("project", project))?;
+    let protected = status.branch.clone().unwrap_or_default();
+    let name = request.branch.clone().unwrap_or(protected);
+    let found = [format!("refs/heads/{name}"), name.clone()];
+    let commit = found.iter().find_map(|reference| status.references.get(reference)).cloned();
+    let commit = commit.ok_or_else(|| {
+        let names: Vec<&str> = status.references.keys().filter_map(|name| name.strip_prefix("refs/heads/")).collect();
+        let near = windlass_lang::suggest(&name, names.iter().copied());
+        let help = near.map_or_else(
+            || "push it; it is noticed within a minute".to_owned(),
+            |near| format!("did you mean `{near}`?"),
+        );
+        let diagnostic = Diagnostic::error("WL849", format!("the repository `{project}` has no branch `{name}`"));
+        AppError::new(ErrorKind::NotFound, diagnostic.help(help))
+    })?;
+    match &request.commit {
+        Some(wanted) if *wanted != commit => {
+            let summary = format!("`{name}` is at {commit}, not at {wanted}");
+            Err(AppError::new(
+                ErrorKind::Conflict,
+                Diagnostic::error("WL849", summary).help("ask again, for what it is now"),
+            ))
+        }
+        _ => Ok(Revision { name, commit }),
+    }
+}
+
+/// A review as it is shown.
+///
+/// # Errors
+/// There is none that the caller may see.
+pub async fn review_show(
+    installation: &Installation,
+    caller: &Caller,
+    run: &RunId,
+) -> AppResult<(ReviewRow, Document)> {
+    let (service, row) = review_for(installation, caller, run, Permission::ProjectRead).await?;
+    let document = crate::review::document(&service, &row).await?;
+    Ok((row, document))
+}
+
+/// Approves a review, or the changed effects that an apply run waits with.
+///
+/// # Errors
+/// The caller may not, it is not what was seen, or it cannot be approved.
+pub async fn approve(
+    installation: &Installation,
+    caller: &Caller,
+    run: &RunId,
+    seen: &Seen,
+    reason: Option<&str>,
+) -> AppResult<Approved> {
+    let record = run_for(installation, caller, run, Permission::ReviewApprove).await?;
+    let service = installation.service(caller, &record.project)?;
+    if let Some(row) = crate::waivers::review_get(&service, run).await? {
+        refuse_moved(&row.review, seen)?;
+    }
+    crate::apply::approve(&service, run, reason).await
+}
+
+/// Refuses a review: it cannot be approved or applied any more.
+///
+/// # Errors
+/// The caller may not, it is not what was seen, or it is decided already.
+pub async fn review_refuse(
+    installation: &Installation,
+    caller: &Caller,
+    run: &RunId,
+    seen: &Seen,
+    reason: &str,
+) -> AppResult<()> {
+    let (service, row) = review_for(installation, caller, run, Permission::ReviewApprove).await?;
+    refuse_moved(&row.review, seen)?;
+    crate::apply::refuse(&service, &row, reason).await
+}
+
+/// Waives one finding of a review.
+///
+/// # Errors
+/// The caller may not, or there is no such finding.
+pub async fn waive(
+    installation: &Installation,
+    caller: &Caller,
+    run: &RunId,
+    finding: &str,
+    reason: &str,
+    time: Option<Micros>,
+) -> AppResult<Waiver> {
+    let (service, _) = review_for(installation, caller, run, Permission::ReviewWaive).await?;
+    crate::waivers::waive(&service, run, finding, reason, time).await
+}
+
+/// Stores an apply run of a review; an engine drives it. `None` when there is nothing to apply.
+///
+/// # Errors
+/// The caller may not, it is not what was seen, or it may not be applied.
+pub async fn apply_start(
+    installation: &Arc<Installation>,
+    caller: &Caller,
+    run: &RunId,
+    seen: &Seen,
+    confirmed: &[String],
+) -> AppResult<Option<RunId>> {
+    let (service, row) = review_for(installation, caller, run, Permission::ReviewApply).await?;
+    refuse_moved(&row.review, seen)?;
+    let workspace = installation.workspace(service.store.project(), &row.review.head).await?;
+    crate::apply::apply_create(&workspace.acting(installation, caller), run, confirmed).await
+}
+
+/// Asks a run to stop; `false` when it has ended.
+///
+/// # Errors
+/// There is none, or the caller may not.
+pub async fn run_cancel(
+    installation: &Installation,
+    caller: &Caller,
+    run: &RunId,
+    reason: Option<&str>,
+) -> AppResult<bool> {
+    let record = run_for(installation, caller, run, Permission::RunCancel).await?;
+    let store = installation.store(caller, &record.project);
+    Ok(store.run_cancel(run, &caller.actor.to_string(), reason).await?)
+}
+
+/// Lets a run go on, with what became of its unknown steps (`STEP=done|failed|repeat`).
+///
+/// # Errors
+/// The caller may not, or it has ended.
+pub async fn run_resume(installation: &Installation, caller: &Caller, run: &RunId, settle: &[String]) -> AppResult<()> {
+    let permission = if settle.is_empty() { Permission::RunResume } else { Permission::RunSettle };
+    let record = run_for(installation, caller, run, permission).await?;
+    crate::runs::run_resume(&installation.service(caller, &record.project)?, run, settle).await
+}
+
+/// Does a run once more, exactly as it was planned. An apply is not repeated: what it would do has to be reviewed.
+///
+/// # Errors
+/// The caller may not, or it is an apply.
+pub async fn run_repeat(installation: &Installation, caller: &Caller, run: &RunId) -> AppResult<RunId> {
+    let record = run_for(installation, caller, run, Permission::ReviewCreate).await?;
+    if !matches!(record.plan.kind.as_str(), "review" | "drift") {
+        let diagnostic = Diagnostic::error("WL850", format!("a run of kind {} is not repeated", record.plan.kind))
+            .help("make a new review: what it says is what will be done");
+        return Err(AppError::new(ErrorKind::Refused, diagnostic));
+    }
+    let store = installation.store(caller, &record.project);
+    Ok(store.run_create(&record.plan, &caller.actor.to_string()).await?)
+}
+
+/// Stores a run that looks for drift, on the protected branch, of the instances that match (all without a pattern).
+///
+/// # Errors
+/// The caller may not, or nothing matches.
+pub async fn drift_start(
+    installation: &Arc<Installation>,
+    caller: &Caller,
+    project: &str,
+    patterns: &[String],
+) -> AppResult<RunId> {
+    caller.must(installation, Permission::ProjectRead, &Subject::project(project)).await?;
+    let good = installation.good(project)?;
+    let branch = installation.followed.status(project).and_then(|status| status.branch.clone()).unwrap_or_default();
+    let head = Revision { name: branch, commit: good.commit.clone() };
+    let workspace = installation.workspace(project, &head).await?;
+    let service = workspace.acting(installation, caller);
+    let plan = crate::drift::drift_prepare(&service, patterns).await?;
+    let touched = places(&good, &instances(&plan));
+    caller
+        .must(installation, Permission::DriftCheck, &Subject::of(project, "stacks", patterns.join(", "), touched))
+        .await?;
+    Ok(service.store.run_create(&plan, &service.actor.to_string()).await?)
+}
+
+/// Takes the lock of an instance away from a step whose process is not at work any more.
+///
+/// # Errors
+/// The caller may not, or nobody holds it.
+pub async fn unlock(
+    installation: &Installation,
+    caller: &Caller,
+    project: &str,
+    instance: &InstanceId,
+    why: &str,
+) -> AppResult<LockView> {
+    of_instance(installation, caller, project, instance, Permission::LockTakeAway).await?;
+    crate::locks::unlock(&installation.service(caller, project)?, instance.as_str(), why).await
+}
+
+/// Lifts the quarantine of an instance.
+///
+/// # Errors
+/// The caller may not, or it is not quarantined.
+pub async fn release(
+    installation: &Installation,
+    caller: &Caller,
+    project: &str,
+    instance: &InstanceId,
+    why: &str,
+) -> AppResult<Quarantine> {
+    of_instance(installation, caller, project, instance, Permission::StackRecover).await?;
+    crate::recover::release(&installation.service(caller, project)?, instance, why).await
+}
+
+async fn of_instance(
+    installation: &Installation,
+    caller: &Caller,
+    project: &str,
+    instance: &InstanceId,
+    permission: Permission,
+) -> AppResult<()> {
+    caller.must(installation, Permission::ProjectRead, &Subject::project(project)).await?;
+    let good = installation.good(project)?;
+    let subject = Subject::of(project, "stack", instance.as_str(), places(&good, [instance]));
+    caller.must(installation, permission, &subject).await
+}
+
+/// Has a repository fetched now.
+///
+/// # Errors
+/// The caller may not, or there is none of that name.
+pub async fn project_fetch(installation: &Installation, caller: &Caller, project: &str) -> AppResult<()> {
+    caller.must(installation, Permission::ProjectManage, &Subject::project(project)).await?;
+    let store = installation.store(caller, project);
+    let subject = format!("project {project}");
+    store.event_tell("project.fetch_asked", &subject, serde_json::Value::Null, &caller.actor.to_string(), None).await?;
+    installation.followed.poke(project);
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! API tokens: of people for their programs, and short ones that jobs of a CI get for their own.
+
+use crate::caller::Caller;
+use crate::error::{AppError, AppResult, ErrorKind, internal};
+use crate::installation::Installation;
+use crate::sessions::{digest, secret};
+use serde::{Deserialize, Serialize};
+use windlass_connect::workload::Workload;
+use windlass_model::Micros;
+use windlass_model::access::{Permission, Subject, TokenScope};
+use windlass_model::approval::Actor;
+use windlass_model::diagnostic::Diagnostic;
+use windlass_store::{Store, TokenRow};
+
+/// What tokens begin with, so that they are found where they should not be.
+const PREFIX: &str = "wlt_";
+
+const DAY: Micros = 24 * 3600 * 1_000_000;
+/// The longest life of a token, days.
+pub const LONGEST_DAYS: u32 = 365;
+/// How long a job's token is good for at most, µs.
+const JOB: Micros = 3600 * 1_000_000;
+
+/// Tickets under which the tokens of jobs are remembered until they are not good any more.
+const SEEN: &str = "ci_token";
+
+/// What is kept with a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub actor: Actor,
+    pub scope: TokenScope,
+}
+
+/// What a new token is to be.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    pub name: String,
+    pub scope: TokenScope,
+    pub days: u32,
+}
+
+/// Makes a token of the caller; the secret comes back this once.
+///
+/// # Errors
+/// The caller may not, or what is asked for makes no sense.
+pub async fn token_create(
+    installation: &Installation,
+    caller: &Caller,
+    new: &NewToken,
+) -> AppResult<(TokenRow, String)> {
+    let refuse = |summary: &str, help: &str| {
+        Err(AppError::new(ErrorKind::Usage, Diagnostic::error("WL845", summary).help(help)))
+    };
+    if new.name.trim().is_empty() || new.name.len() > 200 {
+        return refuse("a token needs a name of at most 200 bytes", "say what it is for, such as `nightly report`");
+    }
+    if !(1..=LONGEST_DAYS).contains(&new.days) {
+        return refuse("a token is good for 1 to 365 days", "make a new one when it ends");
+    }
+    if caller.token.is_some() {
+        return refuse("a token cannot make another one", "sign in, and make it as yourself");
+    }
+    match &new.scope.projects {
+        Some(projects) => {
+            for project in projects {
+                caller.must(installation, Permission::TokenOwn, &Subject::project(project)).await?;
+            }
+        }
+        None => may_own(installation, caller).await?,
+    }
+    let store = installation.store(caller, "");
+    let secret = format!("{PREFIX}{}", secret()?);
+    let record = Record { actor: caller.actor.clone(), scope: new.scope.clone() };
+    let text = serde_json::to_string(&record).map_err(internal)?;
+    let end = store.now().await? + DAY * Micros::from(new.days);
+    let owner = caller.actor.to_string();
+    let row = store.token_create(&digest(&secret), new.name.trim(), &owner, &text, end).await?;
+    Ok((row, secret))
+}
+
+/// Somebody who may have tokens in one project may have them for all: they give no more than their owner has.
+async fn may_own(installation: &Installation, caller: &Caller) -> AppResult<()> {
+    for (repository, _) in installation.followed.list() {
+        let subject = Subject::project(&repository.name);
+        if caller.may(installation, Permission::TokenOwn, &subject).await?.allowed {
+            return Ok(());
+        }
+    }
+    caller.must(installation, Permission::TokenManage, &Subject::server()).await
+}
+
+/// Who uses a token, and what it is limited to; `None` when it is not good.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn token_use(store: &Store, secret: &str) -> AppResult<Option<(Actor, TokenScope)>> {
+    if !secret.starts_with(PREFIX) {
+        return Ok(None);
+    }
+    let Some(row) = store.token_use(&digest(secret)).await? else { return Ok(None) };
+    let record: Record = serde_json::from_str(&row.record).map_err(internal)?;
+    Ok(Some((record.actor, record.scope)))
+}
+
+/// The caller's tokens, or everybody's; newest first.
+///
+/// # Errors
+/// Everybody's are for who may manage them.
+pub async fn token_list(installation: &Installation, caller: &Caller, everybody: bool) -> AppResult<Vec<TokenRow>> {
+    if everybody {
+        caller.must(installation, Permission::TokenManage, &Subject::server()).await?;
+    }
+    let owner = (!everybody).then(|| caller.actor.to_string());
+    Ok(installation.common.store.token_list(owner.as_deref()).await?)
+}
+
+/// Ends a token of the caller, or of anybody for who may manage them.
+///
+/// # Errors
+/// There is none, or it is somebody else's.
+pub async fn token_revoke(installation: &Installation, caller: &Caller, id: &str) -> AppResult<()> {
+    let store = installation.store(caller, "");
+    let actor = caller.actor.to_string();
+    if store.token_revoke(id, Some(&actor), &actor).await? {
+        return Ok(());
+    }
+    let manages = caller.may(installation, Permission::TokenManage, &Subject::server()).await?.allowed;
+    if manages && store.token_revoke(id, None, &actor).await? {
+        return Ok(());
+    }
+    Err(crate::caller::not_found("token", id))
+}
+
+/// A short token for a job that showed who it is; the secret and its end (µs) come back. What it showed is taken once.
+///
+/// # Errors
+/// It was used before, or the database cannot be written.
+pub async fn token_exchange(store: &Store, workload: &Workload) -> AppResult<(String, Micros)> {
+    let now = store.now().await?;
+    if !store.ticket_put(SEEN, &workload.token_id, "", workload.expires).await? {
+        let diagnostic = Diagnostic::error("WL846", "this identity token was exchanged before")
+            .help("ask the CI for a new one: each is good for one exchange");
+        return Err(AppError::new(ErrorKind::Unauthenticated, diagnostic));
+    }
+    let secret = format!("{PREFIX}{}", secret()?);
+    let record = Record { actor: workload.actor.clone(), scope: TokenScope::default() };
+    let text = serde_json::to_string(&record).map_err(internal)?;
+    let end = now + JOB;
+    store.token_create(&digest(&secret), "job", &workload.actor.to_string(), &text, end).await?;
+    Ok((secret, end))
+}

@@ -1,0 +1,154 @@
+//! `windlass serve`.
+
+use crate::arguments::Serve;
+use crate::{Answer, Context, print};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use windlass_app::configuration::{Configuration, LISTEN};
+use windlass_app::error::{AppError, AppResult, ErrorKind, internal};
+use windlass_app::installation::{self, Installation};
+use windlass_app::project::Checkout;
+use windlass_app::repositories::Repository;
+use windlass_app::sessions;
+use windlass_app::settings::StateDirectory;
+use windlass_app::steps::anywhere;
+use windlass_connect::oidc::Provider;
+use windlass_connect::workload::Issuers;
+use windlass_model::approval::Actor;
+use windlass_model::diagnostic::Diagnostic;
+use windlass_server::App;
+
+/// How long steps under way may take to end when it is not said.
+const DRAIN: Duration = Duration::from_secs(60);
+
+pub fn serve(cx: &Context, arguments: Serve) -> Answer {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
+    let drained = runtime.block_on(run(cx, arguments))?;
+    if !drained {
+        // What still runs is left as by a crash, which is what recovery is for; to cancel it would be an end of its own.
+        std::process::exit(0);
+    }
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    Ok(true)
+}
+
+/// Flags go before the environment, which goes before the file.
+fn configuration(arguments: Serve) -> AppResult<Configuration> {
+    let mut configuration = Configuration::read(arguments.config.as_deref(), |name| std::env::var_os(name))?;
+    configuration.listen = arguments.listen.or(configuration.listen);
+    configuration.url = arguments.url.or(configuration.url);
+    configuration.data = arguments.data.or(configuration.data);
+    configuration.database = arguments.database.or(configuration.database);
+    for repository in arguments.repository {
+        let (name, url) = match repository.split_once('=') {
+            Some((name, url)) => (name.to_owned(), url.to_owned()),
+            None => {
+                let last = repository.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
+                (last.trim_end_matches(".git").to_lowercase(), repository.clone())
+            }
+        };
+        configuration.repositories.push(Repository::new(name, url));
+    }
+    Ok(configuration)
+}
+
+/// Whether everything that was under way has ended.
+async fn run(cx: &Context, arguments: Serve) -> AppResult<bool> {
+    let mut configuration = configuration(arguments)?;
+    if configuration.repositories.is_empty() {
+        // In a checkout: that one.
+        let checkout = Checkout::open(&cx.directory)?;
+        checkout.git()?;
+        let name = checkout.root.file_name().map_or_else(String::new, |name| name.to_string_lossy().to_lowercase());
+        configuration.repositories.push(Repository::new(name, checkout.root.display().to_string()));
+    }
+    let data = match &configuration.data {
+        Some(data) => data.clone(),
+        None => StateDirectory::create(&cx.directory)?.server(),
+    };
+    let data = std::path::absolute(data).map_err(internal)?;
+    let listen: SocketAddr = match configuration.listen {
+        Some(listen) => listen,
+        None => LISTEN.parse().map_err(internal)?,
+    };
+    let listener = tokio::net::TcpListener::bind(listen).await.map_err(|error| {
+        let diagnostic = Diagnostic::error("WL908", format!("cannot listen on {listen}: {error}"))
+            .help("choose another port with `--listen`, or stop what uses this one");
+        AppError::new(ErrorKind::Unavailable, diagnostic)
+    })?;
+    let address = listener.local_addr().map_err(internal)?;
+    let url = configuration.url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let url = url.trim_end_matches('/').to_owned();
+    let common = installation::common(configuration.database.as_deref(), &data, crate::policy_worker()).await?;
+    let store = common.store.clone();
+    let local = windlass_app::actor::local(None);
+    let mut admins = configuration.admins.clone();
+    if configuration.providers.is_empty() && address.ip().is_loopback() {
+        // Who can read this terminal has everything that the server has.
+        admins.extend(local.identities.clone());
+    }
+    let installation = {
+        let (data, repositories) = (data.clone(), configuration.repositories.clone());
+        let open = move || Installation::open(&data, common, &repositories, admins);
+        Arc::new(tokio::task::spawn_blocking(open).await.map_err(internal)??)
+    };
+    let app = Arc::new(App {
+        installation: installation.clone(),
+        providers: configuration
+            .providers
+            .iter()
+            .map(|settings| Provider::new(settings.clone()).map(Arc::new))
+            .collect::<Result<_, _>>()
+            .map_err(|error| AppError::new(ErrorKind::Usage, error.diagnostic()))?,
+        issuers: Arc::new(
+            Issuers::new(configuration.issuers.clone())
+                .map_err(|error| AppError::new(ErrorKind::Usage, error.diagnostic()))?,
+        ),
+        url: url.clone(),
+        webhook_secrets: secrets(&configuration.webhook_secrets)?,
+    });
+    let stop = CancellationToken::new();
+    let followed = tokio::spawn(installation.followed.clone().run(stop.clone()));
+    let drain = configuration.drain.map_or(DRAIN, Duration::from_secs);
+    let told = |run: &windlass_model::id::RunId, why: &str| tracing::error!(%run, "{why}");
+    let worked = tokio::spawn(anywhere::work(installation.clone(), stop.clone(), drain, told));
+    if app.providers.is_empty() {
+        let actor = Actor { verified: true, ..local };
+        let secret = sessions::link_create(&store, &actor).await?;
+        print(&format!("Sign in once, within 15 minutes: {url}/sign-in/link/{secret}\n"));
+    }
+    print(&format!("Listening on {url}\n"));
+    let served = tokio::spawn(windlass_server::serve(app, listener, stop.clone()));
+    interrupted().await;
+    eprintln!("stopping: nothing more is begun; what is under way may take {} s to end", drain.as_secs());
+    stop.cancel();
+    let drained = worked.await.map_err(internal)??;
+    served.await.map_err(internal)?.map_err(internal)?;
+    followed.abort();
+    store.close().await;
+    Ok(drained)
+}
+
+fn secrets(files: &[PathBuf]) -> AppResult<Vec<Vec<u8>>> {
+    let read = |file: &PathBuf| {
+        let text = std::fs::read(file).map_err(|error| {
+            let summary = format!("cannot read the secret {}: {error}", file.display());
+            AppError::new(ErrorKind::Usage, Diagnostic::error("WL907", summary))
+        })?;
+        Ok(text.trim_ascii_end().to_vec())
+    };
+    files.iter().map(read).collect()
+}
+
+/// Waits for the signal to stop.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
