@@ -33,6 +33,42 @@ pub fn postgresql() -> Result<()> {
     programs(&[("initdb", "--version", "postgresql")])
 }
 
+/// Makes sure of a browser, of the checker of alert rules, and of Node with npm, with which tests run an identity provider and
+/// steer the browser. Gives the `PATH` to run with.
+pub fn service(path: OsString) -> Result<OsString> {
+    programs(&[
+        ("chromium", "--version", "chromium"),
+        ("promtool", "--version", "prometheus"),
+        ("npm", "--version", "npm"),
+    ])?;
+    node(path)
+}
+
+/// The oldest release of Node that the packages of the tests work with, and the one that is fetched where it is older.
+const NODE_OLDEST: u32 = 20;
+const NODE: &str = "22.12.0";
+
+/// `path` with a Node on it that is new enough.
+fn node(path: OsString) -> Result<OsString> {
+    let version = read(Command::new("node").arg("--version")).unwrap_or_default();
+    let major = version.trim().trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_some_and(|major| major >= NODE_OLDEST) {
+        return Ok(path);
+    }
+    let directory = target().join("tools").join(format!("node-{NODE}"));
+    let programs = directory.join("node_modules/node/bin");
+    if !programs.join("node").is_file() {
+        eprintln!("Node is missing or older than {NODE_OLDEST}: fetching {NODE} from npm.");
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--no-save", "--prefix"]).arg(&directory);
+        run(npm.arg(format!("node@{NODE}"))).map_err(|_| {
+            Failure::new(format!("please install Node {NODE_OLDEST} or newer with npm (https://nodejs.org)"))
+        })?;
+    }
+    let directories = std::iter::once(programs).chain(std::env::split_paths(&path));
+    std::env::join_paths(directories).map_err(|error| Failure::new(format!("cannot put Node on the PATH: {error}")))
+}
+
 fn programs(needed: &[(&str, &str, &str)]) -> Result<()> {
     let missing: Vec<_> = needed.iter().filter(|(program, argument, _)| !works(program, argument)).collect();
     if missing.is_empty() {

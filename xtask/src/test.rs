@@ -7,7 +7,7 @@ const HELP: &str = "\
 Usage: cargo xtask test [CARGO TEST ARGUMENTS]
 
 Runs all tests of the workspace, in one debug build. First makes sure of what they work with: git, a C compiler
-(for the bundled SQLite), PostgreSQL, and terraform or tofu; installs what is missing (with apt-get as root or through sudo,
+(for the bundled SQLite), PostgreSQL, terraform or tofu, and for the service Chromium, promtool and Node; installs what is missing (with apt-get as root or through sudo,
 OpenTofu pinned and checked by its checksum) or says exactly what to install.
 
 Arguments are handed to cargo: `cargo xtask test -p windlass-model approval`.";
@@ -31,6 +31,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     }
     let path = setup::everything()?;
     setup::postgresql()?;
+    let path = setup::service(path)?;
     shell::run(cargo().args(cargo_arguments(arguments)).env("PATH", path))
 }
 
