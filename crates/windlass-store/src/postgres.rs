@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 8;
 
 /// Key of the advisory lock under which events are appended and schemas changed: "WLSS".
-const EVENTS: &str = "1464619859";
+pub(crate) const EVENTS: &str = "1464619859";
 
 const CHANNEL: &str = "windlass";
 
@@ -111,7 +111,7 @@ impl Postgres {
     }
 
     pub fn close(self) {
-        drop((self.writer, self.reader));
+        drop((self.writer, self.reader, self._alive));
         for thread in self.threads {
             let _ = thread.join();
         }
@@ -147,7 +147,11 @@ fn write_all(shared: &Shared, jobs: &Mutex<Receiver<Job>>) {
     let mut link = None;
     loop {
         let asked = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(mut job) = asked else { return };
+        let Ok(mut job) = asked else {
+            // The thread that listens hears that it has nobody to tell any more, and does not keep its connection.
+            let _ = link.map(|mut link: PostgresLink<'_>| link.client.batch_execute(&format!("NOTIFY {CHANNEL}")));
+            return;
+        };
         let result = firmly(shared, &mut link, |link| write(link, &mut job, shared));
         job.work.end(result);
     }
