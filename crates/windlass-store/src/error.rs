@@ -27,6 +27,15 @@ pub enum StoreError {
     Met(String),
     #[error("the database was closed")]
     Closed,
+    /// Somebody has it alone, or wants it alone while others have it.
+    #[error("the database {place} is in use by {by}")]
+    InUse { place: String, by: String },
+    #[error("the database {place} is not empty: {rows}. Choose another, or give --replace to lose what is in it")]
+    NotEmpty { place: String, rows: String },
+    #[error("the backup cannot be written: {0}")]
+    Output(String),
+    #[error("the backup cannot be used: {0}")]
+    Backup(String),
     #[error("database: {0}")]
     Sql(String),
 }
@@ -72,7 +81,12 @@ impl StoreError {
     /// Whether doing the same again later can help.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Disk { .. } | Self::Unreachable { .. } | Self::Met(_) | Self::Sql(_) => true,
+            Self::Disk { .. }
+            | Self::Unreachable { .. }
+            | Self::Met(_)
+            | Self::Sql(_)
+            | Self::InUse { .. }
+            | Self::Output(_) => true,
             Self::Corrupt { .. }
             | Self::Newer { .. }
             | Self::NotFound { .. }
@@ -80,7 +94,9 @@ impl StoreError {
             | Self::Conflict(_)
             | Self::Decode { .. }
             | Self::Address(_)
-            | Self::Closed => false,
+            | Self::Closed
+            | Self::NotEmpty { .. }
+            | Self::Backup(_) => false,
         }
     }
 
@@ -89,11 +105,14 @@ impl StoreError {
         match self {
             Self::Corrupt { .. } => "WL620",
             Self::Newer { .. } => "WL621",
-            Self::Disk { .. } => "WL622",
+            Self::Disk { .. } | Self::Output(_) => "WL622",
             Self::NotFound { .. } => "WL623",
             Self::StaleClaim { .. } | Self::Conflict(_) => "WL624",
             Self::Decode { .. } | Self::Met(_) | Self::Closed | Self::Sql(_) => "WL625",
             Self::Unreachable { .. } | Self::Address(_) => "WL626",
+            Self::InUse { .. } => "WL627",
+            Self::NotEmpty { .. } => "WL628",
+            Self::Backup(_) => "WL629",
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The record: runs, steps, events, logs, locks, reviews and approvals, every change in one transaction with the event that tells
 //! of it; in a SQLite file or in PostgreSQL, by the same statements.
 
+pub mod backup;
 mod db;
 mod error;
+mod hold;
 mod journal;
 mod kv;
 mod locks;
@@ -14,6 +16,7 @@ mod sqlite;
 mod steps;
 mod tickets;
 mod tokens;
+mod transfer;
 mod waivers;
 
 pub use error::StoreError;
@@ -24,10 +27,11 @@ pub use runs::{RunFilter, RunSummary};
 pub use seals::SealRow;
 pub use steps::{Claim, ClaimResult, EngineIdentity, EngineRow, Lost, ProcessRow, Settlement, StepOutcome};
 pub use tokens::TokenRow;
+pub use transfer::{Counts, Database};
 
 use db::{EventRow, Tx};
+use hold::{Alone, Hold};
 use journal::NewEvent;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -118,12 +122,20 @@ impl Scope {
 }
 
 impl Store {
-    /// Opens or creates the database file; its directory is made with mode 0700.
+    /// Opens or creates the database file; its directory is made with mode 0700. Several may have it open at once.
     ///
     /// # Errors
-    /// The file is damaged, of a newer release, not ours, or cannot be written.
+    /// The file is damaged, of a newer release, not ours, or cannot be written; [`StoreError::InUse`] when a server has it.
     pub async fn open(path: &Path) -> Result<Self> {
         Self::open_with(path, None).await
+    }
+
+    /// As [`Store::open`] for a server, which has the file alone until it has closed it: whoever opens it meanwhile is told so.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another server or command has it; otherwise as [`Store::open`].
+    pub async fn open_exclusive(path: &Path) -> Result<Self> {
+        Self::open_file(path, None, |path| Hold::alone(path, Alone::Server)).await
     }
 
     /// As [`Store::open`], with a clock that only moves when `clock` is set (microseconds).
@@ -131,16 +143,22 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub async fn open_with(path: &Path, clock: Option<Arc<AtomicI64>>) -> Result<Self> {
-        if let Some(directory) = path.parent() {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(directory)
-                .map_err(|error| StoreError::Disk { path: path.to_owned(), message: error.to_string() })?;
-        }
+        Self::open_file(path, clock, Hold::shared).await
+    }
+
+    async fn open_file(
+        path: &Path,
+        clock: Option<Arc<AtomicI64>>,
+        hold: impl FnOnce(&Path) -> Result<Hold> + Send + 'static,
+    ) -> Result<Self> {
         let changed = Arc::new(tokio::sync::watch::Sender::new(0));
-        let shared = sqlite::Shared { path: path.to_owned(), clock: clock.clone(), changed: changed.clone() };
-        let threads = blocking(move || sqlite::Sqlite::open(&shared)).await?;
+        let (of, told, time) = (path.to_owned(), changed.clone(), clock.clone());
+        let threads = blocking(move || {
+            sqlite::make_directory(&of)?;
+            let hold = Arc::new(hold(&of)?);
+            sqlite::Sqlite::open(&sqlite::Shared { path: of, clock: time, changed: told, _hold: hold })
+        })
+        .await?;
         Ok(Self::new(path.display().to_string(), Threads::Sqlite(threads), clock, changed))
     }
 

@@ -2,9 +2,11 @@
 //! for the disk.
 
 use crate::db::{Cell, EventRow, Link, Param, Row, Tx, Work};
+use crate::hold::Hold;
 use crate::{Durability, MIGRATIONS_SQLITE, Result, StoreError};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -13,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use windlass_model::Micros;
 
 /// Marks the file as ours (`application_id`): "WLSS", second layout.
-const APPLICATION: i64 = 0x574c_5353 + 1;
+pub(crate) const APPLICATION: i64 = 0x574c_5353 + 1;
 
 /// Statements that are kept prepared on a connection.
 const PREPARED: usize = 128;
@@ -43,6 +45,8 @@ pub(crate) struct Shared {
     pub clock: Option<Arc<AtomicI64>>,
     /// Grows when events were appended.
     pub changed: Arc<tokio::sync::watch::Sender<u64>>,
+    /// Of the file, until the last thread has ended.
+    pub _hold: Arc<Hold>,
 }
 
 impl Shared {
@@ -87,7 +91,17 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::th
     std::thread::Builder::new().name(name.into()).spawn(body).expect("a thread can be started")
 }
 
-fn connect(path: &Path) -> Result<Connection> {
+/// Makes the directory of a file, for the owner only, where it is missing.
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
+    let Some(directory) = path.parent() else { return Ok(()) };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|error| StoreError::Disk { path: path.to_owned(), message: error.to_string() })
+}
+
+pub(crate) fn connect(path: &Path) -> Result<Connection> {
     let of = |error| StoreError::of_sqlite(path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(of)?;
@@ -119,7 +133,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
 }
 
 /// Plans and logs are for the owner only. A file system without modes keeps what it has.
-fn restrict(path: &Path) {
+pub(crate) fn restrict(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
 }

@@ -25,8 +25,16 @@ fn plan(steps: Vec<StepSpec>) -> RunPlan {
 struct Fixture {
     store: Store,
     clock: Arc<AtomicI64>,
+    at: Database,
     /// Of the file, where it is one.
     _directory: Option<tempfile::TempDir>,
+}
+
+async fn open(at: &Database, clock: &Arc<AtomicI64>) -> Store {
+    match at {
+        Database::File(path) => Store::open_with(path, Some(clock.clone())).await.unwrap(),
+        Database::Server(url) => Store::connect_with(url, Some(clock.clone())).await.unwrap(),
+    }
 }
 
 /// Where a case keeps its record.
@@ -39,16 +47,18 @@ enum Place<'a> {
 impl Place<'_> {
     async fn fixture(&self) -> Fixture {
         let clock = Arc::new(AtomicI64::new(1_000_000_000));
+        let (at, directory) = self.empty("");
+        Fixture { store: open(&at, &clock).await, clock, at, _directory: directory }
+    }
+
+    /// A database in which there is nothing, not even a schema.
+    fn empty(&self, suffix: &str) -> (Database, Option<tempfile::TempDir>) {
         match self {
             Place::File => {
                 let directory = tempfile::tempdir().unwrap();
-                let store = Store::open_with(&directory.path().join("w.db"), Some(clock.clone())).await.unwrap();
-                Fixture { store, clock, _directory: Some(directory) }
+                (Database::File(directory.path().join("w.db")), Some(directory))
             }
-            Place::Server(server, name) => {
-                let store = Store::connect_with(&server.database(name), Some(clock.clone())).await.unwrap();
-                Fixture { store, clock, _directory: None }
-            }
+            Place::Server(server, name) => (Database::Server(server.database(&format!("{name}{suffix}"))), None),
         }
     }
 }
@@ -71,6 +81,9 @@ macro_rules! cases {
         }
     };
 }
+
+mod backup;
+mod hold;
 
 cases! {
     a_step_is_claimed_once_and_finished_by_its_claim_alone,
