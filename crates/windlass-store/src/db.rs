@@ -279,7 +279,10 @@ struct Typed<T, F> {
 
 impl<T: Send, F: FnMut(&mut Tx<'_>) -> Result<T> + Send> Work for Typed<T, F> {
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<()> {
-        self.value = Some((self.work)(tx)?);
+        // A panic ends this transaction, not the thread that others wait for.
+        let body = std::panic::AssertUnwindSafe(|| (self.work)(tx));
+        let done = std::panic::catch_unwind(body).unwrap_or_else(|panic| Err(StoreError::panicked(&*panic)));
+        self.value = Some(done?);
         Ok(())
     }
 

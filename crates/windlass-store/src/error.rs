@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     #[error("the database {} is damaged: {message}. It was left as it is; move it away to start with an empty record, or restore a copy", .path.display())]
     Corrupt { path: PathBuf, message: String },
@@ -25,6 +25,8 @@ pub enum StoreError {
     /// Another transaction was in the way; this one changed nothing.
     #[error("the database is busy: {0}")]
     Met(String),
+    #[error("internal error in a transaction, which was taken back: {0}")]
+    Panicked(String),
     #[error("the database was closed")]
     Closed,
     /// Somebody has it alone, or wants it alone while others have it.
@@ -69,6 +71,22 @@ impl StoreError {
         }
     }
 
+    /// The same of a transaction of which nobody knows whether it happened.
+    pub(crate) fn unknown(self) -> Self {
+        match self {
+            Self::Unreachable { place, message } => {
+                let message = format!("{message}, in the middle of a commit: nobody knows whether it happened");
+                Self::Unreachable { place, message }
+            }
+            other => other,
+        }
+    }
+
+    pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self::Panicked(text.unwrap_or("a panic").to_owned())
+    }
+
     /// Somebody else was first.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::StaleClaim { .. } | Self::Conflict(_))
@@ -94,6 +112,7 @@ impl StoreError {
             | Self::Conflict(_)
             | Self::Decode { .. }
             | Self::Address(_)
+            | Self::Panicked(_)
             | Self::Closed
             | Self::NotEmpty { .. }
             | Self::Backup(_) => false,
@@ -110,6 +129,7 @@ impl StoreError {
             Self::StaleClaim { .. } | Self::Conflict(_) => "WL624",
             Self::Decode { .. } | Self::Met(_) | Self::Closed | Self::Sql(_) => "WL625",
             Self::Unreachable { .. } | Self::Address(_) => "WL626",
+            Self::Panicked(_) => "WL999",
             Self::InUse { .. } => "WL627",
             Self::NotEmpty { .. } => "WL628",
             Self::Backup(_) => "WL629",

@@ -177,7 +177,41 @@ fn now(shared: &Shared) -> Option<Micros> {
 /// When something failed: whether it may have happened all the same.
 enum Failed {
     Before(StoreError),
-    InCommit(StoreError),
+    InCommit(StoreError, Begun),
+}
+
+/// A transaction, to ask for it later.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    id: i64,
+    /// The database's time.
+    at: Micros,
+}
+
+/// Whether a transaction was committed that lost its connection while it was; `None` when nobody knows.
+fn committed(link: &mut PostgresLink<'_>, begun: Begun, since: Instant) -> Result<Option<bool>> {
+    let of = |error: postgres::Error| StoreError::of_postgres(link.place, &error);
+    // After a crash of the server numbers of transactions that left no trace are given again. There was none as long as somebody is
+    // connected who was so before: another of ours, or, for a role that may see them, the server's own processes.
+    let sql = format!(
+        "SELECT txid_status({}), EXISTS (SELECT 1 FROM pg_stat_activity WHERE backend_start < to_timestamp({} / 1000000.0))",
+        begun.id, begun.at
+    );
+    loop {
+        let row = match link.client.query_one(&sql, &[]) {
+            Ok(row) => row,
+            // Its number was not given yet: there was a crash, and it left no trace.
+            Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => return Ok(Some(false)),
+            Err(error) => return Err(of(error)),
+        };
+        match (row.get::<_, Option<&str>>(0), row.get::<_, bool>(1)) {
+            (Some("committed"), true) => return Ok(Some(true)),
+            (Some("aborted"), _) => return Ok(Some(false)),
+            // The server has not noticed yet that we went.
+            (Some("in progress"), _) if since.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
+            _ => return Ok(None),
+        }
+    }
 }
 
 /// Does it on a connection that works, again when it met another transaction, and for some time when there is no connection.
@@ -189,19 +223,33 @@ fn firmly<'s>(
     let since = Instant::now();
     let mut met = 0;
     let mut wait = Duration::from_millis(20);
+    // Of the attempt whose commit was not answered, and why.
+    let mut unanswered: Option<(Begun, StoreError)> = None;
     loop {
-        let result = match link {
-            Some(link) => body(link),
-            None => match connect(shared) {
-                Ok(fresh) => body(link.insert(fresh)),
-                Err(error) => Err(Failed::Before(error)),
+        let connected = match link {
+            Some(link) => Ok(link),
+            None => connect(shared).map(|fresh| link.insert(fresh)),
+        };
+        let result = match connected {
+            Err(error) => Err(Failed::Before(error)),
+            Ok(link) => match &unanswered {
+                None => body(link),
+                Some((begun, why)) => match committed(link, *begun, since) {
+                    Ok(Some(true)) => return Ok(()),
+                    Ok(None) => return Err(why.clone().unknown()),
+                    Ok(Some(false)) => {
+                        unanswered = None;
+                        body(link)
+                    }
+                    Err(error) => Err(Failed::Before(error)),
+                },
             },
         };
         let error = match result {
             Ok(()) => return Ok(()),
-            Err(Failed::InCommit(error)) => {
-                *link = None;
-                return Err(error);
+            Err(Failed::InCommit(error, begun)) => {
+                unanswered = Some((begun, error.clone()));
+                error
             }
             Err(Failed::Before(error)) => error,
         };
@@ -212,26 +260,33 @@ fn firmly<'s>(
                 std::thread::sleep(wait);
                 wait = (wait * 2).min(Duration::from_secs(1));
             }
-            _ => return Err(error),
+            _ => return Err(unanswered.map_or(error, |(_, why)| why.unknown())),
         }
     }
 }
 
 fn write(link: &mut PostgresLink<'_>, job: &mut Job, shared: &Shared) -> std::result::Result<(), Failed> {
-    // The time comes with the answer to the beginning.
+    // The time comes with the answer to the beginning, and the number to ask by when the commit is not answered.
     let begin = match job.durability {
-        Durability::Durable => "BEGIN; SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+        Durability::Durable => {
+            "BEGIN; SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT), txid_current()"
+        }
         Durability::Lazy => {
-            "BEGIN; SET LOCAL synchronous_commit TO off; SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+            "BEGIN; SET LOCAL synchronous_commit TO off;
+             SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT), txid_current()"
         }
     };
     let place = link.place;
     let of = |error: postgres::Error| Failed::Before(StoreError::of_postgres(place, &error));
     let answers = link.client.simple_query(begin).map_err(of)?;
-    link.now = answers.iter().find_map(|answer| match answer {
-        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+    let begun = answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => Some(Begun { at: row.get(0)?.parse().ok()?, id: row.get(1)?.parse().ok()? }),
         _ => None,
     });
+    let Some(begun) = begun else {
+        return Err(Failed::Before(StoreError::Decode { what: "time of the database", message: "no answer".into() }));
+    };
+    link.now = Some(begun.at);
     let mut tx = Tx::new(link, now(shared));
     if let Err(error) = job.work.run(&mut tx).and_then(|()| tx.flush()) {
         // A connection that cannot do that is closed, which does it.
@@ -243,7 +298,7 @@ fn write(link: &mut PostgresLink<'_>, job: &mut Job, shared: &Shared) -> std::re
         match error {
             // The server said that it was rolled back.
             StoreError::Met(_) => Failed::Before(error),
-            error => Failed::InCommit(error),
+            error => Failed::InCommit(error, begun),
         }
     })
 }
@@ -290,6 +345,8 @@ impl ToSql for Param<'_> {
             Param::Int(value) if *ty == Type::INT4 => i32::try_from(*value)?.to_sql(ty, out),
             Param::Int(value) => value.to_sql(ty, out),
             Param::Bool(value) => value.to_sql(ty, out),
+            // The one character that PostgreSQL cannot store; output of programs has it now and then.
+            Param::Text(value) if value.contains('\0') => value.replace('\0', "\u{fffd}").to_sql(ty, out),
             Param::Text(value) => value.to_sql(ty, out),
             Param::Bytes(value) => value.to_sql(ty, out),
         }

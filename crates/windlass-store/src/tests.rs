@@ -83,6 +83,7 @@ macro_rules! cases {
 }
 
 mod backup;
+mod faults;
 mod hold;
 
 cases! {

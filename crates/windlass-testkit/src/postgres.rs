@@ -78,13 +78,41 @@ impl Postgres {
         }
         // Another process may take the port between our look and the server's.
         for _ in 0..4 {
-            match serve(&programs, user, directory.path()) {
+            match serve(&programs, user, directory.path(), None) {
                 Err(PostgresError::Ended { log, .. }) if log.contains("could not bind") => {}
                 Err(error) => return Err(error),
                 Ok((server, port)) => return Ok(Self { server, port, programs, user, directory }),
             }
         }
-        serve(&programs, user, directory.path()).map(|(server, port)| Self { server, port, programs, user, directory })
+        serve(&programs, user, directory.path(), None).map(|(server, port)| Self {
+            server,
+            port,
+            programs,
+            user,
+            directory,
+        })
+    }
+
+    /// Stops the server as `pg_ctl stop --mode` does (`fast` ends connections, `immediate` is a crash) and starts it again on the
+    /// same port.
+    ///
+    /// # Errors
+    /// It did not stop or start.
+    pub fn restart(&mut self, mode: &str) -> Result<(), PostgresError> {
+        self.stop(mode).map_err(io("stop the server"))?;
+        self.server.wait().map_err(io("wait for the server"))?;
+        let (server, _) = serve(&self.programs, self.user, self.directory.path(), Some(self.port))?;
+        self.server = server;
+        Ok(())
+    }
+
+    fn stop(&self, mode: &str) -> std::io::Result<ExitStatus> {
+        command(&self.programs, "pg_ctl", self.user, self.directory.path())
+            .args(["stop", "--wait", "--timeout=20", "--mode", mode, "--pgdata"])
+            .arg(self.directory.path().join("data"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
     }
 
     /// Connection string of the database `postgres`, for terraform's `pg` backend and for clients.
@@ -111,12 +139,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         // Nothing is to be kept, but its processes and shared memory have to go: only the server itself can do that.
-        let stopped = command(&self.programs, "pg_ctl", self.user, self.directory.path())
-            .args(["stop", "--wait", "--timeout=20", "--mode=immediate", "--pgdata"])
-            .arg(self.directory.path().join("data"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+        let stopped = self.stop("immediate");
         if !stopped.is_ok_and(|status| status.success()) {
             let _ = self.server.kill();
         }
@@ -124,12 +147,15 @@ impl Drop for Postgres {
     }
 }
 
-/// Starts the server in the foreground, as our child, and waits until it is ready.
-fn serve(programs: &Path, user: Option<User>, directory: &Path) -> Result<(Child, u16), PostgresError> {
-    let port = TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .map_err(io("find a free port"))?
-        .port();
+/// Starts the server in the foreground, as our child, on a port (any that is free when `None`), and waits until it is ready.
+fn serve(
+    programs: &Path,
+    user: Option<User>,
+    directory: &Path,
+    port: Option<u16>,
+) -> Result<(Child, u16), PostgresError> {
+    let free = || TcpListener::bind(("127.0.0.1", 0))?.local_addr().map(|address| address.port());
+    let port = port.map_or_else(free, Ok).map_err(io("find a free port"))?;
     let log = directory.join("log");
     let file = File::create(&log).map_err(io("make the log"))?;
     let errors = file.try_clone().map_err(io("make the log"))?;
