@@ -12,6 +12,7 @@ pub mod bundles;
 pub mod caller;
 pub mod check;
 pub mod configuration;
+pub mod database;
 pub mod decisions;
 pub mod destroy;
 pub mod doctor;

@@ -310,7 +310,7 @@ pub async fn run_resume(installation: &Installation, caller: &Caller, run: &RunI
 pub async fn run_repeat(installation: &Installation, caller: &Caller, run: &RunId) -> AppResult<RunId> {
     let record = run_for(installation, caller, run, Permission::ReviewCreate).await?;
     if !matches!(record.plan.kind.as_str(), "review" | "drift") {
-        let diagnostic = Diagnostic::error("WL850", format!("a run of kind {} is not repeated", record.plan.kind))
+        let diagnostic = Diagnostic::error("WL839", format!("a run of kind {} is not repeated", record.plan.kind))
             .help("make a new review: what it says is what will be done");
         return Err(AppError::new(ErrorKind::Refused, diagnostic));
     }

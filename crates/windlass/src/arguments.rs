@@ -100,6 +100,33 @@ Examples:
     /// Say who may do what on a server, and why.
     #[command(subcommand)]
     Access(crate::commands::access::AccessCommand),
+    /// Write everything that is recorded into one file, as it is now; servers and commands go on meanwhile.
+    #[command(after_help = "\
+Examples:
+  windlass backup                                      into windlass-TIME.backup
+  windlass backup --output /backups/monday.backup
+  windlass backup --database postgres://windlass@db.example.com/windlass
+  windlass backup --output - | ssh store 'cat > windlass.backup'
+
+The file is for both engines. It holds all that the database does except sessions: keep it as safe.")]
+    Backup {
+        /// Write to this file, which must not be there yet; `-` is standard output.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        database: crate::commands::database::DatabaseChoice,
+    },
+    /// Put a backup into an empty database: all of it arrives or nothing.
+    #[command(after_help = "\
+Examples:
+  windlass restore --check monday.backup         is it whole, and what is in it
+  windlass restore monday.backup
+  windlass restore monday.backup --replace       lose what is there now
+  windlass restore monday.backup --database postgres://windlass@db.example.com/windlass")]
+    Restore(crate::commands::database::RestoreOptions),
+    /// Move the record from one database to another.
+    #[command(subcommand)]
+    Database(crate::commands::database::DatabaseCommand),
     /// Plan every affected instance, judge it by policy and print one review.
     #[command(after_help = "\
 Examples:

@@ -90,6 +90,9 @@ fn answer(cx: &Context, command: Command) -> Answer {
         Command::Access(command) => commands::access::run(cx, command),
         Command::Audit(command) => commands::audit::run(cx, &command),
         Command::Serve(arguments) => commands::serve::serve(cx, arguments),
+        Command::Backup { output, database } => commands::database::backup(cx, output, &database),
+        Command::Restore(options) => commands::database::restore(cx, &options),
+        Command::Database(command) => commands::database::run(cx, command),
         Command::Doctor => commands::files::doctor(cx),
         Command::Completions { shell } => commands::files::completions(shell),
         Command::Policy(Policy::Decisions(command)) => match commands::policy_decisions::plain(cx, &command) {

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod adopt;
 pub mod audit;
+pub mod database;
 pub mod files;
 pub mod policy;
 pub mod policy_decisions;
