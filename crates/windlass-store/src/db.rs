@@ -176,6 +176,8 @@ pub(crate) trait Link {
     fn serialise(&mut self, name: &str) -> Result<()>;
     /// Appends events so that their ids grow in the order in which they become visible.
     fn events(&mut self, events: &[EventRow]) -> Result<()>;
+    /// Whether each statement goes over a network to a server and back: then fewer, larger ones are better.
+    fn is_remote(&self) -> bool;
 }
 
 /// An event as it is stored.
@@ -244,6 +246,15 @@ impl<'a> Tx<'a> {
     /// The first row.
     pub fn row<T: FromRow>(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Option<T>> {
         self.link.rows(sql, params)?.first_mut().map(T::from_row).transpose()
+    }
+
+    pub fn is_remote(&self) -> bool {
+        self.link.is_remote()
+    }
+
+    /// The text for the engine, where both have no word in common.
+    pub fn pick(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        if self.link.is_remote() { postgres } else { sqlite }
     }
 
     pub fn serialise(&mut self, name: &str) -> Result<()> {

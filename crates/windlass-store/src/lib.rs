@@ -17,6 +17,7 @@ mod steps;
 mod tickets;
 mod tokens;
 mod transfer;
+mod turns;
 mod waivers;
 
 pub use error::StoreError;
@@ -28,6 +29,7 @@ pub use seals::SealRow;
 pub use steps::{Claim, ClaimResult, EngineIdentity, EngineRow, Lost, ProcessRow, Settlement, StepOutcome};
 pub use tokens::TokenRow;
 pub use transfer::{Counts, Database};
+pub use turns::{Finish, Look, Move, Turn, Turned};
 
 use db::{EventRow, Tx};
 use hold::{Alone, Hold};

@@ -421,18 +421,32 @@ impl Link for PostgresLink<'_> {
     fn events(&mut self, events: &[EventRow]) -> Result<()> {
         // The lock comes before the first id is drawn and is held to the end of the transaction: ids grow in the order in which
         // readers see them.
-        for (position, event) in events.iter().enumerate() {
-            let sql = if position == 0 {
-                "INSERT INTO events (project, run, step, kind, subject, data, actor, reason, correlation, at)
-                 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, CAST($10 AS BIGINT)
-                 FROM (SELECT pg_advisory_xact_lock(1464619859), pg_notify('windlass', '')) AS first"
-            } else {
-                "INSERT INTO events (project, run, step, kind, subject, data, actor, reason, correlation, at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-            };
-            self.execute(sql, &event.params())?;
-        }
-        Ok(())
+        let rows: Vec<_> = events
+            .iter()
+            .map(|event| {
+                serde_json::json!({
+                    "project": event.project, "run": event.run, "step": event.step, "kind": event.kind,
+                    "subject": event.subject, "data": event.data, "actor": event.actor, "reason": event.reason,
+                    "correlation": event.correlation, "at": event.at,
+                })
+            })
+            .collect();
+        self.execute(
+            "WITH first AS MATERIALIZED (SELECT pg_advisory_xact_lock(1464619859), pg_notify('windlass', ''))
+             INSERT INTO events (project, run, step, kind, subject, data, actor, reason, correlation, at)
+             SELECT e.project, e.run, e.step, e.kind, e.subject, e.data, e.actor, e.reason, e.correlation, e.at
+             FROM first, ROWS FROM (json_to_recordset(CAST($1 AS json)) AS (
+                 project TEXT, run TEXT, step TEXT, kind TEXT, subject TEXT, data TEXT, actor TEXT, reason TEXT,
+                 correlation TEXT, at BIGINT
+             )) WITH ORDINALITY AS e
+             ORDER BY e.ordinality",
+            &[Param::Text(&serde_json::Value::from(rows).to_string())],
+        )
+        .map(drop)
+    }
+
+    fn is_remote(&self) -> bool {
+        true
     }
 }
 

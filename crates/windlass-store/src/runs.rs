@@ -2,6 +2,7 @@
 
 use crate::db::params;
 use crate::journal::NewEvent;
+use crate::turns::{Move, move_in};
 use crate::{Durability, Result, Store, StoreError};
 use serde::Serialize;
 use windlass_model::Micros;
@@ -73,7 +74,8 @@ impl Store {
         let text = encode("run plan", plan)?;
         let (scope, run, actor) = (self.scope.clone(), id.clone(), actor.to_owned());
         let (kind, title) = (plan.kind.clone(), plan.title.clone());
-        let steps: Vec<_> = plan.steps.iter().map(|step| step.id.clone()).collect();
+        let (steps, ids) =
+            (plan.steps.len(), encode("step ids", &plan.steps.iter().map(|s| &s.id).collect::<Vec<_>>())?);
         self.write(Durability::Durable, move |tx| {
             let now = tx.now()?;
             tx.execute(
@@ -81,13 +83,15 @@ impl Store {
                  VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7)",
                 params![run.as_str(), &scope.project, &kind, &title, &text, &actor, now],
             )?;
-            for (position, step) in steps.iter().enumerate() {
-                tx.execute(
-                    "INSERT INTO steps (run, id, position, state) VALUES ($1, $2, $3, 'pending')",
-                    params![run.as_str(), step.as_str(), position as i64],
-                )?;
-            }
-            let data = serde_json::json!({ "kind": kind, "title": title, "steps": steps.len() });
+            tx.execute(
+                tx.pick(
+                    "INSERT INTO steps (run, id, position, state) SELECT $1, value, key, 'pending' FROM json_each($2)",
+                    "INSERT INTO steps (run, id, position, state) SELECT $1, value, ordinality - 1, 'pending'
+                     FROM json_array_elements_text(CAST($2 AS json)) WITH ORDINALITY",
+                ),
+                params![run.as_str(), &ids],
+            )?;
+            let data = serde_json::json!({ "kind": kind, "title": title, "steps": steps });
             scope.event(tx, NewEvent { actor: Some(&actor), ..NewEvent::of_run(&run, "run.created", data) })
         })
         .await?;
@@ -175,8 +179,8 @@ impl Store {
         self.run_list(&RunFilter { active: true, ..RunFilter::default() }, 10_000).await
     }
 
-    /// Runs of all projects in which something is to be done now: a step is pending, or waits for a time that has come, or a cancel
-    /// was asked for. Oldest first.
+    /// Runs of all projects in which something is to be done now: they have begun and do not wait, or wait for a time that has come,
+    /// or a cancel was asked for. Oldest first.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -185,12 +189,10 @@ impl Store {
             .read(move |tx| {
                 let now = tx.now()?;
                 tx.rows(
+                    // A run that waits for a person is not looked at one by one: only what has a time is, by its index.
                     "SELECT id FROM runs WHERE ended_at IS NULL AND (
                          cancel_requested OR state IN ('queued', 'running')
-                         OR EXISTS (SELECT 1 FROM steps WHERE run = runs.id AND (
-                             (steps.state = 'pending' AND (not_before IS NULL OR not_before <= $1))
-                             OR (steps.state = 'waiting' AND not_before <= $1)
-                         ))
+                         OR id IN (SELECT run FROM steps WHERE state = 'waiting' AND not_before <= $1)
                      ) ORDER BY id LIMIT $2",
                     params![now, limit],
                 )
@@ -233,23 +235,11 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn run_set_state(&self, id: &RunId, from: RunState, to: RunState, reason: Option<&str>) -> Result<bool> {
-        let (scope, run, reason) = (self.scope.clone(), id.clone(), reason.map(str::to_owned));
+        let (scope, run) = (self.scope.clone(), id.clone());
+        let moved = Move { from, to, reason: reason.map(str::to_owned) };
         // What goes on in a run follows from its steps and is found again; that it has ended was told to somebody.
         let durability = if to.is_final() { Durability::Durable } else { Durability::Lazy };
-        self.write(durability, move |tx| {
-            let now = tx.now()?;
-            let done = tx.execute(
-                "UPDATE runs SET state = $1, reason = $2, ended_at = $3 WHERE id = $4 AND state = $5",
-                params![to.as_str(), reason.as_deref(), to.is_final().then_some(now), run.as_str(), from.as_str()],
-            )?;
-            if done == 1 {
-                let kind = format!("run.{}", to.as_str());
-                let data = serde_json::json!({ "reason": reason });
-                scope.event(tx, NewEvent::of_run(&run, &kind, data))?;
-            }
-            Ok(done == 1)
-        })
-        .await
+        self.write(durability, move |tx| move_in(tx, &scope, &run, &moved)).await
     }
 
     /// Asks for a run to be cancelled; `false` when it has ended.

@@ -300,6 +300,10 @@ impl Link for SqliteLink<'_> {
         Ok(())
     }
 
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     fn events(&mut self, events: &[EventRow]) -> Result<()> {
         for event in events {
             self.execute(

@@ -1,9 +1,10 @@
 //! Steps: claims with leases and epochs, and every way a step changes its state.
 
 use crate::db::{Tx, params};
-use crate::journal::{NewEvent, log_in};
+use crate::journal::NewEvent;
 use crate::locks::{Holder, lock_in};
 use crate::runs::decode;
+use crate::turns::{Finish, claim_in, close_in, finish_in};
 use crate::{Durability, Result, Store, StoreError};
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
@@ -115,10 +116,10 @@ pub enum Settlement {
     Repeat,
 }
 
-type Row =
+pub(crate) type Row =
     (String, String, i64, i64, Option<i64>, Option<i64>, Option<i64>, Option<String>, Option<String>, Option<String>);
 
-fn record(
+pub(crate) fn record(
     (id, state, attempt, epoch, not_before, started_at, ended_at, output, reason, code): Row,
 ) -> Result<StepRecord> {
     Ok(StepRecord {
@@ -146,10 +147,57 @@ pub(crate) fn hold(tx: &mut Tx<'_>, claim: &Claim) -> Result<()> {
 }
 
 /// Gives up the locks and forgets the processes of a step.
-fn leave(tx: &mut Tx<'_>, run: &RunId, step: &StepId) -> Result<()> {
+pub(crate) fn leave(tx: &mut Tx<'_>, run: &RunId, step: &StepId) -> Result<()> {
     tx.execute("DELETE FROM locks WHERE run = $1 AND step = $2", params![run.as_str(), step.as_str()])?;
     tx.execute("DELETE FROM processes WHERE run = $1 AND step = $2", params![run.as_str(), step.as_str()])?;
     Ok(())
+}
+
+/// A run that waited is looked at again: what waits is not asked step by step whether it still has to.
+fn rouse(tx: &mut Tx<'_>, run: &RunId) -> Result<()> {
+    tx.execute(
+        "UPDATE runs SET state = 'running', reason = NULL WHERE id = $1 AND state = 'waiting'",
+        params![run.as_str()],
+    )
+    .map(drop)
+}
+
+/// All steps of a run in order of its plan, without their outputs.
+pub(crate) fn brief_in(tx: &mut Tx<'_>, run: &RunId) -> Result<Vec<Row>> {
+    tx.rows(
+        "SELECT id, state, attempt, epoch, not_before, started_at, ended_at, CAST(NULL AS TEXT), reason, code
+         FROM steps WHERE run = $1 ORDER BY position",
+        params![run.as_str()],
+    )
+}
+
+type RunningRow =
+    (String, String, i64, i64, Option<i64>, Option<String>, Option<String>, Option<String>, Option<i64>, Option<i64>);
+
+/// The time, and the running steps of all projects with the engines that run them.
+pub(crate) fn running_in(tx: &mut Tx<'_>) -> Result<(Micros, Vec<RunningRow>)> {
+    let found: Vec<RunningRow> = tx.rows(
+        "SELECT run, steps.id, attempt, epoch, lease_until, engine, host, boot, pid, ticks
+         FROM steps LEFT JOIN engines ON engines.id = steps.engine WHERE state = 'running'",
+        params![],
+    )?;
+    // Without a running step no time is needed.
+    let now = if found.is_empty() { 0 } else { tx.now()? };
+    Ok((now, found))
+}
+
+pub(crate) fn lost(now: Micros, running: Vec<RunningRow>) -> Vec<Lost> {
+    let lost = |(run, step, attempt, epoch, lease_until, engine, host, boot, pid, ticks): RunningRow| Lost {
+        claim: Claim { run: RunId::new(run), step: StepId::new(step), attempt: attempt as u32, epoch },
+        engine: match (engine, host, boot, pid, ticks) {
+            (Some(id), Some(host), Some(boot), Some(pid), Some(ticks)) => {
+                Some(EngineIdentity { id, host, boot, pid, ticks })
+            }
+            _ => None,
+        },
+        expired: lease_until.is_none_or(|until| until < now),
+    };
+    running.into_iter().map(lost).collect()
 }
 
 impl Store {
@@ -193,15 +241,7 @@ impl Store {
     /// The database cannot be read.
     pub async fn step_list_brief(&self, run: &RunId) -> Result<Vec<StepRecord>> {
         let run = run.clone();
-        let found: Vec<Row> = self
-            .read(move |tx| {
-                tx.rows(
-                    "SELECT id, state, attempt, epoch, not_before, started_at, ended_at, CAST(NULL AS TEXT), reason, code
-                     FROM steps WHERE run = $1 ORDER BY position",
-                    params![run.as_str()],
-                )
-            })
-            .await?;
+        let found = self.read(move |tx| brief_in(tx, &run)).await?;
         found.into_iter().map(record).collect()
     }
 
@@ -254,7 +294,7 @@ impl Store {
         Ok(found.into_iter().map(row).collect())
     }
 
-    /// Claims a step that is pending, or waiting and woken; its locks are taken in the same transaction.
+    /// Claims a step that is pending or whose time has come; its locks are taken in the same transaction.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -267,8 +307,8 @@ impl Store {
             let now = tx.now()?;
             if !names.is_empty() {
                 let open: Option<i64> = tx.row(
-                    "SELECT epoch FROM steps WHERE run = $1 AND id = $2 AND state = 'pending'
-                     AND (not_before IS NULL OR not_before <= $3)
+                    "SELECT epoch FROM steps WHERE run = $1 AND id = $2
+                     AND (state = 'pending' AND not_before IS NULL OR state IN ('pending', 'waiting') AND not_before <= $3)
                      AND EXISTS (SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NULL AND NOT cancel_requested)",
                     params![run.as_str(), id.as_str(), now],
                 )?;
@@ -283,18 +323,8 @@ impl Store {
                     return Ok(ClaimResult::Locked { name: name.clone(), by });
                 }
             }
-            let claimed: Option<(i64, i64)> = tx.row(
-                "UPDATE steps SET state = 'running', attempt = attempt + 1, epoch = epoch + 1, engine = $3, lease_until = $4,
-                     started_at = COALESCE(started_at, $5), reason = NULL, not_before = NULL
-                 WHERE run = $1 AND id = $2 AND state = 'pending' AND (not_before IS NULL OR not_before <= $5)
-                 AND EXISTS (SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NULL AND NOT cancel_requested)
-                 RETURNING attempt, epoch",
-                params![run.as_str(), id.as_str(), &engine, now + lease, now],
-            )?;
-            let Some((attempt, epoch)) = claimed else { return Ok(ClaimResult::Gone) };
-            let data = serde_json::json!({ "attempt": attempt });
-            scope.event(tx, NewEvent::of_step(&run, &id, "step.started", data))?;
-            Ok(ClaimResult::Claimed(Claim { run: run.clone(), step: id.clone(), attempt: attempt as u32, epoch }))
+            let claimed = claim_in(tx, &scope, &run, std::slice::from_ref(&id), &engine, lease)?;
+            Ok(claimed.into_iter().next().map_or(ClaimResult::Gone, ClaimResult::Claimed))
         })
         .await
     }
@@ -328,57 +358,12 @@ impl Store {
         log: &[u8],
         durability: Durability,
     ) -> Result<StepRecord> {
-        let (state, output, reason, code, not_before) = match outcome {
-            StepOutcome::Succeeded(output) => (StepState::Succeeded, Some(output.to_string()), None, None, None),
-            StepOutcome::Failed { code, reason } => {
-                (StepState::Failed, None, Some(reason.as_str()), Some(code.as_str()), None)
-            }
-            StepOutcome::Waiting { reason, until } => (StepState::Waiting, None, Some(reason.as_str()), None, *until),
-            StepOutcome::Again { reason, at } => (StepState::Pending, None, Some(reason.as_str()), None, Some(*at)),
-            StepOutcome::Cancelled => (StepState::Cancelled, None, Some("cancelled while it ran"), None, None),
-            StepOutcome::Unknown { reason } => (StepState::Unknown, None, Some(reason.as_str()), None, None),
-        };
-        let kind = match outcome {
-            StepOutcome::Again { .. } => "step.retried".to_owned(),
-            _ => format!("step.{}", state.as_str()),
-        };
-        let data = serde_json::json!({ "attempt": claim.attempt, "reason": reason, "code": code });
-        let (scope, claim, log) = (self.scope.clone(), claim.clone(), log.to_vec());
-        let (reason, code) = (reason.map(str::to_owned), code.map(str::to_owned));
-        let finished: Row = self
-            .write(durability, move |tx| {
-                let now = tx.now()?;
-                let finished: Option<Row> = tx.row(
-                    "UPDATE steps SET state = $4, output = $5, reason = $6, code = $7, not_before = $8, ended_at = $9,
-                         engine = NULL, lease_until = NULL
-                     WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running'
-                     RETURNING id, state, attempt, epoch, not_before, started_at, ended_at, CAST(NULL AS TEXT), reason, code",
-                    params![
-                        claim.run.as_str(),
-                        claim.step.as_str(),
-                        claim.epoch,
-                        state.as_str(),
-                        output.as_deref(),
-                        reason.as_deref(),
-                        code.as_deref(),
-                        not_before,
-                        state.is_final().then_some(now),
-                    ],
-                )?;
-                let finished = finished.ok_or_else(|| claim.stale())?;
-                leave(tx, &claim.run, &claim.step)?;
-                if !log.is_empty() {
-                    log_in(tx, &claim.run, &claim.step, claim.attempt, &log)?;
-                }
-                scope.event(tx, NewEvent::of_step(&claim.run, &claim.step, &kind, data.clone()))?;
-                Ok(finished)
-            })
+        let finish = Finish { claim: claim.clone(), outcome: outcome.clone(), log: log.to_vec() };
+        let (scope, stale) = (self.scope.clone(), claim.stale());
+        let finished = self
+            .write(durability, move |tx| finish_in(tx, &scope, &finish.claim.run, std::slice::from_ref(&finish)))
             .await?;
-        let mut finished = record(finished)?;
-        if let StepOutcome::Succeeded(output) = outcome {
-            finished.output = Some(output.clone());
-        }
-        Ok(finished)
+        finished.into_iter().next().ok_or(stale)
     }
 
     /// Ends steps that will never run, in one transaction.
@@ -387,24 +372,7 @@ impl Store {
     /// The database cannot be written.
     pub async fn step_close(&self, run: &RunId, steps: &[(StepId, StepState, String)]) -> Result<()> {
         let (scope, run, steps) = (self.scope.clone(), run.clone(), steps.to_vec());
-        self.write(Durability::Durable, move |tx| {
-            let now = tx.now()?;
-            for (step, state, reason) in &steps {
-                let done = tx.execute(
-                    "UPDATE steps SET state = $1, reason = $2, ended_at = $3
-                     WHERE run = $4 AND id = $5 AND state IN ('pending', 'waiting', 'unknown')",
-                    params![state.as_str(), reason, now, run.as_str(), step.as_str()],
-                )?;
-                if done == 1 {
-                    leave(tx, &run, step)?;
-                    let kind = format!("step.{}", state.as_str());
-                    let data = serde_json::json!({ "reason": reason });
-                    scope.event(tx, NewEvent::of_step(&run, step, &kind, data))?;
-                }
-            }
-            Ok(())
-        })
-        .await
+        self.write(Durability::Durable, move |tx| close_in(tx, &scope, &run, &steps)).await
     }
 
     /// Lets the waiting steps of a run look again.
@@ -418,6 +386,7 @@ impl Store {
                 "UPDATE steps SET state = 'pending', not_before = NULL WHERE run = $1 AND state = 'waiting'",
                 params![run.as_str()],
             )?;
+            rouse(tx, &run)?;
             scope.event(tx, NewEvent::of_run(&run, "run.woken", serde_json::Value::Null))
         })
         .await
@@ -451,6 +420,7 @@ impl Store {
                     "step {step} of run {run} is not unknown: there is nothing to settle"
                 )));
             }
+            rouse(tx, &run)?;
             let data = serde_json::json!({ "as": word });
             scope.event(
                 tx,
@@ -465,39 +435,8 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn step_running(&self) -> Result<Vec<Lost>> {
-        type Row = (
-            String,
-            String,
-            i64,
-            i64,
-            Option<i64>,
-            Option<String>,
-            Option<String>,
-            Option<String>,
-            Option<i64>,
-            Option<i64>,
-        );
-        let (now, found): (Micros, Vec<Row>) = self
-            .read(|tx| {
-                let found = tx.rows(
-                    "SELECT run, steps.id, attempt, epoch, lease_until, engine, host, boot, pid, ticks
-                     FROM steps LEFT JOIN engines ON engines.id = steps.engine WHERE state = 'running'",
-                    params![],
-                )?;
-                Ok((tx.now()?, found))
-            })
-            .await?;
-        let lost = |(run, step, attempt, epoch, lease_until, engine, host, boot, pid, ticks): Row| Lost {
-            claim: Claim { run: RunId::new(run), step: StepId::new(step), attempt: attempt as u32, epoch },
-            engine: match (engine, host, boot, pid, ticks) {
-                (Some(id), Some(host), Some(boot), Some(pid), Some(ticks)) => {
-                    Some(EngineIdentity { id, host, boot, pid, ticks })
-                }
-                _ => None,
-            },
-            expired: lease_until.is_none_or(|until| until < now),
-        };
-        Ok(found.into_iter().map(lost).collect())
+        let (now, found) = self.read(running_in).await?;
+        Ok(lost(now, found))
     }
 
     /// Takes a lost attempt over, so that its recovery is this engine's alone; `None` when another engine did so first.

@@ -1,0 +1,335 @@
+//! Turns: everything an engine decides about a run at once, in one transaction.
+
+use crate::db::{Tx, params};
+use crate::journal::{NewEvent, log_in};
+use crate::steps::leave;
+use crate::{Claim, Durability, EngineIdentity, Lost, Result, Scope, StepOutcome, Store, StoreError};
+use std::collections::HashMap;
+use windlass_model::Micros;
+use windlass_model::id::{RunId, StepId};
+use windlass_model::run::{RunState, StepRecord, StepState};
+
+/// How an attempt ended, with the last of its log (may be empty).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finish {
+    pub claim: Claim,
+    pub outcome: StepOutcome,
+    pub log: Vec<u8>,
+}
+
+/// A change of a run's state, made only when it is in the first of both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    pub from: RunState,
+    pub to: RunState,
+    pub reason: Option<String>,
+}
+
+/// What is written at once, in this order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Turn {
+    pub finished: Vec<Finish>,
+    /// Steps that will never run.
+    pub closed: Vec<(StepId, StepState, String)>,
+    /// Steps without locks that are to begin.
+    pub claims: Vec<StepId>,
+    pub moved: Option<Move>,
+}
+
+/// What came of a turn.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Turned {
+    /// Those that ended, in the order they were given.
+    pub finished: Vec<StepRecord>,
+    /// Of what was to begin, that which does; the rest was begun, ended or cancelled meanwhile.
+    pub claims: Vec<Claim>,
+    /// Whether the run was in the state that it was moved from.
+    pub moved: bool,
+}
+
+/// What others may have changed about a run.
+#[derive(Debug, Clone)]
+pub struct Look {
+    pub cancel_requested: bool,
+    /// All steps in order of the plan, without their outputs.
+    pub steps: Vec<StepRecord>,
+    /// Running steps of all projects.
+    pub running: Vec<Lost>,
+}
+
+/// The columns of a step that an outcome fills.
+struct Ended<'a> {
+    claim: &'a Claim,
+    state: StepState,
+    output: Option<String>,
+    reason: Option<&'a str>,
+    code: Option<&'a str>,
+    not_before: Option<Micros>,
+}
+
+impl<'a> Ended<'a> {
+    fn of(claim: &'a Claim, outcome: &'a StepOutcome) -> Self {
+        let ended = |state, reason| Self { claim, state, output: None, reason, code: None, not_before: None };
+        match outcome {
+            StepOutcome::Succeeded(output) => {
+                Self { output: Some(output.to_string()), ..ended(StepState::Succeeded, None) }
+            }
+            StepOutcome::Failed { code, reason } => Self { code: Some(code), ..ended(StepState::Failed, Some(reason)) },
+            StepOutcome::Waiting { reason, until } => {
+                Self { not_before: *until, ..ended(StepState::Waiting, Some(reason)) }
+            }
+            StepOutcome::Again { reason, at } => {
+                Self { not_before: Some(*at), ..ended(StepState::Pending, Some(reason)) }
+            }
+            StepOutcome::Cancelled => ended(StepState::Cancelled, Some("cancelled while it ran")),
+            StepOutcome::Unknown { reason } => ended(StepState::Unknown, Some(reason)),
+        }
+    }
+
+    fn kind(&self, outcome: &StepOutcome) -> String {
+        match outcome {
+            StepOutcome::Again { .. } => "step.retried".to_owned(),
+            _ => format!("step.{}", self.state.as_str()),
+        }
+    }
+
+    fn ended_at(&self, now: Micros) -> Option<Micros> {
+        self.state.is_final().then_some(now)
+    }
+}
+
+/// Records how attempts of a run ended: all, or the first that lost its step is refused.
+pub(crate) fn finish_in(tx: &mut Tx<'_>, scope: &Scope, run: &RunId, finished: &[Finish]) -> Result<Vec<StepRecord>> {
+    if finished.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now = tx.now()?;
+    let ended: Vec<Ended<'_>> = finished.iter().map(|finish| Ended::of(&finish.claim, &finish.outcome)).collect();
+    let started = if tx.is_remote() { end_all(tx, run, &ended, now)? } else { end_each(tx, run, &ended, now)? };
+    let mut records = Vec::new();
+    for (finish, ended) in finished.iter().zip(&ended) {
+        let claim = &finish.claim;
+        let started_at = *started.get(claim.step.as_str()).ok_or_else(|| claim.stale())?;
+        if !finish.log.is_empty() {
+            log_in(tx, run, &claim.step, claim.attempt, &finish.log)?;
+        }
+        let data = serde_json::json!({ "attempt": claim.attempt, "reason": ended.reason, "code": ended.code });
+        scope.event(tx, NewEvent::of_step(run, &claim.step, &ended.kind(&finish.outcome), data))?;
+        records.push(StepRecord {
+            id: claim.step.clone(),
+            state: ended.state,
+            attempt: claim.attempt,
+            epoch: claim.epoch,
+            not_before: ended.not_before,
+            started_at,
+            ended_at: ended.ended_at(now),
+            output: match &finish.outcome {
+                StepOutcome::Succeeded(output) => Some(output.clone()),
+                _ => None,
+            },
+            reason: ended.reason.map(str::to_owned),
+            code: ended.code.map(str::to_owned),
+        });
+    }
+    Ok(records)
+}
+
+/// When the steps that ended had begun: of those whose claims were good.
+type Started = HashMap<String, Option<Micros>>;
+
+fn end_each(tx: &mut Tx<'_>, run: &RunId, all: &[Ended<'_>], now: Micros) -> Result<Started> {
+    let mut started = HashMap::new();
+    for ended in all {
+        let step = &ended.claim.step;
+        let found: Option<(Option<i64>,)> = tx.row(
+            "UPDATE steps SET state = $4, output = $5, reason = $6, code = $7, not_before = $8, ended_at = $9,
+                 engine = NULL, lease_until = NULL
+             WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running' RETURNING started_at",
+            params![
+                run.as_str(),
+                step.as_str(),
+                ended.claim.epoch,
+                ended.state.as_str(),
+                ended.output.as_deref(),
+                ended.reason,
+                ended.code,
+                ended.not_before,
+                ended.ended_at(now),
+            ],
+        )?;
+        if let Some((at,)) = found {
+            leave(tx, run, step)?;
+            started.insert(step.to_string(), at);
+        }
+    }
+    Ok(started)
+}
+
+/// The same as [`end_each`] in one statement, which is one way to the server and back instead of three for each.
+fn end_all(tx: &mut Tx<'_>, run: &RunId, all: &[Ended<'_>], now: Micros) -> Result<Started> {
+    let given: Vec<serde_json::Value> = all
+        .iter()
+        .map(|ended| {
+            serde_json::json!({
+                "id": ended.claim.step, "epoch": ended.claim.epoch, "state": ended.state.as_str(),
+                "output": ended.output, "reason": ended.reason, "code": ended.code,
+                "not_before": ended.not_before, "ended_at": ended.ended_at(now),
+            })
+        })
+        .collect();
+    let found: Vec<(String, Option<i64>)> = tx.rows(
+        "WITH given AS MATERIALIZED (
+             SELECT * FROM json_to_recordset(CAST($2 AS json)) AS g (
+                 id TEXT, epoch BIGINT, state TEXT, output TEXT, reason TEXT, code TEXT, not_before BIGINT, ended_at BIGINT
+             )
+         ), done AS (
+             UPDATE steps SET state = given.state, output = given.output, reason = given.reason, code = given.code,
+                 not_before = given.not_before, ended_at = given.ended_at, engine = NULL, lease_until = NULL
+             FROM given
+             WHERE steps.run = $1 AND steps.id = given.id AND steps.epoch = given.epoch AND steps.state = 'running'
+             RETURNING steps.id, steps.started_at
+         ), unlocked AS (
+             DELETE FROM locks USING done WHERE locks.run = $1 AND locks.step = done.id
+         ), forgotten AS (
+             DELETE FROM processes USING done WHERE processes.run = $1 AND processes.step = done.id
+         )
+         SELECT id, started_at FROM done",
+        params![run.as_str(), &serde_json::Value::from(given).to_string()],
+    )?;
+    Ok(found.into_iter().collect())
+}
+
+/// Begins those of the steps that are to be done now, in the order given.
+pub(crate) fn claim_in(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    run: &RunId,
+    steps: &[StepId],
+    engine: &str,
+    lease: Micros,
+) -> Result<Vec<Claim>> {
+    if steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now = tx.now()?;
+    let mut begun: HashMap<String, (i64, i64)> = HashMap::new();
+    if tx.is_remote() {
+        let ids = serde_json::to_string(steps).unwrap_or_default();
+        let found: Vec<(String, i64, i64)> = tx.rows(
+            // A row that another engine has its hands on is that engine's: nobody waits for anybody.
+            "UPDATE steps SET state = 'running', attempt = attempt + 1, epoch = epoch + 1, engine = $3, lease_until = $4,
+                 started_at = COALESCE(started_at, $5), reason = NULL, not_before = NULL
+             WHERE run = $1 AND id IN (
+                 SELECT id FROM steps
+                 WHERE run = $1 AND id IN (SELECT json_array_elements_text(CAST($2 AS json)))
+                 AND (state = 'pending' AND not_before IS NULL OR state IN ('pending', 'waiting') AND not_before <= $5)
+                 FOR UPDATE SKIP LOCKED
+             )
+             AND EXISTS (SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NULL AND NOT cancel_requested)
+             RETURNING id, attempt, epoch",
+            params![run.as_str(), &ids, engine, now + lease, now],
+        )?;
+        begun.extend(found.into_iter().map(|(id, attempt, epoch)| (id, (attempt, epoch))));
+    } else {
+        for step in steps {
+            let found: Option<(i64, i64)> = tx.row(
+                "UPDATE steps SET state = 'running', attempt = attempt + 1, epoch = epoch + 1, engine = $3,
+                     lease_until = $4, started_at = COALESCE(started_at, $5), reason = NULL, not_before = NULL
+                 WHERE run = $1 AND id = $2
+                 AND (state = 'pending' AND not_before IS NULL OR state IN ('pending', 'waiting') AND not_before <= $5)
+                 AND EXISTS (SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NULL AND NOT cancel_requested)
+                 RETURNING attempt, epoch",
+                params![run.as_str(), step.as_str(), engine, now + lease, now],
+            )?;
+            begun.extend(found.map(|found| (step.to_string(), found)));
+        }
+    }
+    let mut claims = Vec::new();
+    for step in steps {
+        let Some((attempt, epoch)) = begun.remove(step.as_str()) else { continue };
+        scope.event(tx, NewEvent::of_step(run, step, "step.started", serde_json::json!({ "attempt": attempt })))?;
+        claims.push(Claim { run: run.clone(), step: step.clone(), attempt: attempt as u32, epoch });
+    }
+    Ok(claims)
+}
+
+/// Ends steps that will never run.
+pub(crate) fn close_in(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    run: &RunId,
+    steps: &[(StepId, StepState, String)],
+) -> Result<()> {
+    for (step, state, reason) in steps {
+        let now = tx.now()?;
+        let done = tx.execute(
+            "UPDATE steps SET state = $1, reason = $2, ended_at = $3
+             WHERE run = $4 AND id = $5 AND state IN ('pending', 'waiting', 'unknown')",
+            params![state.as_str(), reason, now, run.as_str(), step.as_str()],
+        )?;
+        if done == 1 {
+            leave(tx, run, step)?;
+            let kind = format!("step.{}", state.as_str());
+            scope.event(tx, NewEvent::of_step(run, step, &kind, serde_json::json!({ "reason": reason })))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn move_in(tx: &mut Tx<'_>, scope: &Scope, run: &RunId, moved: &Move) -> Result<bool> {
+    let now = tx.now()?;
+    let reason = moved.reason.as_deref();
+    let done = tx.execute(
+        "UPDATE runs SET state = $1, reason = $2, ended_at = $3 WHERE id = $4 AND state = $5",
+        params![moved.to.as_str(), reason, moved.to.is_final().then_some(now), run.as_str(), moved.from.as_str()],
+    )?;
+    if done == 1 {
+        let kind = format!("run.{}", moved.to.as_str());
+        scope.event(tx, NewEvent::of_run(run, &kind, serde_json::json!({ "reason": reason })))?;
+    }
+    Ok(done == 1)
+}
+
+impl Store {
+    /// Writes a turn: all of it or, when an attempt in it has lost its step, nothing. Success is recorded exactly once.
+    ///
+    /// # Errors
+    /// [`StoreError::StaleClaim`].
+    pub async fn run_turn(
+        &self,
+        engine: &EngineIdentity,
+        run: &RunId,
+        turn: &Turn,
+        lease: Micros,
+        durability: Durability,
+    ) -> Result<Turned> {
+        let (scope, engine, run, turn) = (self.scope.clone(), engine.id.clone(), run.clone(), turn.clone());
+        self.write(durability, move |tx| {
+            let finished = finish_in(tx, &scope, &run, &turn.finished)?;
+            close_in(tx, &scope, &run, &turn.closed)?;
+            let claims = claim_in(tx, &scope, &run, &turn.claims, &engine, lease)?;
+            let moved = turn.moved.as_ref().map(|moved| move_in(tx, &scope, &run, moved)).transpose()?;
+            Ok(Turned { finished, claims, moved: moved.unwrap_or(false) })
+        })
+        .await
+    }
+
+    /// Everything about a run that others may change, in one question.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn run_look(&self, run: &RunId) -> Result<Look> {
+        let of = run.clone();
+        let (cancel_requested, steps, (now, running)) = self
+            .read(move |tx| {
+                let cancel: Option<bool> =
+                    tx.row("SELECT cancel_requested FROM runs WHERE id = $1", params![of.as_str()])?;
+                Ok((cancel, crate::steps::brief_in(tx, &of)?, crate::steps::running_in(tx)?))
+            })
+            .await?;
+        let cancel_requested =
+            cancel_requested.ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })?;
+        let steps = steps.into_iter().map(crate::steps::record).collect::<Result<_>>()?;
+        Ok(Look { cancel_requested, steps, running: crate::steps::lost(now, running) })
+    }
+}
