@@ -1,7 +1,7 @@
 //! What a dead engine left: its children are ended, then each attempt is repeated, checked or declared unknown.
 
 use crate::context::{Executor, Probe, StepContext};
-use crate::{EngineOptions, host, micros};
+use crate::{Engine, EngineOptions, host, micros};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -14,16 +14,16 @@ const POISON: u32 = 3;
 
 /// Recovers every attempt whose engine is gone. The processes of the old attempt are dead before anything else happens. Where
 /// the work must not be torn (a checkable step) they may finish it: for those of `run` that is waited for, those of other runs
-/// are left to it.
+/// are left to it. `running` are the running steps of all projects; whether any of them was recovered comes back.
 pub(crate) async fn recover(
-    store: &Store,
-    own: &EngineIdentity,
-    executors: &HashMap<String, Arc<dyn Executor>>,
-    options: &EngineOptions,
+    engine: &Engine,
+    running: Vec<Lost>,
     run: &RunId,
     mut waits: impl FnMut(&StepId),
-) -> Result<(), StoreError> {
-    for lost in store.step_running().await? {
+) -> Result<bool, StoreError> {
+    let Engine { store, identity: own, executors, options, .. } = engine;
+    let mut any = false;
+    for lost in running {
         if !is_lost(&lost, own) {
             continue;
         }
@@ -36,6 +36,7 @@ pub(crate) async fn recover(
         else {
             continue;
         };
+        any = true;
         let store = &store.of_project(&store.run_get(&claim.run).await?.project);
         if finishing {
             waits(&claim.step);
@@ -48,7 +49,7 @@ pub(crate) async fn recover(
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(any)
 }
 
 /// Whether the attempt is of a step that must not be torn, nobody wants it cancelled, and a process of it lives.

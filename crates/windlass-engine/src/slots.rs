@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, futures::Notified};
 use windlass_model::run::Cost;
 
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     taken: Mutex<Taken>,
+    freed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -23,6 +25,11 @@ pub(crate) struct Slot {
 }
 
 impl Slots {
+    /// Comes when a slot was given back after this was enabled.
+    pub fn freed(&self) -> Notified<'_> {
+        self.freed.notified()
+    }
+
     /// Room for a step beside what runs; one that is larger than the whole budget runs alone.
     pub fn take(self: &Arc<Self>, budget: &Cost, wanted: Cost) -> Option<Slot> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,6 +46,7 @@ impl Slots {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.slots.taken.lock().unwrap_or_else(PoisonError::into_inner).costs.remove(&self.number);
+        self.slots.freed.notify_waiters();
     }
 }
 

@@ -3,8 +3,9 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use windlass_model::run::RunState;
 use windlass_model::run::{Repeat, Retry, RunPlan, When, Work};
-use windlass_store::Settlement;
+use windlass_store::{ClaimResult, Durability, Settlement};
 
 /// Answers from a script: per step, one result per attempt; then success. Counts what was executed.
 #[derive(Default)]
@@ -279,9 +280,8 @@ async fn a_step_that_kills_its_engines_is_not_tried_for_ever() {
         bench.die_during(&run, &spec).await;
         let engine = bench.engine().await;
         let nobody = RunId::new("");
-        recovery::recover(&bench.store, &engine.identity, &engine.executors, &engine.options, &nobody, |_| {})
-            .await
-            .unwrap();
+        let running = bench.store.step_running().await.unwrap();
+        assert!(recovery::recover(&engine, running, &nobody, |_| {}).await.unwrap());
         let want = if attempt < 3 { StepState::Pending } else { StepState::Unknown };
         assert_eq!(bench.store.step_get(&run, &"poison".into()).await.unwrap().state, want);
     }

@@ -44,7 +44,7 @@ pub(crate) fn encode<T: serde::Serialize>(what: &'static str, value: &T) -> Resu
     serde_json::to_string(value).map_err(|error| StoreError::Decode { what, message: error.to_string() })
 }
 
-fn state(text: String) -> Result<RunState> {
+pub(crate) fn state(text: String) -> Result<RunState> {
     RunState::parse(&text).ok_or(StoreError::Decode { what: "run state", message: text })
 }
 

@@ -3,7 +3,7 @@
 use crate::db::{Tx, params};
 use crate::journal::{NewEvent, log_in};
 use crate::steps::leave;
-use crate::{Claim, Durability, EngineIdentity, Lost, Result, Scope, StepOutcome, Store, StoreError};
+use crate::{Claim, Durability, Lost, Result, Scope, StepOutcome, Store, StoreError};
 use std::collections::HashMap;
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
@@ -36,6 +36,12 @@ pub struct Turn {
     pub moved: Option<Move>,
 }
 
+impl Turn {
+    pub fn is_empty(&self) -> bool {
+        self.finished.is_empty() && self.closed.is_empty() && self.claims.is_empty() && self.moved.is_none()
+    }
+}
+
 /// What came of a turn.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Turned {
@@ -50,6 +56,7 @@ pub struct Turned {
 /// What others may have changed about a run.
 #[derive(Debug, Clone)]
 pub struct Look {
+    pub state: RunState,
     pub cancel_requested: bool,
     /// All steps in order of the plan, without their outputs.
     pub steps: Vec<StepRecord>,
@@ -57,45 +64,50 @@ pub struct Look {
     pub running: Vec<Lost>,
 }
 
-/// The columns of a step that an outcome fills.
-struct Ended<'a> {
-    claim: &'a Claim,
-    state: StepState,
-    output: Option<String>,
-    reason: Option<&'a str>,
-    code: Option<&'a str>,
-    not_before: Option<Micros>,
+impl StepOutcome {
+    /// Shows it in the record of a step that was running. Times are left as they were.
+    pub fn fill(&self, step: &mut StepRecord) {
+        (step.not_before, step.output, step.reason, step.code) = (None, None, None, None);
+        match self {
+            Self::Succeeded(output) => (step.state, step.output) = (StepState::Succeeded, Some(output.clone())),
+            Self::Failed { code, reason } => {
+                step.state = StepState::Failed;
+                (step.code, step.reason) = (Some(code.clone()), Some(reason.clone()));
+            }
+            Self::Waiting { reason, until } => {
+                step.state = StepState::Waiting;
+                (step.reason, step.not_before) = (Some(reason.clone()), *until);
+            }
+            Self::Again { reason, at } => {
+                step.state = StepState::Pending;
+                (step.reason, step.not_before) = (Some(reason.clone()), Some(*at));
+            }
+            Self::Cancelled => {
+                (step.state, step.reason) = (StepState::Cancelled, Some("cancelled while it ran".to_owned()));
+            }
+            Self::Unknown { reason } => (step.state, step.reason) = (StepState::Unknown, Some(reason.clone())),
+        }
+    }
 }
 
-impl<'a> Ended<'a> {
-    fn of(claim: &'a Claim, outcome: &'a StepOutcome) -> Self {
-        let ended = |state, reason| Self { claim, state, output: None, reason, code: None, not_before: None };
-        match outcome {
-            StepOutcome::Succeeded(output) => {
-                Self { output: Some(output.to_string()), ..ended(StepState::Succeeded, None) }
-            }
-            StepOutcome::Failed { code, reason } => Self { code: Some(code), ..ended(StepState::Failed, Some(reason)) },
-            StepOutcome::Waiting { reason, until } => {
-                Self { not_before: *until, ..ended(StepState::Waiting, Some(reason)) }
-            }
-            StepOutcome::Again { reason, at } => {
-                Self { not_before: Some(*at), ..ended(StepState::Pending, Some(reason)) }
-            }
-            StepOutcome::Cancelled => ended(StepState::Cancelled, Some("cancelled while it ran")),
-            StepOutcome::Unknown { reason } => ended(StepState::Unknown, Some(reason)),
-        }
-    }
-
-    fn kind(&self, outcome: &StepOutcome) -> String {
-        match outcome {
-            StepOutcome::Again { .. } => "step.retried".to_owned(),
-            _ => format!("step.{}", self.state.as_str()),
-        }
-    }
-
-    fn ended_at(&self, now: Micros) -> Option<Micros> {
-        self.state.is_final().then_some(now)
-    }
+/// The step as it is after an attempt, but for when it had begun.
+fn ended(finish: &Finish, now: Micros) -> StepRecord {
+    let claim = &finish.claim;
+    let mut step = StepRecord {
+        id: claim.step.clone(),
+        state: StepState::Running,
+        attempt: claim.attempt,
+        epoch: claim.epoch,
+        not_before: None,
+        started_at: None,
+        ended_at: None,
+        output: None,
+        reason: None,
+        code: None,
+    };
+    finish.outcome.fill(&mut step);
+    step.ended_at = step.state.is_final().then_some(now);
+    step
 }
 
 /// Records how attempts of a run ended: all, or the first that lost its step is refused.
@@ -104,76 +116,65 @@ pub(crate) fn finish_in(tx: &mut Tx<'_>, scope: &Scope, run: &RunId, finished: &
         return Ok(Vec::new());
     }
     let now = tx.now()?;
-    let ended: Vec<Ended<'_>> = finished.iter().map(|finish| Ended::of(&finish.claim, &finish.outcome)).collect();
-    let started = if tx.is_remote() { end_all(tx, run, &ended, now)? } else { end_each(tx, run, &ended, now)? };
-    let mut records = Vec::new();
-    for (finish, ended) in finished.iter().zip(&ended) {
-        let claim = &finish.claim;
-        let started_at = *started.get(claim.step.as_str()).ok_or_else(|| claim.stale())?;
+    let mut steps: Vec<StepRecord> = finished.iter().map(|finish| ended(finish, now)).collect();
+    let started = if tx.is_remote() { end_all(tx, run, &steps)? } else { end_each(tx, run, &steps)? };
+    for (finish, step) in finished.iter().zip(&mut steps) {
+        step.started_at = *started.get(step.id.as_str()).ok_or_else(|| finish.claim.stale())?;
         if !finish.log.is_empty() {
-            log_in(tx, run, &claim.step, claim.attempt, &finish.log)?;
+            log_in(tx, run, &step.id, step.attempt, &finish.log)?;
         }
-        let data = serde_json::json!({ "attempt": claim.attempt, "reason": ended.reason, "code": ended.code });
-        scope.event(tx, NewEvent::of_step(run, &claim.step, &ended.kind(&finish.outcome), data))?;
-        records.push(StepRecord {
-            id: claim.step.clone(),
-            state: ended.state,
-            attempt: claim.attempt,
-            epoch: claim.epoch,
-            not_before: ended.not_before,
-            started_at,
-            ended_at: ended.ended_at(now),
-            output: match &finish.outcome {
-                StepOutcome::Succeeded(output) => Some(output.clone()),
-                _ => None,
-            },
-            reason: ended.reason.map(str::to_owned),
-            code: ended.code.map(str::to_owned),
-        });
+        let kind = match &finish.outcome {
+            StepOutcome::Again { .. } => "step.retried".to_owned(),
+            _ => format!("step.{}", step.state.as_str()),
+        };
+        let data = serde_json::json!({ "attempt": step.attempt, "reason": step.reason, "code": step.code });
+        scope.event(tx, NewEvent::of_step(run, &step.id, &kind, data))?;
     }
-    Ok(records)
+    Ok(steps)
 }
 
 /// When the steps that ended had begun: of those whose claims were good.
 type Started = HashMap<String, Option<Micros>>;
 
-fn end_each(tx: &mut Tx<'_>, run: &RunId, all: &[Ended<'_>], now: Micros) -> Result<Started> {
+fn output(step: &StepRecord) -> Option<String> {
+    step.output.as_ref().map(serde_json::Value::to_string)
+}
+
+fn end_each(tx: &mut Tx<'_>, run: &RunId, steps: &[StepRecord]) -> Result<Started> {
     let mut started = HashMap::new();
-    for ended in all {
-        let step = &ended.claim.step;
+    for step in steps {
         let found: Option<(Option<i64>,)> = tx.row(
             "UPDATE steps SET state = $4, output = $5, reason = $6, code = $7, not_before = $8, ended_at = $9,
                  engine = NULL, lease_until = NULL
              WHERE run = $1 AND id = $2 AND epoch = $3 AND state = 'running' RETURNING started_at",
             params![
                 run.as_str(),
-                step.as_str(),
-                ended.claim.epoch,
-                ended.state.as_str(),
-                ended.output.as_deref(),
-                ended.reason,
-                ended.code,
-                ended.not_before,
-                ended.ended_at(now),
+                step.id.as_str(),
+                step.epoch,
+                step.state.as_str(),
+                output(step).as_deref(),
+                step.reason.as_deref(),
+                step.code.as_deref(),
+                step.not_before,
+                step.ended_at,
             ],
         )?;
         if let Some((at,)) = found {
-            leave(tx, run, step)?;
-            started.insert(step.to_string(), at);
+            leave(tx, run, &step.id)?;
+            started.insert(step.id.to_string(), at);
         }
     }
     Ok(started)
 }
 
 /// The same as [`end_each`] in one statement, which is one way to the server and back instead of three for each.
-fn end_all(tx: &mut Tx<'_>, run: &RunId, all: &[Ended<'_>], now: Micros) -> Result<Started> {
-    let given: Vec<serde_json::Value> = all
+fn end_all(tx: &mut Tx<'_>, run: &RunId, steps: &[StepRecord]) -> Result<Started> {
+    let given: Vec<serde_json::Value> = steps
         .iter()
-        .map(|ended| {
+        .map(|step| {
             serde_json::json!({
-                "id": ended.claim.step, "epoch": ended.claim.epoch, "state": ended.state.as_str(),
-                "output": ended.output, "reason": ended.reason, "code": ended.code,
-                "not_before": ended.not_before, "ended_at": ended.ended_at(now),
+                "id": step.id, "epoch": step.epoch, "state": step.state.as_str(), "output": output(step),
+                "reason": step.reason, "code": step.code, "not_before": step.not_before, "ended_at": step.ended_at,
             })
         })
         .collect();
@@ -297,13 +298,13 @@ impl Store {
     /// [`StoreError::StaleClaim`].
     pub async fn run_turn(
         &self,
-        engine: &EngineIdentity,
+        engine: &str,
         run: &RunId,
         turn: &Turn,
         lease: Micros,
         durability: Durability,
     ) -> Result<Turned> {
-        let (scope, engine, run, turn) = (self.scope.clone(), engine.id.clone(), run.clone(), turn.clone());
+        let (scope, engine, run, turn) = (self.scope.clone(), engine.to_owned(), run.clone(), turn.clone());
         self.write(durability, move |tx| {
             let finished = finish_in(tx, &scope, &run, &turn.finished)?;
             close_in(tx, &scope, &run, &turn.closed)?;
@@ -320,16 +321,17 @@ impl Store {
     /// [`StoreError::NotFound`].
     pub async fn run_look(&self, run: &RunId) -> Result<Look> {
         let of = run.clone();
-        let (cancel_requested, steps, (now, running)) = self
+        let (found, steps, (now, running)) = self
             .read(move |tx| {
-                let cancel: Option<bool> =
-                    tx.row("SELECT cancel_requested FROM runs WHERE id = $1", params![of.as_str()])?;
-                Ok((cancel, crate::steps::brief_in(tx, &of)?, crate::steps::running_in(tx)?))
+                let sql = "SELECT state, cancel_requested FROM runs WHERE id = $1";
+                let found: Option<(String, bool)> = tx.row(sql, params![of.as_str()])?;
+                Ok((found, crate::steps::brief_in(tx, &of)?, crate::steps::running_in(tx)?))
             })
             .await?;
-        let cancel_requested =
-            cancel_requested.ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })?;
+        let (state, cancel_requested) =
+            found.ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })?;
+        let state = crate::runs::state(state)?;
         let steps = steps.into_iter().map(crate::steps::record).collect::<Result<_>>()?;
-        Ok(Look { cancel_requested, steps, running: crate::steps::lost(now, running) })
+        Ok(Look { state, cancel_requested, steps, running: crate::steps::lost(now, running) })
     }
 }

@@ -1,0 +1,434 @@
+//! Driving one run: what ended, what follows from it and what begins is decided here, and written at once.
+
+use crate::context::{StepContext, StepResult};
+use crate::slots::Slot;
+use crate::{Engine, POLL, Progress, attempt, micros, outcome, recovery};
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+use tokio::sync::futures::Notified;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use windlass_model::Micros;
+use windlass_model::id::StepId;
+use windlass_model::planner::next;
+use windlass_model::run::{Decision, RunRecord, RunState, StepSpec, StepState, Steps};
+use windlass_store::{Claim, ClaimResult, Durability, Finish, Move, StepOutcome, StoreError, Turn, Turned};
+
+/// A run, as its engine knows it.
+pub(crate) struct Drive {
+    engine: Engine,
+    pub record: RunRecord,
+    specs: HashMap<StepId, StepSpec>,
+    /// As recorded, or as they will be when `ended` is.
+    steps: Steps,
+    tasks: JoinSet<Attempted>,
+    running: HashMap<StepId, Running>,
+    /// Attempts that ended and are not recorded yet.
+    ended: Vec<Finish>,
+    /// What was told of steps that are held back.
+    told: HashMap<StepId, String>,
+}
+
+struct Running {
+    cancel: CancellationToken,
+    _slot: Slot,
+}
+
+struct Attempted {
+    claim: Claim,
+    result: StepResult,
+    /// The last of its log, which is not written yet.
+    log: Vec<u8>,
+}
+
+/// What is to be done next, as the planner says.
+#[derive(Default)]
+struct Decided {
+    closed: Vec<(StepId, StepState, String)>,
+    starts: Vec<StepId>,
+    state: Option<(RunState, Option<String>)>,
+    /// Something waits for a time.
+    sleeps: bool,
+}
+
+impl Drive {
+    pub fn new(engine: Engine, record: RunRecord) -> Self {
+        let specs = record.plan.steps.iter().map(|spec| (spec.id.clone(), spec.clone())).collect();
+        Self {
+            engine,
+            record,
+            specs,
+            steps: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            ended: Vec::new(),
+            told: HashMap::new(),
+        }
+    }
+
+    /// Tells what is under way to stop, and waits until it has.
+    pub async fn stop(&mut self) {
+        self.running.values().for_each(|step| step.cancel.cancel());
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Until the run has ended, or waits for something that only a person can give, or the engine begins nothing more.
+    pub async fn to_its_end(&mut self) -> Result<(), StoreError> {
+        let mut looked: Option<Instant> = None;
+        let mut beat = Instant::now();
+        let mut wrong = false;
+        let slots = self.engine.slots.clone();
+        while !self.record.state.is_final() {
+            if looked.is_none_or(|at| at.elapsed() >= POLL) {
+                self.write(Turn::default()).await?;
+                self.look().await?;
+                looked = Some(Instant::now());
+                if self.record.state.is_final() {
+                    return Ok(());
+                }
+            }
+            let lease = self.engine.options.lease;
+            if beat.elapsed() >= lease / 3 && !self.running.is_empty() {
+                self.engine.store.engine_heartbeat(&self.engine.identity.id, micros(lease)).await?;
+                beat = Instant::now();
+            }
+            if self.record.cancel_requested {
+                self.running.values().for_each(|step| step.cancel.cancel());
+            }
+            while let Some(attempted) = self.tasks.try_join_next() {
+                self.took_end(attempted).await?;
+            }
+            if self.engine.drain.is_cancelled() {
+                self.write(Turn::default()).await?;
+                let Some(attempted) = self.tasks.join_next().await else { return Ok(()) };
+                self.took_end(attempted).await?;
+                continue;
+            }
+            let decided = self.decide().await?;
+            // From here on: a place that becomes free while others are taken is not missed.
+            let freed = slots.freed();
+            tokio::pin!(freed);
+            Notified::enable(freed.as_mut());
+            let (sleeps, held) = (decided.sleeps, self.turn(decided).await?);
+            let Some(held) = held else {
+                // Something was not as it was thought to be.
+                looked = None;
+                if std::mem::replace(&mut wrong, true) {
+                    // Again, although it was just read: somebody is in the middle of something.
+                    tokio::time::sleep(POLL / 10).await;
+                }
+                continue;
+            };
+            wrong = false;
+            if self.record.state == RunState::Waiting && self.running.is_empty() && !held && !sleeps {
+                return Ok(());
+            }
+            if sleeps {
+                self.tell_sleepers();
+            }
+            tokio::select! {
+                Some(attempted) = self.tasks.join_next() => self.took_end(attempted).await?,
+                () = freed, if held => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What the planner says; steps that it closes are shown as closed, and those that this closes too are among them.
+    async fn decide(&mut self) -> Result<Decided, StoreError> {
+        // Only where something has a time does it matter what time it is.
+        let timed = self.steps.values().any(|step| step.not_before.is_some());
+        let now: Micros = if timed { self.engine.store.now().await? } else { 0 };
+        let mut decided = Decided::default();
+        loop {
+            let closed = decided.closed.len();
+            decided = Decided { closed: decided.closed, ..Decided::default() };
+            for decision in next(&self.record.plan, &self.steps, self.record.cancel_requested, now) {
+                match decision {
+                    Decision::Start(id) => decided.starts.push(id),
+                    Decision::Skip(id, reason) => decided.closed.push((id, StepState::Skipped, reason)),
+                    Decision::Cancel(id) => {
+                        decided.closed.push((id, StepState::Cancelled, "cancelled before it began".to_owned()));
+                    }
+                    Decision::Become(to, reason) => decided.state = Some((to, reason)),
+                    Decision::Sleep(_) => decided.sleeps = true,
+                }
+            }
+            if decided.closed.len() == closed {
+                return Ok(decided);
+            }
+            for (id, state, reason) in &decided.closed[closed..] {
+                if let Some(step) = self.steps.get_mut(id) {
+                    (step.state, step.reason) = (*state, Some(reason.clone()));
+                }
+            }
+        }
+    }
+
+    /// Writes what ended and what was decided, and begins what there is room for. Whether something is held back; `None` when what
+    /// is recorded has to be read again.
+    async fn turn(&mut self, decided: Decided) -> Result<Option<bool>, StoreError> {
+        let mut held = false;
+        let mut slots: HashMap<StepId, Slot> = HashMap::new();
+        let mut turn = Turn { closed: decided.closed, ..Turn::default() };
+        // With locks to wait for, or with nobody who does them.
+        let mut others = Vec::new();
+        for id in decided.starts {
+            let Some(spec) = self.specs.get(&id) else { continue };
+            let Some(slot) = self.engine.slots.take(&self.engine.options.budget, spec.cost) else {
+                let alone = spec.cost.memory_mib > self.engine.options.budget.memory_mib;
+                let why = if alone {
+                    "waits to have this machine for itself"
+                } else {
+                    "waits for a free place on this machine"
+                };
+                self.hold(&id, why);
+                held = true;
+                continue;
+            };
+            if spec.locks.is_empty() && self.engine.executors.contains_key(&spec.work.driver) {
+                turn.claims.push(id.clone());
+            } else {
+                others.push(id.clone());
+            }
+            slots.insert(id, slot);
+        }
+        if let Some((to, reason)) = decided.state {
+            let from = self.record.state;
+            if to != from || (to == RunState::Waiting && reason != self.record.reason) {
+                turn.moved = Some(Move { from, to, reason });
+            }
+        }
+        let (wanted, moved) = (turn.claims.len(), turn.moved.clone());
+        let Some(turned) = self.write(turn).await? else { return Ok(None) };
+        let mut gone = turned.claims.len() < wanted;
+        match moved {
+            Some(moved) if turned.moved && !moved.to.is_final() => {
+                (self.record.state, self.record.reason) = (moved.to, moved.reason);
+            }
+            // When another engine was quicker, its word is as good as ours.
+            Some(_) => {
+                let cancel_requested = self.record.cancel_requested;
+                self.record = self.engine.store.run_get(&self.record.id).await?;
+                self.record.cancel_requested |= cancel_requested;
+            }
+            None => {}
+        }
+        for claim in turned.claims {
+            if let Some(slot) = slots.remove(&claim.step) {
+                self.begin(claim, slot);
+            }
+        }
+        for id in others {
+            let Some(slot) = slots.remove(&id) else { continue };
+            match self.claim(&id).await? {
+                ClaimResult::Claimed(claim) if self.is_doable(&id) => self.begin(claim, slot),
+                ClaimResult::Claimed(claim) => {
+                    self.refuse(claim).await?;
+                    gone = true;
+                }
+                ClaimResult::Gone => gone = true,
+                ClaimResult::Locked { name, by } => {
+                    self.hold(&id, &format!("waits for {name}, held by run {} ({})", by.run, by.step));
+                    held = true;
+                }
+            }
+        }
+        Ok((!gone).then_some(held))
+    }
+
+    /// Records what ended, with the rest of the turn in the same transaction; `None` when an attempt had lost its step, so that
+    /// nothing of the rest was written. What cannot be written is tried again for a while: the work is done, and forgetting it
+    /// would do it twice.
+    async fn write(&mut self, mut turn: Turn) -> Result<Option<Turned>, StoreError> {
+        turn.finished = std::mem::take(&mut self.ended);
+        if turn.is_empty() {
+            return Ok(Some(Turned::default()));
+        }
+        let engine = self.engine.clone();
+        let (run, lease, durability) = (&self.record.id, micros(engine.options.lease), self.durability(&turn));
+        let mut wait = Duration::from_millis(50);
+        let turned = loop {
+            match engine.store.run_turn(&engine.identity.id, run, &turn, lease, durability).await {
+                Err(error) if error.retryable() && !turn.finished.is_empty() && wait < Duration::from_secs(4) => {
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+                result => break result,
+            }
+        };
+        match turned {
+            Ok(turned) => {
+                for step in &turned.finished {
+                    self.recorded(step.clone());
+                }
+                for (id, state, reason) in turn.closed {
+                    self.engine.tell(Progress::Step { id, state, reason: Some(reason) });
+                }
+                Ok(Some(turned))
+            }
+            Err(StoreError::StaleClaim { .. }) if !turn.finished.is_empty() => {
+                for finish in turn.finished {
+                    self.finish_alone(finish).await?;
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Records how an attempt ended; a lost claim means that another engine decides.
+    async fn finish_alone(&mut self, finish: Finish) -> Result<(), StoreError> {
+        let Finish { claim, outcome, log } = finish;
+        let durability = self.specs.get(&claim.step).map_or(Durability::Durable, |spec| Durability::of(spec.repeat));
+        let step = match self.engine.store.step_finish(&claim, &outcome, &log, durability).await {
+            Err(StoreError::StaleClaim { .. }) => {
+                // What it said is part of its attempt's log all the same.
+                if !log.is_empty() {
+                    self.engine.store.log_append(&claim.run, &claim.step, claim.attempt, &log).await?;
+                }
+                self.engine.store.step_get(&claim.run, &claim.step).await?
+            }
+            result => result?,
+        };
+        self.recorded(step);
+        Ok(())
+    }
+
+    fn recorded(&mut self, step: windlass_model::run::StepRecord) {
+        self.engine.tell(Progress::Step { id: step.id.clone(), state: step.state, reason: step.reason.clone() });
+        self.steps.insert(step.id.clone(), step);
+    }
+
+    /// The strictest that something in it needs.
+    fn durability(&self, turn: &Turn) -> Durability {
+        let ends = turn.moved.as_ref().is_some_and(|moved| moved.to.is_final());
+        let mut touched = turn.finished.iter().map(|finish| &finish.claim.step).chain(&turn.claims);
+        let strict =
+            |id: &StepId| self.specs.get(id).is_none_or(|spec| Durability::of(spec.repeat) == Durability::Durable);
+        if ends || !turn.closed.is_empty() || touched.any(strict) { Durability::Durable } else { Durability::Lazy }
+    }
+
+    /// Brings the steps up to date with what is recorded, having recovered what dead engines left. An output does not change
+    /// within an epoch: only new ones are read.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let Self { engine, record, steps, .. } = self;
+        let mut look = engine.store.run_look(&record.id).await?;
+        let waits = |step: &StepId| {
+            let why = "its process died; what it had started is finishing, and is waited for".to_owned();
+            engine.tell(Progress::Held { id: step.clone(), why });
+        };
+        let running = std::mem::take(&mut look.running);
+        if recovery::recover(engine, running, &record.id, waits).await? {
+            look = engine.store.run_look(&record.id).await?;
+        }
+        record.cancel_requested = look.cancel_requested;
+        if look.state.is_final() {
+            // Somebody else ended it: nothing in it begins any more.
+            *record = engine.store.run_get(&record.id).await?;
+        }
+        if steps.is_empty() {
+            *steps = look.steps.into_iter().map(|step| (step.id.clone(), step)).collect();
+            if steps.values().any(|step| step.state == StepState::Succeeded) {
+                let whole = engine.store.step_list(&record.id).await?;
+                *steps = whole.into_iter().map(|step| (step.id.clone(), step)).collect();
+            }
+            return Ok(());
+        }
+        for mut found in look.steps {
+            let known =
+                steps.get_mut(&found.id).filter(|known| (known.state, known.epoch) == (found.state, found.epoch));
+            if let Some(known) = known {
+                found.output = known.output.take();
+            } else if found.state == StepState::Succeeded {
+                found = engine.store.step_get(&record.id, &found.id).await?;
+            }
+            steps.insert(found.id.clone(), found);
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, id: &StepId, why: &str) {
+        if self.told.insert(id.clone(), why.to_owned()).as_deref() != Some(why) {
+            self.engine.tell(Progress::Held { id: id.clone(), why: why.to_owned() });
+        }
+    }
+
+    fn tell_sleepers(&mut self) {
+        let sleepers = self.steps.values().filter(|s| s.state == StepState::Waiting && s.not_before.is_some());
+        let whys: Vec<_> =
+            sleepers.map(|s| (s.id.clone(), s.reason.clone().unwrap_or_else(|| "waits".to_owned()))).collect();
+        for (id, why) in whys {
+            self.hold(&id, &why);
+        }
+    }
+
+    fn is_doable(&self, id: &StepId) -> bool {
+        self.specs.get(id).is_some_and(|spec| self.engine.executors.contains_key(&spec.work.driver))
+    }
+
+    async fn claim(&self, id: &StepId) -> Result<ClaimResult, StoreError> {
+        let Some(spec) = self.specs.get(id) else { return Ok(ClaimResult::Gone) };
+        let engine = &self.engine;
+        engine.store.step_claim(&engine.identity.id, &self.record.id, spec, micros(engine.options.lease)).await
+    }
+
+    async fn refuse(&self, claim: Claim) -> Result<(), StoreError> {
+        let driver = self.specs.get(&claim.step).map_or("", |spec| &spec.work.driver);
+        let reason = format!("this release has no executor `{driver}`");
+        let failed = StepOutcome::Failed { code: "WL615".into(), reason };
+        self.engine.store.step_finish(&claim, &failed, &[], Durability::Durable).await.map(drop)
+    }
+
+    /// Starts an attempt that is recorded as begun.
+    fn begin(&mut self, claim: Claim, slot: Slot) {
+        let Some(spec) = self.specs.get(&claim.step) else { return };
+        let Some(executor) = self.engine.executors.get(&spec.work.driver).cloned() else { return };
+        let cancel = CancellationToken::new();
+        let cx = self.context(spec, claim.clone(), cancel.clone());
+        let timeout = spec.timeout.and_then(|t| u64::try_from(t).ok()).map(Duration::from_micros);
+        let grace = self.engine.options.grace;
+        if let Some(step) = self.steps.get_mut(&claim.step) {
+            (step.state, step.attempt, step.epoch) = (StepState::Running, claim.attempt, claim.epoch);
+            (step.reason, step.not_before) = (None, None);
+        }
+        self.told.remove(&claim.step);
+        self.running.insert(claim.step.clone(), Running { cancel, _slot: slot });
+        self.engine.tell(Progress::Step { id: claim.step.clone(), state: StepState::Running, reason: None });
+        self.tasks.spawn(async move {
+            let result = attempt(&cx, executor, timeout, grace).await;
+            Attempted { claim, result, log: cx.take_log().await }
+        });
+    }
+
+    fn context(&self, spec: &StepSpec, claim: Claim, cancel: CancellationToken) -> StepContext {
+        let of = |id: &StepId| self.steps.get(id);
+        let upstream = spec.after.iter().filter_map(|id| Some((id.clone(), of(id)?.output.clone()?))).collect();
+        let states = spec.after.iter().filter_map(|id| Some((id.clone(), of(id)?.state))).collect();
+        StepContext::new(
+            self.engine.store.clone(),
+            claim,
+            spec.work.input.clone(),
+            self.record.plan.input.clone(),
+            upstream,
+            states,
+            cancel,
+        )
+    }
+
+    /// Shows a step as its attempt left it; that is recorded with what follows from it.
+    async fn took_end(&mut self, attempted: Result<Attempted, tokio::task::JoinError>) -> Result<(), StoreError> {
+        // Panics are caught inside; what is left is a runtime that is going down.
+        let Ok(Attempted { claim, result, log }) = attempted else { return Ok(()) };
+        self.running.remove(&claim.step);
+        let retryable = matches!(&result, StepResult::Failed(failure) if failure.retryable);
+        let now = if retryable { self.engine.store.now().await? } else { 0 };
+        let outcome = outcome(result, self.specs.get(&claim.step), &claim, now);
+        if let Some(step) = self.steps.get_mut(&claim.step) {
+            outcome.fill(step);
+        }
+        self.ended.push(Finish { claim, outcome, log });
+        Ok(())
+    }
+}
