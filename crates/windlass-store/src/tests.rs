@@ -85,6 +85,8 @@ macro_rules! cases {
 mod backup;
 mod faults;
 mod hold;
+mod records;
+mod servers;
 
 cases! {
     a_step_is_claimed_once_and_finished_by_its_claim_alone,

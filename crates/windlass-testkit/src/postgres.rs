@@ -125,9 +125,17 @@ impl Postgres {
     /// # Panics
     /// It cannot be made.
     pub fn database(&self, name: &str) -> String {
+        self.database_with(name, "")
+    }
+
+    /// As [`Postgres::database`], with options of `CREATE DATABASE`.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn database_with(&self, name: &str, options: &str) -> String {
         let made = command(&self.programs, "psql", self.user, self.directory.path())
             .args(["--no-psqlrc", "--quiet", "--command"])
-            .arg(format!("CREATE DATABASE \"{name}\""))
+            .arg(format!("CREATE DATABASE \"{name}\" {options}"))
             .arg(self.url())
             .output();
         let made = made.expect("psql starts");

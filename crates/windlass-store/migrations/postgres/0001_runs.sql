@@ -41,7 +41,8 @@ CREATE TABLE events (
     project TEXT NOT NULL,
     run TEXT,
     step TEXT,
-    kind TEXT NOT NULL,
+    -- Its first part is found by a range of bytes.
+    kind TEXT COLLATE "C" NOT NULL,
     -- What it is about where that is no run, e.g. a token or a stack.
     subject TEXT,
     data TEXT NOT NULL,
