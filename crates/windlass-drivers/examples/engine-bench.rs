@@ -280,8 +280,7 @@ impl Bench {
     async fn processes(&self, number: usize) -> Result<Value> {
         let served = self.serve().await?;
         let cost = Cost { cpu_milli: 1000, memory_mib: 1 };
-        let plan =
-            plan((0..40).map(|n| step(format!("p{n:02}"), None, "child", Repeat::Idempotent, cost)).collect());
+        let plan = plan((0..40).map(|n| step(format!("p{n:02}"), None, "child", Repeat::Idempotent, cost)).collect());
         let mut times = Vec::new();
         let before = self.cpu()?;
         for _ in 0..number {

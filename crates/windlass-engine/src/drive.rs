@@ -73,12 +73,15 @@ impl Drive {
     }
 
     /// Until the run has ended, or waits for something that only a person can give, or the engine begins nothing more.
-    pub async fn to_its_end(&mut self) -> Result<(), StoreError> {
+    pub async fn until_its_end(&mut self) -> Result<(), StoreError> {
         let mut looked: Option<Instant> = None;
         let mut beat = Instant::now();
         let mut wrong = false;
         let slots = self.engine.slots.clone();
-        while !self.record.state.is_final() {
+        if self.record.state.is_final() {
+            return Ok(());
+        }
+        loop {
             if looked.is_none_or(|at| at.elapsed() >= POLL) {
                 self.write(Turn::default()).await?;
                 self.look().await?;
@@ -123,6 +126,9 @@ impl Drive {
             if self.record.state == RunState::Waiting && self.running.is_empty() && !held && !sleeps {
                 return Ok(());
             }
+            if self.record.state.is_final() {
+                return Ok(());
+            }
             if sleeps {
                 self.tell_sleepers();
             }
@@ -132,7 +138,6 @@ impl Drive {
                 () = tokio::time::sleep(POLL) => {}
             }
         }
-        Ok(())
     }
 
     /// What the planner says; steps that it closes are shown as closed, and those that this closes too are among them.

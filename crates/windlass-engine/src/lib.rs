@@ -115,7 +115,7 @@ impl Engine {
         let record = self.store.run_get(run).await?;
         let of_project = Self { store: self.store.of_project(&record.project), ..self.clone() };
         let mut drive = Drive::new(of_project, record);
-        let result = drive.to_its_end().await;
+        let result = drive.until_its_end().await;
         drive.stop().await;
         result.map(|()| drive.record)
     }

@@ -36,7 +36,7 @@ impl Engine {
         let mut tasks = JoinSet::new();
         let mut changes = engine.store.changes();
         while !stop.is_cancelled() {
-            changes.mark_unchanged();
+            let work = changes.borrow_and_update().work;
             // A database that is away comes back, and is asked again.
             for run in engine.store.run_ready(RUNS).await.unwrap_or_default() {
                 if !driven.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone()) {
@@ -57,7 +57,7 @@ impl Engine {
                 () = tokio::time::sleep(LOOK) => {}
                 Some(_) = tasks.join_next() => {}
                 // Whoever keeps the sender keeps the store.
-                _ = changes.changed() => {}
+                _ = changes.wait_for(|now| now.work != work) => {}
             }
         }
         let ended = tokio::time::timeout(drain, async { while tasks.join_next().await.is_some() {} }).await;

@@ -212,17 +212,56 @@ impl EventRow {
     }
 }
 
+/// How often something happened, as far as this process knows: what is waited for with [`crate::Store::changes`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Events were appended.
+    pub events: u64,
+    /// There may be something to do in a run, for whoever drives runs.
+    pub work: u64,
+    /// Logs have grown; of this process alone.
+    pub logs: u64,
+}
+
+impl std::ops::Add for Changes {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { events: self.events + other.events, work: self.work + other.work, logs: self.logs + other.logs }
+    }
+}
+
+impl Changes {
+    /// Of somebody else, who did not say what happened.
+    pub(crate) const ANY: Self = Self { events: 1, work: 1, logs: 0 };
+
+    /// What an engine writes about what it drives itself is no work for anybody.
+    pub(crate) fn of(events: &[EventRow]) -> Self {
+        let work = |event: &EventRow| {
+            ["run.created", "run.woken", "run.cancel_requested", "step.settled"].contains(&event.kind.as_str())
+        };
+        Self { events: u64::from(!events.is_empty()), work: u64::from(events.iter().any(work)), logs: 0 }
+    }
+
+    pub(crate) fn tell(self, changed: &tokio::sync::watch::Sender<Self>) {
+        if self != Self::default() {
+            changed.send_modify(|known| *known = *known + self);
+        }
+    }
+}
+
 /// Statements on one connection; those of a write are one transaction.
 pub(crate) struct Tx<'a> {
     link: &'a mut dyn Link,
     /// What a test has set, or the database's time once it was asked for.
     now: Option<Micros>,
     pub(crate) events: Vec<EventRow>,
+    told: Changes,
 }
 
 impl<'a> Tx<'a> {
     pub fn new(link: &'a mut dyn Link, now: Option<Micros>) -> Self {
-        Self { link, now, events: Vec::new() }
+        Self { link, now, events: Vec::new(), told: Changes::default() }
     }
 
     /// The same throughout a transaction.
@@ -266,13 +305,18 @@ impl<'a> Tx<'a> {
         self.events.push(event);
     }
 
-    /// Appends the events; whether there were any.
-    pub(crate) fn flush(&mut self) -> Result<bool> {
+    /// Appends the events; what there is to be told of.
+    pub(crate) fn flush(&mut self) -> Result<Changes> {
         let events = std::mem::take(&mut self.events);
         if !events.is_empty() {
             self.link.events(&events)?;
         }
-        Ok(!events.is_empty())
+        Ok(self.told + Changes::of(&events))
+    }
+
+    /// Who follows logs is told that there is more.
+    pub fn logged(&mut self) {
+        self.told.logs += 1;
     }
 }
 

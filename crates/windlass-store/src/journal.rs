@@ -99,6 +99,7 @@ fn event((id, project, run, step, kind, subject, data, actor, reason, correlatio
 /// Appends to the log of a step; the offset of the first new byte comes back.
 pub(crate) fn log_in(tx: &mut Tx<'_>, run: &RunId, step: &StepId, attempt: u32, bytes: &[u8]) -> Result<i64> {
     let now = tx.now()?;
+    tx.logged();
     let start: Option<i64> = tx.row(
         "INSERT INTO logs (run, step, start, attempt, bytes, at)
          SELECT $1, $2, COALESCE(

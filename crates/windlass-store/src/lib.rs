@@ -31,6 +31,7 @@ pub use tokens::TokenRow;
 pub use transfer::{Counts, Database};
 pub use turns::{Finish, Look, Move, Turn, Turned};
 
+pub use db::Changes;
 use db::{EventRow, Tx};
 use hold::{Alone, Hold};
 use journal::NewEvent;
@@ -89,7 +90,7 @@ struct Inner {
     threads: Mutex<Option<Threads>>,
     /// Set by tests; otherwise time comes from the database.
     clock: Option<Arc<AtomicI64>>,
-    changed: Arc<tokio::sync::watch::Sender<u64>>,
+    changed: Arc<tokio::sync::watch::Sender<Changes>>,
 }
 
 enum Threads {
@@ -153,7 +154,7 @@ impl Store {
         clock: Option<Arc<AtomicI64>>,
         hold: impl FnOnce(&Path) -> Result<Hold> + Send + 'static,
     ) -> Result<Self> {
-        let changed = Arc::new(tokio::sync::watch::Sender::new(0));
+        let changed = Arc::new(tokio::sync::watch::Sender::new(Changes::default()));
         let (of, told, time) = (path.to_owned(), changed.clone(), clock.clone());
         let threads = blocking(move || {
             sqlite::make_directory(&of)?;
@@ -177,7 +178,7 @@ impl Store {
     /// # Errors
     /// As [`Store::connect`].
     pub async fn connect_with(url: &str, clock: Option<Arc<AtomicI64>>) -> Result<Self> {
-        let changed = Arc::new(tokio::sync::watch::Sender::new(0));
+        let changed = Arc::new(tokio::sync::watch::Sender::new(Changes::default()));
         let shared = postgres::shared(url, clock.clone(), changed.clone())?;
         let place = shared.place.to_string();
         let threads = blocking(move || postgres::Postgres::open(&shared, CONNECTIONS)).await?;
@@ -188,7 +189,7 @@ impl Store {
         place: String,
         threads: Threads,
         clock: Option<Arc<AtomicI64>>,
-        changed: Arc<tokio::sync::watch::Sender<u64>>,
+        changed: Arc<tokio::sync::watch::Sender<Changes>>,
     ) -> Self {
         let inner = Inner { place, threads: Mutex::new(Some(threads)), clock, changed };
         Self { inner: Arc::new(inner), scope: Arc::default() }
@@ -217,9 +218,9 @@ impl Store {
         &self.scope.project
     }
 
-    /// Changes whenever events were appended: by this process, and on PostgreSQL by any. Others that write the same SQLite file are
-    /// not noticed.
-    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+    /// Changes whenever events were appended, by this process, and on PostgreSQL by any, or logs have grown, by this process.
+    /// Others that write the same SQLite file are not noticed.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<Changes> {
         self.inner.changed.subscribe()
     }
 

@@ -1,7 +1,7 @@
 //! PostgreSQL: some threads with a connection each. A transaction is one message to a thread; one that lost its connection before
 //! its commit, or met another, is done again.
 
-use crate::db::{Cell, EventRow, Link, Param, Row, Tx, Work};
+use crate::db::{Cell, Changes, EventRow, Link, Param, Row, Tx, Work};
 use crate::sqlite::Job;
 use crate::{Durability, MIGRATIONS_POSTGRES, Result, StoreError};
 use postgres::error::SqlState;
@@ -43,7 +43,9 @@ pub(crate) struct Shared {
     pub place: Arc<str>,
     pub tls: MakeRustlsConnect,
     pub clock: Option<Arc<AtomicI64>>,
-    pub changed: Arc<tokio::sync::watch::Sender<u64>>,
+    pub changed: Arc<tokio::sync::watch::Sender<Changes>>,
+    /// What this process is called in notifications: its own it knows already.
+    name: Arc<str>,
 }
 
 /// Reads an address such as `postgres://user@host/database?sslmode=require`.
@@ -53,7 +55,7 @@ pub(crate) struct Shared {
 pub(crate) fn shared(
     url: &str,
     clock: Option<Arc<AtomicI64>>,
-    changed: Arc<tokio::sync::watch::Sender<u64>>,
+    changed: Arc<tokio::sync::watch::Sender<Changes>>,
 ) -> Result<Shared> {
     let mut config: Config = url.parse().map_err(|error: postgres::Error| {
         let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
@@ -73,7 +75,14 @@ pub(crate) fn shared(
         .connect_timeout(Duration::from_secs(5))
         .keepalives_idle(Duration::from_secs(10))
         .tcp_user_timeout(Duration::from_secs(15));
-    Ok(Shared { config: Arc::new(config), place: place.into(), tls: tls()?, clock, changed })
+    Ok(Shared {
+        config: Arc::new(config),
+        place: place.into(),
+        tls: tls()?,
+        clock,
+        changed,
+        name: ulid::Ulid::generate().to_string().into(),
+    })
 }
 
 fn tls() -> Result<MakeRustlsConnect> {
@@ -97,8 +106,9 @@ impl Postgres {
         let (read, questions) = std::sync::mpsc::channel();
         let (jobs, questions) = (Arc::new(Mutex::new(jobs)), Arc::new(Mutex::new(questions)));
         let mut threads = Vec::new();
-        // A question never waits behind a transaction, which may wait for a lock.
-        let readers = (connections / 3).max(1);
+        // A question never waits behind a transaction, which may wait for a lock. Transactions end one after the other, since each
+        // appends events: what waits meanwhile goes together, which many writers would prevent.
+        let readers = (connections * 2 / 3).max(1);
         for number in 0..connections.max(2) {
             let (shared, jobs, questions) = (shared.clone(), jobs.clone(), questions.clone());
             let body = move || if number < readers { read_all(&shared, &questions) } else { write_all(&shared, &jobs) };
@@ -121,7 +131,7 @@ impl Postgres {
 fn connect(shared: &Shared) -> Result<PostgresLink<'_>> {
     let client =
         shared.config.connect(shared.tls.clone()).map_err(|error| StoreError::of_postgres(&shared.place, &error))?;
-    Ok(PostgresLink { client, statements: HashMap::new(), place: &shared.place, now: None })
+    Ok(PostgresLink { client, statements: HashMap::new(), place: &shared.place, name: &shared.name, now: None })
 }
 
 fn migrate(shared: &Shared) -> Result<()> {
@@ -145,16 +155,60 @@ fn migrate(shared: &Shared) -> Result<()> {
 
 fn write_all(shared: &Shared, jobs: &Mutex<Receiver<Job>>) {
     let mut link = None;
+    let mut left = None;
     loop {
-        let asked = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(mut job) = asked else {
+        let Some(mut group) = gather(&mut left, jobs) else {
             // The thread that listens hears that it has nobody to tell any more, and does not keep its connection.
             let _ = link.map(|mut link: PostgresLink<'_>| link.client.batch_execute(&format!("NOTIFY {CHANNEL}")));
             return;
         };
-        let result = firmly(shared, &mut link, |link| write(link, &mut job, shared));
-        job.work.end(result);
+        let together = link.as_mut().filter(|_| group.len() > 1).map(|link| write(link, &mut group, shared));
+        let settled = match together {
+            Some(Ok(())) => Some(Ok(())),
+            Some(Err(Failed::InCommit(error, begun))) => {
+                link = None;
+                let mut is_undone = false;
+                let result = firmly(shared, &mut link, Some((begun, error)), |_| {
+                    is_undone = true;
+                    Ok(())
+                });
+                (!is_undone).then_some(result)
+            }
+            // One of them failed, or met somebody.
+            Some(Err(Failed::Before(_))) | None => None,
+        };
+        match settled {
+            Some(result) => group.into_iter().for_each(|job| job.work.end(result.clone())),
+            // Each has a transaction of its own.
+            None => {
+                for job in group {
+                    let mut alone = [job];
+                    let result = firmly(shared, &mut link, None, |link| write(link, &mut alone, shared));
+                    let [job] = alone;
+                    job.work.end(result);
+                }
+            }
+        }
     }
+}
+
+/// The next job with those that wait behind it and need the disk no more than it does; `None` when nobody asks any more.
+fn gather(left: &mut Option<Job>, jobs: &Mutex<Receiver<Job>>) -> Option<Vec<Job>> {
+    let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
+    let first = left.take().or_else(|| jobs.recv().ok())?;
+    let durability = first.durability;
+    let mut group = vec![first];
+    while group.len() < crate::sqlite::GROUP {
+        match jobs.try_recv() {
+            Ok(job) if durability == Durability::Durable || job.durability == durability => group.push(job),
+            Ok(job) => {
+                *left = Some(job);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    Some(group)
 }
 
 fn read_all(shared: &Shared, questions: &Mutex<Receiver<Box<dyn Work>>>) {
@@ -162,7 +216,7 @@ fn read_all(shared: &Shared, questions: &Mutex<Receiver<Box<dyn Work>>>) {
     loop {
         let asked = questions.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut work) = asked else { return };
-        let result = firmly(shared, &mut link, |link| {
+        let result = firmly(shared, &mut link, None, |link| {
             link.now = None;
             work.run(&mut Tx::new(link, now(shared))).map_err(Failed::Before)
         });
@@ -215,16 +269,16 @@ fn committed(link: &mut PostgresLink<'_>, begun: Begun, since: Instant) -> Resul
 }
 
 /// Does it on a connection that works, again when it met another transaction, and for some time when there is no connection.
+/// `unanswered` is an attempt whose commit was not answered, and why: it is done only when that did not happen.
 fn firmly<'s>(
     shared: &'s Shared,
     link: &mut Option<PostgresLink<'s>>,
+    mut unanswered: Option<(Begun, StoreError)>,
     mut body: impl FnMut(&mut PostgresLink<'s>) -> std::result::Result<(), Failed>,
 ) -> Result<()> {
     let since = Instant::now();
     let mut met = 0;
     let mut wait = Duration::from_millis(20);
-    // Of the attempt whose commit was not answered, and why.
-    let mut unanswered: Option<(Begun, StoreError)> = None;
     loop {
         let connected = match link {
             Some(link) => Ok(link),
@@ -265,20 +319,19 @@ fn firmly<'s>(
     }
 }
 
-fn write(link: &mut PostgresLink<'_>, job: &mut Job, shared: &Shared) -> std::result::Result<(), Failed> {
+/// All of the group in one transaction, or nothing.
+fn write(link: &mut PostgresLink<'_>, group: &mut [Job], shared: &Shared) -> std::result::Result<(), Failed> {
+    let lazy = group.iter().all(|job| job.durability == Durability::Lazy);
+    let lazily = if lazy { "SET LOCAL synchronous_commit TO off; " } else { "" };
+    // Two groups can wait for each other, which single transactions do not: they do not wait long, and go on one by one.
+    let briefly = if group.len() > 1 { "SET LOCAL lock_timeout TO '200ms'; " } else { "" };
     // The time comes with the answer to the beginning, and the number to ask by when the commit is not answered.
-    let begin = match job.durability {
-        Durability::Durable => {
-            "BEGIN; SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT), txid_current()"
-        }
-        Durability::Lazy => {
-            "BEGIN; SET LOCAL synchronous_commit TO off;
-             SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT), txid_current()"
-        }
-    };
+    let begin = format!(
+        "BEGIN; {lazily}{briefly}SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT), txid_current()"
+    );
     let place = link.place;
     let of = |error: postgres::Error| Failed::Before(StoreError::of_postgres(place, &error));
-    let answers = link.client.simple_query(begin).map_err(of)?;
+    let answers = link.client.simple_query(&begin).map_err(of)?;
     let begun = answers.iter().find_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => Some(Begun { at: row.get(0)?.parse().ok()?, id: row.get(1)?.parse().ok()? }),
         _ => None,
@@ -287,12 +340,17 @@ fn write(link: &mut PostgresLink<'_>, job: &mut Job, shared: &Shared) -> std::re
         return Err(Failed::Before(StoreError::Decode { what: "time of the database", message: "no answer".into() }));
     };
     link.now = Some(begun.at);
+    // Events come last, all at once: from then on until the commit nobody else appends.
     let mut tx = Tx::new(link, now(shared));
-    if let Err(error) = job.work.run(&mut tx).and_then(|()| tx.flush()) {
-        // A connection that cannot do that is closed, which does it.
-        let _ = link.client.batch_execute("ROLLBACK");
-        return Err(Failed::Before(error));
-    }
+    let done = group.iter_mut().try_for_each(|job| job.work.run(&mut tx)).and_then(|()| tx.flush());
+    let told = match done {
+        Ok(told) => told,
+        Err(error) => {
+            // A connection that cannot do that is closed, which does it.
+            let _ = link.client.batch_execute("ROLLBACK");
+            return Err(Failed::Before(error));
+        }
+    };
     link.client.batch_execute("COMMIT").map_err(|error| {
         let error = StoreError::of_postgres(place, &error);
         match error {
@@ -300,7 +358,9 @@ fn write(link: &mut PostgresLink<'_>, job: &mut Job, shared: &Shared) -> std::re
             StoreError::Met(_) => Failed::Before(error),
             error => Failed::InCommit(error, begun),
         }
-    })
+    })?;
+    told.tell(&shared.changed);
+    Ok(())
 }
 
 /// Tells that events were appended, by whichever server, as long as somebody is `alive`.
@@ -315,11 +375,16 @@ fn listen(shared: &Shared, alive: &Weak<()>) {
 fn listen_once(shared: &Shared, alive: &Weak<()>) -> std::result::Result<(), postgres::Error> {
     let mut client = shared.config.connect(shared.tls.clone())?;
     client.batch_execute(&format!("LISTEN {CHANNEL}"))?;
-    shared.changed.send_modify(|number| *number += 1);
+    Changes::ANY.tell(&shared.changed);
     while alive.strong_count() > 0 {
         let heard = client.notifications().timeout_iter(Duration::from_secs(10)).next()?;
         match heard {
-            Some(_) => shared.changed.send_modify(|number| *number += 1),
+            // What this process did it was told already.
+            Some(heard) => match heard.payload().split_once(' ') {
+                Some((name, _)) if name == &*shared.name => {}
+                Some((_, "events")) => Changes { work: 0, ..Changes::ANY }.tell(&shared.changed),
+                _ => Changes::ANY.tell(&shared.changed),
+            },
             None => client.is_valid(Duration::from_secs(5))?,
         }
     }
@@ -330,6 +395,7 @@ struct PostgresLink<'s> {
     client: Client,
     statements: HashMap<&'static str, Statement>,
     place: &'s str,
+    name: &'s str,
     /// Of the present transaction.
     now: Option<Micros>,
 }
@@ -431,8 +497,9 @@ impl Link for PostgresLink<'_> {
                 })
             })
             .collect();
+        let told = format!("{} {}", self.name, if Changes::of(events).work > 0 { "work" } else { "events" });
         self.execute(
-            "WITH first AS MATERIALIZED (SELECT pg_advisory_xact_lock(1464619859), pg_notify('windlass', ''))
+            "WITH first AS MATERIALIZED (SELECT pg_advisory_xact_lock(1464619859), pg_notify('windlass', $2))
              INSERT INTO events (project, run, step, kind, subject, data, actor, reason, correlation, at)
              SELECT e.project, e.run, e.step, e.kind, e.subject, e.data, e.actor, e.reason, e.correlation, e.at
              FROM first, ROWS FROM (json_to_recordset(CAST($1 AS json)) AS (
@@ -440,7 +507,7 @@ impl Link for PostgresLink<'_> {
                  correlation TEXT, at BIGINT
              )) WITH ORDINALITY AS e
              ORDER BY e.ordinality",
-            &[Param::Text(&serde_json::Value::from(rows).to_string())],
+            &[Param::Text(&serde_json::Value::from(rows).to_string()), Param::Text(&told)],
         )
         .map(drop)
     }
@@ -452,7 +519,8 @@ impl Link for PostgresLink<'_> {
 
 /// Whether the server rolled back because of another transaction.
 pub(crate) fn met(error: &postgres::Error) -> bool {
-    let states = [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED];
+    let states =
+        [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED, &SqlState::LOCK_NOT_AVAILABLE];
     error.code().is_some_and(|code| states.contains(&code))
 }
 

@@ -1,7 +1,7 @@
 //! SQLite: one thread writes, some read. A transaction is one message to a thread, and those that wait together share the wait
 //! for the disk.
 
-use crate::db::{Cell, EventRow, Link, Param, Row, Tx, Work};
+use crate::db::{Cell, Changes, EventRow, Link, Param, Row, Tx, Work};
 use crate::hold::Hold;
 use crate::{Durability, MIGRATIONS_SQLITE, Result, StoreError};
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -21,7 +21,7 @@ pub(crate) const APPLICATION: i64 = 0x574c_5353 + 1;
 const PREPARED: usize = 128;
 
 /// How many transactions share one wait for the disk at most.
-const GROUP: usize = 64;
+pub(crate) const GROUP: usize = 64;
 
 const READERS: usize = 2;
 
@@ -43,8 +43,8 @@ pub(crate) struct Shared {
     pub path: PathBuf,
     /// Set by tests; otherwise time comes from the database.
     pub clock: Option<Arc<AtomicI64>>,
-    /// Grows when events were appended.
-    pub changed: Arc<tokio::sync::watch::Sender<u64>>,
+    /// Grows when something was written that others wait for.
+    pub changed: Arc<tokio::sync::watch::Sender<Changes>>,
     /// Of the file, until the last thread has ended.
     pub _hold: Arc<Hold>,
 }
@@ -189,12 +189,12 @@ fn write(connection: &Connection, group: &mut [Job], shared: &Shared) -> Result<
     let of = |error| StoreError::of_sqlite(&shared.path, &error);
     connection.execute_batch("BEGIN IMMEDIATE").map_err(of)?;
     let mut link = SqliteLink { connection, path: &shared.path };
-    let mut told = false;
+    let mut told = Changes::default();
     let mut all = || -> Result<()> {
         for job in group.iter_mut() {
             let mut tx = Tx::new(&mut link, shared.now());
             job.work.run(&mut tx)?;
-            told |= tx.flush()?;
+            told = told + tx.flush()?;
         }
         connection.execute_batch("COMMIT").map_err(of)
     };
@@ -203,8 +203,8 @@ fn write(connection: &Connection, group: &mut [Job], shared: &Shared) -> Result<
         // Some errors, such as a full disk, have rolled back already.
         let _ = connection.execute_batch("ROLLBACK");
     }
-    if result.is_ok() && told {
-        shared.changed.send_modify(|number| *number += 1);
+    if result.is_ok() {
+        told.tell(&shared.changed);
     }
     result
 }

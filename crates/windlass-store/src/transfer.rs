@@ -353,7 +353,7 @@ fn verify(table: &str, wanted: u64, found: i64) -> Result<()> {
 }
 
 fn server(url: &str) -> Result<crate::postgres::Shared> {
-    crate::postgres::shared(url, None, Arc::new(tokio::sync::watch::Sender::new(0)))
+    crate::postgres::shared(url, None, Arc::new(tokio::sync::watch::Sender::new(crate::Changes::default())))
 }
 
 fn connect_postgres(shared: &crate::postgres::Shared) -> Result<postgres::Client> {

@@ -352,7 +352,7 @@ async fn changes_wake_those_that_wait(place: &Place<'_>) {
     let limit = std::time::Duration::from_secs(20);
     for change in &mut changes {
         // The other one hears something once it listens.
-        if change.borrow_and_update().to_owned() == 0 && other.is_some() {
+        if change.borrow_and_update().to_owned() == Changes::default() && other.is_some() {
             tokio::time::timeout(limit, change.changed()).await.unwrap().unwrap();
         }
         change.borrow_and_update();
