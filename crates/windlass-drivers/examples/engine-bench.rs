@@ -228,7 +228,10 @@ impl Bench {
     fn cpu(&self) -> Result<(f64, f64)> {
         let usage = getrusage(UsageWho::RUSAGE_SELF)?;
         let ms = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 * 1e3 + time.tv_usec() as f64 / 1e3;
-        Ok((ms(usage.user_time()) + ms(usage.system_time()), self.server.map_or(Ok(0.0), tree_ms)?))
+        Ok((
+            ms(usage.user_time()) + ms(usage.system_time()),
+            self.server.map_or(Ok(0.0), windlass_testkit::cpu::tree_ms)?,
+        ))
     }
 
     async fn once(&self, served: &Served, plan: &RunPlan) -> Result<f64> {
@@ -463,25 +466,4 @@ fn rss_mib() -> Result<f64> {
 
 fn peak_mib() -> Result<f64> {
     status_mib("VmHWM:")
-}
-
-/// CPU of a process and all it started, also of what has ended, in milliseconds.
-fn tree_ms(root: u32) -> Result<f64> {
-    /// Clock ticks of Linux are hundredths of a second wherever it matters.
-    const TICK: f64 = 10.0;
-    let mut ticks = 0.0;
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
-        let Some(rest) = stat.rfind(')').map(|end| &stat[end + 1..]) else { continue };
-        let fields: Vec<&str> = rest.split_whitespace().collect();
-        let number = |index: usize| fields.get(index).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-        if pid == root {
-            // Of those it has waited for, too.
-            ticks += (11..=14).map(number).sum::<f64>();
-        } else if fields.get(1) == Some(&root.to_string().as_str()) {
-            ticks += number(11) + number(12);
-        }
-    }
-    Ok(ticks * TICK)
 }

@@ -2,6 +2,7 @@
 //! in. Development only; no shipped crate may depend on it.
 
 pub mod cli;
+pub mod cpu;
 pub mod depot;
 pub mod git;
 pub mod oidc;

@@ -17,6 +17,8 @@ pub struct Postgres {
     port: u16,
     programs: PathBuf,
     user: Option<User>,
+    /// Of its configuration.
+    settings: &'static [&'static str],
     // Removed last, when the server has ended.
     directory: tempfile::TempDir,
 }
@@ -43,6 +45,12 @@ pub enum PostgresError {
 /// How long a server may take to accept connections.
 const START: Duration = Duration::from_secs(60);
 
+const QUICK: [&str; 5] =
+    ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=16MB", "max_connections=60"];
+
+/// Everything else is as PostgreSQL has it.
+const DURABLE: [&str; 1] = ["max_connections=100"];
+
 /// Whom the programs run as when this process is root.
 #[derive(Debug, Clone, Copy)]
 struct User {
@@ -57,6 +65,23 @@ impl Postgres {
     /// # Errors
     /// PostgreSQL is not installed, or did not start; the message holds what it said.
     pub fn start() -> Result<Self, PostgresError> {
+        Self::start_with(&QUICK)
+    }
+
+    /// As [`Postgres::start`], with what is committed on the disk, as it is for users: to measure.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_durable() -> Result<Self, PostgresError> {
+        Self::start_with(&DURABLE)
+    }
+
+    /// The server's first process: the parent of all others of it.
+    pub fn pid(&self) -> u32 {
+        self.server.id()
+    }
+
+    fn start_with(settings: &'static [&'static str]) -> Result<Self, PostgresError> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let programs = programs(&path, &installations(&["/usr/lib/postgresql"]))?;
         let directory = tempfile::Builder::new().prefix("windlass-postgres-").tempdir().map_err(io("make a folder"))?;
@@ -78,17 +103,18 @@ impl Postgres {
         }
         // Another process may take the port between our look and the server's.
         for _ in 0..4 {
-            match serve(&programs, user, directory.path(), None) {
+            match serve(&programs, user, directory.path(), None, settings) {
                 Err(PostgresError::Ended { log, .. }) if log.contains("could not bind") => {}
                 Err(error) => return Err(error),
-                Ok((server, port)) => return Ok(Self { server, port, programs, user, directory }),
+                Ok((server, port)) => return Ok(Self { server, port, programs, user, settings, directory }),
             }
         }
-        serve(&programs, user, directory.path(), None).map(|(server, port)| Self {
+        serve(&programs, user, directory.path(), None, settings).map(|(server, port)| Self {
             server,
             port,
             programs,
             user,
+            settings,
             directory,
         })
     }
@@ -101,7 +127,7 @@ impl Postgres {
     pub fn restart(&mut self, mode: &str) -> Result<(), PostgresError> {
         self.stop(mode).map_err(io("stop the server"))?;
         self.server.wait().map_err(io("wait for the server"))?;
-        let (server, _) = serve(&self.programs, self.user, self.directory.path(), Some(self.port))?;
+        let (server, _) = serve(&self.programs, self.user, self.directory.path(), Some(self.port), self.settings)?;
         self.server = server;
         Ok(())
     }
@@ -161,6 +187,7 @@ fn serve(
     user: Option<User>,
     directory: &Path,
     port: Option<u16>,
+    settings: &[&str],
 ) -> Result<(Child, u16), PostgresError> {
     let free = || TcpListener::bind(("127.0.0.1", 0))?.local_addr().map(|address| address.port());
     let port = port.map_or_else(free, Ok).map_err(io("find a free port"))?;
@@ -172,8 +199,7 @@ fn serve(
         .arg(directory.join("data"))
         .args(["-p", &port.to_string()])
         .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
-        .args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"])
-        .args(["-c", "shared_buffers=16MB", "-c", "max_connections=60"])
+        .args(settings.iter().flat_map(|setting| ["-c", setting]))
         .stdout(file)
         .stderr(errors)
         .spawn()

@@ -2,9 +2,11 @@
 
 pub mod apply;
 pub mod discover;
+pub mod engine;
 pub mod measure;
 pub mod plan;
 pub mod review;
+mod rivals;
 
 use crate::options::Options;
 use crate::setup;
@@ -26,6 +28,15 @@ Builds the release binary and measures, each against a baseline in the same run,
             digests of plans) as a share of the same script's
   plan      `windlass review --plan` of one rendered plan of 10,000 resources and 50 MB, with policies, a cold process,
             against one that reads and parses the file
+  steps     runs of three steps that do nothing, through the engine as `windlass serve` drives it, on SQLite and on a
+            PostgreSQL that syncs: latency, CPU and runs per second, against Restate and DBOS doing the same
+  processes a run of 40 steps that are a process each, their output stored as it comes
+  burn      queued steps that do nothing on PostgreSQL, until none is left, against awa's jobs
+  log       one million lines with two viewers, one of which comes again and again; the end of a log of 1 GiB
+  idle      1,000 runs that wait for a person: CPU and memory of the engine and the store
+
+Restate, DBOS and awa come from npm and PyPI into ~/.cache/windlass-bench, pinned; where they cannot be had, that is said
+and ours alone is measured.
 
   --quick   small sizes, few rounds, development builds: shows that it works, not how fast it is
   --only    one of the names above
@@ -40,6 +51,8 @@ pub struct Bench {
     pub xtask: PathBuf,
     /// Records an apply once more; built for the same profile.
     pub record_again: PathBuf,
+    /// Drives the engine and the store; built for the same profile.
+    pub engine: PathBuf,
     pub directory: PathBuf,
     pub path: std::ffi::OsString,
     pub quick: bool,
@@ -57,11 +70,16 @@ pub struct Row {
 type Measurement = fn(&Bench) -> Result<Vec<Row>>;
 
 pub fn run(options: &Options) -> Result<()> {
-    let all: [(&str, Measurement); 4] = [
+    let all: [(&str, Measurement); 9] = [
         ("discover", discover::measure),
         ("review", review::measure),
         ("apply", apply::measure),
         ("plan", plan::measure),
+        ("steps", engine::steps),
+        ("processes", engine::processes),
+        ("burn", engine::burn),
+        ("log", engine::log),
+        ("idle", engine::idle),
     ];
     let chosen: Vec<_> =
         all.into_iter().filter(|(name, _)| options.value("--only").is_none_or(|only| only == *name)).collect();
@@ -73,11 +91,23 @@ pub fn run(options: &Options) -> Result<()> {
         Some(Ok(rounds)) if rounds > 0 => Some(rounds),
         Some(_) => return Err(Failure::usage("`--rounds` is a number from 1")),
     };
-    let path = setup::everything()?;
     let quick = options.has("--quick");
-    let windlass = setup::windlass(!quick)?;
     let release: &[&str] = if quick { &[] } else { &["--release"] };
-    shell::run(cargo().args(["build", "--package", "windlass-app", "--example", "record-again"]).args(release))?;
+    // Each builds what it needs alone: the engine without the rest takes a minute, all of it ten.
+    let engine = |name: &str| ["steps", "processes", "burn", "log", "idle"].contains(&name);
+    if chosen.iter().any(|(name, _)| engine(name)) {
+        setup::postgresql()?;
+        let example = ["build", "--package", "windlass-drivers", "--example", "engine-bench"];
+        shell::run(cargo().args(example).args(release))?;
+    }
+    let (path, windlass) = if chosen.iter().all(|(name, _)| engine(name)) {
+        (std::env::var_os("PATH").unwrap_or_default(), PathBuf::new())
+    } else {
+        let path = setup::everything()?;
+        let windlass = setup::windlass(!quick)?;
+        shell::run(cargo().args(["build", "--package", "windlass-app", "--example", "record-again"]).args(release))?;
+        (path, windlass)
+    };
     if !quick {
         shell::run(cargo().args(["build", "--release", "--package", "xtask"]))?;
     }
@@ -90,6 +120,7 @@ pub fn run(options: &Options) -> Result<()> {
         windlass,
         xtask: built.join("xtask"),
         record_again: built.join("examples/record-again"),
+        engine: built.join("examples/engine-bench"),
         directory,
         path,
         quick,
