@@ -2,6 +2,7 @@
 
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::repositories::Repository;
+use ipnet::IpNet;
 use serde::Deserialize;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -31,6 +32,8 @@ pub struct Configuration {
     pub admins: Vec<String>,
     /// Seconds that steps under way may take to end when the server is stopped; 60 otherwise.
     pub drain: Option<u64>,
+    /// Networks of the proxies that are believed when they say for whom they ask (`X-Forwarded-For`, `Forwarded`), such as `10.0.0.0/8`.
+    pub trusted_proxies: Vec<IpNet>,
     /// Files with one secret each that webhooks of forges are signed with.
     pub webhook_secrets: Vec<PathBuf>,
     /// Repositories that are followed. `--repository`.

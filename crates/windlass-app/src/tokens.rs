@@ -3,7 +3,7 @@
 use crate::caller::Caller;
 use crate::error::{AppError, AppResult, ErrorKind, internal};
 use crate::installation::Installation;
-use crate::sessions::{digest, secret};
+use crate::sessions::{digest, newest, secret};
 use serde::{Deserialize, Serialize};
 use windlass_connect::workload::Workload;
 use windlass_model::Micros;
@@ -15,6 +15,8 @@ use windlass_store::{Store, TokenRow};
 /// What tokens begin with, so that they are found where they should not be.
 const PREFIX: &str = "wlt_";
 
+/// How long a token is good for when it is not said, days.
+pub const DAYS: u32 = 30;
 const DAY: Micros = 24 * 3600 * 1_000_000;
 /// The longest life of a token, days.
 pub const LONGEST_DAYS: u32 = 365;
@@ -89,7 +91,7 @@ async fn may_own(installation: &Installation, caller: &Caller) -> AppResult<()> 
     caller.must(installation, Permission::TokenManage, &Subject::server()).await
 }
 
-/// Who uses a token, and what it is limited to; `None` when it is not good.
+/// Who uses a token, and what it is limited to; `None` when it is not good. Who it is follows the last sign-in of its owner.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -99,16 +101,18 @@ pub async fn token_use(store: &Store, secret: &str) -> AppResult<Option<(Actor, 
     }
     let Some(row) = store.token_use(&digest(secret)).await? else { return Ok(None) };
     let record: Record = serde_json::from_str(&row.record).map_err(internal)?;
-    Ok(Some((record.actor, record.scope)))
+    Ok(Some((newest(store, record.actor).await?, record.scope)))
 }
 
 /// The caller's tokens, or everybody's; newest first.
 ///
 /// # Errors
-/// Everybody's are for who may manage them.
+/// Everybody's are for who may manage them; a token shows and ends tokens only when it may have them.
 pub async fn token_list(installation: &Installation, caller: &Caller, everybody: bool) -> AppResult<Vec<TokenRow>> {
     if everybody {
         caller.must(installation, Permission::TokenManage, &Subject::server()).await?;
+    } else if caller.token.is_some() {
+        may_own(installation, caller).await?;
     }
     let owner = (!everybody).then(|| caller.actor.to_string());
     Ok(installation.common.store.token_list(owner.as_deref()).await?)
@@ -119,6 +123,10 @@ pub async fn token_list(installation: &Installation, caller: &Caller, everybody:
 /// # Errors
 /// There is none, or it is somebody else's.
 pub async fn token_revoke(installation: &Installation, caller: &Caller, id: &str) -> AppResult<()> {
+    // In person, also who was granted nothing any more ends what is left of it.
+    if caller.token.is_some() {
+        may_own(installation, caller).await?;
+    }
     let store = installation.store(caller, "");
     let actor = caller.actor.to_string();
     if store.token_revoke(id, Some(&actor), &actor).await? {

@@ -1,8 +1,9 @@
 //! Who asks: a session of a browser, or a token of a program.
 
+use crate::limits::{Address, read, too_often, unbroken};
 use crate::problem::Failure;
 use crate::state::App;
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, OptionalFromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
@@ -48,15 +49,20 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Finds out who asks and puts it where handlers find it. A request that changes something with nothing but a cookie has to show
-/// that it comes from our pages.
+/// Finds out who asks and from where, and puts it where handlers find it. A request that changes something with nothing but a
+/// cookie has to show that it comes from our pages.
 pub async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let correlation = ulid::Ulid::generate().to_string().to_lowercase();
+    let address = Address::of(&request, &app.trusted_proxies);
     request.extensions_mut().insert(Correlation(correlation.clone()));
-    let mut response = match find(&app, request, correlation.clone()).await {
-        Ok(request) => next.run(request).await,
-        Err(error) => Failure(error).into_response(),
+    request.extensions_mut().insert(address);
+    let answer = async {
+        match find(&app, request, correlation.clone(), address).await {
+            Ok(request) => next.run(request).await,
+            Err(response) => *response,
+        }
     };
+    let mut response = unbroken(answer, &correlation).await;
     if let Ok(value) = HeaderValue::from_str(&correlation) {
         response.headers_mut().insert(HeaderName::from_static("x-correlation-id"), value);
     }
@@ -65,26 +71,37 @@ pub async fn identify(State(app): State<Arc<App>>, mut request: Request, next: N
 
 /// The id that everything one request does has in common.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "error pages show it")]
 pub struct Correlation(pub String);
 
-async fn find(app: &App, mut request: Request, correlation: String) -> Result<Request, AppError> {
+async fn find(
+    app: &App,
+    mut request: Request,
+    correlation: String,
+    address: Address,
+) -> Result<Request, Box<Response>> {
+    let refuse = |error: AppError| Box::new(Failure(error).into_response());
     let store = &app.installation.common.store;
     if let Some(token) = bearer(request.headers()) {
-        let known = if token.len() > LONGEST { None } else { tokens::token_use(store, token).await? };
-        let (actor, scope) = known.ok_or_else(unknown)?;
+        let known = if token.len() > LONGEST { None } else { tokens::token_use(store, token).await.map_err(refuse)? };
+        let Some((actor, scope)) = known else {
+            app.limits.wrong.pass(address.0).map_err(|seconds| Box::new(too_often(seconds)))?;
+            let mut response = refuse(unknown());
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return Err(response);
+        };
         let caller = Caller { actor, token: Some(scope), correlation };
         request.extensions_mut().insert(Who { caller, csrf: String::new() });
-        return Ok(request);
+        return read(request, &app.limits).await;
     }
+    let mut request = read(request, &app.limits).await?;
     let Some(secret) = cookie(request.headers(), cookie_name(app)).filter(|secret| secret.len() <= LONGEST) else {
         return Ok(request);
     };
-    let Some(session) = sessions::session_use(store, secret).await? else { return Ok(request) };
+    let Some(session) = sessions::session_use(store, secret).await.map_err(refuse)? else { return Ok(request) };
     let csrf = session.csrf.clone();
     let who = Who { caller: Caller { actor: session.actor, token: None, correlation }, csrf };
     if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-        request = crate::authentication::csrf::check(request, &who.csrf).await?;
+        request = crate::authentication::csrf::check(request, &who.csrf, &app.url).await.map_err(refuse)?;
     }
     request.extensions_mut().insert(who);
     Ok(request)
@@ -93,7 +110,7 @@ async fn find(app: &App, mut request: Request, correlation: String) -> Result<Re
 pub mod csrf {
     //! Requests that change something show that they come from our pages.
 
-    use super::{AppError, Diagnostic, ErrorKind, Request, header};
+    use super::{AppError, Diagnostic, ErrorKind, HeaderMap, Request, header};
     use axum::body::{Body, to_bytes};
 
     /// The longest form.
@@ -111,12 +128,27 @@ pub mod csrf {
         a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
     }
 
-    /// The request again, when it has what our pages send: a header, or a field of its form.
-    pub async fn check(request: Request, csrf: &str) -> Result<Request, AppError> {
-        let site = request.headers().get("sec-fetch-site").and_then(|value| value.to_str().ok());
-        if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
-            return Err(refused("another site sent it"));
-        }
+    /// That no other site had a browser send it, as far as browsers say. What sends neither header is none.
+    ///
+    /// # Errors
+    /// WL844.
+    pub fn check_site(headers: &HeaderMap, url: &str) -> Result<(), AppError> {
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+        let host = text("host").unwrap_or_default();
+        let is_ours = match (text("sec-fetch-site"), text("origin")) {
+            (Some(site), _) => matches!(site, "same-origin" | "none"),
+            (None, Some(origin)) => origin == url || origin.split_once("://").is_some_and(|(_, rest)| rest == host),
+            (None, None) => true,
+        };
+        if is_ours { Ok(()) } else { Err(refused("another site sent it")) }
+    }
+
+    /// The request again, when it has what our pages send: a header, or a field of its form. `url` is where people reach us.
+    ///
+    /// # Errors
+    /// WL844.
+    pub async fn check(request: Request, csrf: &str, url: &str) -> Result<Request, AppError> {
+        check_site(request.headers(), url)?;
         if let Some(sent) = request.headers().get("x-csrf-token") {
             let is_ours = sent.to_str().is_ok_and(|sent| same(sent, csrf));
             return if is_ours { Ok(request) } else { Err(refused("its token is of another session")) };
@@ -165,5 +197,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Who {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         parts.extensions.get::<Who>().cloned().ok_or_else(|| Failure(unknown()))
+    }
+}
+
+impl<S: Send + Sync> OptionalFromRequestParts<S> for Who {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Failure> {
+        Ok(parts.extensions.get::<Who>().cloned())
     }
 }

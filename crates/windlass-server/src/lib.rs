@@ -2,12 +2,16 @@
 
 pub mod api;
 mod authentication;
+mod limits;
 pub mod pages;
 mod problem;
 mod routes;
+mod sign_in;
 mod state;
+mod webhooks;
 
 pub use authentication::Who;
+pub use limits::Limits;
 pub use problem::{Failure, Problem};
 pub use routes::{Endpoint, Guard, Routes};
 pub use state::App;
@@ -17,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 /// All endpoints of the service, each with who may use it.
 pub fn routes(app: &Arc<App>) -> Routes {
-    api::routes(Routes::new(app.clone()))
+    webhooks::routes(sign_in::routes(api::routes(Routes::new(app.clone()))))
 }
 
 /// Answers requests until `stop` is cancelled; those under way may end.
@@ -25,6 +29,7 @@ pub fn routes(app: &Arc<App>) -> Routes {
 /// # Errors
 /// The listener failed.
 pub async fn serve(app: Arc<App>, listener: tokio::net::TcpListener, stop: CancellationToken) -> std::io::Result<()> {
-    let router = routes(&app).into_router();
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    let sweep = tokio::spawn(windlass_app::sessions::sweep(app.installation.common.store.clone(), stop.clone()));
+    limits::serve(routes(&app).into_router(), listener, stop, app.limits.header_time).await;
+    sweep.await.map_err(std::io::Error::other)
 }

@@ -1,5 +1,7 @@
 //! What every handler has.
 
+use crate::limits::Limits;
+use ipnet::IpNet;
 use std::sync::Arc;
 use windlass_app::installation::Installation;
 use windlass_connect::oidc::Provider;
@@ -15,6 +17,9 @@ pub struct App {
     pub url: String,
     /// Secrets that webhooks are signed with.
     pub webhook_secrets: Vec<Vec<u8>>,
+    /// Networks of the proxies that are believed when they say for whom they ask.
+    pub trusted_proxies: Vec<IpNet>,
+    pub limits: Limits,
 }
 
 impl App {

@@ -1,12 +1,15 @@
 //! The JSON API, below `/api/v1`. A handler reads the request, calls one use case and writes the answer; nothing is decided here.
 
+mod ci;
+mod me;
 mod runs;
+mod tokens;
 
 use crate::routes::Routes;
 
 /// All endpoints of the API.
 pub fn routes(routes: Routes) -> Routes {
-    runs::routes(routes)
+    tokens::routes(me::routes(ci::routes(runs::routes(routes))))
 }
 
 /// How many things a page of a list has when it is not said, and at most.

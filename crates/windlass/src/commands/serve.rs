@@ -19,7 +19,7 @@ use windlass_connect::oidc::Provider;
 use windlass_connect::workload::Issuers;
 use windlass_model::approval::Actor;
 use windlass_model::diagnostic::Diagnostic;
-use windlass_server::App;
+use windlass_server::{App, Limits};
 
 /// How long steps under way may take to end when it is not said.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -109,6 +109,8 @@ async fn run(cx: &Context, arguments: Serve) -> AppResult<bool> {
         ),
         url: url.clone(),
         webhook_secrets: secrets(&configuration.webhook_secrets)?,
+        trusted_proxies: configuration.trusted_proxies.clone(),
+        limits: Limits::default(),
     });
     let stop = CancellationToken::new();
     let followed = tokio::spawn(installation.followed.clone().run(stop.clone()));
