@@ -35,8 +35,20 @@ pub struct Applied {
 
 /// Applies of a stack (all its instances) or of one instance, newest first.
 pub async fn history(service: &Service, name: &str, limit: usize) -> AppResult<Vec<Applied>> {
+    let mut found = history_before(service, name, None, limit).await?;
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// As [`history`], of runs before `before`: at least `limit` when there are, and all of each run.
+pub async fn history_before(
+    service: &Service,
+    name: &str,
+    before: Option<&RunId>,
+    limit: usize,
+) -> AppResult<Vec<Applied>> {
     let wanted = InstanceId::new(name.trim_end_matches('/'));
-    let filter = RunFilter { kind: Some("apply".into()), ..Default::default() };
+    let filter = RunFilter { kind: Some("apply".into()), before: before.cloned(), ..Default::default() };
     let mut found = Vec::new();
     for record in service.store.run_list(&filter, 10_000).await? {
         let input: ApplyInput = crate::steps::input(&record.plan.input)?;
@@ -73,7 +85,6 @@ pub async fn history(service: &Service, name: &str, limit: usize) -> AppResult<V
             break;
         }
     }
-    found.truncate(limit);
     Ok(found)
 }
 

@@ -1,13 +1,17 @@
 //! What callers of a server ask for. Each asks whether they may, then does what the terminal does in a checkout, with the same
 //! use case; pages, the API and chat have no others.
 
+pub mod events;
+pub mod explain;
+pub mod projects;
+pub mod records;
+
 use crate::apply::Approved;
 use crate::caller::{Caller, not_found};
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::installation::Installation;
 use crate::locks::LockView;
 use crate::project::environments_of;
-
 use crate::repositories::Good;
 use crate::review::Selection;
 use crate::service::Service;

@@ -2,12 +2,14 @@
 
 pub mod api;
 mod authentication;
+mod idempotency;
 mod limits;
 pub mod pages;
 mod problem;
 mod routes;
 mod sign_in;
 mod state;
+pub mod streams;
 mod webhooks;
 
 pub use authentication::Who;
@@ -17,19 +19,29 @@ pub use routes::{Endpoint, Guard, Routes};
 pub use state::App;
 
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// How long requests under way may take to end when the server stops.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All endpoints of the service, each with who may use it.
 pub fn routes(app: &Arc<App>) -> Routes {
     webhooks::routes(sign_in::routes(api::routes(Routes::new(app.clone()))))
 }
 
-/// Answers requests until `stop` is cancelled; those under way may end.
+/// Answers requests until `stop` is cancelled; streams end then, and other requests under way may, for some seconds.
 ///
 /// # Errors
 /// The listener failed.
 pub async fn serve(app: Arc<App>, listener: tokio::net::TcpListener, stop: CancellationToken) -> std::io::Result<()> {
     let sweep = tokio::spawn(windlass_app::sessions::sweep(app.installation.common.store.clone(), stop.clone()));
-    limits::serve(routes(&app).into_router(), listener, stop, app.limits.header_time).await;
+    let router = routes(&app).into_router().layer(axum::Extension(streams::Stop(stop.clone())));
+    let served = limits::serve(router, listener, stop.clone(), app.limits.header_time);
+    tokio::select! {
+        () = served => {}
+        // Somebody who does not read what they asked for does not keep the server.
+        () = async { stop.cancelled().await; tokio::time::sleep(PATIENCE).await } => {}
+    }
     sweep.await.map_err(std::io::Error::other)
 }

@@ -35,6 +35,8 @@ pub struct Endpoint {
     pub method: String,
     pub path: &'static str,
     pub guard: Guard,
+    /// It takes an `Idempotency-Key`.
+    pub once: bool,
 }
 
 pub struct Routes {
@@ -51,9 +53,20 @@ impl Routes {
     /// Adds `handler` (of that method alone) under `path`.
     #[must_use]
     pub fn add(mut self, method: Method, path: &'static str, guard: Guard, handler: MethodRouter<Arc<App>>) -> Self {
-        self.table.push(Endpoint { method: method.to_string(), path, guard });
+        self.table.push(Endpoint { method: method.to_string(), path, guard, once: false });
         let check = from_fn_with_state((self.app.clone(), guard), check);
         self.router = self.router.route(path, handler.route_layer(check));
+        self
+    }
+
+    /// As [`Routes::add`], for a POST that starts something: with an `Idempotency-Key` it is done once.
+    #[must_use]
+    pub fn once(mut self, path: &'static str, guard: Guard, handler: MethodRouter<Arc<App>>) -> Self {
+        let handler = handler.route_layer(from_fn_with_state(self.app.clone(), crate::idempotency::once));
+        self = self.add(Method::POST, path, guard, handler);
+        if let Some(endpoint) = self.table.last_mut() {
+            endpoint.once = true;
+        }
         self
     }
 

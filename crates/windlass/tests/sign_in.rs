@@ -89,8 +89,7 @@ impl Server {
     fn listen(env: &CliEnv, configuration: &str, address: &str) -> Self {
         let (file, data) = (env.home().join("windlass.toml"), env.home().join("data"));
         let root = env.root();
-        let repository =
-            format!("[[repository]]\nname = \"shop\"\nurl = \"{}\"\nevery = 86400\n", root.display());
+        let repository = format!("[[repository]]\nname = \"shop\"\nurl = \"{}\"\nevery = 86400\n", root.display());
         std::fs::write(&file, format!("{configuration}\n{repository}")).unwrap();
         let log = File::create(env.home().join("server.log")).unwrap();
         let mut child = env
@@ -528,8 +527,12 @@ fn nobody_gets_more_than_a_share() {
     let begun = Instant::now();
     assert_eq!(raw("GET /sign-in HTTP/1.1\r\nHost: x\r\n"), "");
     assert!((5..25).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
-    for path in ["/assets/../Cargo.toml", "/assets/%2e%2e/%2e%2e/etc/passwd", "/assets/..%2f..%2fetc%2fpasswd", "/../etc/passwd"]
-    {
+    for path in [
+        "/assets/../Cargo.toml",
+        "/assets/%2e%2e/%2e%2e/etc/passwd",
+        "/assets/..%2f..%2fetc%2fpasswd",
+        "/../etc/passwd",
+    ] {
         let answer = raw(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
         assert!(answer.starts_with("HTTP/1.1 40") && !answer.contains("root:"), "{path}: {answer}");
     }

@@ -1,25 +1,42 @@
 //! The JSON API, below `/api/v1`. A handler reads the request, calls one use case and writes the answer; nothing is decided here.
 
+mod access;
 mod ci;
+mod events;
+mod logs;
 mod me;
+pub mod openapi;
+mod projects;
+mod request;
+mod reviews;
 mod runs;
+mod stacks;
 mod tokens;
 
 use crate::routes::Routes;
+use request::{Asked, Body, Listed, Paged, limit, nonsense};
 
 /// All endpoints of the API.
 pub fn routes(routes: Routes) -> Routes {
-    tokens::routes(me::routes(ci::routes(runs::routes(routes))))
+    let routes = projects::routes(routes);
+    let routes = stacks::routes(routes);
+    let routes = reviews::routes(routes);
+    let routes = runs::routes(routes);
+    let routes = logs::routes(routes);
+    let routes = events::routes(routes);
+    let routes = access::routes(routes);
+    let routes = tokens::routes(me::routes(ci::routes(routes)));
+    openapi::routes(routes)
 }
 
-/// How many things a page of a list has when it is not said, and at most.
-const PAGE: u32 = 50;
-const PAGE_MOST: u32 = 500;
-
-/// How a list is read on.
-#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
-pub struct Listed<T> {
-    pub items: Vec<T>,
-    /// `cursor` of the next page; `null` at the end.
-    pub next: Option<String>,
+/// Values of the model, which programs get as the terminal prints them with `--json`: the model does not know of schemas.
+macro_rules! of_model {
+    ($($(#[$about:meta])* $name:ident($inner:ty);)*) => {$(
+        $(#[$about])*
+        #[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
+        #[serde(transparent)]
+        #[schema(value_type = Object)]
+        pub struct $name(pub $inner);
+    )*};
 }
+use of_model;

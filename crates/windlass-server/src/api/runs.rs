@@ -1,24 +1,34 @@
 //! Runs.
 
-use super::{Listed, PAGE, PAGE_MOST};
+use super::reviews::{ApproveBody, ApprovedAnswer, approve_any};
+use super::stacks::Started;
+use super::{Asked, Body, Listed, limit};
 use crate::authentication::Who;
-use crate::problem::{Failure, Problem};
+use crate::problem::Failure;
 use crate::routes::{Guard, Routes};
 use crate::state::App;
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::http::Method;
-use axum::routing::get;
+use axum::extract::{Path, State};
+use axum::http::{Method, StatusCode};
+use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use windlass_app::requests;
 use windlass_model::access::Permission;
-use windlass_model::id::RunId;
+use windlass_model::id::{RunId, StepId};
+use windlass_model::run::{RunRecord, RunState, StepRecord, StepSpec, StepState};
 use windlass_store::{RunFilter, RunSummary};
 
 pub fn routes(routes: Routes) -> Routes {
-    routes.add(Method::GET, "/api/v1/projects/{project}/runs", Guard::Project(Permission::ProjectRead), get(list))
+    let within = Guard::Within;
+    routes
+        .add(Method::GET, "/api/v1/projects/{project}/runs", Guard::Project(Permission::ProjectRead), get(list))
+        .add(Method::GET, "/api/v1/runs/{run}", within(Permission::ProjectRead), get(show))
+        .once("/api/v1/runs/{run}/cancel", within(Permission::RunCancel), post(cancel))
+        .once("/api/v1/runs/{run}/resume", within(Permission::RunResume), post(resume))
+        .once("/api/v1/runs/{run}/repeat", within(Permission::ReviewCreate), post(repeat))
+        .once("/api/v1/runs/{run}/approve", within(Permission::ReviewApprove), post(approve))
 }
 
 /// A run, as lists have it.
@@ -76,15 +86,15 @@ pub struct RunQuery {
 #[utoipa::path(
     get, path = "/api/v1/projects/{project}/runs", tag = "runs", operation_id = "run_list",
     params(("project" = String, Path, description = "Name of a followed repository"), RunQuery),
-    responses((status = 200, body = Listed<Run>), (status = "default", body = Problem, content_type = "application/problem+json")),
+    responses((status = 200, body = Listed<Run>)),
 )]
-async fn list(
+pub async fn list(
     State(app): State<Arc<App>>,
     who: Who,
     Path(project): Path<String>,
-    Query(query): Query<RunQuery>,
+    Asked(query): Asked<RunQuery>,
 ) -> Result<Json<Listed<Run>>, Failure> {
-    let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MOST);
+    let limit = limit(query.limit);
     let filter = RunFilter {
         kind: query.kind,
         active: query.active,
@@ -92,6 +102,180 @@ async fn list(
         ..RunFilter::default()
     };
     let runs = requests::run_list(&app.installation, &who.caller, &project, &filter, limit).await?;
-    let next = (runs.len() == limit as usize).then(|| runs.last().map(|run| run.id.to_string())).flatten();
-    Ok(Json(Listed { items: runs.into_iter().map(Run::from).collect(), next }))
+    Ok(Json(Listed::read(runs, limit, |run| run.id.to_string()).map(Run::from)))
+}
+
+/// A step of a run.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Step {
+    /// Holds `/`, `[` and `:`; in an address it is one segment, percent-encoded.
+    #[schema(value_type = String)]
+    pub id: StepId,
+    pub title: String,
+    /// Steps that have to end before.
+    #[schema(value_type = Vec<String>)]
+    pub after: Vec<StepId>,
+    /// What does it, e.g. `terraform.plan`.
+    pub driver: String,
+    /// `pending`, `running`, `waiting`, `unknown`, `succeeded`, `failed`, `skipped` or `cancelled`.
+    pub state: String,
+    /// Attempts that were begun.
+    pub attempt: u32,
+    /// It is not begun before this time; microseconds since 1970, UTC, as the next two.
+    pub not_before: Option<i64>,
+    pub started_at: Option<i64>,
+    pub ended_at: Option<i64>,
+    /// Why it failed, was skipped, waits, or is unknown.
+    pub reason: Option<String>,
+    /// Stable code of a failure.
+    pub code: Option<String>,
+}
+
+/// A run with its steps.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RunAnswer {
+    pub run: Run,
+    /// In order of the plan.
+    pub steps: Vec<Step>,
+    /// Why it waits, in one sentence; only while it does.
+    pub waits: Option<String>,
+}
+
+/// Why a run does not go on, from what is recorded of it and its steps.
+fn waits(run: &RunRecord, steps: &[StepRecord]) -> Option<String> {
+    match run.state {
+        RunState::Waiting => {
+            let waiting = steps.iter().filter(|step| matches!(step.state, StepState::Unknown | StepState::Waiting));
+            run.reason.clone().or_else(|| waiting.filter_map(|step| step.reason.clone()).next())
+        }
+        RunState::Queued => Some("nothing has taken it up yet".to_owned()),
+        _ => None,
+    }
+}
+
+impl RunAnswer {
+    fn of(record: RunRecord, steps: Vec<StepRecord>) -> Self {
+        let waits = waits(&record, &steps);
+        let step = |(spec, step): (&StepSpec, StepRecord)| Step {
+            id: step.id,
+            title: spec.title.clone(),
+            after: spec.after.clone(),
+            driver: spec.work.driver.clone(),
+            state: step.state.as_str().to_owned(),
+            attempt: step.attempt,
+            not_before: step.not_before,
+            started_at: step.started_at,
+            ended_at: step.ended_at,
+            reason: step.reason,
+            code: step.code,
+        };
+        // Both are in the order of the plan, which never changes.
+        let steps = record.plan.steps.iter().zip(steps).map(step).collect();
+        let run = Run {
+            id: record.id,
+            project: record.project,
+            kind: record.plan.kind,
+            title: record.plan.title,
+            state: record.state.as_str().to_owned(),
+            cancel_requested: record.cancel_requested,
+            actor: record.actor,
+            created_at: record.created_at,
+            ended_at: record.ended_at,
+            reason: record.reason,
+        };
+        Self { run, steps, waits }
+    }
+}
+
+/// One run.
+#[utoipa::path(
+    get, path = "/api/v1/runs/{run}", tag = "runs", operation_id = "run_get",
+    params(("run" = String, Path, description = "Id of the run")), responses((status = 200, body = RunAnswer)),
+)]
+pub async fn show(State(app): State<Arc<App>>, who: Who, Path(run): Path<String>) -> Result<Json<RunAnswer>, Failure> {
+    let (record, steps) = requests::records::run_show(&app.installation, &who.caller, &RunId::new(run)).await?;
+    Ok(Json(RunAnswer::of(record, steps)))
+}
+
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CancelBody {
+    reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct CancelAnswer {
+    pub run: String,
+    /// `false` when it had ended already.
+    pub cancel_requested: bool,
+}
+
+/// Ask a run to stop.
+#[utoipa::path(
+    post, path = "/api/v1/runs/{run}/cancel", tag = "runs", operation_id = "run_cancel",
+    params(("run" = String, Path, description = "Id of the run")),
+    request_body = CancelBody, responses((status = 200, body = CancelAnswer)),
+)]
+pub async fn cancel(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Path(run): Path<String>,
+    Body(body): Body<CancelBody>,
+) -> Result<Json<CancelAnswer>, Failure> {
+    let id = RunId::new(run.clone());
+    let asked = requests::run_cancel(&app.installation, &who.caller, &id, body.reason.as_deref()).await?;
+    Ok(Json(CancelAnswer { run, cancel_requested: asked }))
+}
+
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResumeBody {
+    /// What became of steps whose end is unknown: `STEP=done`, `STEP=failed` or `STEP=repeat`. Needs `run.settle`.
+    settle: Vec<String>,
+}
+
+/// Let a run go on: what waits looks again, and unknown steps are settled as said.
+#[utoipa::path(
+    post, path = "/api/v1/runs/{run}/resume", tag = "runs", operation_id = "run_resume",
+    params(("run" = String, Path, description = "Id of the run")),
+    request_body = ResumeBody, responses((status = 202, body = Started)),
+)]
+pub async fn resume(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Path(run): Path<String>,
+    Body(body): Body<ResumeBody>,
+) -> Result<(StatusCode, Json<Started>), Failure> {
+    let run = RunId::new(run);
+    requests::run_resume(&app.installation, &who.caller, &run, &body.settle).await?;
+    Ok(Started::answer(Some(run)))
+}
+
+/// Do a review or a look for drift once more, as it was planned.
+#[utoipa::path(
+    post, path = "/api/v1/runs/{run}/repeat", tag = "runs", operation_id = "run_repeat",
+    params(("run" = String, Path, description = "Id of the run")), responses((status = 202, body = Started)),
+)]
+pub async fn repeat(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Path(run): Path<String>,
+) -> Result<(StatusCode, Json<Started>), Failure> {
+    let again = requests::run_repeat(&app.installation, &who.caller, &RunId::new(run)).await?;
+    Ok(Started::answer(Some(again)))
+}
+
+/// Approve the changed effects that an apply run waits with.
+#[utoipa::path(
+    post, path = "/api/v1/runs/{run}/approve", tag = "runs", operation_id = "run_approve",
+    params(("run" = String, Path, description = "Id of the run")),
+    request_body = ApproveBody, responses((status = 200, body = ApprovedAnswer)),
+)]
+pub async fn approve(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Path(run): Path<String>,
+    Body(body): Body<ApproveBody>,
+) -> Result<Json<ApprovedAnswer>, Failure> {
+    approve_any(&app, &who, &run, body).await
 }

@@ -1,0 +1,118 @@
+//! What was recorded of runs and reviews: their steps, their logs.
+
+use super::run_for;
+use crate::caller::Caller;
+use crate::error::{AppError, AppResult, ErrorKind};
+use crate::installation::Installation;
+use windlass_model::access::{Permission, Subject};
+use windlass_model::diagnostic::Diagnostic;
+use windlass_model::id::{RunId, StepId};
+use windlass_model::run::{RunRecord, StepRecord};
+use windlass_store::{LogChunk, ReviewRow, ReviewState, RunSummary, Store, StoreError};
+
+/// A run with its steps in order; what these put out is left away.
+///
+/// # Errors
+/// There is none that the caller may see.
+pub async fn run_show(
+    installation: &Installation,
+    caller: &Caller,
+    run: &RunId,
+) -> AppResult<(RunRecord, Vec<StepRecord>)> {
+    let record = run_for(installation, caller, run, Permission::ProjectRead).await?;
+    let steps = installation.common.store.step_list_brief(run).await?;
+    Ok((record, steps))
+}
+
+/// A review in a list.
+pub struct ReviewSummary {
+    pub run: RunSummary,
+    pub row: ReviewRow,
+}
+
+/// Reviews of a project in a state (in any when `None`) that were made before the run `before`, newest first.
+///
+/// # Errors
+/// There is no such project that the caller may see.
+pub async fn review_list(
+    installation: &Installation,
+    caller: &Caller,
+    project: &str,
+    state: Option<ReviewState>,
+    before: Option<&RunId>,
+    limit: u32,
+) -> AppResult<Vec<ReviewSummary>> {
+    caller.must(installation, Permission::ProjectRead, &Subject::project(project)).await?;
+    let store = installation.store(caller, project);
+    let mut found = Vec::new();
+    for (id, _) in store.review_list(state, before, limit).await? {
+        let Some(row) = store.review_get(&id).await? else { continue };
+        let record = store.run_get(&id).await?;
+        let run = RunSummary {
+            id: record.id,
+            project: record.project,
+            kind: record.plan.kind,
+            title: record.plan.title,
+            state: record.state,
+            cancel_requested: record.cancel_requested,
+            actor: record.actor,
+            created_at: record.created_at,
+            ended_at: record.ended_at,
+            reason: record.reason,
+        };
+        found.push(ReviewSummary { run, row });
+    }
+    Ok(found)
+}
+
+/// The log of a step that somebody may read.
+#[derive(Debug, Clone)]
+pub struct StepLog {
+    store: Store,
+    run: RunId,
+    step: StepId,
+}
+
+impl StepLog {
+    /// # Errors
+    /// There is no such step that the caller may see.
+    pub async fn open(installation: &Installation, caller: &Caller, run: &RunId, step: &StepId) -> AppResult<Self> {
+        let record = run_for(installation, caller, run, Permission::ProjectRead).await?;
+        let store = installation.store(caller, &record.project);
+        match store.step_get(run, step).await {
+            Ok(_) => Ok(Self { store, run: run.clone(), step: step.clone() }),
+            Err(StoreError::NotFound { .. }) => {
+                let diagnostic = Diagnostic::error("WL841", format!("run {run} has no step `{step}`"));
+                let help = format!("`GET /api/v1/runs/{run}` lists its steps");
+                Err(AppError::new(ErrorKind::NotFound, diagnostic.help(help)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether nothing will be added to it.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn is_ended(&self) -> AppResult<bool> {
+        Ok(self.store.step_get(&self.run, &self.step).await?.state.is_final())
+    }
+
+    /// From byte `from` on, at most `limit` pieces as they were recorded.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn read(&self, from: u64, limit: u32) -> AppResult<Vec<LogChunk>> {
+        let from = i64::try_from(from).unwrap_or(i64::MAX);
+        Ok(self.store.log_read(&self.run, &self.step, from, limit).await?)
+    }
+
+    /// Its length by now, bytes.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn length(&self) -> AppResult<u64> {
+        let end = self.store.log_end(&self.run, &self.step).await?;
+        Ok(u64::try_from(end).unwrap_or_default())
+    }
+}
