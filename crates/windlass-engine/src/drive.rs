@@ -75,7 +75,6 @@ impl Drive {
     /// Until the run has ended, or waits for something that only a person can give, or the engine begins nothing more.
     pub async fn until_its_end(&mut self) -> Result<(), StoreError> {
         let mut looked: Option<Instant> = None;
-        let mut beat = Instant::now();
         let mut wrong = false;
         let slots = self.engine.slots.clone();
         if self.record.state.is_final() {
@@ -90,10 +89,8 @@ impl Drive {
                     return Ok(());
                 }
             }
-            let lease = self.engine.options.lease;
-            if beat.elapsed() >= lease / 3 && !self.running.is_empty() {
-                self.engine.store.engine_heartbeat(&self.engine.identity.id, micros(lease)).await?;
-                beat = Instant::now();
+            if !self.running.is_empty() {
+                self.engine.beat().await?;
             }
             if self.record.cancel_requested {
                 self.running.values().for_each(|step| step.cancel.cancel());
@@ -324,8 +321,8 @@ impl Drive {
             let why = "its process died; what it had started is finishing, and is waited for".to_owned();
             engine.tell(Progress::Held { id: step.clone(), why });
         };
-        let running = std::mem::take(&mut look.running);
-        if recovery::recover(engine, running, &record.id, waits).await? {
+        let running = engine.running().await?;
+        if recovery::recover(engine, &running, &record.id, waits).await? {
             look = engine.store.run_look(&record.id).await?;
         }
         record.cancel_requested = look.cancel_requested;

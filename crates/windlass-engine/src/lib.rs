@@ -15,14 +15,14 @@ pub use serve::Watcher;
 use drive::Drive;
 use slots::Slots;
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::planner::retry_at;
 use windlass_model::run::{Cost, RunRecord, StepSpec, StepState};
-use windlass_store::{Claim, EngineIdentity, StepOutcome, Store, StoreError};
+use windlass_store::{Claim, EngineIdentity, Lost, StepOutcome, Store, StoreError};
 
 /// How often the world outside this process is looked at: cancel requests, locks, other engines.
 const POLL: Duration = Duration::from_millis(300);
@@ -74,6 +74,16 @@ pub struct Engine {
     slots: Arc<Slots>,
     /// Once cancelled, nothing more is begun.
     drain: CancellationToken,
+    shared: Arc<Shared>,
+}
+
+/// What is asked and told once for all runs that are driven here: with many runs it would be each time as much for each of them.
+#[derive(Default)]
+struct Shared {
+    /// When the leases of all steps that run here were extended.
+    beat: Mutex<Option<Instant>>,
+    /// Running steps of all projects, and when they were read.
+    running: tokio::sync::Mutex<Option<(Instant, Arc<[Lost]>)>>,
 }
 
 impl Engine {
@@ -89,7 +99,16 @@ impl Engine {
         let identity = host::identity();
         store.engine_register(&identity).await?;
         let (slots, drain) = (Arc::default(), CancellationToken::new());
-        Ok(Self { store, executors: Arc::new(executors), options, identity, progress: None, slots, drain })
+        Ok(Self {
+            store,
+            executors: Arc::new(executors),
+            options,
+            identity,
+            progress: None,
+            slots,
+            drain,
+            shared: Arc::default(),
+        })
     }
 
     /// Where [`Progress`] goes.
@@ -97,6 +116,34 @@ impl Engine {
     pub fn with_progress(mut self, sender: mpsc::UnboundedSender<Progress>) -> Self {
         self.progress = Some(sender);
         self
+    }
+
+    /// Extends the leases of what runs here, when it is time to.
+    async fn beat(&self) -> Result<(), StoreError> {
+        let due = {
+            let mut beat = self.shared.beat.lock().unwrap_or_else(PoisonError::into_inner);
+            let due = beat.is_some_and(|at| at.elapsed() >= self.options.lease / 3);
+            if due || beat.is_none() {
+                *beat = Some(Instant::now());
+            }
+            due
+        };
+        // What has just begun has its lease.
+        if due { self.store.engine_heartbeat(&self.identity.id, micros(self.options.lease)).await } else { Ok(()) }
+    }
+
+    /// Running steps of all projects, as they were a moment ago.
+    async fn running(&self) -> Result<Arc<[Lost]>, StoreError> {
+        let mut known = self.shared.running.lock().await;
+        if let Some((at, running)) = known.as_ref()
+            && at.elapsed() < POLL
+        {
+            return Ok(running.clone());
+        }
+        // Of this engine's own there is nothing to recover.
+        let running: Arc<[Lost]> = self.store.step_running_elsewhere(&self.identity.id).await?.into();
+        *known = Some((Instant::now(), running.clone()));
+        Ok(running)
     }
 
     fn tell(&self, progress: Progress) {

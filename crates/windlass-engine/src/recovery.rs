@@ -17,17 +17,17 @@ const POISON: u32 = 3;
 /// are left to it. `running` are the running steps of all projects; whether any of them was recovered comes back.
 pub(crate) async fn recover(
     engine: &Engine,
-    running: Vec<Lost>,
+    running: &[Lost],
     run: &RunId,
     mut waits: impl FnMut(&StepId),
 ) -> Result<bool, StoreError> {
     let Engine { store, identity: own, executors, options, .. } = engine;
     let mut any = false;
     for lost in running {
-        if !is_lost(&lost, own) {
+        if !is_lost(lost, own) {
             continue;
         }
-        let finishing = is_finishing(store, &lost).await?;
+        let finishing = is_finishing(store, lost).await?;
         if finishing && lost.claim.run != *run {
             continue;
         }

@@ -1,7 +1,7 @@
 use super::*;
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use std::sync::Mutex;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use windlass_model::run::RunState;
 use windlass_model::run::{Repeat, Retry, RunPlan, When, Work};
@@ -281,7 +281,7 @@ async fn a_step_that_kills_its_engines_is_not_tried_for_ever() {
         let engine = bench.engine().await;
         let nobody = RunId::new("");
         let running = bench.store.step_running().await.unwrap();
-        assert!(recovery::recover(&engine, running, &nobody, |_| {}).await.unwrap());
+        assert!(recovery::recover(&engine, &running, &nobody, |_| {}).await.unwrap());
         let want = if attempt < 3 { StepState::Pending } else { StepState::Unknown };
         assert_eq!(bench.store.step_get(&run, &"poison".into()).await.unwrap().state, want);
     }

@@ -97,6 +97,9 @@ cases! {
     facts_and_log_are_recorded_together_and_by_the_present_claim_alone,
     a_value_is_found_by_its_name,
     a_step_with_several_locks_takes_all_or_waits_for_the_one_that_is_held,
+    a_turn_is_written_as_a_whole_or_not_at_all,
+    transactions_that_wait_together_fail_alone,
+    a_run_that_waits_is_ready_when_it_is_woken_or_its_time_has_come,
 }
 
 fn claimed(result: ClaimResult) -> Claim {
@@ -188,6 +191,145 @@ async fn plans_are_used_once(place: &Place<'_>) {
     let run = RunId::new("r");
     assert!(store.plan_mark_used("s", &run, &"a".into()).await.unwrap());
     assert!(!store.plan_mark_used("s", &run, &"b".into()).await.unwrap());
+}
+
+fn succeeded(claim: &Claim, output: i64) -> Finish {
+    Finish { claim: claim.clone(), outcome: StepOutcome::Succeeded(output.into()), log: b"said".to_vec() }
+}
+
+async fn a_turn_is_written_as_a_whole_or_not_at_all(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = &fixture.store;
+    let run = store.run_create(&plan(["a", "b", "c", "d"].map(|id| step(id, &[])).to_vec()), "me").await.unwrap();
+    let turn = async |turn: Turn| store.run_turn("e1", &run, &turn, 10, Durability::Durable).await;
+    let ids = |names: &[&str]| names.iter().map(|name| StepId::new(*name)).collect::<Vec<_>>();
+    let moved = |from, to| Some(Move { from, to, reason: None });
+    let begun = turn(Turn {
+        claims: ids(&["b", "a", "nope"]),
+        moved: moved(RunState::Queued, RunState::Running),
+        ..Turn::default()
+    })
+    .await
+    .unwrap();
+    assert!(begun.moved);
+    let names: Vec<&str> = begun.claims.iter().map(|claim| claim.step.as_str()).collect();
+    assert_eq!(names, ["b", "a"], "in the order they were given, without what is not there");
+    let [b, a] = &begun.claims[..] else { panic!("{begun:?}") };
+    // Another engine took one of them over: nothing of the turn is written.
+    let taken = store.step_take_over("e2", a, 10).await.unwrap().unwrap();
+    let both = |a: &Claim| Turn {
+        finished: vec![succeeded(b, 1), succeeded(a, 2)],
+        closed: vec![("d".into(), StepState::Skipped, "why".into())],
+        claims: ids(&["a", "c"]),
+        moved: moved(RunState::Queued, RunState::Failed),
+    };
+    assert!(matches!(turn(both(a)).await, Err(StoreError::StaleClaim { step, .. }) if step == "a"));
+    let states = async || {
+        let look = store.run_look(&run).await.unwrap();
+        let of = |step: &windlass_model::run::StepRecord| format!("{} {}", step.id, step.state.as_str());
+        (
+            look.state,
+            look.steps.iter().map(of).collect::<Vec<_>>().join(", "),
+            store.step_running().await.unwrap().len(),
+        )
+    };
+    assert_eq!(states().await, (RunState::Running, "a running, b running, c pending, d pending".to_owned(), 2));
+    assert_eq!(store.log_end(&run, &b.step).await.unwrap(), 0);
+    // With good claims all of it is, but what is not as it was thought: `a` ended in this very turn, the run is not queued.
+    let written = turn(both(&taken)).await.unwrap();
+    let outputs: Vec<_> = written.finished.iter().map(|step| (step.id.as_str(), step.output.clone())).collect();
+    assert_eq!(outputs, [("b", Some(1.into())), ("a", Some(2.into()))]);
+    for step in &written.finished {
+        assert_eq!(*step, store.step_get(&run, &step.id).await.unwrap(), "as it is recorded");
+    }
+    assert_eq!(written.claims.iter().map(|claim| claim.step.as_str()).collect::<Vec<_>>(), ["c"]);
+    assert!(!written.moved);
+    assert_eq!(states().await, (RunState::Running, "a succeeded, b succeeded, c running, d skipped".to_owned(), 1));
+    assert_eq!(store.log_end(&run, &b.step).await.unwrap(), 4);
+    let events = store.event_list(Some(&run), 0, 100).await.unwrap();
+    let kinds: Vec<String> =
+        events.iter().map(|e| format!("{} {}", e.kind, e.step.as_deref().unwrap_or("-"))).collect();
+    assert_eq!(
+        kinds,
+        [
+            "run.created -",
+            "step.started b",
+            "step.started a",
+            "run.running -",
+            "step.lost a",
+            "step.succeeded b",
+            "step.succeeded a",
+            "step.skipped d",
+            "step.started c"
+        ]
+    );
+}
+
+async fn transactions_that_wait_together_fail_alone(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = &fixture.store;
+    let run = store.run_create(&plan((0..20).map(|n| step(&format!("s{n}"), &[])).collect()), "me").await.unwrap();
+    let ids: Vec<StepId> = (0..20).map(|n| StepId::new(format!("s{n}"))).collect();
+    let turn = Turn { claims: ids.clone(), ..Turn::default() };
+    let claims = store.run_turn("e", &run, &turn, 10, Durability::Durable).await.unwrap().claims;
+    let mut tasks = tokio::task::JoinSet::new();
+    for (number, mut claim) in claims.into_iter().enumerate() {
+        // Every fifth has lost its step.
+        claim.epoch += i64::from(number % 5 == 0);
+        let (store, finish) = (store.clone(), succeeded(&claim, 1));
+        tasks.spawn(async move {
+            let Finish { claim, outcome, log } = finish;
+            (number, store.step_finish(&claim, &outcome, &log, Durability::Durable).await)
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        let (number, result) = ended.unwrap();
+        assert_eq!(result.is_err(), number % 5 == 0, "{number}: {result:?}");
+    }
+    let events = store.event_list(Some(&run), 0, 100).await.unwrap();
+    assert_eq!(events.iter().filter(|event| event.kind == "step.succeeded").count(), 16, "each once");
+    for (number, id) in ids.iter().enumerate() {
+        let want = if number % 5 == 0 { 0 } else { 4 };
+        assert_eq!(store.log_end(&run, id).await.unwrap(), want, "{id}: what it said is there once");
+    }
+}
+
+async fn a_run_that_waits_is_ready_when_it_is_woken_or_its_time_has_come(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let (store, clock) = (&fixture.store, &fixture.clock);
+    let mut changes = store.changes();
+    let run = store.run_create(&plan(vec![step("gate", &[]), step("after", &[])]), "me").await.unwrap();
+    // It is told before anybody looks; on a server the first word may be that somebody listens now.
+    assert!(changes.wait_for(|now| now.work > 0).await.unwrap().events > 0);
+    let wait = async |until: Option<i64>| {
+        let state = store.run_get(&run).await.unwrap().state;
+        let turn = Turn { claims: vec!["gate".into()], ..Turn::default() };
+        let claim = store.run_turn("e", &run, &turn, 10, Durability::Lazy).await.unwrap().claims.remove(0);
+        let outcome = StepOutcome::Waiting { reason: "asks".into(), until };
+        let turn = Turn {
+            finished: vec![Finish { claim, outcome, log: vec![] }],
+            moved: Some(Move { from: state, to: RunState::Waiting, reason: Some("asks".into()) }),
+            ..Turn::default()
+        };
+        assert!(store.run_turn("e", &run, &turn, 10, Durability::Lazy).await.unwrap().moved);
+    };
+    let ready = async || store.run_ready(10).await.unwrap().len();
+    assert_eq!(ready().await, 1);
+    wait(None).await;
+    assert_eq!(ready().await, 0, "although a step of it is pending");
+    let before = changes.borrow_and_update().work;
+    store.step_wake(&run).await.unwrap();
+    changes.wait_for(|now| now.work > before).await.unwrap();
+    assert_eq!((ready().await, store.run_get(&run).await.unwrap().state), (1, RunState::Running));
+    let until = clock.load(Ordering::SeqCst) + 100;
+    wait(Some(until)).await;
+    assert_eq!(ready().await, 0);
+    clock.store(until, Ordering::SeqCst);
+    assert_eq!(ready().await, 1);
+    wait(None).await;
+    let before = changes.borrow_and_update().logs;
+    store.log_append(&run, &"gate".into(), 1, b"x").await.unwrap();
+    changes.wait_for(|now| now.logs > before).await.unwrap();
 }
 
 /// What a file says about itself, on the connection that writes.

@@ -3,7 +3,7 @@
 use crate::db::{Tx, params};
 use crate::journal::{NewEvent, log_in};
 use crate::steps::leave;
-use crate::{Claim, Durability, Lost, Result, Scope, StepOutcome, Store, StoreError};
+use crate::{Claim, Durability, Result, Scope, StepOutcome, Store, StoreError};
 use std::collections::HashMap;
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
@@ -60,8 +60,6 @@ pub struct Look {
     pub cancel_requested: bool,
     /// All steps in order of the plan, without their outputs.
     pub steps: Vec<StepRecord>,
-    /// Running steps of all projects.
-    pub running: Vec<Lost>,
 }
 
 impl StepOutcome {
@@ -321,17 +319,17 @@ impl Store {
     /// [`StoreError::NotFound`].
     pub async fn run_look(&self, run: &RunId) -> Result<Look> {
         let of = run.clone();
-        let (found, steps, (now, running)) = self
+        let (found, steps) = self
             .read(move |tx| {
                 let sql = "SELECT state, cancel_requested FROM runs WHERE id = $1";
                 let found: Option<(String, bool)> = tx.row(sql, params![of.as_str()])?;
-                Ok((found, crate::steps::brief_in(tx, &of)?, crate::steps::running_in(tx)?))
+                Ok((found, crate::steps::brief_in(tx, &of)?))
             })
             .await?;
         let (state, cancel_requested) =
             found.ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })?;
         let state = crate::runs::state(state)?;
         let steps = steps.into_iter().map(crate::steps::record).collect::<Result<_>>()?;
-        Ok(Look { state, cancel_requested, steps, running: crate::steps::lost(now, running) })
+        Ok(Look { state, cancel_requested, steps })
     }
 }
