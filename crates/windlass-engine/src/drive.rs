@@ -73,7 +73,7 @@ impl Drive {
     }
 
     /// Until the run has ended, or waits for something that only a person can give, or the engine begins nothing more.
-    pub async fn until_its_end(&mut self) -> Result<(), StoreError> {
+    pub async fn follow(&mut self) -> Result<(), StoreError> {
         let mut looked: Option<Instant> = None;
         let mut wrong = false;
         let slots = self.engine.slots.clone();

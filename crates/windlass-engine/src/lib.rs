@@ -162,7 +162,7 @@ impl Engine {
         let record = self.store.run_get(run).await?;
         let of_project = Self { store: self.store.of_project(&record.project), ..self.clone() };
         let mut drive = Drive::new(of_project, record);
-        let result = drive.until_its_end().await;
+        let result = drive.follow().await;
         drive.stop().await;
         result.map(|()| drive.record)
     }
