@@ -288,6 +288,8 @@ async fn sign_out(
     headers: HeaderMap,
     Extension(correlation): Extension<Correlation>,
 ) -> Result<Response, Failure> {
+    // Also without a session: the cookie of one, which browsers do not send along from other sites, would be forgotten.
+    csrf::check_site(&headers, &app.url)?;
     let session = cookie(&headers, cookie_name(&app));
     // A token is no session; its request may carry the cookie of one that nobody showed to be meant.
     if let Some(secret) = session.filter(|_| who.is_some_and(|who| who.caller.token.is_none())) {

@@ -439,7 +439,6 @@ fn tokens_give_a_part_of_what_their_owner_has() {
     assert_eq!(server.database().query_row(kept, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
     hook(&[signed[0], ("x-gitlab-event-uuid", "two")]).is(202, "");
     wait(|| (runs(&reads).status == 200).then_some(()));
-    // Only now is it known that the first of them was not heard: there was no third fetch to bring it.
     assert_eq!(server.database().query_row(kept, [], |row| row.get::<_, i64>(0)).unwrap(), 2);
 }
 
@@ -541,4 +540,112 @@ fn nobody_gets_more_than_a_share() {
     assert!(answer.header("content-security-policy").contains("frame-ancestors 'none'"));
     assert_eq!((answer.header("cache-control"), answer.header("x-content-type-options")), ("no-store", "nosniff"));
     assert_eq!(answer.header("x-correlation-id").len(), 26);
+}
+
+/// What a person does, in a browser.
+const WALK: &str = r#"
+import { createRequire } from 'node:module';
+
+const [library, executablePath, base] = process.argv.slice(2);
+const { chromium } = createRequire(import.meta.url)(library);
+const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
+try {
+  const page = await browser.newPage();
+  const said = [];
+  page.on('console', (message) => message.type() === 'error' && said.push(message.text()));
+  const me = async () => {
+    const answer = await page.context().request.get(`${base}/api/v1/me`);
+    return { status: answer.status(), name: (await answer.json()).name };
+  };
+  await page.goto(`${base}/sign-in?next=/`);
+  await page.getByRole('button', { name: 'Continue with company' }).click();
+  await page.locator('input[name=login]').fill('alice');
+  await page.locator('input[name=password]').fill('any');
+  await page.locator('[type=submit]').click();
+  await page.locator('button[type=submit]', { hasText: 'Continue' }).click();
+  await page.waitForURL(`${base}/`);
+  const inside = await me();
+  const cookies = (await page.context().cookies(base)).map(({ name, httpOnly, sameSite }) => ({ name, httpOnly, sameSite }));
+  const readable = await page.evaluate(() => document.cookie);
+  // A page of somebody else cannot sign this person out.
+  const other = await page.context().newPage();
+  await other.setContent(`<form method="post" action="${base}/sign-out"><button>Win</button></form>`);
+  const [refused] = await Promise.all([other.waitForResponse(`${base}/sign-out`), other.getByRole('button').click()]);
+  const kept = await me();
+  said.length = 0;
+  await page.goto(`${base}/sign-in`);
+  const user = await page.locator('.user bdi').innerText();
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.waitForURL(`${base}/sign-in?because=signed-out`);
+  const goodbye = await page.getByRole('status').filter({ hasText: 'signed out' }).innerText();
+  const outside = await me();
+  console.log(JSON.stringify({ inside, cookies, readable, refused: refused.status(), kept, user, goodbye, outside, said }));
+} finally {
+  await browser.close();
+}
+"#;
+
+/// The folder of `playwright-core`, which is installed once from npm into the cache of this machine's user. It drives the
+/// machine's Chromium and brings none.
+fn playwright() -> PathBuf {
+    const VERSION: &str = "1.65.1";
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cache"));
+    let tests = cache.join("windlass-tests");
+    let installed = tests.join(format!("playwright-core-{VERSION}"));
+    let library = installed.join("node_modules/playwright-core");
+    if !library.join("index.js").is_file() {
+        std::fs::create_dir_all(&tests).unwrap();
+        // Several test programs may do this at once: each in a folder of its own, and the first to be done wins.
+        let folder = tests.join(format!("installing-playwright-{}", std::process::id()));
+        let output = Command::new("npm")
+            .args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
+            .arg(&folder)
+            .arg(format!("playwright-core@{VERSION}"))
+            .output()
+            .expect("npm is needed: `apt-get install nodejs npm`");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        if std::fs::rename(&folder, &installed).is_err() {
+            let _ = std::fs::remove_dir_all(&folder);
+        }
+    }
+    library
+}
+
+#[test]
+fn a_person_signs_in_and_out_in_a_browser() {
+    let chromium = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(|name| {
+        std::env::split_paths(&std::env::var_os("PATH").unwrap())
+            .map(|path| path.join(name))
+            .find(|path| path.is_file())
+    });
+    let chromium = chromium.expect("Chromium is needed: `apt-get install chromium`");
+    let (env, provider) = (shop(), OidcProvider::start().unwrap());
+    let server = Server::start(&env, &company(&provider));
+    let script = env.home().join("walk.mjs");
+    std::fs::write(&script, WALK).unwrap();
+    let output = Command::new("node")
+        .args([script, playwright(), chromium])
+        .arg(&server.url)
+        // The browser keeps its own things there.
+        .env("HOME", env.home())
+        .output()
+        .expect("Node is needed: `apt-get install nodejs`");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let alice = json!({ "status": 200, "name": "alice" });
+    let wanted = json!({
+        "inside": alice,
+        "cookies": [{ "name": "windlass", "httpOnly": true, "sameSite": "Lax" }],
+        "readable": "",
+        "refused": 403,
+        "kept": alice,
+        "user": "alice",
+        "goodbye": "You are signed out.",
+        "outside": { "status": 401 },
+        "said": seen["said"],
+    });
+    assert_eq!(seen, wanted);
+    // Styles and scripts that are not served are no part of this; what the policy for content forbids is.
+    assert!(!seen["said"].to_string().contains("Content Security Policy"), "{seen}");
 }
