@@ -367,7 +367,7 @@ fn people_sign_in_at_their_provider_and_may_what_their_groups_may() {
     let events = server.events(&["session.created", "sign_in.refused"]);
     let entered: Vec<&str> = events.iter().filter(|e| e.0 == "session.created").map(|e| e.1.as_str()).collect();
     assert_eq!(entered, ["alice <alice@example.com>", "bob"]);
-    assert_eq!(events.len(), 2 + 6, "{events:?}");
+    assert_eq!(events.len(), 2 + 7, "{events:?}");
     assert!(events.iter().all(|e| e.2.contains("oidc:company") && e.2.contains("127.0.0.1")), "{events:?}");
 }
 
@@ -511,7 +511,6 @@ fn nobody_gets_more_than_a_share() {
 
     // Too long, and too slow. What is refused by its length alone is not read.
     let long = vec![b'x'; (1 << 20) + 1];
-    server.send("POST", "/api/v1/ci/exchange", &[("content-type", "application/json")], &long).is(413, "WL861");
     server.send("POST", "/webhooks", &from("192.0.2.6"), &long).is(401, "WL863");
     let raw = |request: &str| {
         let mut stream = TcpStream::connect(server.address()).unwrap();
@@ -521,8 +520,10 @@ fn nobody_gets_more_than_a_share() {
         stream.read_to_end(&mut answer).unwrap();
         String::from_utf8(answer).unwrap()
     };
-    let answer = raw("POST /webhooks HTTP/1.1\r\nHost: x\r\nContent-Length: 26214401\r\n\r\n");
-    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    for (path, length) in [("/api/v1/ci/exchange", (1 << 20) + 1), ("/webhooks", (25 << 20) + 1)] {
+        let answer = raw(&format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("WL861"), "{answer}");
+    }
     let begun = Instant::now();
     assert_eq!(raw("GET /sign-in HTTP/1.1\r\nHost: x\r\n"), "");
     assert!((5..25).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
@@ -550,11 +551,12 @@ const [library, executablePath, base] = process.argv.slice(2);
 const { chromium } = createRequire(import.meta.url)(library);
 const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
 try {
-  const page = await browser.newPage();
-  const said = [];
-  page.on('console', (message) => message.type() === 'error' && said.push(message.text()));
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  const violations = [];
+  page.on('console', (message) => /content security policy/i.test(message.text()) && violations.push(message.text()));
   const me = async () => {
-    const answer = await page.context().request.get(`${base}/api/v1/me`);
+    const answer = await context.request.get(`${base}/api/v1/me`);
     return { status: answer.status(), name: (await answer.json()).name };
   };
   await page.goto(`${base}/sign-in?next=/`);
@@ -562,24 +564,27 @@ try {
   await page.locator('input[name=login]').fill('alice');
   await page.locator('input[name=password]').fill('any');
   await page.locator('[type=submit]').click();
-  await page.locator('button[type=submit]', { hasText: 'Continue' }).click();
-  await page.waitForURL(`${base}/`);
+  await Promise.all([
+    page.waitForResponse(`${base}/`),
+    page.locator('button[type=submit]', { hasText: 'Continue' }).click(),
+  ]);
   const inside = await me();
-  const cookies = (await page.context().cookies(base)).map(({ name, httpOnly, sameSite }) => ({ name, httpOnly, sameSite }));
-  const readable = await page.evaluate(() => document.cookie);
+  // The provider of this test is on the same host, and has some of its own.
+  const ours = (await context.cookies(base)).filter(({ name }) => name.startsWith('windlass'));
+  const cookies = ours.map(({ name, httpOnly, sameSite }) => ({ name, httpOnly, sameSite }));
   // A page of somebody else cannot sign this person out.
-  const other = await page.context().newPage();
+  const other = await context.newPage();
   await other.setContent(`<form method="post" action="${base}/sign-out"><button>Win</button></form>`);
   const [refused] = await Promise.all([other.waitForResponse(`${base}/sign-out`), other.getByRole('button').click()]);
   const kept = await me();
-  said.length = 0;
   await page.goto(`${base}/sign-in`);
+  const readable = await page.evaluate(() => document.cookie);
   const user = await page.locator('.user bdi').innerText();
   await page.getByRole('button', { name: 'Sign out' }).click();
   await page.waitForURL(`${base}/sign-in?because=signed-out`);
   const goodbye = await page.getByRole('status').filter({ hasText: 'signed out' }).innerText();
   const outside = await me();
-  console.log(JSON.stringify({ inside, cookies, readable, refused: refused.status(), kept, user, goodbye, outside, said }));
+  console.log(JSON.stringify({ inside, cookies, readable, refused: refused.status(), kept, user, goodbye, outside, violations }));
 } finally {
   await browser.close();
 }
@@ -643,9 +648,7 @@ fn a_person_signs_in_and_out_in_a_browser() {
         "user": "alice",
         "goodbye": "You are signed out.",
         "outside": { "status": 401 },
-        "said": seen["said"],
+        "violations": [],
     });
     assert_eq!(seen, wanted);
-    // Styles and scripts that are not served are no part of this; what the policy for content forbids is.
-    assert!(!seen["said"].to_string().contains("Content Security Policy"), "{seen}");
 }
