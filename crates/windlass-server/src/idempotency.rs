@@ -49,10 +49,7 @@ fn refused(kind: ErrorKind, code: &str, summary: &str, help: &str) -> AppError {
 
 /// Has the request handled once for its key. Without a key it is handled whenever it comes.
 pub async fn once(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let who = request.extensions().get::<Who>().cloned();
-    let key = request.headers().get("idempotency-key").cloned();
-    let (Some(who), Some(key)) = (who, key) else { return next.run(request).await };
-    match handle(&app, &who, &key, request, next).await {
+    match handle(&app, request, next).await {
         Ok(response) => response,
         Err(error) => {
             let busy = error.diagnostics.first().is_some_and(|diagnostic| diagnostic.code == "WL872");
@@ -65,15 +62,21 @@ pub async fn once(State(app): State<Arc<App>>, request: Request, next: Next) -> 
     }
 }
 
-async fn handle(app: &App, who: &Who, key: &HeaderValue, request: Request, next: Next) -> AppResult<Response> {
-    let key =
-        key.to_str().ok().map(str::trim).filter(|key| !key.is_empty() && key.len() <= LONGEST).ok_or_else(|| {
-            let help = "it is 1 to 200 visible characters, such as a UUID";
-            refused(ErrorKind::Usage, "WL871", "this is no idempotency key", help)
-        })?;
+async fn handle(app: &App, request: Request, next: Next) -> AppResult<Response> {
     let (parts, body) = request.into_parts();
+    // Also where the handler needs none of it: a connection with unread bytes is closed.
     let body = to_bytes(body, BODY).await.map_err(|_| {
         refused(ErrorKind::Usage, "WL870", "the body cannot be read, or is longer than 1 MiB", "send less at once")
+    })?;
+    let who = parts.extensions.get::<Who>().cloned();
+    let key = parts.headers.get("idempotency-key").cloned();
+    let (Some(who), Some(key)) = (who, key) else {
+        return Ok(next.run(Request::from_parts(parts, Body::from(body))).await);
+    };
+    let key = key.to_str().ok().map(str::trim).filter(|key| !key.is_empty() && key.len() <= LONGEST);
+    let key = key.ok_or_else(|| {
+        let help = "it is 1 to 200 visible characters, such as a UUID";
+        refused(ErrorKind::Usage, "WL871", "this is no idempotency key", help)
     })?;
     let said = format!("{} {}\n{}", parts.method, parts.uri, String::from_utf8_lossy(&body));
     let (request_digest, name) = (digest(&said), digest(&format!("{}\n{key}", who.caller.actor)));

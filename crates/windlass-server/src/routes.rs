@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 use windlass_model::access::{Permission, Subject};
 
 /// Who may use an endpoint.
@@ -85,6 +86,9 @@ impl Routes {
     }
 }
 
+/// How much of a request that is refused is read, bytes.
+const UNREAD: usize = 1 << 16;
+
 /// Lets the request through when the guard does.
 async fn check(
     State((app, guard)): State<(Arc<App>, Guard)>,
@@ -111,6 +115,11 @@ async fn check(
     };
     match allowed.await {
         Ok(()) => next.run(request).await,
-        Err(error) => Failure(error).into_response(),
+        Err(error) => {
+            // A connection with unread bytes is closed, which takes the next request of its client by surprise.
+            let rest = axum::body::to_bytes(request.into_body(), UNREAD);
+            let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
+            Failure(error).into_response()
+        }
     }
 }

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -46,7 +44,7 @@ grant "admins"     {
 
 /// The program as a service of one repository, called `repo`, with a token for each kind of person.
 struct Server {
-    env: CliEnv,
+    _env: CliEnv,
     child: Child,
     url: String,
     tokens: BTreeMap<String, String>,
@@ -113,7 +111,7 @@ impl Server {
             let state = env.home().join("states").join(path.replace('/', "-"));
             env.write(path, &content.replace("STATE", &format!("{}.tfstate", state.display()))).unwrap();
         }
-        env.write("windlass.hcl", &format!("project \"company\" {{\n}}\n{TEAMS}{definitions}")).unwrap();
+        env.write("windlass.hcl", &format!("project \"company\" {{\n{definitions}}}\n{TEAMS}")).unwrap();
         env.commit("Stacks").unwrap();
         let data = data(&env);
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -122,7 +120,7 @@ impl Server {
         let mut child = env
             .command(&["serve", "--listen", "127.0.0.1:0", "--data", &data])
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -130,7 +128,7 @@ impl Server {
         // Nobody else reads it.
         std::thread::spawn(move || lines.for_each(drop));
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-        let server = Self { env, child, url, tokens, agent };
+        let server = Self { _env: env, child, url, tokens, agent };
         server.wait("admin", "/api/v1/projects/repo", |project| !project["commit"].is_null());
         server
     }
@@ -149,7 +147,7 @@ impl Server {
             }
             None => self.agent.run(request.body(()).unwrap()),
         };
-        let mut answer = answer.unwrap();
+        let mut answer = answer.unwrap_or_else(|error| panic!("{who}: {method} {path}: {error}"));
         let headers = answer.headers().clone();
         let kind = headers.get("content-type").map_or("", |kind| kind.to_str().unwrap()).to_owned();
         // Streams have no end.
@@ -303,4 +301,293 @@ async fn the_description_is_that_of_the_endpoints() {
     let document = openapi::document(&table).unwrap_or_else(|wrong| panic!("{}", wrong.join("\n")));
     same("crates/windlass-server/openapi.json", &(serde_json::to_string_pretty(&document).unwrap() + "\n"));
     same("docs/api-access.md", &format!("{MATRIX}{}", openapi::matrix(&table)));
+}
+
+/// A stack with one resource; `more` goes into it.
+fn stack(more: &str) -> String {
+    format!(
+        "terraform {{\n  backend \"local\" {{\n    path = \"STATE\"\n  }}\n}}\nresource \"terraform_data\" \"one\" {{\n  input = 1\n{more}}}\n"
+    )
+}
+
+/// Whether somebody has a permission, and whether they see the project.
+fn has(who: &str, guard: Guard) -> (bool, bool) {
+    let role = Role::parse(who);
+    match guard {
+        Guard::Public => (true, true),
+        Guard::SignedIn => (who != "nobody", true),
+        Guard::Server(_) => (who == "server's admin", true),
+        Guard::Project(permission) | Guard::Within(permission) => {
+            let admin = who == "server's admin";
+            (admin || role.is_some_and(|role| role.has(permission)), admin || role.is_some())
+        }
+    }
+}
+
+#[test]
+fn every_endpoint_lets_in_whom_the_table_says() {
+    let server = Server::start(&[("net/main.tf", stack(""))], "");
+    let run = server.post("developer", "/api/v1/projects/repo/reviews", serde_json::json!({ "all": true }));
+    let run = run["run"].as_str().unwrap().to_owned();
+    assert_eq!(server.ended(&run), "succeeded");
+    let table = tokio::runtime::Runtime::new().unwrap().block_on(table());
+    let people = [
+        "nobody",
+        "signed in",
+        "another permission",
+        "another project",
+        "viewer",
+        "developer",
+        "operator",
+        "admin",
+        "server's admin",
+    ];
+    let of_api: Vec<&Endpoint> = table.iter().filter(|endpoint| endpoint.path.starts_with("/api/v1/")).collect();
+    assert!(of_api.len() > 30);
+    let mut wrong = Vec::new();
+    for endpoint in of_api {
+        let path = endpoint.path.replace("{project}", "repo").replace("{run}", &run).replace("{review}", &run);
+        let path = path.replace("{step}", "plan%3Anet").replace("{*stack}", "net");
+        let path = match endpoint.path {
+            "/api/v1/access/explain" => format!("{path}?permission=metrics.read"),
+            "/api/v1/events" => format!("{path}?project=repo"),
+            _ => path,
+        };
+        let body = match endpoint.path.rsplit('/').next().unwrap() {
+            _ if endpoint.method != "POST" => None,
+            "take-away" | "release" => Some(r#"{"instance":"net","reason":"test"}"#),
+            "waivers" => Some(r#"{"finding":"abcd1234","reason":"test"}"#),
+            "refuse" => Some(r#"{"reason":"test"}"#),
+            "reviews" => Some(r#"{"all":true}"#),
+            _ => Some("{}"),
+        };
+        for who in people {
+            let answered = server.send(who, &endpoint.method, &path, &[], body);
+            let code =
+                serde_json::from_str::<serde_json::Value>(&answered.text).unwrap_or_default()["code"].to_string();
+            let is_right = match has(who, endpoint.guard) {
+                (true, _) => !matches!(answered.status, 401 | 403 | 405 | 415 | 500..) && !code.contains("WL841"),
+                _ if who == "nobody" => answered.status == 401,
+                (false, true) => answered.status == 403 && code.contains("WL840"),
+                (false, false) => answered.status == 404 && code.contains("WL841"),
+            };
+            let is_problem = answered.status < 400 || answered.kind == "application/problem+json";
+            if !is_right || !is_problem {
+                wrong.push(format!("{who}: {} {path}: {} {}", endpoint.method, answered.status, answered.text));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // Whoever sees no project sees none in the lists either.
+    for who in ["signed in", "another permission", "another project"] {
+        for path in ["/api/v1/projects", "/api/v1/events"] {
+            assert_eq!(server.get(who, path)["items"], serde_json::json!([]), "{who} {path}");
+        }
+    }
+}
+
+#[test]
+fn a_change_is_reviewed_approved_and_applied_while_its_log_is_read() {
+    let talk = "  provisioner \"local-exec\" {\n    command = \"for i in $(seq 1 80); do echo line-$i-é; sleep 0.04; done\"\n  }\n";
+    let approvals = "environment \"all\" {\n  match = [\"**\"]\n  approvals {\n    count = 1\n    from  = [team.operators]\n  }\n}\n";
+    let server = Server::start(&[("net/main.tf", stack(talk)), ("app/main.tf", stack(""))], approvals);
+    let start = serde_json::json!({ "stacks": ["net"] });
+    let review = server.post("developer", "/api/v1/projects/repo/reviews", start)["run"].as_str().unwrap().to_owned();
+    assert_eq!(server.ended(&review), "succeeded");
+    let address = format!("/api/v1/reviews/{review}");
+    let document = server.get("viewer", &format!("{address}?format=json"));
+    assert_eq!(document["headline"]["verdict"], "needs_approval");
+    let shown = server.get("viewer", &address);
+    assert_eq!((&shown["state"], shown["missing_approvals"].as_array().unwrap().len()), (&"open".into(), 1), "{shown}");
+    let markdown = server.send("viewer", "GET", &format!("{address}?format=markdown"), &[], None);
+    assert!(markdown.kind.starts_with("text/markdown") && markdown.text.contains("terraform_data.one"));
+
+    // What was seen is what is approved, by somebody who may.
+    let seen = serde_json::json!({ "effect": document["effect_digest"], "commit": document["head"]["commit"] });
+    let refused = server.send("developer", "POST", &format!("{address}/approve"), &[], Some(&seen.to_string()));
+    assert_eq!((refused.status, &refused.json()["code"]), (403, &"WL840".into()));
+    let early = server.send("operator", "POST", &format!("{address}/apply"), &[], Some(&seen.to_string()));
+    assert_eq!((early.status, &early.json()["code"]), (409, &"WL612".into()), "{}", early.text);
+    let other = server.send("operator", "POST", &format!("{address}/approve"), &[], Some("{\"effect\":\"other\"}"));
+    assert_eq!((other.status, &other.json()["code"]), (409, &"WL847".into()));
+    let approved = server.post("operator", &format!("{address}/approve"), seen.clone());
+    assert_eq!(approved["missing"], serde_json::json!([]));
+    let apply = server.post("operator", &format!("{address}/apply"), seen)["run"].as_str().unwrap().to_owned();
+
+    // The log is read while it is written, by somebody whose connection breaks.
+    let run = format!("/api/v1/runs/{apply}");
+    server.wait("viewer", &run, |run| {
+        run["steps"].as_array().unwrap().iter().any(|step| step["id"] == "apply:net" && step["state"] == "running")
+    });
+    let log = format!("{run}/steps/apply%3Anet/log");
+    let mut changes = server.stream("viewer", &format!("{address}/stream"), None);
+    assert_eq!(changes.next().unwrap().event, "changed");
+    let (mut text, mut next) = (String::new(), 0);
+    let mut take = |sent: &Sent| {
+        let chunk: serde_json::Value = serde_json::from_str(&sent.data).unwrap();
+        assert_eq!(chunk["start"].as_u64().unwrap(), next, "no gap and nothing twice");
+        next = chunk["next"].as_u64().unwrap();
+        assert_eq!(sent.id, next.to_string());
+        text.push_str(chunk["text"].as_str().unwrap());
+        text.contains("line-20-")
+    };
+    let last = server.stream("viewer", &format!("{log}/stream?from=0"), None).find(|sent| take(sent)).unwrap().id;
+    assert_eq!(server.get("viewer", &run)["run"]["ended_at"], serde_json::Value::Null, "the break is in the middle");
+    let mut ended = false;
+    for sent in server.stream("viewer", &format!("{log}/stream?from=0"), Some(&last)) {
+        ended = sent.event == "end";
+        if ended {
+            break;
+        }
+        take(&sent);
+    }
+    assert!(ended, "the stream says that there is no more");
+    assert_eq!(server.ended(&apply), "succeeded");
+    assert!(changes.next().is_some_and(|sent| sent.event == "changed"), "the review's page is told of its apply");
+    let whole = server.send("viewer", "GET", &log, &[], None);
+    assert!(whole.kind.starts_with("text/plain") && whole.text == text, "{}\n---\n{text}", whole.text);
+    assert!(whole.headers["content-disposition"].to_str().unwrap().contains("attachment"));
+    for line in 1..=80 {
+        assert_eq!(text.matches(&format!("line-{line}-é")).count(), 1, "line {line} of\n{text}");
+    }
+    // In parts, cut wherever.
+    let (mut parts, mut at) = (String::new(), 0);
+    loop {
+        let part = server.get("viewer", &format!("{log}?from={at}&limit=1001"));
+        let chunks = part["chunks"].as_array().unwrap();
+        let Some(last) = chunks.last() else { break };
+        assert!(last["next"].as_u64().unwrap() - at <= 1001);
+        at = last["next"].as_u64().unwrap();
+        parts.extend(chunks.iter().map(|chunk| chunk["text"].as_str().unwrap()));
+        assert_eq!(part["bytes"], text.len());
+    }
+    assert_eq!(parts, text);
+    assert_eq!(server.send("viewer", "GET", &format!("{run}/steps/none/log"), &[], None).status, 404);
+
+    // What is left of it.
+    assert_eq!(server.get("viewer", &address)["state"], "applied");
+    let history = server.get("viewer", "/api/v1/projects/repo/history/net");
+    assert_eq!(history["items"].as_array().unwrap().len(), 1);
+    assert_eq!(history["items"][0]["run"], apply.as_str());
+    let kinds = server.get("viewer", &format!("/api/v1/events?run={apply}&kind=run."));
+    let kinds: Vec<&str> = kinds["items"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    assert_eq!((kinds.first(), kinds.last()), (Some(&"run.succeeded"), Some(&"run.created")), "{kinds:?}");
+    let stacks = server.get("viewer", "/api/v1/projects/repo/stacks?limit=1");
+    assert_eq!((&stacks["items"][0]["id"], &stacks["next"]), (&"app".into(), &"app".into()));
+    let stacks = server.get("viewer", "/api/v1/projects/repo/stacks?limit=1&cursor=app");
+    assert_eq!((&stacks["items"][0]["id"], &stacks["next"]), (&"net".into(), &serde_json::Value::Null));
+    let reviews = server.get("viewer", "/api/v1/projects/repo/reviews?state=applied");
+    assert_eq!(reviews["items"][0]["id"], review.as_str());
+    let why = server.get("developer", "/api/v1/access/explain?permission=review.apply&project=repo&stacks=net");
+    assert_eq!((&why["allowed"], &why["teams"]), (&false.into(), &serde_json::json!(["developers"])), "{why}");
+    let others = "/api/v1/access/explain?permission=review.apply&project=repo&actor=email:operator@example.com";
+    assert_eq!(server.get("admin", others)["allowed"], true);
+    assert_eq!(server.send("viewer", "GET", others, &[], None).status, 403);
+}
+
+#[test]
+fn what_is_asked_for_twice_is_started_once() {
+    let server = Server::start(&[("net/main.tf", stack(""))], "");
+    let drift = "/api/v1/projects/repo/drift";
+    let ask =
+        |who: &str, key: &str, body: &str| server.send(who, "POST", drift, &[("idempotency-key", key)], Some(body));
+    // Many at once, as after a lost connection: one is done, and the others are told the same or to wait.
+    let answers: Vec<Answered> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..6).map(|_| scope.spawn(|| ask("developer", "key-1", "{}"))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let (done, busy): (Vec<&Answered>, Vec<&Answered>) = answers.iter().partition(|answered| answered.status == 202);
+    assert!(!done.is_empty());
+    for answered in busy {
+        assert_eq!((answered.status, &answered.json()["code"]), (409, &"WL872".into()));
+        assert_eq!(answered.headers["retry-after"], "1");
+    }
+    let again = ask("developer", "key-1", "{}");
+    assert_eq!((again.status, &again.headers["idempotent-replayed"]), (202, &"true".parse().unwrap()));
+    assert!(done.iter().all(|answered| answered.text == again.text));
+    let other = ask("developer", "key-1", r#"{"patterns":["net"]}"#);
+    assert_eq!((other.status, &other.json()["code"]), (409, &"WL871".into()));
+    assert_eq!(ask("developer", " ", "{}").json()["code"], "WL871");
+    // The key is the caller's own, and what was refused is not kept.
+    assert_eq!(ask("viewer", "key-1", "{}").status, 403);
+    assert_ne!(ask("operator", "key-1", "{}").json()["run"], again.json()["run"]);
+    let missing = ask("developer", "key-2", r#"{"patterns":["none"]}"#);
+    assert_eq!(missing.status, 404);
+    assert_eq!(ask("developer", "key-2", "{}").status, 202);
+    let runs = server.get("viewer", "/api/v1/projects/repo/runs?kind=drift");
+    assert_eq!(runs["items"].as_array().unwrap().len(), 3, "{runs}");
+
+    // Lists are read on where they were, whatever came meanwhile.
+    let ids = |list: &serde_json::Value| -> Vec<String> {
+        list["items"].as_array().unwrap().iter().map(|item| item["id"].to_string()).collect()
+    };
+    let mut read = ids(&server.get("viewer", "/api/v1/projects/repo/runs?limit=2"));
+    let next = server.get("viewer", "/api/v1/projects/repo/runs?limit=2")["next"].as_str().unwrap().to_owned();
+    server.post("developer", drift, serde_json::json!({}));
+    let rest = server.get("viewer", &format!("/api/v1/projects/repo/runs?limit=2&cursor={next}"));
+    assert_eq!(rest["next"], serde_json::Value::Null);
+    read.extend(ids(&rest));
+    assert_eq!(read, ids(&runs));
+    let events = server.get("operator", "/api/v1/events?project=repo&limit=500");
+    let (mut read, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = server.get("operator", &format!("/api/v1/events?project=repo&limit=3{cursor}"));
+        read.extend(ids(&page));
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert!(read.ends_with(&ids(&events)), "{read:?}");
+
+    // Mistakes are answered as problems.
+    let check = |method: &str, path: &str, body: Option<&str>, status: u16, code: &str| {
+        let answered = server.send("developer", method, path, &[], body);
+        assert_eq!((answered.status, answered.kind.as_str()), (status, "application/problem+json"), "{path}");
+        let problem = answered.json();
+        assert_eq!((&problem["code"], &problem["status"]), (&code.into(), &status.into()), "{path}");
+        assert!(problem["diagnostics"][0]["help"].is_string(), "{problem}");
+    };
+    check("POST", drift, Some("{"), 400, "WL870");
+    check("POST", drift, Some(r#"{"pattern":[]}"#), 400, "WL870");
+    check("GET", "/api/v1/projects/repo/runs?limit=many", None, 400, "WL870");
+    check("GET", "/api/v1/events?project=repo&cursor=x", None, 400, "WL870");
+    check("GET", "/api/v1/projects/repo/reviews?state=odd", None, 400, "WL870");
+    check("GET", "/api/v1/projects/repo/stacks/none", None, 404, "WL903");
+    let both = Some(r#"{"all":true,"stacks":["net"]}"#);
+    check("POST", "/api/v1/projects/repo/reviews", both, 400, "WL870");
+    check("POST", "/api/v1/projects/repo/reviews", Some(r#"{"branch":"none"}"#), 404, "WL849");
+}
+
+#[test]
+fn streams_go_on_where_they_were_and_end_with_the_server() {
+    let mut server = Server::start(&[("net/main.tf", stack(""))], "");
+    let run = server.post("developer", "/api/v1/projects/repo/drift", serde_json::json!({}));
+    let run = run["run"].as_str().unwrap().to_owned();
+    server.ended(&run);
+    let feed = "/api/v1/events/stream";
+    let of = |events: Events, count: usize| -> Vec<Sent> {
+        events.filter(|sent| sent.event == "event").take(count).collect()
+    };
+    let all = of(server.stream("operator", &format!("{feed}?after=0&project=repo"), None), 4);
+    let rest = of(server.stream("operator", &format!("{feed}?after=0&project=repo"), Some(&all[1].id)), 2);
+    assert_eq!(rest, all[2..]);
+    let event: serde_json::Value = serde_json::from_str(&all[0].data).unwrap();
+    assert_eq!(event["id"].to_string(), all[0].id);
+    // Who may not search the record is only told that there is news.
+    let first = server.stream("viewer", &format!("{feed}?after=0"), None).next().unwrap();
+    assert_eq!((first.event.as_str(), first.data.as_str()), ("changed", "{}"));
+
+    // Open streams of all kinds do not keep the server.
+    let mut live = server.stream("operator", &format!("{feed}?kind=run."), None);
+    let mut of_run = server.stream("viewer", &format!("/api/v1/runs/{run}/stream"), None);
+    let again = server.post("developer", &format!("/api/v1/runs/{run}/repeat"), serde_json::json!({}));
+    let sent = live.find(|sent| sent.event == "event").unwrap();
+    let event: serde_json::Value = serde_json::from_str(&sent.data).unwrap();
+    assert_eq!((&event["kind"], &event["run"]), (&"run.created".into(), &again["run"]));
+    server.ended(again["run"].as_str().unwrap());
+    let stopped = Instant::now();
+    server.terminate();
+    assert_eq!(of_run.next(), None);
+    while live.next().is_some() {}
+    let code = server.child.wait().unwrap();
+    assert!(code.success() && stopped.elapsed() < Duration::from_secs(8), "{code} after {:?}", stopped.elapsed());
 }

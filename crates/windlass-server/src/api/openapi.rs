@@ -127,6 +127,11 @@ fn complete(operation: &mut Value, endpoint: &Endpoint) {
         _ => json!([{ "token": [] }, { "session": [] }]),
     };
     operation["x-guard"] = json!(endpoint.guard);
+    for (_, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+        if response["description"].as_str().is_none_or(str::is_empty) {
+            response["description"] = "As asked for".into();
+        }
+    }
     operation["responses"]["default"] = json!({
         "description": "It went wrong, or may not be",
         "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
