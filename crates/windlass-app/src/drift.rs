@@ -17,7 +17,7 @@ use windlass_model::id::{InstanceId, RunId};
 use windlass_model::run::RunPlan;
 use windlass_model::stack_plan::{self, StackWork};
 
-const SCOPE: &str = "drift";
+pub(crate) const SCOPE: &str = "drift";
 
 /// Stores a run that looks at the instances that match one of the patterns; at all when there is none.
 pub async fn drift_create(service: &Service, patterns: &[String]) -> AppResult<RunId> {

@@ -2,9 +2,15 @@
 //! use case; pages, the API and chat have no others.
 
 pub mod events;
+pub mod events_view;
 pub mod explain;
+pub mod home;
 pub mod projects;
 pub mod records;
+pub mod run_view;
+pub mod settings_view;
+pub mod stacks_view;
+pub mod visible;
 
 use crate::apply::Approved;
 use crate::caller::{Caller, not_found};

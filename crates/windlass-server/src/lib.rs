@@ -10,6 +10,7 @@ mod routes;
 mod sign_in;
 mod state;
 pub mod streams;
+mod web;
 mod webhooks;
 
 pub use authentication::Who;
@@ -27,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All endpoints of the service, each with who may use it.
 pub fn routes(app: &Arc<App>) -> Routes {
-    webhooks::routes(sign_in::routes(api::routes(Routes::new(app.clone()))))
+    web::routes(webhooks::routes(sign_in::routes(api::routes(Routes::new(app.clone())))))
 }
 
 /// Answers requests until `stop` is cancelled; streams end then, and other requests under way may, for some seconds.

@@ -1,11 +1,16 @@
 //! Errors as answers: a problem document (RFC 9457) for programs, a page for people.
 
+use crate::authentication::{Correlation, Who};
+use crate::pages::Frame;
 use crate::pages::error::ErrorPage;
-use crate::pages::{Frame, Section};
+use crate::state::App;
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use serde::Serialize;
+use std::sync::Arc;
 use utoipa::ToSchema;
 use windlass_app::error::{AppError, ErrorKind};
 use windlass_model::diagnostic::Diagnostic;
@@ -71,22 +76,40 @@ impl IntoResponse for Failure {
         let problem = Problem::of(&self.0);
         let mut response = (status(self.0.kind), Json(problem)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        // The outermost layer makes a page of it where a browser asked.
-        response.extensions_mut().insert(std::sync::Arc::new(self.0));
+        // A layer makes a page of it where a browser asked.
+        response.extensions_mut().insert(Arc::new(self.0));
         response
     }
 }
 
-/// The same as a page.
-#[expect(dead_code, reason = "for browsers")]
-pub fn page(frame: &Frame, error: &AppError, correlation: &str) -> Response {
-    let summary = error.diagnostics.first().map_or("", |diagnostic| diagnostic.summary.as_str());
-    let code = status(error.kind);
-    let page = match error.kind {
-        ErrorKind::NotFound => ErrorPage::not_found(),
-        ErrorKind::Internal => ErrorPage::internal(correlation),
-        _ => ErrorPage::refused(code.as_u16(), summary),
+/// A page instead of what was asked for.
+pub fn page(frame: &Frame, page: &ErrorPage) -> Response {
+    let code = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (code, Html(crate::pages::error::render(frame, page))).into_response()
+}
+
+/// Makes pages of errors where a browser asked for a page, and leads who is not signed in to where they can.
+pub async fn pages(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let wanted = accept.contains("text/html") && !path.starts_with("/api/");
+    let reads = request.method() == Method::GET;
+    let who = request.extensions().get::<Who>().cloned();
+    let correlation = request.extensions().get::<Correlation>().map(|one| one.0.clone()).unwrap_or_default();
+    let mut response = next.run(request).await;
+    let Some(error) = response.extensions_mut().remove::<Arc<AppError>>().filter(|_| wanted) else { return response };
+    if error.kind == ErrorKind::Unauthenticated && who.is_none() {
+        let next = if reads && path != "/" { path.as_str() } else { "" };
+        return crate::web::see_other(&crate::pages::link::query("/sign-in", &[("next", next)]));
+    }
+    let frame = match who {
+        Some(who) => crate::web::frame(&app, &who, "").await.ok(),
+        None => None,
     };
-    let frame = Frame { section: Section::Outside, ..frame.clone() };
-    (code, Html(crate::pages::error::render(&frame, &page))).into_response()
+    page(&frame.unwrap_or_else(Frame::outside), &ErrorPage::of(&error, &correlation))
+}
+
+/// Nothing has this address.
+pub async fn nowhere(request: Request) -> Failure {
+    Failure(windlass_app::caller::not_found("address", request.uri().path()))
 }

@@ -79,8 +79,12 @@ impl Routes {
     /// The whole service.
     pub fn into_router(self) -> Router {
         let app = self.app;
+        // Inside, errors become pages of somebody who is signed in; outside, those of `identify` itself.
         self.router
+            .fallback(crate::problem::nowhere)
+            .layer(from_fn_with_state(app.clone(), crate::problem::pages))
             .layer(from_fn_with_state(app.clone(), identify))
+            .layer(from_fn_with_state(app.clone(), crate::problem::pages))
             .layer(from_fn(crate::authentication::harden))
             .with_state(app)
     }

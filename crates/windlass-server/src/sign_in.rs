@@ -72,6 +72,7 @@ fn frame(who: Option<&Who>) -> Frame {
         section: Section::Outside,
         projects: Vec::new(),
         project: String::new(),
+        notice: String::new(),
     }
 }
 

@@ -18,6 +18,7 @@ mod tickets;
 mod tokens;
 mod transfer;
 mod turns;
+mod views;
 mod waivers;
 
 pub use error::StoreError;
@@ -30,6 +31,7 @@ pub use steps::{Claim, ClaimResult, EngineIdentity, EngineRow, Lost, ProcessRow,
 pub use tokens::TokenRow;
 pub use transfer::{Counts, Database};
 pub use turns::{Finish, Look, Move, Turn, Turned};
+pub use views::{AppliedRow, ReviewBrief, ReviewQuery, RunQuery};
 
 pub use db::Changes;
 use db::{EventRow, Tx};
@@ -43,8 +45,14 @@ use windlass_model::run::Repeat;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-static MIGRATIONS_SQLITE: &[(i64, &str)] = &[(1, include_str!("../migrations/sqlite/0001_runs.sql"))];
-static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[(1, include_str!("../migrations/postgres/0001_runs.sql"))];
+static MIGRATIONS_SQLITE: &[(i64, &str)] = &[
+    (1, include_str!("../migrations/sqlite/0001_runs.sql")),
+    (2, include_str!("../migrations/sqlite/0002_views.sql")),
+];
+static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
+    (1, include_str!("../migrations/postgres/0001_runs.sql")),
+    (2, include_str!("../migrations/postgres/0002_views.sql")),
+];
 
 /// How many connections to PostgreSQL one process has.
 const CONNECTIONS: usize = 9;

@@ -31,7 +31,7 @@ impl ReviewState {
             Self::Refused => "refused",
         }
     }
-    fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         [Self::Open, Self::Approved, Self::Applying, Self::Applied, Self::Superseded, Self::Refused]
             .into_iter()
             .find(|s| s.as_str() == text)

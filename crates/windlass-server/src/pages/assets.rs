@@ -14,7 +14,10 @@ struct Asset {
 
 macro_rules! assets {
     ($($name:literal: $content_type:expr,)*) => {
-        vec![$(Asset::new($name, $content_type, include_bytes!(concat!("../../assets/", $name)))),*]
+        vec![
+            $(Asset::new($name, $content_type, include_bytes!(concat!("../../assets/", $name))),)*
+            Asset::new("review.css", STYLE, super::review::STYLE.as_bytes()),
+        ]
     };
 }
 

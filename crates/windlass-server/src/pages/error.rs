@@ -2,6 +2,9 @@
 
 use super::{Frame, link};
 use askama::Template;
+use windlass_app::error::{AppError, ErrorKind};
+use windlass_model::access::Permission;
+use windlass_model::diagnostic::Diagnostic;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
@@ -19,6 +22,29 @@ pub struct ErrorPage {
     pub subject: String,
     /// Finds this request in the server's log; empty when there is nothing to find.
     pub correlation: String,
+    /// Everything that is known, where that is more than the sentence.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The form that was sent, to be mended and sent again.
+    pub again: Option<Again>,
+}
+
+/// A form with what was typed into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
+pub struct Again {
+    /// Where it was sent to.
+    pub action: String,
+    /// Names and values; what people type can be changed.
+    pub fields: Vec<Field>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
+pub struct Field {
+    pub name: String,
+    pub value: String,
+    /// What the field is for; empty for one that nobody typed.
+    pub label: String,
 }
 
 impl ErrorPage {
@@ -31,7 +57,44 @@ impl ErrorPage {
             permission: String::new(),
             subject: String::new(),
             correlation: String::new(),
+            diagnostics: Vec::new(),
+            again: None,
         }
+    }
+
+    /// What a use case answered.
+    pub fn of(error: &AppError, correlation: &str) -> Self {
+        let first = error.diagnostics.first();
+        let summary = first.map_or("", |diagnostic| diagnostic.summary.as_str());
+        let status = crate::problem::status(error.kind).as_u16();
+        match error.kind {
+            ErrorKind::NotFound => Self { diagnostics: error.diagnostics.clone(), ..Self::not_found() },
+            ErrorKind::Internal => Self::internal(correlation),
+            ErrorKind::Forbidden => {
+                let because = first.into_iter().flat_map(|one| one.detail.lines()).map(str::to_owned).collect();
+                // The sentence names the permission; the page that explains it is asked by that name.
+                let named = |one: &&Permission| summary.contains(&format!(": {one} on "));
+                let permission = Permission::ALL.iter().find(named).map(ToString::to_string).unwrap_or_default();
+                Self { because, permission, ..Self::new(status, "You may not do this", summary) }
+            }
+            _ => Self { diagnostics: error.diagnostics.clone(), ..Self::refused(status, summary) },
+        }
+    }
+
+    /// With the form that was sent to `action`, so that nothing that was typed is lost.
+    #[must_use]
+    pub fn again(self, action: String, fields: Vec<(String, String)>) -> Self {
+        let label = |name: &str| match name {
+            "reason" => "Reason",
+            "name" => "What it is for",
+            "days" => "For how many days",
+            _ => "",
+        };
+        let field = |(name, value): (String, String)| Field { label: label(&name).to_owned(), name, value };
+        // Nothing that is typed helps somebody who may not, or what is not there.
+        let again = !matches!(self.status, 403 | 404);
+        let fields = fields.into_iter().map(field).collect();
+        Self { again: again.then_some(Again { action, fields }), ..self }
     }
 
     /// Also for what this person may not see.
@@ -116,5 +179,11 @@ mod tests {
         check(&ErrorPage::not_found(), "nothing that you may see");
         check(&ErrorPage::internal("01k9ccc"), "01k9ccc");
         check(&ErrorPage::refused(409, "The review has a newer version."), "The review has a newer version.");
+        let typed =
+            [("reason", "it is \"urgent\""), ("lock", "stack:aws/db")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        let again = ErrorPage::refused(400, "Not now.").again("/actions/unlock".into(), typed.to_vec());
+        check(&again, "value=\"it is &#34;urgent&#34;\"");
+        let refused = ErrorPage::sample().again("/actions/unlock".into(), typed.to_vec());
+        assert_eq!(refused.again, None);
     }
 }

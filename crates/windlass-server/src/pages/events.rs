@@ -4,7 +4,7 @@ use super::common::{Moment, Pages, Tone, minutes_ago};
 use super::{Frame, link};
 use askama::Template;
 
-/// As in the address: `actor`, `subject`, `kind`, `from`, `until`.
+/// As in the address: `actor`, `subject`, `kind`, `from`, `until`, `run`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Filter {
@@ -14,6 +14,8 @@ pub struct Filter {
     /// `YYYY-MM-DDTHH:MM` in UTC, as the control of a browser writes it; empty for no limit.
     pub from: String,
     pub until: String,
+    /// Id of a run.
+    pub run: String,
     /// Kinds to choose from, e.g. `run.started`.
     pub kinds: Vec<String>,
 }
@@ -72,6 +74,7 @@ impl Events {
             ("kind", &filter.kind),
             ("from", &filter.from),
             ("until", &filter.until),
+            ("run", &filter.run),
         ]
     }
 
@@ -86,7 +89,9 @@ impl Events {
 
     fn is_limited(&self) -> bool {
         let filter = &self.filter;
-        [&filter.actor, &filter.subject, &filter.kind, &filter.from, &filter.until].iter().any(|f| !f.is_empty())
+        [&filter.actor, &filter.subject, &filter.kind, &filter.from, &filter.until, &filter.run]
+            .iter()
+            .any(|f| !f.is_empty())
     }
 
     pub fn sample() -> Self {

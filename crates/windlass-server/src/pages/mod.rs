@@ -36,6 +36,8 @@ pub struct Frame {
     pub projects: Vec<String>,
     /// The one of them that the page is limited to (`?project=NAME`); empty for all.
     pub project: String,
+    /// What was just done, one sentence; empty for nothing.
+    pub notice: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,13 +103,34 @@ impl Frame {
     /// For tests.
     pub fn sample(section: Section) -> Self {
         let (user, csrf) = ("anna@example.com".into(), "token".into());
-        Self { user, csrf, section, projects: vec!["shop".into(), "data".into()], project: String::new() }
+        Self {
+            user,
+            csrf,
+            section,
+            projects: vec!["shop".into(), "data".into()],
+            project: String::new(),
+            notice: String::new(),
+        }
+    }
+
+    /// Nobody is signed in.
+    pub fn outside() -> Self {
+        let section = Section::Outside;
+        let (user, csrf, project, notice) = Default::default();
+        Self { user, csrf, section, projects: Vec::new(), project, notice }
     }
 
     /// For tests: nobody is signed in.
     pub fn sample_outside() -> Self {
         let (user, csrf) = (String::new(), "token".into());
-        Self { user, csrf, section: Section::Outside, projects: Vec::new(), project: String::new() }
+        Self {
+            user,
+            csrf,
+            section: Section::Outside,
+            projects: Vec::new(),
+            project: String::new(),
+            notice: String::new(),
+        }
     }
 }
 

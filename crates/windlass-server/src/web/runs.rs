@@ -1,0 +1,300 @@
+//! The list of runs and one run.
+
+use super::{Asked, Page, Sent, lead, paging};
+use crate::pages::common::count;
+use crate::pages::gantt::{Span, SpanKind};
+use crate::pages::log::{LogStep, LogView};
+use crate::pages::parts::{Choice, Moment, Offer};
+use crate::pages::run::{Change, Link, Question, Run, Step};
+use crate::pages::{Section, link, run, runs};
+use crate::routes::{Guard, Routes};
+use crate::state::App;
+use axum::extract::{Path, State};
+use axum::http::Method;
+use axum::response::{Html, Response};
+use axum::routing::{get, post};
+use std::collections::HashMap;
+use std::sync::Arc;
+use windlass_app::error::AppError;
+use windlass_app::requests;
+use windlass_app::requests::run_view::{RunView, approve_changed, review_of, run_find, run_show};
+use windlass_model::Micros;
+use windlass_model::access::Permission;
+use windlass_model::id::{RunId, StackId};
+use windlass_model::run::{RunState, StepSpec, StepState};
+use windlass_store::{Event, RunQuery};
+
+pub fn routes(routes: Routes) -> Routes {
+    routes
+        .add(Method::GET, "/runs", Guard::SignedIn, get(list))
+        .add(Method::GET, "/runs/{run}", Guard::Within(Permission::ProjectRead), get(one))
+        .add(Method::POST, "/runs/{run}/cancel", Guard::Within(Permission::RunCancel), post(cancel))
+        .add(Method::POST, "/runs/{run}/resume", Guard::Within(Permission::RunResume), post(resume))
+        .add(Method::POST, "/runs/{run}/settle", Guard::Within(Permission::RunSettle), post(settle))
+        .add(Method::POST, "/runs/{run}/approve", Guard::Within(Permission::ReviewApprove), post(approve))
+        .add(Method::POST, "/runs/{run}/repeat", Guard::Within(Permission::ReviewCreate), post(repeat))
+}
+
+/// Rows of one page of a list, and steps of one page of a run.
+const PAGE: u32 = 50;
+const STEPS: usize = 200;
+
+async fn list(State(app): State<Arc<App>>, asked: Asked) -> Page {
+    let (kind, state) = (asked.query.one("kind"), asked.query.one("state"));
+    let (here, stack) = (asked.query.one("after"), asked.query.one("stack"));
+    let query = RunQuery {
+        text: asked.query.one("search").trim().to_owned(),
+        kind: asked.query.some("kind"),
+        state: RunState::parse(state),
+        active: state == "active",
+        stack: Some(stack).filter(|stack| !stack.is_empty()).map(StackId::new),
+        before: asked.query.some("after").map(RunId::new),
+    };
+    let found = run_find(&app.installation, &asked.who.caller, asked.project(), &query, PAGE + 1).await?;
+    let next = (found.len() > PAGE as usize).then(|| found[PAGE as usize - 1].id.to_string());
+    let row = |run: windlass_store::RunSummary| runs::Row {
+        id: run.id.to_string(),
+        created: Moment::new(run.created_at, asked.now),
+        took: runs::took(run.created_at, run.ended_at, asked.now),
+        project: run.project,
+        kind: run.kind,
+        title: run.title,
+        actor: run.actor,
+        state: run.state,
+        reason: run.reason,
+    };
+    let pairs =
+        [("project", asked.project()), ("search", &query.text), ("kind", kind), ("state", state), ("stack", stack)];
+    let page = runs::Runs {
+        project: asked.project().to_owned(),
+        kinds: Choice::list("any", &["apply", "drift", "review"], kind),
+        states: runs::states(state),
+        rows: found.into_iter().take(PAGE as usize).map(row).collect(),
+        paging: paging("/runs", &pairs, here, next.as_deref()),
+        search: query.text.clone(),
+    };
+    Ok(Html(runs::render(&asked.frame(Section::Runs), &page)))
+}
+
+/// Whether it can be done now, or why not.
+pub(super) fn offer(why: Option<String>, action: String) -> Offer {
+    match why {
+        None => Offer::open(action),
+        Some(why) => Offer::closed(why),
+    }
+}
+
+async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, asked: Asked) -> Page {
+    let id = RunId::new(id);
+    let view = run_show(&app.installation, &asked.who.caller, &id).await?;
+    let (record, now) = (&view.record, asked.now);
+    let base = link::run(id.as_str());
+    let specs: HashMap<&str, &StepSpec> = record.plan.steps.iter().map(|spec| (spec.id.as_str(), spec)).collect();
+    let title = |step: &str| specs.get(step).map_or_else(|| step.to_owned(), |spec| spec.title.clone());
+    let mut spans = spans(&view.events);
+    let start = asked.query.one("after").parse::<usize>().unwrap_or_default().min(view.steps.len());
+    let shown = &view.steps[start..view.steps.len().min(start + STEPS)];
+    let steps: Vec<Step> = shown
+        .iter()
+        .map(|step| {
+            let mut did = spans.remove(step.id.as_str()).unwrap_or_default();
+            let after: Vec<String> = specs
+                .get(step.id.as_str())
+                .map(|spec| spec.after.iter().map(ToString::to_string).collect())
+                .unwrap_or_default();
+            if let Some(begun) = did.first().map(|span| span.from) {
+                let ready = ready(&view, &after).unwrap_or(record.created_at);
+                if begun > ready {
+                    let kind = SpanKind::Queued;
+                    did.insert(0, Span { kind, attempt: 1, from: ready, until: Some(begun), end: None });
+                }
+            }
+            Step {
+                id: step.id.to_string(),
+                title: title(step.id.as_str()),
+                state: step.state,
+                reason: step.reason.clone(),
+                code: step.code.clone(),
+                after,
+                attempts: step.attempt,
+                spans: did,
+                log_bytes: view.log_sizes.get(&step.id).copied().unwrap_or_default(),
+            }
+        })
+        .collect();
+    let next = (start + shown.len() < view.steps.len()).then(|| (start + shown.len()).to_string());
+    let here = if start > 0 { start.to_string() } else { String::new() };
+    let active = !record.state.is_final();
+    let has_log = |step: &Step| step.log_bytes > 0;
+    let logs: Vec<LogStep> = steps
+        .iter()
+        .filter(|step| has_log(step))
+        .map(|step| LogStep { id: step.id.clone(), title: step.title.clone(), bytes: step.log_bytes })
+        .collect();
+    let of = |state: StepState| steps.iter().find(|step| step.state == state && has_log(step)).map(|s| s.id.clone());
+    let chosen = of(StepState::Running).or_else(|| of(StepState::Failed)).or_else(|| logs.last().map(|s| s.id.clone()));
+    let waiting = view.steps.iter().find(|step| step.state == StepState::Waiting);
+    let waits = match record.state {
+        RunState::Waiting => record.reason.clone().or_else(|| waiting.and_then(|step| step.reason.clone())),
+        RunState::Queued => Some("it has just been made, and nobody has taken it yet".to_owned()),
+        _ => None,
+    };
+    let unknown = view.steps.iter().filter(|step| step.state == StepState::Unknown).map(|step| Question {
+        step: step.id.to_string(),
+        title: title(step.id.as_str()),
+        reason: step.reason.clone().unwrap_or_else(|| "its process ended before it could say".to_owned()),
+        known: vec![count(usize::try_from(step.attempt).unwrap_or(usize::MAX), "attempt")],
+        settle: offer(view.settle.clone(), format!("{base}/settle")),
+    });
+    let changes = view.changed.iter().map(|changed| Change {
+        instance: changed.instance.to_string(),
+        differences: changed.differences.clone(),
+        effect_digest: changed.effect_digest.clone(),
+        approve: offer(view.approve.clone(), format!("{base}/approve")),
+    });
+    let page = Run {
+        id: id.to_string(),
+        project: record.project.clone(),
+        kind: record.plan.kind.clone(),
+        title: record.plan.title.clone(),
+        state: record.state,
+        cancelling: record.cancel_requested && active,
+        actor: record.actor.clone(),
+        why: why(&view),
+        created: Moment::new(record.created_at, now),
+        ended: record.ended_at.map(|at| Moment::new(at, now)),
+        now,
+        waits,
+        reason: record.reason.clone().filter(|_| !active),
+        links: links(&view),
+        changes: changes.collect(),
+        unknown: unknown.collect(),
+        cancel: (active && !record.cancel_requested).then(|| offer(view.cancel.clone(), format!("{base}/cancel"))),
+        resume: (record.state == RunState::Waiting).then(|| offer(view.resume.clone(), format!("{base}/resume"))),
+        rerun: (!active && matches!(record.plan.kind.as_str(), "review" | "drift"))
+            .then(|| offer(view.repeat.clone(), format!("{base}/repeat"))),
+        total: view.steps.len(),
+        states: counted(&view),
+        paging: paging(&base, &[], &here, next.as_deref()),
+        log: LogView { run: id.to_string(), steps: logs, chosen },
+        steps,
+    };
+    let frame = asked.frame(Section::Runs);
+    Ok(Html(run::render(&frame, &page)))
+}
+
+/// When a step could have begun: when the last of those before it had ended.
+fn ready(view: &RunView, after: &[String]) -> Option<Micros> {
+    let ended = |id: &String| view.steps.iter().find(|step| step.id.as_str() == id).and_then(|step| step.ended_at);
+    after.iter().filter_map(ended).max()
+}
+
+fn counted(view: &RunView) -> Vec<(StepState, usize)> {
+    let mut states: Vec<(StepState, usize)> = Vec::new();
+    for step in &view.steps {
+        match states.iter_mut().find(|(state, _)| *state == step.state) {
+            Some((_, number)) => *number += 1,
+            None => states.push((step.state, 1)),
+        }
+    }
+    states
+}
+
+fn why(view: &RunView) -> String {
+    match view.record.plan.kind.as_str() {
+        "review" => "a review of the change was asked for".into(),
+        "apply" => "somebody who may asked for the review to be applied".into(),
+        "drift" => "drift was to be looked for".into(),
+        kind => format!("a run of kind {kind} was asked for"),
+    }
+}
+
+fn links(view: &RunView) -> Vec<Link> {
+    let record = &view.record;
+    let mut links = Vec::new();
+    let review = match record.plan.kind.as_str() {
+        "review" if record.state == RunState::Succeeded => Some(record.id.clone()),
+        _ => review_of(record),
+    };
+    if let Some(review) = review {
+        links.push(Link {
+            what: "Review".into(),
+            text: "what it would do".into(),
+            href: link::review(review.as_str()),
+        });
+    }
+    let events = link::query("/events", &[("project", &record.project), ("run", record.id.as_str())]);
+    links.push(Link { what: "Events".into(), text: "what happened in it".into(), href: events });
+    links
+}
+
+/// What each step did when, from the events of its attempts.
+fn spans(events: &[Event]) -> HashMap<&str, Vec<Span>> {
+    let mut all: HashMap<&str, Vec<Span>> = HashMap::new();
+    for event in events {
+        let Some(step) = event.step.as_deref() else { continue };
+        let spans = all.entry(step).or_default();
+        let attempt = spans.iter().map(|span| span.attempt).max().unwrap_or(0);
+        let open = spans.last_mut().filter(|span| span.until.is_none());
+        let kind = event.kind.strip_prefix("step.").unwrap_or_default();
+        let end = match kind {
+            "retried" | "lost" => Some(StepState::Failed),
+            _ => StepState::parse(kind),
+        };
+        if let Some(open) = open {
+            open.until = Some(event.at);
+            open.end = end.filter(|_| open.kind == SpanKind::Working);
+        }
+        match kind {
+            "started" => spans.push(span(SpanKind::Working, attempt + 1, event.at)),
+            "retried" | "waiting" => spans.push(span(SpanKind::Waiting, attempt.max(1), event.at)),
+            _ => {}
+        }
+    }
+    all
+}
+
+fn span(kind: SpanKind, attempt: u32, from: Micros) -> Span {
+    Span { kind, attempt, from, until: None, end: None }
+}
+
+async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent) -> Response {
+    let (run, reason) = (RunId::new(id), sent.fields.some("reason"));
+    let done = async {
+        let asked = requests::run_cancel(&app.installation, &sent.who.caller, &run, reason.as_deref()).await?;
+        Ok::<_, AppError>(lead(&link::run(run.as_str()), if asked { "cancelling" } else { "ended" }))
+    };
+    let done = done.await;
+    sent.answer(&app, done).await
+}
+
+async fn resume(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent) -> Response {
+    let run = RunId::new(id);
+    let done = requests::run_resume(&app.installation, &sent.who.caller, &run, &[]).await;
+    let done = done.map(|()| lead(&link::run(run.as_str()), "resumed"));
+    sent.answer(&app, done).await
+}
+
+async fn settle(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent) -> Response {
+    let run = RunId::new(id);
+    let answer = [format!("{}={}", sent.fields.one("step"), sent.fields.one("answer"))];
+    let done = requests::run_resume(&app.installation, &sent.who.caller, &run, &answer).await;
+    let done = done.map(|()| lead(&link::run(run.as_str()), "settled"));
+    sent.answer(&app, done).await
+}
+
+async fn approve(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent) -> Response {
+    let run = RunId::new(id);
+    let reason = sent.fields.some("reason");
+    let seen = sent.fields.one("effect");
+    let done = approve_changed(&app.installation, &sent.who.caller, &run, seen, reason.as_deref()).await;
+    let done = done.map(|()| lead(&link::run(run.as_str()), "approved"));
+    sent.answer(&app, done).await
+}
+
+async fn repeat(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent) -> Response {
+    let run = RunId::new(id);
+    let done = requests::run_repeat(&app.installation, &sent.who.caller, &run).await;
+    let done = done.map(|new| lead(&link::run(new.as_str()), "begun"));
+    sent.answer(&app, done).await
+}
