@@ -8,6 +8,7 @@ pub mod actor;
 pub mod adopt;
 pub mod affected;
 pub mod apply;
+pub mod audit;
 pub mod bundles;
 pub mod caller;
 pub mod check;
