@@ -114,6 +114,10 @@ async fn run(cx: &Context, arguments: Serve) -> AppResult<bool> {
     });
     let stop = CancellationToken::new();
     let followed = tokio::spawn(installation.followed.clone().run(stop.clone()));
+    let sealing = CancellationToken::new();
+    let pace = windlass_app::audit::Pace::new(|name| std::env::var_os(name))?;
+    let unsealed = |error: &AppError| tracing::error!(%error, "the audit record is not sealed");
+    let sealed = tokio::spawn(windlass_app::audit::run(store.clone(), data, pace, sealing.clone(), unsealed));
     let drain = configuration.drain.map_or(DRAIN, Duration::from_secs);
     let told = |run: &windlass_model::id::RunId, why: &str| tracing::error!(%run, "{why}");
     let worked = tokio::spawn(anywhere::work(installation.clone(), stop.clone(), drain, told));
@@ -130,6 +134,9 @@ async fn run(cx: &Context, arguments: Serve) -> AppResult<bool> {
     let drained = worked.await.map_err(internal)??;
     served.await.map_err(internal)?.map_err(internal)?;
     followed.abort();
+    // Last, so that nothing that happened stays unsealed.
+    sealing.cancel();
+    sealed.await.map_err(internal)?;
     store.close().await;
     Ok(drained)
 }
