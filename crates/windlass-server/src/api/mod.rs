@@ -1,6 +1,7 @@
 //! The JSON API, below `/api/v1`. A handler reads the request, calls one use case and writes the answer; nothing is decided here.
 
 mod access;
+mod audit;
 mod ci;
 mod events;
 mod logs;
@@ -26,6 +27,7 @@ pub fn routes(routes: Routes) -> Routes {
     let routes = events::routes(routes);
     let routes = access::routes(routes);
     let routes = tokens::routes(me::routes(ci::routes(routes)));
+    let routes = audit::routes(routes);
     openapi::routes(routes)
 }
 
