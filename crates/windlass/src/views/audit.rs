@@ -1,9 +1,10 @@
 //! Whether the record is whole.
 
 use super::{count, diagnostic, time};
-use crate::terminal::{Terminal, clean};
+use crate::terminal::{Terminal, clean, table};
 use std::io::Write;
 use std::time::{Duration, Instant};
+use windlass_app::audit::Event;
 use windlass_model::audit::export::ExportReport;
 use windlass_model::diagnostic::Diagnostic;
 
@@ -44,6 +45,23 @@ pub fn verified(terminal: Terminal, answer: &ExportReport, checkpoint: bool, dia
         out.push_str(&format!("\n{problems}"));
     }
     out.trim_end().to_owned() + "\n"
+}
+
+/// Who did what, to what, when and why.
+pub fn log(terminal: Terminal, list: &[Event]) -> String {
+    if list.is_empty() {
+        return "Nothing that was recorded has all of that.\n".into();
+    }
+    let row = |event: &Event| {
+        let of = |text: &Option<String>| clean(text.as_deref().unwrap_or_default());
+        let what = match (&event.subject, &event.run, &event.step) {
+            (Some(subject), ..) => clean(subject),
+            (None, Some(run), Some(step)) => clean(&format!("{run}/{step}")),
+            (None, run, _) => of(run),
+        };
+        vec![time(event.at), of(&event.actor), clean(&event.kind), what, clean(&event.project), of(&event.reason)]
+    };
+    table(terminal, &["when", "who", "what", "of", "project", "why"], list.iter().map(row).collect())
 }
 
 /// How far a long verification is, on a terminal.
