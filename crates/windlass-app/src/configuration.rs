@@ -85,3 +85,6 @@ impl Configuration {
         toml::from_str(&text).map_err(|error| wrong(format!("{}: {error}", file.display()).trim_end().to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests;

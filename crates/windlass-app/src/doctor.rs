@@ -1,11 +1,18 @@
 //! What of the outside world is here and fit.
 
+use crate::configuration::Configuration;
+use crate::error::AppError;
 use crate::project::Checkout;
+use crate::repositories::Repository;
 use crate::settings::{StateDirectory, provider_mirror};
 use serde::Serialize;
 use std::path::Path;
+use windlass_connect::oidc::Provider;
+use windlass_drivers::git::mirror::Mirror;
 use windlass_drivers::terraform::cli_configuration::CliConfiguration;
 use windlass_drivers::terraform::{Places, ToolBox};
+use windlass_model::diagnostic::Diagnostic;
+use windlass_store::Store;
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Fitness {
@@ -74,6 +81,112 @@ pub fn doctor(directory: &Path) -> Vec<Fitness> {
         add("mirror of providers", Ok(mirror(&checkout.root)));
     }
     out
+}
+
+/// What a server with this configuration needs: its database, its directory, its repositories and whoever signs people in.
+pub async fn server(configuration: &Configuration) -> Vec<Fitness> {
+    let mut out = Vec::new();
+    let mut add = |what: String, found: Result<String, Box<Diagnostic>>| {
+        let fit = found.is_ok();
+        let (found, help) = found.map_or_else(|wrong| (wrong.summary, wrong.help), |found| (found, None));
+        out.push(Fitness { what, found, fit, help });
+    };
+    let data = configuration.data.clone().unwrap_or_else(|| StateDirectory::at(Path::new(".")).server());
+    add("data directory".into(), writable(&data));
+    match &configuration.database {
+        Some(url) => match Store::connect(url).await {
+            Ok(store) => {
+                add("database".into(), Ok(format!("{}, with the schema of this release", store.place())));
+                add("clocks".into(), clocks(&store).await);
+                store.close().await;
+            }
+            Err(error) => add("database".into(), Err(first(error.into()))),
+        },
+        None => {
+            let file = data.join("windlass.db");
+            let found = if file.exists() { "is there" } else { "is made by the first start" };
+            add("database".into(), Ok(format!("{} {found}", file.display())));
+        }
+    }
+    for repository in &configuration.repositories {
+        let checked = repository.check().into_iter().next().map_or(Ok(()), |wrong| Err(Box::new(wrong)));
+        let reached = match checked {
+            Ok(()) => reach(repository).await,
+            Err(wrong) => Err(wrong),
+        };
+        add(format!("repository {}", repository.name), reached);
+    }
+    for settings in &configuration.providers {
+        let issuer = settings.issuer.clone();
+        let (name, settings) = (settings.name.clone(), settings.clone());
+        let now = jiff::Timestamp::now().as_microsecond();
+        let discover = move || {
+            let discovered = Provider::new(settings).and_then(|provider| provider.discover(now));
+            discovered.map(|()| format!("{issuer} answers")).map_err(|error| Box::new(error.diagnostic()))
+        };
+        add(format!("sign-in {name}"), asked(tokio::task::spawn_blocking(discover).await));
+    }
+    out
+}
+
+fn first(error: AppError) -> Box<Diagnostic> {
+    let said = error.to_string();
+    Box::new(error.diagnostics.into_iter().next().unwrap_or_else(|| Diagnostic::error("WL999", said)))
+}
+
+/// What a server should have free: work trees, kept states and plans take it.
+const ROOM: u64 = 1 << 30;
+
+fn writable(data: &Path) -> Result<String, Box<Diagnostic>> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        let summary = format!("{} cannot be written: {error}", data.display());
+        Box::new(
+            Diagnostic::error("WL907", summary).help("give it to the user that the server runs as, or choose another"),
+        )
+    };
+    // The server makes it; that it can be made is what counts.
+    let there = data.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+    tempfile::Builder::new().prefix(".windlass-doctor-").tempfile_in(there).map_err(|error| wrong(&error))?;
+    let space = nix::sys::statvfs::statvfs(there).map_err(|error| wrong(&error))?;
+    let free = space.blocks_available().saturating_mul(space.fragment_size());
+    if free < ROOM {
+        let summary = format!("{} has {} free", data.display(), size(free));
+        return Err(Box::new(Diagnostic::error("WL907", summary).help("work trees and plans need 1 GiB at the least")));
+    }
+    Ok(format!("{}, {} free", data.display(), size(free)))
+}
+
+/// So much two clocks may differ, µs: leases go by the database's, sign-in and tokens by this machine's.
+const SKEW: i64 = 5_000_000;
+
+async fn clocks(store: &Store) -> Result<String, Box<Diagnostic>> {
+    let before = jiff::Timestamp::now().as_microsecond();
+    let theirs = store.now().await.map_err(|error| first(error.into()))?;
+    let after = jiff::Timestamp::now().as_microsecond();
+    let skew = (before - theirs).max(theirs - after).max(0);
+    if skew > SKEW {
+        let summary = format!("this machine's clock and the database's differ by {} s", skew / 1_000_000);
+        return Err(Box::new(Diagnostic::error("WL907", summary).help("have both set by a time server (NTP)")));
+    }
+    Ok(format!("this machine's and the database's differ by {} ms", skew / 1000))
+}
+
+/// Asks a repository what it has, in a mirror that is thrown away.
+async fn reach(repository: &Repository) -> Result<String, Box<Diagnostic>> {
+    let (remote, url) = (repository.remote(), repository.url.clone());
+    let ask = move || {
+        let place = tempfile::tempdir().map_err(|error| Box::new(Diagnostic::error("WL907", error.to_string())))?;
+        let mirror = Mirror::open(place.path(), remote).map_err(|error| Box::new(error.diagnostic()))?;
+        mirror.fetch().map_err(|error| Box::new(error.diagnostic()))?;
+        Ok(format!("{url} answers"))
+    };
+    asked(tokio::task::spawn_blocking(ask).await)
+}
+
+type Asked = Result<String, Box<Diagnostic>>;
+
+fn asked(answer: Result<Asked, tokio::task::JoinError>) -> Asked {
+    answer.unwrap_or_else(|error| Err(Box::new(Diagnostic::error("WL999", error.to_string()))))
 }
 
 /// What the mirror of providers takes and saves, or why it is not used.

@@ -20,6 +20,7 @@ pub mod doctor;
 pub mod drift;
 pub mod error;
 pub mod format;
+pub mod health;
 pub mod history;
 pub mod installation;
 pub mod locks;

@@ -121,6 +121,20 @@ impl Project {
 
 pub use windlass_lang::discovery::{Detail, environments_of};
 
+/// The labels that steps of an instance ask for: its stack's, otherwise those of its environments.
+pub fn labels_of(definitions: &Definitions, instance: &windlass_model::id::InstanceId) -> Vec<String> {
+    let stack = definitions.stacks.iter().find(|stack| stack.id == instance.stack());
+    if let Some(label) = stack.and_then(|stack| stack.runner.clone()) {
+        return vec![label];
+    }
+    let names = environments_of(definitions, instance);
+    let of = definitions.environments.iter().filter(|environment| names.contains(&environment.name));
+    let mut labels: Vec<String> = of.filter_map(|environment| environment.runner.clone()).collect();
+    labels.sort();
+    labels.dedup();
+    labels
+}
+
 /// The commit that is checked out, and the paths with uncommitted changes. What terraform itself leaves beside the configuration
 /// while it works (states, their locks and backups) is no change of anything that is reviewed.
 pub fn head_and_dirty(git: &GitRepository) -> AppResult<(String, Vec<String>)> {

@@ -83,7 +83,7 @@ impl Repository {
         }
     }
 
-    fn remote(&self) -> Remote {
+    pub(crate) fn remote(&self) -> Remote {
         Remote {
             credentials: self.credentials.clone(),
             references: self.references.clone(),

@@ -11,6 +11,7 @@ pub mod run_view;
 pub mod settings_view;
 pub mod stacks_view;
 pub mod visible;
+pub mod workers;
 
 use crate::apply::Approved;
 use crate::caller::{Caller, not_found};

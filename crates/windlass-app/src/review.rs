@@ -154,7 +154,10 @@ pub async fn review_prepare(
             .collect(),
     };
     // A mistake in what decides is told now, not after minutes of planning.
-    service.deciding(input.deciding.as_deref()).await?;
+    let decisive = service.deciding(input.deciding.as_deref()).await?;
+    for work in &mut works {
+        work.labels = crate::project::labels_of(&decisive.definitions, &work.instance.id);
+    }
     let costs = service.costs().await?;
     let locked = crate::steps::providers::locked(service, &works);
     let plan = stack_plan::review(&works, &checks, &locked, &input, &costs);

@@ -178,6 +178,11 @@ impl Drive {
         let mut others = Vec::new();
         for id in decided.starts {
             let Some(spec) = self.specs.get(&id) else { continue };
+            if !self.engine.options.take(spec) {
+                self.hold(&id, "waits for a worker that has its labels");
+                held = true;
+                continue;
+            }
             let Some(slot) = self.engine.slots.take(&self.engine.options.budget, spec.cost) else {
                 let alone = spec.cost.memory_mib > self.engine.options.budget.memory_mib;
                 let why = if alone {

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::planner::retry_at;
-use windlass_model::run::{Cost, RunRecord, StepSpec, StepState};
+use windlass_model::run::{Cost, Labels, RunRecord, StepSpec, StepState};
 use windlass_store::{Claim, EngineIdentity, Lost, StepOutcome, Store, StoreError};
 
 /// How often the world outside this process is looked at: cancel requests, locks, other engines.
@@ -35,6 +35,14 @@ pub struct EngineOptions {
     pub lease: Duration,
     /// How long a cancelled or timed-out executor may take to come back before its attempt counts as unknown.
     pub grace: Duration,
+    /// Which steps it takes; all when it is not said, as where a run is driven for the person who waits for it.
+    pub labels: Option<Labels>,
+}
+
+impl EngineOptions {
+    fn take(&self, step: &StepSpec) -> bool {
+        self.labels.as_ref().is_none_or(|labels| labels.take(step))
+    }
 }
 
 impl Default for EngineOptions {
@@ -44,6 +52,7 @@ impl Default for EngineOptions {
             budget: Cost { cpu_milli: cores * 1000, memory_mib: 4096 },
             lease: Duration::from_secs(30),
             grace: Duration::from_secs(90),
+            labels: None,
         }
     }
 }
@@ -109,6 +118,11 @@ impl Engine {
             drain,
             shared: Arc::default(),
         })
+    }
+
+    /// The name under which it claims.
+    pub fn id(&self) -> &str {
+        &self.identity.id
     }
 
     /// Where [`Progress`] goes.

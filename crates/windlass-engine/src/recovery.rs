@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::Repeat;
+use windlass_model::run::{Repeat, RunRecord};
 use windlass_store::{Claim, Durability, EngineIdentity, Lost, StepOutcome, Store, StoreError};
 
 /// After this many attempts that took their engine with them, a step is not tried again by itself.
@@ -27,7 +27,12 @@ pub(crate) async fn recover(
         if !is_lost(lost, own) {
             continue;
         }
-        let finishing = is_finishing(store, lost).await?;
+        let record = store.run_get(&lost.claim.run).await?;
+        // Whether it happened is asked where it would have been done: others do not reach what it works on.
+        if record.plan.steps.iter().any(|step| step.id == lost.claim.step && !options.take(step)) {
+            continue;
+        }
+        let finishing = is_finishing(store, &record, lost).await?;
         if finishing && lost.claim.run != *run {
             continue;
         }
@@ -37,7 +42,7 @@ pub(crate) async fn recover(
             continue;
         };
         any = true;
-        let store = &store.of_project(&store.run_get(&claim.run).await?.project);
+        let store = &store.of_project(&record.project);
         if finishing {
             waits(&claim.step);
             finish(store, own, options, &claim).await?;
@@ -53,8 +58,7 @@ pub(crate) async fn recover(
 }
 
 /// Whether the attempt is of a step that must not be torn, nobody wants it cancelled, and a process of it lives.
-async fn is_finishing(store: &Store, lost: &Lost) -> Result<bool, StoreError> {
-    let record = store.run_get(&lost.claim.run).await?;
+async fn is_finishing(store: &Store, record: &RunRecord, lost: &Lost) -> Result<bool, StoreError> {
     let checkable = record.plan.steps.iter().any(|s| s.id == lost.claim.step && s.repeat == Repeat::Checkable);
     if !checkable || record.cancel_requested {
         return Ok(false);

@@ -66,6 +66,7 @@ fn step(id: &str, after: &[&str]) -> StepSpec {
         retry: Retry::NEVER,
         locks: vec![],
         cost: Cost { cpu_milli: 1000, memory_mib: 1 },
+        labels: Vec::new(),
     }
 }
 

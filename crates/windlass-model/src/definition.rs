@@ -85,6 +85,9 @@ pub struct Environment {
     /// How its instances are applied one after the other.
     #[serde(default)]
     pub rollout: Option<Rollout>,
+    /// The label of the workers that do the steps of its instances.
+    #[serde(default)]
+    pub runner: Option<String>,
     pub span: Span,
 }
 
@@ -149,6 +152,9 @@ pub struct StackDefinition {
     pub backend_config: BTreeMap<String, String>,
     /// `terraform`, `tofu` or unset for what the stack's requirement says.
     pub tool: Option<String>,
+    /// The label of the workers that do its steps; it goes before the environments'.
+    #[serde(default)]
+    pub runner: Option<String>,
     /// Environment variables that are passed through to terraform by name (credentials are never taken from elsewhere).
     pub env: Vec<String>,
     /// `false` takes the directory out of discovery.

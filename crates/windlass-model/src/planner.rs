@@ -129,6 +129,7 @@ mod tests {
             retry: Retry::NEVER,
             locks: vec![],
             cost: Cost::NONE,
+            labels: Vec::new(),
         }
     }
 

@@ -35,6 +35,24 @@ pub struct StepSpec {
     #[serde(default)]
     pub locks: Vec<String>,
     pub cost: Cost,
+    /// What the worker that does it has to have, e.g. `production`; where it is empty, a worker for everything else does it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+}
+
+/// Which steps a worker takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Labels {
+    /// Those that ask for nothing but some of these.
+    pub own: Vec<String>,
+    /// Also those that ask for none.
+    pub rest: bool,
+}
+
+impl Labels {
+    pub fn take(&self, step: &StepSpec) -> bool {
+        if step.labels.is_empty() { self.rest } else { step.labels.iter().all(|label| self.own.contains(label)) }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

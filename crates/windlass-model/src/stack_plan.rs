@@ -74,6 +74,9 @@ pub struct StackWork {
     /// Single files it reads, beside those in its directories.
     #[serde(default)]
     pub files: Vec<Arc<str>>,
+    /// Labels that a worker has to have to do its steps, as the deciding commit says.
+    #[serde(default)]
+    pub labels: Vec<String>,
 }
 
 /// A `terraform_remote_state` of an upstream in the same run.
@@ -177,6 +180,7 @@ fn providers(locked: &ProvidersInput, wanted: impl Fn(&InstanceId) -> bool) -> O
         retry: Retry::NEVER,
         locks: Vec::new(),
         cost: UNMEASURED,
+        labels: Vec::new(),
     })
 }
 
@@ -208,6 +212,7 @@ pub fn review(
             retry: Retry::NEVER,
             locks: Vec::new(),
             cost: UNMEASURED,
+            labels: Vec::new(),
         });
     }
     for work in works {
@@ -224,6 +229,7 @@ pub fn review(
             retry: Retry::NEVER,
             locks: Vec::new(),
             cost: costs.get(&work.instance.id).copied().unwrap_or(UNMEASURED),
+            labels: work.labels.clone(),
         });
     }
     steps.push(StepSpec {
@@ -237,6 +243,7 @@ pub fn review(
         retry: Retry::NEVER,
         locks: Vec::new(),
         cost: Cost::NONE,
+        labels: Vec::new(),
     });
     let against = input.base.as_ref().map_or("all".to_owned(), |b| format!("against {}", b.name));
     RunPlan { kind: "review".into(), title: format!("{} {against}", input.head.name), input: to_value(input), steps }
@@ -293,6 +300,7 @@ pub fn apply(
             retry: Retry::NEVER,
             locks: lock.clone(),
             cost,
+            labels: work.labels.clone(),
         });
         steps.push(StepSpec {
             id: ids[1].clone(),
@@ -305,6 +313,7 @@ pub fn apply(
             retry: Retry::NEVER,
             locks: Vec::new(),
             cost: Cost::NONE,
+            labels: Vec::new(),
         });
         steps.push(StepSpec {
             id: ids[2].clone(),
@@ -317,6 +326,7 @@ pub fn apply(
             retry: Retry::NEVER,
             locks: lock,
             cost,
+            labels: work.labels.clone(),
         });
         if !work.ready.is_empty() && !work.destroy {
             let id = ready_step(instance);
@@ -333,6 +343,7 @@ pub fn apply(
                 retry: Retry::NEVER,
                 locks: Vec::new(),
                 cost: Cost::NONE,
+                labels: work.labels.clone(),
             });
         }
     }
@@ -361,6 +372,7 @@ pub fn apply(
         retry: Retry::NEVER,
         locks: Vec::new(),
         cost: Cost::NONE,
+        labels: Vec::new(),
     });
     let input = to_value(&ApplyInput { review: review.run.clone(), head: review.head.clone(), deciding });
     Some(RunPlan {
@@ -505,6 +517,7 @@ pub fn stack_works(repository: &Repository, affected: &[Affected]) -> Vec<StackW
             drift_ignore: Vec::new(),
             dependants: index.as_ref().map_or(0, |index| reached(index, &item.instance)),
             files: stack.inputs.files.iter().map(|f| f.path.clone()).collect(),
+            labels: Vec::new(),
         });
     }
     works
@@ -539,6 +552,7 @@ pub fn drift(works: &[StackWork], locked: &ProvidersInput, head: &Revision, cost
         retry: Retry::NEVER,
         locks: Vec::new(),
         cost: costs.get(&work.instance.id).copied().unwrap_or(UNMEASURED),
+        labels: work.labels.clone(),
     };
     RunPlan {
         kind: "drift".into(),

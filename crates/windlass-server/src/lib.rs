@@ -2,14 +2,17 @@
 
 pub mod api;
 mod authentication;
+mod health;
 mod idempotency;
 mod limits;
+mod metrics;
 pub mod pages;
 mod problem;
 mod routes;
 mod sign_in;
 mod state;
 pub mod streams;
+mod telemetry;
 mod web;
 mod webhooks;
 
@@ -28,7 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All endpoints of the service, each with who may use it.
 pub fn routes(app: &Arc<App>) -> Routes {
-    web::routes(webhooks::routes(sign_in::routes(api::routes(Routes::new(app.clone())))))
+    let routes = api::routes(Routes::new(app.clone()));
+    let routes = webhooks::routes(sign_in::routes(routes));
+    web::routes(metrics::routes(health::routes(routes)))
 }
 
 /// Answers requests until `stop` is cancelled; streams end then, and other requests under way may, for some seconds.
@@ -37,7 +42,8 @@ pub fn routes(app: &Arc<App>) -> Routes {
 /// The listener failed.
 pub async fn serve(app: Arc<App>, listener: tokio::net::TcpListener, stop: CancellationToken) -> std::io::Result<()> {
     let sweep = tokio::spawn(windlass_app::sessions::sweep(app.installation.common.store.clone(), stop.clone()));
-    let router = routes(&app).into_router().layer(axum::Extension(streams::Stop(stop.clone())));
+    let router = telemetry::around(routes(&app).into_router(), &Arc::default());
+    let router = router.layer(axum::Extension(streams::Stop(stop.clone())));
     let served = limits::serve(router, listener, stop.clone(), app.limits.header_time);
     tokio::select! {
         () = served => {}

@@ -100,6 +100,7 @@ async fn check(
     request: Request,
     next: Next,
 ) -> Response {
+    crate::telemetry::note(&request);
     let who = request.extensions().get::<Who>().cloned();
     let allowed = async {
         let Some(who) = who else {

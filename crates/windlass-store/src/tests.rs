@@ -15,6 +15,7 @@ fn step(id: &str, locks: &[&str]) -> StepSpec {
         retry: Retry::NEVER,
         locks: locks.iter().map(|l| l.to_string()).collect(),
         cost: Cost::NONE,
+        labels: Vec::new(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line, as data. Flags, environment and defaults are resolved here once.
 
+use crate::telemetry::LogFormat;
 use crate::terminal::ColorChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -52,6 +53,11 @@ Examples:
   windlass serve --repository https://git.example.com/infra.git --data /var/lib/windlass
   windlass serve --config /etc/windlass/windlass.toml --database postgres://windlass@db/windlass")]
     Serve(Serve),
+    /// Do steps of the runs of a server, on another machine, until stopped.
+    #[command(after_help = "\
+Example:
+  windlass worker --label production --config /etc/windlass/windlass.toml --database postgres://windlass@db/windlass")]
+    Worker(Worker),
     /// List the stacks of this repository, their instances, states and order.
     Stacks,
     /// Show how stacks depend on each other.
@@ -359,7 +365,11 @@ Examples:
     #[command(subcommand)]
     Audit(crate::commands::audit::Audit),
     /// Say what of the outside world is here and fit: git, terraform, the database.
-    Doctor,
+    Doctor {
+        /// Also look at what a server with this configuration needs.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Print a completion script.
     #[command(
         after_help = "Example:\n  windlass completions bash > ~/.local/share/bash-completion/completions/windlass"
@@ -682,4 +692,29 @@ pub struct Serve {
     /// Follow this repository, an address or a path (may be given several times) [default: the one this is started in].
     #[arg(long, value_name = "[NAME=]URL")]
     pub repository: Vec<String>,
+    /// Also do steps that ask for this label (may be given several times).
+    #[arg(long, value_name = "LABEL")]
+    pub label: Vec<String>,
+    /// How lines of the log look; what is logged is for WINDLASS_LOG to say, as in `info,windlass::http=off`.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct Worker {
+    /// Read settings from this file (TOML), the one of the servers.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The PostgreSQL of the servers, postgres://USER@HOST/DATABASE.
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+    /// Keep everything here; the file `key` in it has to be that of the servers [default: .windlass/server].
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Do steps that ask for this label (may be given several times); those that ask for none where it is left out.
+    #[arg(long, value_name = "LABEL")]
+    pub label: Vec<String>,
+    /// How lines of the log look.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
 }

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod commands;
+mod telemetry;
 mod terminal;
 mod views;
 
@@ -93,7 +94,8 @@ fn answer(cx: &Context, command: Command) -> Answer {
         Command::Backup { output, database } => commands::database::backup(cx, output, &database),
         Command::Restore(options) => commands::database::restore(cx, &options),
         Command::Database(command) => commands::database::run(cx, command),
-        Command::Doctor => commands::files::doctor(cx),
+        Command::Worker(arguments) => commands::worker::worker(cx, arguments),
+        Command::Doctor { config } => commands::files::doctor(cx, config.as_deref()),
         Command::Completions { shell } => commands::files::completions(shell),
         Command::Policy(Policy::Decisions(command)) => match commands::policy_decisions::plain(cx, &command) {
             Some(answer) => answer,

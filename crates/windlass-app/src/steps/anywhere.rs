@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use windlass_engine::{Engine, EngineOptions, Executor, Probe, StepContext, StepResult, Watcher};
+use windlass_model::Micros;
 use windlass_model::id::RunId;
 use windlass_model::review::Revision;
-use windlass_model::run::RunRecord;
-use windlass_store::StoreError;
+use windlass_model::run::{Labels, RunRecord};
+use windlass_store::{Store, StoreError, WorkerRow};
 
 /// What all runs have in common that work on files of a commit.
 #[derive(Deserialize)]
@@ -31,21 +32,55 @@ struct Anywhere {
     failed: Box<Tell>,
 }
 
-/// Drives runs of all projects in this process until `stop` is cancelled; whether what was under way ended within `drain`.
+/// How long a worker counts as alive after it said so, and how often it says so.
+const ALIVE: Micros = 30_000_000;
+const TELL: Duration = Duration::from_secs(10);
+
+/// Drives runs of all projects in this process, as far as the labels of their steps let it, until `stop` is cancelled; whether what
+/// was under way ended within `drain`.
 ///
 /// # Errors
 /// The database cannot be written.
 pub async fn work(
     installation: Arc<Installation>,
+    labels: Labels,
     stop: CancellationToken,
     drain: Duration,
     failed: impl Fn(&RunId, &str) + Send + Sync + 'static,
 ) -> AppResult<bool> {
-    let options = EngineOptions { lease: installation.common.settings.lease, ..EngineOptions::default() };
+    let lease = installation.common.settings.lease;
+    let options = EngineOptions { lease, labels: Some(labels.clone()), ..EngineOptions::default() };
     let store = installation.common.store.clone();
     let anywhere = Arc::new(Anywhere { installation, workspaces: Mutex::default(), failed: Box::new(failed) });
-    let engine = Engine::start(store, anywhere.executors(), options).await?;
-    Ok(engine.serve(stop, drain, anywhere).await)
+    let engine = Engine::start(store.clone(), anywhere.executors(), options).await?;
+    let worker = WorkerRow {
+        id: engine.id().to_owned(),
+        host: engine.id().split('/').next().unwrap_or_default().to_owned(),
+        labels,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        draining: false,
+        started_at: store.now().await?,
+        seen_at: 0,
+    };
+    store.worker_tell(&worker, ALIVE).await?;
+    let telling = tokio::spawn(tell(store.clone(), worker.clone(), stop.clone()));
+    let drained = engine.serve(stop, drain, anywhere).await;
+    telling.abort();
+    // What it says of itself ends by itself when this is not told.
+    let _ = store.worker_end(&worker.id).await;
+    Ok(drained)
+}
+
+/// Says again and again that the worker lives, and once stopped that it begins nothing more.
+async fn tell(store: Store, mut worker: WorkerRow, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TELL) => {}
+            () = stop.cancelled(), if !worker.draining => worker.draining = true,
+        }
+        // A database that is away comes back; until then it does not count as alive.
+        let _ = store.worker_tell(&worker, ALIVE).await;
+    }
 }
 
 impl Anywhere {

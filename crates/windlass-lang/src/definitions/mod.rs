@@ -21,6 +21,19 @@ use std::sync::Arc;
 use windlass_model::definition::{ApprovalRule, Definitions, Environment, InstanceDefinition, StackDefinition, Team};
 use windlass_model::diagnostic::{Diagnostic, Span};
 
+/// Labels are given on command lines, one after the other.
+fn check_runner(runner: Option<&str>, reader: &mut Reader<'_>) {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if runner.is_some_and(|label| label.is_empty() || !label.bytes().all(good)) {
+        reader.mistake(
+            "runner",
+            "WL106",
+            "`runner` is no label",
+            "use letters, digits, `-`, `_` and `.`, as in `windlass worker --label production`",
+        );
+    }
+}
+
 /// Whether a path is a Windlass file.
 pub fn is_windlass_file(path: &str) -> bool {
     path == "windlass.hcl" || path.ends_with(".windlass.hcl")
@@ -267,7 +280,8 @@ impl<'a> Loader<'a> {
 
     fn environment(&mut self, file: usize, block: &Block) {
         let Some((name, span)) = self.name(file, block, "") else { return };
-        let (EnvironmentValues { matches }, _) = self.read(file, block);
+        let (EnvironmentValues { matches, runner }, mut reader) = self.read(file, block);
+        check_runner(runner.as_deref(), &mut reader);
         let mut approvals = None;
         let blocks: Vec<&Block> = block.body.blocks.iter().filter(|b| b.kind == "approvals").collect();
         if let [first, second, ..] = blocks.as_slice() {
@@ -288,7 +302,7 @@ impl<'a> Loader<'a> {
             });
         }
         let rollout = self.rollout(file, block);
-        self.definitions.environments.push(Environment { name, matches, approvals, rollout, span });
+        self.definitions.environments.push(Environment { name, matches, approvals, rollout, runner, span });
     }
 
     fn team(&mut self, file: usize, block: &Block) {
@@ -318,6 +332,7 @@ impl<'a> Loader<'a> {
                 "leave it out to take what the stack requires",
             );
         }
+        check_runner(values.runner.as_deref(), &mut reader);
         let mut definition = StackDefinition {
             id: name.trim_end_matches('/').trim_start_matches("./").into(),
             owner: values.owner,
@@ -328,6 +343,7 @@ impl<'a> Loader<'a> {
             variables: values.variables,
             backend_config: text_map(values.backend_config),
             tool: values.tool,
+            runner: values.runner,
             env: values.env,
             enabled: values.enabled.unwrap_or(true),
             protect: values.protect.unwrap_or(false),

@@ -71,6 +71,7 @@ schema!(ProjectValues: "project", ["environment", "lint", "waivers"], {
 
 schema!(EnvironmentValues: "environment", ["approvals", "rollout"], {
     matches = "match" Globs required "patterns over stacks, or over instances when they have a bracket",
+    runner = "runner" Text optional "the label of the workers that do the steps of its instances",
 });
 
 schema!(LintValues: "lint", ["tool"], {
@@ -109,6 +110,7 @@ schema!(StackValues: "stack", ["instance", "ready", "rollout"], {
     variables = "variables" Map optional "values for all instances",
     backend_config = "backend_config" Map optional "what a partial backend configuration leaves out",
     tool = "tool" Text optional "\"terraform\" or \"tofu\"",
+    runner = "runner" Text optional "the label of the workers that do its steps",
     env = "env" Texts optional "environment variables that are passed to terraform, by name",
     enabled = "enabled" Flag optional "`false` takes the directory out of discovery",
     drift_ignore = "drift_ignore" Texts optional "what may drift without being told: patterns over ADDRESS.ATTRIBUTE",

@@ -179,6 +179,7 @@ fn step(
         retry: Retry::NEVER,
         locks: Vec::new(),
         cost: Cost::NONE,
+        labels: Vec::new(),
     }
 }
 

@@ -219,6 +219,7 @@ fn run(max_failures: u32, bad: &[&str]) -> (Vec<String>, RunState) {
         retry: Retry::NEVER,
         locks: vec![],
         cost: Cost::NONE,
+        labels: Vec::new(),
     };
     let mut specs = Vec::new();
     for id in all() {

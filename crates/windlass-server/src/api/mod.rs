@@ -13,6 +13,7 @@ mod reviews;
 mod runs;
 mod stacks;
 mod tokens;
+mod workers;
 
 use crate::routes::Routes;
 use request::{Asked, Body, Listed, Paged, limit, nonsense};
@@ -27,7 +28,7 @@ pub fn routes(routes: Routes) -> Routes {
     let routes = events::routes(routes);
     let routes = access::routes(routes);
     let routes = tokens::routes(me::routes(ci::routes(routes)));
-    let routes = audit::routes(routes);
+    let routes = workers::routes(audit::routes(routes));
     openapi::routes(routes)
 }
 

@@ -1,7 +1,9 @@
 //! `check`, `fmt`, `explain`, `doctor`, `completions`: files and the machine.
 
 use crate::{Answer, Context, print, print_json, views};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use windlass_app::configuration::Configuration;
+use windlass_app::error::internal;
 use windlass_app::project::Checkout;
 use windlass_model::codes;
 use windlass_model::diagnostic::has_errors;
@@ -67,8 +69,13 @@ fn title(page: &str) -> &str {
     first.split_once(": ").map_or(first, |(_, title)| title)
 }
 
-pub fn doctor(cx: &Context) -> Answer {
-    let findings = windlass_app::doctor::doctor(&cx.directory);
+pub fn doctor(cx: &Context, config: Option<&Path>) -> Answer {
+    let mut findings = windlass_app::doctor::doctor(&cx.directory);
+    if config.is_some() {
+        let configuration = Configuration::read(config, |name| std::env::var_os(name))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
+        findings.extend(runtime.block_on(windlass_app::doctor::server(&configuration)));
+    }
     if cx.json {
         print_json(&findings);
     } else {

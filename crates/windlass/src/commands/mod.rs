@@ -12,3 +12,4 @@ pub mod records;
 pub mod runs;
 pub mod serve;
 pub mod stacks;
+pub mod worker;

@@ -19,14 +19,21 @@ use windlass_connect::oidc::Provider;
 use windlass_connect::workload::Issuers;
 use windlass_model::approval::Actor;
 use windlass_model::diagnostic::Diagnostic;
+use windlass_model::run::Labels;
 use windlass_server::{App, Limits};
 
 /// How long steps under way may take to end when it is not said.
-const DRAIN: Duration = Duration::from_secs(60);
+pub const DRAIN: Duration = Duration::from_secs(60);
 
 pub fn serve(cx: &Context, arguments: Serve) -> Answer {
+    crate::telemetry::start(arguments.log_format);
+    until_stopped(run(cx, arguments))
+}
+
+/// Does `work` until it says whether everything that was under way has ended.
+pub fn until_stopped(work: impl Future<Output = AppResult<bool>>) -> Answer {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
-    let drained = runtime.block_on(run(cx, arguments))?;
+    let drained = runtime.block_on(work)?;
     if !drained {
         // What still runs is left as by a crash, which is what recovery is for; to cancel it would be an end of its own.
         std::process::exit(0);
@@ -57,6 +64,7 @@ fn configuration(arguments: Serve) -> AppResult<Configuration> {
 
 /// Whether everything that was under way has ended.
 async fn run(cx: &Context, arguments: Serve) -> AppResult<bool> {
+    let labels = Labels { own: arguments.label.clone(), rest: true };
     let mut configuration = configuration(arguments)?;
     if configuration.repositories.is_empty() {
         // In a checkout: that one.
@@ -120,17 +128,19 @@ async fn run(cx: &Context, arguments: Serve) -> AppResult<bool> {
     let sealed = tokio::spawn(windlass_app::audit::run(store.clone(), data, pace, sealing.clone(), unsealed));
     let drain = configuration.drain.map_or(DRAIN, Duration::from_secs);
     let told = |run: &windlass_model::id::RunId, why: &str| tracing::error!(%run, "{why}");
-    let worked = tokio::spawn(anywhere::work(installation.clone(), stop.clone(), drain, told));
+    let worked = tokio::spawn(anywhere::work(installation.clone(), labels, stop.clone(), drain, told));
     if app.providers.is_empty() {
         let actor = Actor { verified: true, ..local };
         let secret = sessions::link_create(&store, &actor).await?;
         print(&format!("Sign in once, within 15 minutes: {url}/sign-in/link/{secret}\n"));
     }
     print(&format!("Listening on {url}\n"));
+    about(&url, address, store.place(), &configuration);
     let served = tokio::spawn(windlass_server::serve(app, listener, stop.clone()));
     interrupted().await;
-    eprintln!("stopping: nothing more is begun; what is under way may take {} s to end", drain.as_secs());
+    tracing::info!("stopping: nothing more is begun; what is under way may take {} s to end", drain.as_secs());
     stop.cancel();
+    at_once();
     let drained = worked.await.map_err(internal)??;
     served.await.map_err(internal)?.map_err(internal)?;
     followed.abort();
@@ -139,6 +149,20 @@ async fn run(cx: &Context, arguments: Serve) -> AppResult<bool> {
     sealed.await.map_err(internal)?;
     store.close().await;
     Ok(drained)
+}
+
+/// What was started, for whoever reads the log.
+fn about(url: &str, address: SocketAddr, database: &str, configuration: &Configuration) {
+    tracing::info!(%address, database, "listening");
+    for repository in &configuration.repositories {
+        tracing::info!(project = repository.name, url = repository.url, "following");
+    }
+    if !address.ip().is_loopback() && !url.starts_with("https://") {
+        tracing::warn!(
+            "other machines reach {address} and nothing says that TLS is before it: sessions and tokens can be read on the way; \
+             put a proxy with TLS before it and set `url` to its https address"
+        );
+    }
 }
 
 fn secrets(files: &[PathBuf]) -> AppResult<Vec<Vec<u8>>> {
@@ -152,8 +176,17 @@ fn secrets(files: &[PathBuf]) -> AppResult<Vec<Vec<u8>>> {
     files.iter().map(read).collect()
 }
 
+/// Ends this process at the next signal to stop, as a crash does: what is under way is recovered by whoever starts next.
+pub fn at_once() {
+    tokio::spawn(async {
+        interrupted().await;
+        tracing::warn!("told to stop again: what is under way is left as by a crash");
+        std::process::exit(1);
+    });
+}
+
 /// Waits for the signal to stop.
-async fn interrupted() {
+pub async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
     tokio::select! {

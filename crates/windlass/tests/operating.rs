@@ -1,0 +1,197 @@
+//! A server as whoever keeps it sees it: probes, metrics, logs, stops; and workers beside it.
+
+mod common;
+
+use common::wait;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use windlass_testkit::cli::CliEnv;
+
+/// A program that says what it does, and is ended with its test.
+struct Program {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Program {
+    fn start(env: &CliEnv, arguments: &[&str]) -> Self {
+        let mut child = env.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = Arc::<Mutex<Vec<String>>>::default();
+        let streams: [Box<dyn Read + Send>; 2] =
+            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+        for stream in streams {
+            let said = said.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    said.lock().unwrap().push(line);
+                }
+            });
+        }
+        Self { child, said }
+    }
+
+    /// What follows `before` in the first line that has it.
+    fn says(&self, before: &str) -> String {
+        wait(|| {
+            let said = self.said.lock().unwrap();
+            said.iter().find_map(|line| line.split_once(before).map(|(_, rest)| rest.to_owned()))
+        })
+    }
+
+    fn all(&self) -> String {
+        self.said.lock().unwrap().join("\n")
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    fn code(&mut self) -> Option<i32> {
+        wait(|| self.child.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Status and body.
+fn get(url: &str, headers: &[&str]) -> (u16, String) {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--max-time", "20", "--write-out", "\n%{http_code}", url]);
+    for header in headers {
+        command.args(["--header", header]);
+    }
+    let answer = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let (body, status) = answer.rsplit_once('\n').unwrap();
+    (status.parse().unwrap(), body.to_owned())
+}
+
+fn repository() -> CliEnv {
+    let env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();
+    env.git_init().unwrap();
+    let state = env.home().join("state.tfstate");
+    let stack = format!(
+        "terraform {{\n  backend \"local\" {{\n    path = \"{}\"\n  }}\n}}\nresource \"terraform_data\" \"net\" {{}}\n",
+        state.display()
+    );
+    env.write("net/main.tf", &stack).unwrap();
+    env.commit("Stack").unwrap();
+    env
+}
+
+#[test]
+fn a_server_says_how_it_is() {
+    let env = repository();
+    let mut server = Program::start(&env, &["serve", "--listen", "127.0.0.1:0", "--log-format", "json"]);
+    let url = server.says("Listening on ");
+    assert_eq!(get(&format!("{url}/healthz"), &[]), (200, "ok\n".into()));
+    let ready = wait(|| Some(get(&format!("{url}/readyz"), &[])).filter(|(status, _)| *status == 200)).1;
+    assert!(ready.contains("\"1 loaded\""), "{ready}");
+
+    let (status, metrics) = get(&format!("{url}/metrics"), &[]);
+    assert_eq!(status, 200, "{metrics}");
+    assert!(metrics.contains("windlass_database_up 1\n"), "{metrics}");
+    assert!(metrics.contains("windlass_workers{label=\"\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("windlass_repository_bad_definitions{project=\"repo\"} 0\n"), "{metrics}");
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    let (status, refused) = get(&format!("{url}/metrics"), &["X-Forwarded-For: 192.0.2.1"]);
+    assert_eq!((status, refused.contains("WL843")), (401, true), "{refused}");
+    assert_eq!(get(&format!("{url}/api/v1/workers"), &[]).0, 401);
+
+    // A path that nobody answers may hold anything: it is not told, and neither are queries.
+    get(&format!("{url}/nothing/p4ssw0rd?code=s3cr3t"), &[]);
+    get(&format!("{url}/api/v1/projects/repo/runs?cursor=s3cr3t"), &[]);
+    let line = server.says("/api/v1/projects/{project}/runs");
+    assert!(line.contains("\"status\":401"), "{line}");
+    let all = server.all();
+    assert!(!all.contains("s3cr3t") && !all.contains("p4ssw0rd"), "{all}");
+    let lines = all.lines().filter(|line| line.contains("windlass::http"));
+    let logged: Vec<serde_json::Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(logged.iter().all(|line| line["correlation"].as_str().is_some_and(|id| id.len() == 26)), "{all}");
+
+    server.signal("-TERM");
+    assert_eq!(server.code(), Some(0), "{}", server.all());
+}
+
+#[test]
+fn a_server_that_others_reach_without_tls_warns() {
+    let env = repository();
+    let server = Program::start(&env, &["serve", "--listen", "0.0.0.0:0"]);
+    server.says("nothing says that TLS is before it");
+}
+
+#[test]
+fn doctor_says_what_a_server_lacks() {
+    let env = repository();
+    let bare = env.root().display().to_string();
+    let write = |url: &str| {
+        let data = env.home().join("data");
+        let text = format!("data = \"{}\"\n[[repository]]\nname = \"infra\"\nurl = \"{url}\"\n", data.display());
+        std::fs::write(env.home().join("windlass.toml"), text).unwrap();
+    };
+    let config = env.home().join("windlass.toml").display().to_string();
+    write(&bare);
+    let answer = env.run(&["doctor", "--config", &config]).unwrap();
+    assert!(answer.stdout.contains("✓ repository infra") && answer.stdout.contains("✓ data directory"), "{answer:?}");
+    write("/nowhere/at/all");
+    let answer = env.run(&["doctor", "--config", &config]).unwrap();
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    assert!(answer.stdout.contains("✗ repository infra"), "{answer:?}");
+}
+
+fn packaging(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging").join(path)
+}
+
+/// Whether the program is on this machine; where it is not, its test has nothing to ask.
+fn has(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if found.is_err() {
+        eprintln!("{program} is not installed: left out");
+    }
+    found.is_ok()
+}
+
+#[track_caller]
+fn succeeds(command: &mut Command) {
+    let answer = command.output().unwrap();
+    assert!(
+        answer.status.success(),
+        "{command:?}\n{}{}",
+        String::from_utf8_lossy(&answer.stdout),
+        String::from_utf8_lossy(&answer.stderr)
+    );
+}
+
+#[test]
+fn alert_rules_say_what_they_should() {
+    if has("promtool") {
+        succeeds(Command::new("promtool").args(["check", "rules"]).arg(packaging("prometheus/alerts.yml")));
+        succeeds(Command::new("promtool").args(["test", "rules"]).arg(packaging("prometheus/alerts_test.yml")));
+    }
+}
+
+#[test]
+fn the_unit_of_systemd_is_well_formed() {
+    if !has("systemd-analyze") {
+        return;
+    }
+    let directory = tempfile_directory();
+    let unit = std::fs::read_to_string(packaging("systemd/windlass.service")).unwrap();
+    // It looks for the program as well, which is not installed here.
+    let unit = unit.replace("/usr/local/bin/windlass", "/bin/true");
+    let file = directory.home().join("windlass.service");
+    std::fs::write(&file, unit).unwrap();
+    succeeds(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file));
+}
+
+fn tempfile_directory() -> CliEnv {
+    CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap()
+}
