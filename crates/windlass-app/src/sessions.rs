@@ -236,3 +236,72 @@ pub async fn sweep(store: Store, stop: CancellationToken) {
         let _ = store.ticket_sweep().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::{Record, token_use};
+
+    fn alice(groups: &[&str]) -> Actor {
+        let mut identities = vec!["oidc:login.example:7".to_owned()];
+        identities.extend(groups.iter().map(|group| format!("oidc-group:{group}")));
+        Actor { name: "alice".into(), identities, verified: true }
+    }
+
+    const WAY: Way<'_> = Way { how: "oidc:company", address: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST) };
+
+    async fn empty() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("windlass.db")).await.unwrap();
+        (directory, store)
+    }
+
+    #[tokio::test]
+    async fn who_left_a_group_has_left_it_everywhere_at_the_next_sign_in() {
+        let (_directory, store) = empty().await;
+        let (before, after) = (alice(&["dev", "sre"]), alice(&["dev"]));
+        let older = session_create(&store, &before, WAY).await.unwrap();
+        let record = Record { actor: before.clone(), scope: Default::default() };
+        let text = serde_json::to_string(&record).unwrap();
+        let end = store.now().await.unwrap() + IDLE;
+        store.token_create(&digest("wlt_x"), "x", "alice", &text, end).await.unwrap();
+        assert_eq!(token_use(&store, "wlt_x").await.unwrap().unwrap().0, before);
+        session_create(&store.of_project("shop"), &after, WAY).await.unwrap();
+        assert_eq!(token_use(&store, "wlt_x").await.unwrap().unwrap().0, after);
+        // A session looks when it is renewed: here as if that was long ago.
+        let name = digest(&older);
+        let kept = store.ticket_get(SESSION, &name).await.unwrap().unwrap();
+        let kept: Session = serde_json::from_str(&kept).unwrap();
+        let old = Session { renewed: kept.renewed - RENEW, ..kept };
+        store.ticket_renew(SESSION, &name, &serde_json::to_string(&old).unwrap(), end).await.unwrap();
+        assert_eq!(session_use(&store, &older).await.unwrap().unwrap().actor, after);
+        // Who has no lasting identity stays as they came.
+        let local = Actor { name: "root".into(), identities: vec!["user:root".into()], verified: true };
+        assert_eq!(newest(&store, local.clone()).await.unwrap(), local);
+    }
+
+    #[tokio::test]
+    async fn a_sign_in_is_answered_once_and_in_its_browser() {
+        let (_directory, store) = empty().await;
+        let begin = async |state: &str| {
+            let authorisation = Authorisation {
+                url: "https://login.example".into(),
+                state: state.into(),
+                nonce: "nonce".into(),
+                pkce_verifier: "verifier".into(),
+            };
+            let pending = Pending { provider: "company".into(), next: "/runs".into(), authorisation };
+            sign_in_begin(&store, pending).await.unwrap()
+        };
+        let check = async |state: &str, browser: &str, want: bool| {
+            let taken = sign_in_take(&store, state, browser).await.unwrap();
+            assert_eq!(taken.map(|pending| pending.next), want.then(|| "/runs".to_owned()), "{state}");
+        };
+        let (one, other) = (begin("one").await, begin("other").await);
+        check("one", &one, true).await;
+        check("one", &one, false).await;
+        check("other", &one, false).await;
+        check("other", &other, false).await;
+        check("absent", &other, false).await;
+    }
+}

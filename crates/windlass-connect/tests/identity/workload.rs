@@ -256,23 +256,32 @@ fn of_several_declarations_for_one_issuer_the_fitting_one_counts() {
     assert_eq!(error.code(), "WL807", "{error}");
 }
 
+/// The tables of the server's configuration that are about identity.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Tables {
+    oidc: Vec<windlass_connect::oidc::ProviderSettings>,
+    ci: Vec<windlass_connect::workload::IssuerSettings>,
+}
+
 /// What the documentation tells people to write.
 #[test]
 fn the_documented_settings_are_settings() {
     let page = include_str!("../../../../docs/identity.md");
-    let examples: Vec<&str> =
-        page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect();
-    assert_eq!(examples.len(), 7);
+    let examples = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+    let (mut providers, mut issuers) = (0, 0);
     for example in examples {
-        if example.contains("audience = ") {
-            Issuers::new(vec![toml::from_str(example).unwrap()]).unwrap();
-        } else {
-            // The file is on another machine.
-            let example: Vec<_> = example.lines().filter(|line| !line.starts_with("client_secret_file")).collect();
-            let settings = toml::from_str(&example.join("\n")).unwrap();
+        // The file is on another machine.
+        let example: Vec<_> = example.lines().filter(|line| !line.starts_with("client_secret_file")).collect();
+        let tables: Tables = toml::from_str(&example.join("\n")).unwrap();
+        providers += tables.oidc.len();
+        issuers += tables.ci.len();
+        for settings in tables.oidc {
             windlass_connect::oidc::Provider::new(settings).unwrap();
         }
+        Issuers::new(tables.ci).unwrap();
     }
+    assert_eq!((providers, issuers), (4, 3));
 }
 
 #[test]
