@@ -12,7 +12,7 @@ use windlass_app::installation::{self, Installation};
 use windlass_app::sessions;
 use windlass_app::tokens::Record;
 use windlass_connect::workload::Issuers;
-use windlass_model::access::{Permission, Role, TokenScope};
+use windlass_model::access::{Permission, Role, Scope, TokenScope};
 use windlass_model::approval::Actor;
 use windlass_policy::limits::Worker;
 use windlass_server::api::openapi;
@@ -316,7 +316,8 @@ fn has(who: &str, guard: Guard) -> (bool, bool) {
     match guard {
         Guard::Public => (true, true),
         Guard::SignedIn => (who != "nobody", true),
-        Guard::Server(_) => (who == "server's admin", true),
+        // A permission of projects gives nothing for the server: there they see nothing.
+        Guard::Server(permission) => (who == "server's admin", permission.scope() == Scope::Server),
         Guard::Project(permission) | Guard::Within(permission) => {
             let admin = who == "server's admin";
             (admin || role.is_some_and(|role| role.has(permission)), admin || role.is_some())
@@ -342,7 +343,9 @@ fn every_endpoint_lets_in_whom_the_table_says() {
         "admin",
         "server's admin",
     ];
-    let of_api: Vec<&Endpoint> = table.iter().filter(|endpoint| endpoint.path.starts_with("/api/v1/")).collect();
+    // Everybody has their own tokens, and makes them in person: there is nothing that a role decides.
+    let is_meant = |path: &str| path.starts_with("/api/v1/") && !path.starts_with("/api/v1/tokens");
+    let of_api: Vec<&Endpoint> = table.iter().filter(|endpoint| is_meant(endpoint.path)).collect();
     assert!(of_api.len() > 30);
     let mut wrong = Vec::new();
     for endpoint in of_api {
@@ -358,6 +361,7 @@ fn every_endpoint_lets_in_whom_the_table_says() {
             "take-away" | "release" => Some(r#"{"instance":"net","reason":"test"}"#),
             "waivers" => Some(r#"{"finding":"abcd1234","reason":"test"}"#),
             "refuse" => Some(r#"{"reason":"test"}"#),
+            "exchange" => Some(r#"{"token":"none"}"#),
             "reviews" => Some(r#"{"all":true}"#),
             _ => Some("{}"),
         };
@@ -366,6 +370,8 @@ fn every_endpoint_lets_in_whom_the_table_says() {
             let code =
                 serde_json::from_str::<serde_json::Value>(&answered.text).unwrap_or_default()["code"].to_string();
             let is_right = match has(who, endpoint.guard) {
+                // What it is sent may be refused: that nobody is signed in is no reason.
+                (true, _) if endpoint.guard == Guard::Public => answered.status < 500 && !code.contains("WL843"),
                 (true, _) => !matches!(answered.status, 401 | 403 | 405 | 415 | 500..) && !code.contains("WL841"),
                 _ if who == "nobody" => answered.status == 401,
                 (false, true) => answered.status == 403 && code.contains("WL840"),

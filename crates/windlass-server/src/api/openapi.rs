@@ -166,7 +166,9 @@ fn row(endpoint: &Endpoint) -> String {
         }
     };
     let yes = |yes: bool| if yes { " yes |" } else { " |" };
-    let has = |role: Role| permission.is_none_or(|permission| role.has(permission));
+    // What is asked for the server no project can give, whatever the permission is of.
+    let of_server = matches!(endpoint.guard, Guard::Server(_));
+    let has = |role: Role| !of_server && permission.is_none_or(|permission| role.has(permission));
     let roles: String = Role::ALL.iter().map(|role| yes(has(*role))).collect();
     let name = permission.map_or_else(
         || if nobody { "everybody".to_owned() } else { "who is signed in".to_owned() },
