@@ -44,7 +44,7 @@ grant "admins"     {
 
 /// The program as a service of one repository, called `repo`, with a token for each kind of person.
 struct Server {
-    _env: CliEnv,
+    env: CliEnv,
     child: Child,
     url: String,
     tokens: BTreeMap<String, String>,
@@ -128,7 +128,7 @@ impl Server {
         // Nobody else reads it.
         std::thread::spawn(move || lines.for_each(drop));
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-        let server = Self { _env: env, child, url, tokens, agent };
+        let server = Self { env, child, url, tokens, agent };
         server.wait("admin", "/api/v1/projects/repo", |project| !project["commit"].is_null());
         server
     }
@@ -188,7 +188,7 @@ impl Server {
     /// Waits for the end of a run and gives its state.
     #[track_caller]
     fn ended(&self, run: &str) -> String {
-        let value = self.wait("viewer", &format!("/api/v1/runs/{run}"), |value| !value["run"]["ended_at"].is_null());
+        let value = self.wait("developer", &format!("/api/v1/runs/{run}"), |value| !value["run"]["ended_at"].is_null());
         value["run"]["state"].as_str().unwrap().to_owned()
     }
 
@@ -596,4 +596,28 @@ fn streams_go_on_where_they_were_and_end_with_the_server() {
     while live.next().is_some() {}
     let code = server.child.wait().unwrap();
     assert!(code.success() && stopped.elapsed() < Duration::from_secs(8), "{code} after {:?}", stopped.elapsed());
+}
+
+#[test]
+fn who_may_not_read_any_more_is_not_told_any_more() {
+    let server = Server::start(&[("net/main.tf", stack(""))], "");
+    let run = server.post("developer", "/api/v1/projects/repo/drift", serde_json::json!({}));
+    let run = run["run"].as_str().unwrap().to_owned();
+    server.ended(&run);
+    let address = format!("/api/v1/runs/{run}/stream");
+    let mut stream = server.stream("viewer", &address, Some("0"));
+    assert_eq!(stream.next().unwrap().event, "changed");
+    // The grant goes away on the protected branch while the stream is open.
+    let definitions = std::fs::read_to_string(server.env.root().join("windlass.hcl")).unwrap();
+    let without = definitions.replace("to   = [team.viewers]", "to   = [team.admins]");
+    assert_ne!(without, definitions);
+    server.env.write("windlass.hcl", &without).unwrap();
+    server.env.commit("Viewers see nothing").unwrap();
+    server.post("admin", "/api/v1/projects/repo/fetch", serde_json::json!({}));
+    server.wait("signed in", "/api/v1/projects", |_| {
+        server.send("viewer", "GET", &format!("/api/v1/runs/{run}"), &[], None).status == 404
+    });
+    let since = Instant::now();
+    assert_eq!(stream.next(), None);
+    assert!(since.elapsed() < Duration::from_secs(75), "it took {:?}", since.elapsed());
 }

@@ -197,7 +197,7 @@ struct Live {
 impl Source for Live {
     // What is said is no event of the store: it has to be looked for.
     const PAUSE: Duration = Duration::from_millis(250);
-    const BREATH: Duration = Duration::from_millis(20);
+    const BREATH: Duration = Duration::from_millis(50);
 
     async fn allow(&mut self, app: &App, caller: &Caller) -> AppResult<()> {
         run_for(&app.installation, caller, &self.run, Permission::ProjectRead).await.map(drop)
