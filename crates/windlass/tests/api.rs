@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -523,6 +524,20 @@ fn what_is_asked_for_twice_is_started_once() {
     let runs = server.get("viewer", "/api/v1/projects/repo/runs?kind=drift");
     assert_eq!(runs["items"].as_array().unwrap().len(), 3, "{runs}");
 
+    // A client that goes away before it is answered: what it asked for is done, and once.
+    let mut gone = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+    let head =
+        format!("POST {drift} HTTP/1.1\r\nhost: windlass\r\nauthorization: Bearer {}\r\n", server.tokens["developer"]);
+    gone.write_all(format!("{head}idempotency-key: key-3\r\ncontent-length: 2\r\n\r\n{{}}").as_bytes()).unwrap();
+    let count = |runs: &serde_json::Value| runs["items"].as_array().unwrap().len();
+    // It was begun when its key is taken; then nobody waits for the answer any more.
+    server
+        .wait("viewer", "/api/v1/projects/repo", |_| ask("developer", "key-3", r#"{"patterns":["x"]}"#).status == 409);
+    drop(gone);
+    server.wait("viewer", "/api/v1/projects/repo", |_| ask("developer", "key-3", "{}").status == 202);
+    let runs = server.get("viewer", "/api/v1/projects/repo/runs?kind=drift");
+    assert_eq!(count(&runs), 4, "{runs}");
+
     // Lists are read on where they were, whatever came meanwhile.
     let ids = |list: &serde_json::Value| -> Vec<String> {
         list["items"].as_array().unwrap().iter().map(|item| item["id"].to_string()).collect()
@@ -530,7 +545,7 @@ fn what_is_asked_for_twice_is_started_once() {
     let mut read = ids(&server.get("viewer", "/api/v1/projects/repo/runs?limit=2"));
     let next = server.get("viewer", "/api/v1/projects/repo/runs?limit=2")["next"].as_str().unwrap().to_owned();
     server.post("developer", drift, serde_json::json!({}));
-    let rest = server.get("viewer", &format!("/api/v1/projects/repo/runs?limit=2&cursor={next}"));
+    let rest = server.get("viewer", &format!("/api/v1/projects/repo/runs?limit=3&cursor={next}"));
     assert_eq!(rest["next"], serde_json::Value::Null);
     read.extend(ids(&rest));
     assert_eq!(read, ids(&runs));
