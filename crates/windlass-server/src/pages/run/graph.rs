@@ -69,7 +69,7 @@ pub fn svg(nodes: &[Node<'_>]) -> Option<String> {
         let full = escape(&format!("{}: {}", node.title, node.state.as_str()));
         let _ = writeln!(
             out,
-            "<a href=\"{}\" class=\"node {} {}\" aria-label=\"{full}\"><title>{full}</title><rect x=\"{x}\" y=\"{y}\" \
+            "<a href=\"{}\" class=\"node {} {}\"><title>{full}</title><rect x=\"{x}\" y=\"{y}\" \
              width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"5\"/><text x=\"{}\" y=\"{}\">{}</text></a>",
             escape(&node.href),
             step_class(&node.state),
