@@ -101,6 +101,7 @@ cases! {
     a_turn_is_written_as_a_whole_or_not_at_all,
     transactions_that_wait_together_fail_alone,
     a_run_that_waits_is_ready_when_it_is_woken_or_its_time_has_come,
+    lists_find_what_they_show,
 }
 
 fn claimed(result: ClaimResult) -> Claim {
@@ -476,4 +477,62 @@ async fn a_step_with_several_locks_takes_all_or_waits_for_the_one_that_is_held(p
     let locks: Vec<String> =
         store.lock_list().await.unwrap().into_iter().map(|l| format!("{} {}", l.name, l.step)).collect();
     assert_eq!(locks, ["x both", "y both"], "one that cannot begin stands in no queue");
+}
+
+async fn lists_find_what_they_show(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let (shop, data) = (fixture.store.of_project("shop"), fixture.store.of_project("data"));
+    let mut runs = Vec::new();
+    for (store, kind, title, steps, actor) in [
+        (&shop, "apply", "Bigger_net: 1 stack", ["plan:a[x]", "apply:a[x]"], "anna"),
+        (&shop, "apply", "smaller net", ["plan:a[x]", "apply:a[x]"], "bob"),
+        (&shop, "apply", "other", ["plan:ab", "apply:ab"], "bob"),
+        (&data, "apply", "net", ["plan:a[x]", "apply:a[x]"], "anna"),
+        (&shop, "review", "net", ["plan:a[x]", "checks"], "anna"),
+    ] {
+        let steps: Vec<StepSpec> = steps.iter().map(|id| step(id, &[])).collect();
+        let input = serde_json::json!({ "review": format!("of-{title}") });
+        let plan = RunPlan { kind: kind.into(), title: title.into(), input, steps: steps.clone() };
+        let run = store.run_create(&plan, actor).await.unwrap();
+        let claim = claimed(store.step_claim("e", &run, &steps[1], 10).await.unwrap());
+        fixture.clock.fetch_add(1_000, std::sync::atomic::Ordering::SeqCst);
+        store.step_finish(&claim, &StepOutcome::Succeeded(1.into()), b"log", Durability::Lazy).await.unwrap();
+        runs.push(run);
+        // Ids of one millisecond have no order.
+        while ulid::Ulid::generate().to_string().to_lowercase()[..10]
+            == *runs.last().unwrap().as_str().get(..10).unwrap()
+        {}
+    }
+    let last = shop.applied_last().await.unwrap();
+    let mut last: Vec<(&str, &RunId, &str)> =
+        last.iter().map(|row| (row.step.as_str(), &row.run, row.actor.as_str())).collect();
+    last.sort();
+    assert_eq!(last, [("apply:a[x]", &runs[1], "bob"), ("apply:ab", &runs[2], "bob")]);
+    let (of, total) = shop.applied_of(&"apply:a[x]".into(), 1).await.unwrap();
+    assert_eq!((of.len(), &of[0].run, total), (1, &runs[1], 2));
+
+    let find = async |query: RunQuery, want: &[usize]| {
+        let found = shop.run_find(&query, 10).await.unwrap();
+        let want: Vec<&RunId> = want.iter().map(|number| &runs[*number]).collect();
+        assert_eq!(found.iter().map(|run| &run.id).collect::<Vec<_>>(), want, "{query:?}");
+    };
+    let text = |text: &str| RunQuery { text: text.into(), ..RunQuery::default() };
+    find(RunQuery::default(), &[4, 2, 1, 0]).await;
+    find(text("NET"), &[4, 1, 0]).await;
+    find(text("r_n"), &[0]).await;
+    find(text("%"), &[]).await;
+    find(text("BOB"), &[2, 1]).await;
+    find(text(&runs[2].as_str()[..20]), &[2]).await;
+    find(RunQuery { kind: Some("apply".into()), before: Some(runs[2].clone()), ..text("net") }, &[1, 0]).await;
+    find(RunQuery { state: Some(RunState::Failed), ..RunQuery::default() }, &[]).await;
+    find(RunQuery { stack: Some("a".into()), ..RunQuery::default() }, &[1, 0]).await;
+    find(RunQuery { stack: Some("ab".into()), active: true, ..RunQuery::default() }, &[2]).await;
+
+    assert_eq!(shop.log_sizes(&runs[0]).await.unwrap(), [("apply:a[x]".into(), 3)]);
+    assert_eq!(shop.apply_of(&"of-smaller net".into()).await.unwrap(), None);
+    let input = serde_json::json!({ "review": runs[4] });
+    let plan = RunPlan { kind: "apply".into(), title: "t".into(), input, steps: vec![step("apply:a[x]", &[])] };
+    let apply = shop.run_create(&plan, "anna").await.unwrap();
+    assert_eq!(shop.apply_of(&runs[4]).await.unwrap(), Some(apply));
+    assert_eq!(data.apply_of(&runs[4]).await.unwrap(), None);
 }

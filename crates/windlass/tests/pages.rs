@@ -10,9 +10,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ureq::Agent;
-use windlass_store::Store;
 use windlass_testkit::cli::CliEnv;
 
 /// A directory that wants to be more than a name.
@@ -147,17 +146,15 @@ impl Server {
     fn person(&self, name: &str) -> Person {
         let (secret, csrf) = (format!("{name:0<64}"), format!("csrf-{name}"));
         let digest: String = Sha256::digest(&secret).iter().map(|byte| format!("{byte:02x}")).collect();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let store = Store::open(&self.data.join("windlass.db")).await.unwrap();
-            let now = store.now().await.unwrap();
-            let actor = serde_json::json!({
-                "name": name, "identities": [format!("email:{name}@example.com")], "verified": true,
-            });
-            let session = serde_json::json!({ "actor": actor, "csrf": csrf, "since": now, "renewed": now });
-            store.ticket_put("session", &digest, &session.to_string(), now + 3_600_000_000).await.unwrap();
-            store.close().await;
+        let actor = serde_json::json!({
+            "name": name, "identities": [format!("email:{name}@example.com")], "verified": true,
         });
+        let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
+        let session = serde_json::json!({ "actor": actor, "csrf": csrf, "since": now, "renewed": now });
+        let database = rusqlite::Connection::open(self.data.join("windlass.db")).unwrap();
+        database.busy_timeout(Duration::from_secs(30)).unwrap();
+        let row = ("session", digest, session.to_string(), now + 3_600_000_000);
+        database.execute("INSERT INTO tickets (kind, name, value, expires_at) VALUES (?, ?, ?, ?)", row).unwrap();
         Person { cookie: format!("windlass={secret}"), csrf }
     }
 
@@ -227,13 +224,13 @@ fn every_page_is_there_and_every_form_does_what_it_says() {
         ("/stacks?view=graph", "&#60;img src=x"),
         ("/stacks?state=never-applied&environment=production&project=shop", "never applied"),
         (&hostile, "&#60;img src=x"),
-        ("/stacks/shop/app", "terraform_remote_state"),
+        ("/stacks/shop/app", "app/main.tf:"),
         ("/drift", "not checked"),
         ("/drift?project=shop", "Check all stacks now"),
         ("/reviews", "no review yet"),
         ("/runs", "Nothing has run yet"),
         ("/events?kind=session.", "No event matches"),
-        ("/settings", "team.sre"),
+        ("/settings", "windlass.hcl:"),
         ("/access", "What each role gives"),
         ("/access?permission=review.apply&subject=shop:net", "Yes, this is allowed"),
         ("/access?permission=review.apply&subject=shop:net&actor=email:bob@example.com", "No, this is not allowed"),
@@ -286,7 +283,9 @@ fn every_page_is_there_and_every_form_does_what_it_says() {
     let (effect, commit) = (field(&page, "effect").to_owned(), field(&page, "commit").to_owned());
     server.page(&anna, "/").is(200, &["Approvals waiting for you", &review]);
     server.page(&anna, "/reviews?waiting=me").is(200, &[&review]);
-    server.page(&bob, "/reviews?waiting=me").is(200, &["/reviews"]);
+    server.page(&anna, "/reviews?search=MAI&state=open&verdict=needs_approval").is(200, &[&review]);
+    assert!(!server.page(&anna, "/reviews?search=ma_n").text.contains(&review));
+    assert!(!server.page(&bob, "/reviews?waiting=me").text.contains(&review));
     server.page(&bob, &review).is(200, &["<strong>Approving</strong> is not possible"]);
     let seen: [(&str, &str); 3] = [("effect", &effect), ("commit", &commit), ("reason", "looks right")];
     for deed in ["approve", "refuse", "apply"] {
@@ -304,7 +303,7 @@ fn every_page_is_there_and_every_form_does_what_it_says() {
     let page = server.says(&anna, &review, "<h2 id=\"review-live-title\">The apply</h2>");
     let apply = page.split_once("<a href=\"/runs/").unwrap().1.split('"').next().unwrap().to_owned();
     let apply = format!("/runs/{}", apply.split(['#', '?']).next().unwrap());
-    server.page(&anna, &apply).is(200, &["succeeded", "apply net", "at work"]);
+    server.page(&anna, &apply).is(200, &["succeeded", "Apply net", "at work"]);
     server.page(&anna, "/stacks/shop/net").is(200, &["1 to create", &apply, "not checked"]);
     server.page(&anna, "/runs?stack=net").is(200, &[&apply]);
     assert!(!server.page(&anna, "/runs?stack=app").text.contains(&apply));
@@ -347,4 +346,57 @@ fn every_page_is_there_and_every_form_does_what_it_says() {
     assert!(!listed.contains(&token), "the secret is shown again");
     server.send(&anna, "/settings/tokens/revoke", &[("token", field(&listed, "token"))]).leads("revoked");
     server.send(&anna, "/settings/repositories/fetch", &[("repository", "shop")]).leads("fetching");
+}
+
+/// Where `playwright-core` and `axe-core` are: installed once, with npm and from its registry, into the cache of this user.
+fn modules() -> PathBuf {
+    const PACKAGES: [&str; 2] = ["playwright-core@1.64.1", "axe-core@4.14.1"];
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME has to be set")).join(".cache"));
+    let tests = cache.join("windlass-tests");
+    let installed = tests.join("walk-1.64.1-4.14.1");
+    if installed.join("node_modules/axe-core/axe.min.js").is_file() {
+        return installed;
+    }
+    std::fs::create_dir_all(&tests).unwrap();
+    // Several test programs may do this at once: each in a folder of its own, and the first to be done wins.
+    let folder = tempfile::Builder::new().prefix("installing-").tempdir_in(&tests).unwrap();
+    let output = Command::new("npm")
+        .args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
+        .arg(folder.path())
+        .args(PACKAGES)
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("npm has to be installed: the walk runs playwright-core");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    if std::fs::rename(folder.path(), &installed).is_err() {
+        assert!(installed.join("node_modules/axe-core/axe.min.js").is_file(), "the packages cannot be kept");
+    }
+    installed
+}
+
+/// Pictures of each page are left in the directory that `WINDLASS_SHOTS` names.
+#[test]
+fn a_person_walks_through_the_pages_wide_and_narrow_light_and_dark() {
+    let env = repository();
+    let server = Server::start(&env);
+    let anna = server.person("anna");
+    server.says(&anna, "/stacks", "net");
+    let shots = std::env::var("WINDLASS_SHOTS").unwrap_or_default();
+    if !shots.is_empty() {
+        std::fs::create_dir_all(&shots).unwrap();
+    }
+    let secret = anna.cookie.strip_prefix("windlass=").unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pages/walk.mjs");
+    let output = Command::new("node")
+        .arg(script)
+        .arg(modules())
+        .args([&server.url, secret, &shots])
+        .stdin(Stdio::null())
+        .output()
+        .expect("node has to be installed: the walk runs playwright-core");
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && told.contains("walked"), "{told}");
 }

@@ -95,7 +95,7 @@ pub async fn states(installation: &Installation, caller: &Caller, project: &str)
     })
 }
 
-/// What drifted, of the instances that did.
+/// What looking for drift found last, in full; of those that were looked at.
 ///
 /// # Errors
 /// There is no such project that the caller may see, or the database cannot be read.
@@ -126,6 +126,7 @@ pub struct AppliedView {
 
 /// Everything about one stack that is no part of its definition.
 pub struct StackView {
+    /// Of its instances alone.
     pub states: States,
     /// Of each instance in the order of its definition, where it was looked at.
     pub drift: Vec<Record>,
@@ -154,16 +155,29 @@ pub async fn stack_show(
     project: &str,
     stack: &StackId,
 ) -> AppResult<StackView> {
-    let states = states(installation, caller, project).await?;
-    let good = states.good.clone();
+    caller.must(installation, Permission::ProjectRead, &Subject::project(project)).await?;
+    let good = installation.good(project)?;
     let found = good.project.repository.stack(stack).ok_or_else(|| not_found("stack", stack.as_str()))?;
     let service = installation.service(caller, project)?;
     let instances: Vec<InstanceId> = found.instances.iter().map(|instance| instance.id.clone()).collect();
     let drift = drift_records(installation, caller, project, &instances).await?;
+    let quarantines = crate::recover::quarantine_list(&service).await?;
+    let looked = drift.iter().map(|record: &Record| Looked {
+        instance: record.instance.clone(),
+        looked_at: record.looked_at,
+        since: record.since,
+    });
+    let mut states = States {
+        quarantines: quarantines.into_iter().map(|one| (one.instance.clone(), one)).collect(),
+        looked: looked.map(|one| (one.instance.clone(), one)).collect(),
+        applied: HashMap::new(),
+        good: good.clone(),
+    };
     let (mut history, mut history_total) = (Vec::new(), 0);
     for instance in &instances {
         let (rows, total) = service.store.applied_of(&apply_step(instance), HISTORY).await?;
         history_total += total;
+        states.applied.extend(rows.first().map(|row| (instance.clone(), row.clone())));
         history.extend(rows.into_iter().map(|row| AppliedView { instance: instance.clone(), row, effect: None }));
     }
     history.sort_by(|a, b| b.row.run.cmp(&a.row.run));

@@ -148,7 +148,8 @@ fn worker(one: windlass_app::requests::settings_view::Engine, now: Micros) -> Wo
         labels: Vec::new(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         state,
-        seen: Moment::new(one.row.started_at, now),
+        // Who is at work at this moment is seen at this moment.
+        seen: Moment::new(if one.alive { now } else { one.row.started_at }, now),
         steps: one
             .steps
             .into_iter()
