@@ -11,7 +11,7 @@ use windlass_model::planner::next;
 use windlass_model::run::{Decision, RunRecord, RunState, StepState, Steps};
 use windlass_store::{RunWait, Store, StuckStep, WaitClass, WorkerRow};
 
-/// Runs that wait are looked at one by one up to this many; of more than that the newest are not counted by what they wait for.
+/// Runs that wait are looked at one by one up to this many; the newest beyond that are not counted by what they wait for.
 const WAITS: u32 = 10_000;
 /// Of so many runs that wait for a place, the labels of their steps are compared with those of workers.
 const LABELLED: usize = 200;

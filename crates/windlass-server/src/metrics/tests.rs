@@ -80,7 +80,7 @@ fn metrics_say_what_was_read() {
     check(r#"windlass_repository_fetched_timestamp_seconds{project="infra"}"#, "499.0");
     check(r#"windlass_repository_info{project="infra",branch="main",commit="abc"}"#, "1");
     check("windlass_database_up", "1");
-    check("windlass_audit_sealed_timestamp_seconds", "400.0");
+    check("windlass_audit_sealed_timestamp_seconds{}", "400.0");
     check(r#"windlass_run_duration_seconds_count{project="infra",kind="apply",state="failed"}"#, "1");
     check(r#"windlass_run_duration_seconds_sum{project="infra",kind="apply",state="failed"}"#, "5.0");
     check(r#"windlass_http_requests_total{method="GET",path="/runs/{run}",status="200"}"#, "1");
