@@ -7,8 +7,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use windlass_testkit::cli::CliEnv;
+use windlass_testkit::postgres::Postgres;
 
 /// A program that says what it does, and is ended with its test.
 struct Program {
@@ -146,6 +146,39 @@ fn doctor_says_what_a_server_lacks() {
     assert!(answer.stdout.contains("✗ repository infra"), "{answer:?}");
 }
 
+/// The value of a metric.
+fn metric(url: &str, name: &str) -> Option<String> {
+    let (_, text) = get(&format!("{url}/metrics"), &[]);
+    text.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(' ')?.to_owned()))
+}
+
+#[test]
+fn a_worker_joins_and_leaves() {
+    let env = repository();
+    let postgres = Postgres::start().unwrap();
+    let database = postgres.database("windlass");
+    let (data, config) = (env.home().join("worker"), env.home().join("windlass.toml"));
+    let text =
+        format!("database = \"{database}\"\n[[repository]]\nname = \"infra\"\nurl = \"{}\"\n", env.root().display());
+    std::fs::write(&config, text).unwrap();
+    let (config, data_text) = (config.display().to_string(), data.display().to_string());
+    let server = Program::start(&env, &["serve", "--listen", "127.0.0.1:0", "--config", &config]);
+    let url = server.says("Listening on ");
+    let arguments = ["worker", "--label", "gpu", "--config", &config, "--data", &data_text];
+    let refused = env.run(&arguments).unwrap();
+    assert!(refused.code == Some(2) && refused.stderr.contains("WL909"), "{refused:?}");
+
+    std::fs::create_dir(&data).unwrap();
+    std::fs::copy(env.root().join(".windlass/server/key"), data.join("key")).unwrap();
+    let mut worker = Program::start(&env, &arguments);
+    worker.says("Working for ");
+    wait(|| metric(&url, "windlass_workers{label=\"gpu\"}").filter(|count| count == "1"));
+    assert_eq!(metric(&url, "windlass_workers{label=\"\"}").as_deref(), Some("1"), "the server alone");
+    worker.signal("-TERM");
+    assert_eq!(worker.code(), Some(0), "{}", worker.all());
+    wait(|| metric(&url, "windlass_workers{label=\"gpu\"}").is_none().then_some(()));
+}
+
 fn packaging(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging").join(path)
 }
@@ -194,4 +227,43 @@ fn the_unit_of_systemd_is_well_formed() {
 
 fn tempfile_directory() -> CliEnv {
     CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap()
+}
+
+#[test]
+fn the_chart_is_well_formed_and_renders() {
+    if !has("helm") {
+        return;
+    }
+    let chart = packaging("helm/windlass");
+    let helm = |arguments: &[&str]| {
+        let mut command = Command::new("helm");
+        command.arg(arguments[0]).args((arguments[0] == "template").then_some("ops")).arg(&chart).args(&arguments[1..]);
+        command
+    };
+    let all = [
+        "--set=url=https://w.example.com,ingress.enabled=true,ingress.host=w.example.com,ingress.tlsSecret=tls",
+        "--set=serviceMonitor.enabled=true,serviceMonitor.tokenSecret=token,secrets=files,replicas=3,database.secret=db",
+        "--set=persistence.accessModes={ReadWriteMany}",
+    ];
+    succeeds(&mut helm(&["lint", "--strict"]));
+    succeeds(&mut helm(&[&["lint", "--strict"], all.as_slice()].concat()));
+    let kinds = |answer: std::process::Output| {
+        assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+        let text = String::from_utf8(answer.stdout).unwrap();
+        let mut kinds: Vec<String> =
+            text.lines().filter_map(|line| line.strip_prefix("kind: ")).map(str::to_owned).collect();
+        kinds.sort();
+        (kinds.join(" "), text)
+    };
+    let (least, text) = kinds(helm(&["template"]).output().unwrap());
+    assert_eq!(least, "ConfigMap Deployment PersistentVolumeClaim Service ServiceAccount");
+    assert!(text.contains("type: Recreate"), "two servers would share one file:\n{text}");
+    let (most, text) = kinds(helm(&[&["template"], all.as_slice()].concat()).output().unwrap());
+    assert_eq!(
+        most,
+        "ConfigMap Deployment Ingress PersistentVolumeClaim PodDisruptionBudget Service ServiceAccount ServiceMonitor"
+    );
+    assert!(text.contains("secretKeyRef: { name: \"db\", key: \"url\" }"), "{text}");
+    let alone = helm(&["template", "--set=replicas=2"]).output().unwrap();
+    assert!(!alone.status.success(), "two servers on one SQLite file");
 }
