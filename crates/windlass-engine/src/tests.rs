@@ -83,11 +83,15 @@ impl Bench {
         Self { store, script: Arc::default(), _directory: directory }
     }
     async fn engine(&self) -> Engine {
+        self.engine_with(&self.script, None).await
+    }
+    async fn engine_with(&self, script: &Arc<Script>, labels: Option<Labels>) -> Engine {
         let mut executors: HashMap<String, Arc<dyn Executor>> = HashMap::new();
-        executors.insert("script".into(), self.script.clone());
+        executors.insert("script".into(), script.clone());
         let options = EngineOptions {
             budget: Cost { cpu_milli: 2000, memory_mib: 100 },
             grace: Duration::from_secs(2),
+            labels,
             ..EngineOptions::default()
         };
         Engine::start(self.store.clone(), executors, options).await.unwrap()
@@ -382,4 +386,29 @@ async fn an_engine_serves_all_runs_until_it_is_told_to_stop() {
     assert!(served.await.unwrap(), "nothing was left");
     let after = bench.run(vec![step("c", &[])]).await;
     assert_eq!(bench.store.run_get(&after).await.unwrap().state, RunState::Queued);
+}
+
+#[tokio::test]
+async fn an_engine_takes_and_recovers_only_what_its_labels_let_it() {
+    let bench = Bench::new().await;
+    let scripts = [Arc::<Script>::default(), Arc::<Script>::default()];
+    let rest = bench.engine_with(&scripts[0], Some(Labels { own: vec!["tpu".into()], rest: true })).await;
+    let gpu = bench.engine_with(&scripts[1], Some(Labels { own: vec!["gpu".into()], rest: false })).await;
+    let mut labelled = step("b", &["a"]);
+    labelled.labels = vec!["gpu".into()];
+    let run = bench.run(vec![step("a", &[]), labelled.clone(), step("c", &["b"])]).await;
+    let (one, other) = tokio::join!(rest.run_until_settled(&run), gpu.run_until_settled(&run));
+    assert_eq!((one.unwrap().state, other.unwrap().state), (RunState::Succeeded, RunState::Succeeded));
+    let executed = |script: &Arc<Script>| script.executed.lock().unwrap().clone();
+    assert_eq!(executed(&scripts[0]), ["a#1", "c#1"]);
+    assert_eq!(executed(&scripts[1]), ["b#1"]);
+
+    labelled.after = Vec::new();
+    let run = bench.run(vec![labelled.clone()]).await;
+    bench.die_during(&run, &labelled).await;
+    for (engine, want) in [(&rest, "b running"), (&gpu, "b pending")] {
+        let (executors, options) = (&engine.executors, &engine.options);
+        recovery::recover(&bench.store, &engine.identity, executors, options, &run, |_| {}).await.unwrap();
+        assert_eq!(bench.states(&run).await, want);
+    }
 }
