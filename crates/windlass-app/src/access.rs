@@ -6,7 +6,7 @@ use crate::error::{AppError, AppResult, ErrorKind};
 use crate::policy::{Author, Policies};
 use crate::project::{Checkout, Detail, Project, git_error};
 use crate::settings::{Settings, StateDirectory};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use windlass_lang::tree::Tree;
 use windlass_model::Micros;
 use windlass_model::access::{Answer, Ground, Permission, Place, Question, Rules, Scope, Subject, decide};
@@ -84,7 +84,7 @@ pub enum Decider {
 }
 
 /// Why somebody may, or may not.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explained {
     pub actor: Actor,
     /// Names of the teams that the actor belongs to.

@@ -15,7 +15,7 @@ use windlass_model::stack_plan::{ApplyInput, ApplyWork, apply_step, driver, plan
 use windlass_store::RunFilter;
 
 /// One apply of one instance.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Applied {
     pub run: RunId,
     pub review: RunId,

@@ -2,13 +2,13 @@
 
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::service::Service;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use windlass_model::Micros;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{RunId, StepId};
 
 /// Whether the process of a holder lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Liveness {
     Alive,
@@ -23,7 +23,7 @@ pub enum Liveness {
 }
 
 /// A place in the queue of a lock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockView {
     /// e.g. `stack:aws/network[tokyo]`.
     pub name: String,

@@ -42,6 +42,15 @@ pub struct Global {
     /// When to use colour (NO_COLOR is honoured).
     #[arg(long, value_enum, default_value = "auto", global = true, value_name = "WHEN")]
     pub color: ColorChoice,
+    /// Ask this server instead of working in the checkout, e.g. https://windlass.example.com.
+    #[arg(long, env = "WINDLASS_URL", hide_env_values = true, global = true, value_name = "URL", help_heading = "Server", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub server: Option<String>,
+    /// The server's project [default: the one whose repository this checkout is of].
+    #[arg(long, env = "WINDLASS_PROJECT", global = true, value_name = "NAME", help_heading = "Server")]
+    pub project: Option<String>,
+    /// Read the token for the server from this file [default: WINDLASS_TOKEN, or what the CI gives].
+    #[arg(long, env = "WINDLASS_TOKEN_FILE", global = true, value_name = "FILE", help_heading = "Server")]
+    pub token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -364,6 +373,11 @@ Examples:
     /// Prove that the record of what happened is whole.
     #[command(subcommand)]
     Audit(crate::commands::audit::Audit),
+    /// Say who you are to the server, and what its token may.
+    Whoami,
+    /// Make, list and revoke tokens for programs, on the server.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Say what of the outside world is here and fit: git, terraform, the database.
     Doctor {
         /// Also look at what a server with this configuration needs.
@@ -382,6 +396,38 @@ pub struct Base {
     /// Compare with the merge base with this branch or commit [default: the default branch].
     #[arg(long, value_name = "REV")]
     pub base: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token of yours; its secret is printed this once.
+    #[command(after_help = "\
+Examples:
+  windlass token create nightly --permission project.read --permission drift.check --days 90")]
+    Create {
+        /// What it is for.
+        name: String,
+        /// It may only this (may be given several times) [default: all that you may].
+        #[arg(long, value_name = "PERMISSION")]
+        permission: Vec<String>,
+        /// It may so only in this project (may be given several times) [default: all].
+        #[arg(long, value_name = "PROJECT")]
+        only: Vec<String>,
+        /// How long it is good, up to 365.
+        #[arg(long, default_value_t = 30, value_name = "DAYS")]
+        days: u32,
+    },
+    /// List your tokens, newest first.
+    List {
+        /// Those of everybody, for who may manage them.
+        #[arg(long)]
+        everybody: bool,
+    },
+    /// End a token.
+    Revoke {
+        /// As the list has it.
+        id: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

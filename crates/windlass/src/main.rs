@@ -2,12 +2,14 @@
 
 mod arguments;
 mod commands;
+mod remote;
 mod telemetry;
 mod terminal;
 mod views;
 
 use arguments::{Arguments, Command, Policy};
 use clap::Parser;
+use remote::Remote;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -60,7 +62,9 @@ fn main() -> ExitCode {
             "error[WL999]: internal error: {panic}\n  help: this is a bug in Windlass; please report it with the command you ran"
         );
     }));
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&cx, arguments.command)));
+    let remote = global.server.map(|url| Remote::new(&url, global.token_file, global.project));
+    let result =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&cx, remote.as_ref(), arguments.command)));
     match result {
         Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(error)) => {
@@ -72,14 +76,17 @@ fn main() -> ExitCode {
 }
 
 /// The exit code of a command that could do its work.
-fn run(cx: &Context, command: Command) -> Result<u8, AppError> {
+fn run(cx: &Context, remote: Option<&Remote>, command: Command) -> Result<u8, AppError> {
     match command {
         Command::Policy(command) if !matches!(command, Policy::Decisions(_)) => commands::policy::dispatch(cx, command),
-        command => answer(cx, command).map(|positive| u8::from(!positive)),
+        command => answer(cx, remote, command).map(|positive| u8::from(!positive)),
     }
 }
 
-fn answer(cx: &Context, command: Command) -> Answer {
+fn answer(cx: &Context, remote: Option<&Remote>, command: Command) -> Answer {
+    if let Some(answer) = remote.and_then(|remote| remote.answer(cx, &command)) {
+        return answer;
+    }
     match command {
         Command::Stacks => commands::stacks::stacks(cx),
         Command::Graph { format } => commands::stacks::graph(cx, format),
@@ -94,8 +101,9 @@ fn answer(cx: &Context, command: Command) -> Answer {
         Command::Backup { output, database } => commands::database::backup(cx, output, &database),
         Command::Restore(options) => commands::database::restore(cx, &options),
         Command::Database(command) => commands::database::run(cx, command),
-        Command::Worker(arguments) => commands::worker::worker(cx, arguments),
         Command::Doctor { config } => commands::files::doctor(cx, config.as_deref()),
+        Command::Whoami | Command::Token(_) => Err(remote::none()),
+        Command::Worker(arguments) => commands::worker::worker(cx, arguments),
         Command::Completions { shell } => commands::files::completions(shell),
         Command::Policy(Policy::Decisions(command)) => match commands::policy_decisions::plain(cx, &command) {
             Some(answer) => answer,

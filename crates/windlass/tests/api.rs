@@ -17,7 +17,7 @@ use windlass_model::access::{Permission, Role, Scope, TokenScope};
 use windlass_model::approval::Actor;
 use windlass_policy::limits::Worker;
 use windlass_server::api::openapi;
-use windlass_server::{App, Endpoint, Guard};
+use windlass_server::{App, Endpoint, Guard, Limits};
 use windlass_testkit::cli::CliEnv;
 
 const TEAMS: &str = r#"
@@ -268,6 +268,8 @@ async fn table() -> Vec<Endpoint> {
         issuers: Arc::new(Issuers::new(Vec::new()).unwrap()),
         url: "http://127.0.0.1".into(),
         webhook_secrets: Vec::new(),
+        trusted_proxies: Vec::new(),
+        limits: Limits::default(),
     };
     let table = windlass_server::routes(&Arc::new(app)).table().to_vec();
     store.close().await;

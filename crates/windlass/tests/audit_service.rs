@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use windlass_app::audit::Archive;
 use windlass_app::audit::keys::Keys;
 use windlass_app::audit::sealer::Sealer;
-use windlass_app::sessions;
+use windlass_app::sessions::{self, Way};
 use windlass_model::approval::Actor;
 use windlass_model::id::{RunId, StepId};
 use windlass_testkit::cli::CliEnv;
@@ -87,7 +87,13 @@ fn cookie(data: &Path, email: &str) -> String {
     let actor = Actor { name: email.into(), identities: vec![identity], verified: true };
     let secret = block(async {
         let archive = Archive::open(None, data).await.unwrap();
-        let secret = sessions::session_create(&archive.store, &actor, "test").await.unwrap();
+        let secret = sessions::session_create(
+            &archive.store,
+            &actor,
+            Way { how: "test", address: std::net::Ipv4Addr::LOCALHOST.into() },
+        )
+        .await
+        .unwrap();
         archive.store.close().await;
         secret
     });
@@ -235,9 +241,7 @@ fn every_kind_of_tampering_is_named() {
     check("UPDATE events SET id = 100 WHERE id = 3", "WL825", "event 3 (step.noted");
     check("UPDATE events SET id = -1 WHERE id = 2", "WL825", "event");
     check(
-        &format!(
-            "UPDATE events SET id = 50 WHERE id = 2; UPDATE events SET id = 2 WHERE id = 3; UPDATE events SET id = 3 WHERE id = 50"
-        ),
+        "UPDATE events SET id = 50 WHERE id = 2; UPDATE events SET id = 2 WHERE id = 3; UPDATE events SET id = 3 WHERE id = 50",
         "WL825",
         "event 2 (step.noted",
     );

@@ -1,5 +1,7 @@
 //! A server as whoever keeps it sees it: probes, metrics, logs, stops; and workers beside it.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use common::wait;

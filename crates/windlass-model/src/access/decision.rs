@@ -31,7 +31,7 @@ pub struct TokenScope {
 }
 
 /// What is asked about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
     /// `None` for what is of the server.
     pub project: Option<String>,
@@ -44,7 +44,7 @@ pub struct Subject {
 }
 
 /// A stack instance, with what grants and policies ask about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     pub instance: InstanceId,
     /// Names of the environments that it belongs to.
@@ -105,7 +105,7 @@ impl<'a> Rules<'a> {
 }
 
 /// What settled an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ground {
     /// The settings of the server: they name the actor an admin, or only such a one may.
@@ -120,7 +120,7 @@ pub enum Ground {
     Policy,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     pub allowed: bool,
     pub ground: Ground,

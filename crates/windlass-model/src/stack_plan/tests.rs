@@ -40,8 +40,8 @@ fn providers_come_before_everything_that_runs_init_and_only_where_one_is_locked(
         let locked = ProvidersInput { instances: locked.iter().map(|id| InstanceId::new(*id)).collect() };
         let review = review(&works, &ChecksInput::default(), &locked, &input, &Costs::new());
         assert_eq!(graph(&review), of_review);
-        assert_eq!(graph(&drift(&works, &locked, &Costs::new())), of_drift);
-        for plan in [review, drift(&works, &locked, &Costs::new())] {
+        assert_eq!(graph(&drift(&works, &locked, &input.head, &Costs::new())), of_drift);
+        for plan in [review, drift(&works, &locked, &input.head, &Costs::new())] {
             let step = plan.steps.iter().find(|step| step.work.driver == driver::PROVIDERS);
             assert_eq!(
                 step.map(|step| step.work.input.clone()),

@@ -1,13 +1,13 @@
 //! The audit record as a whole: for those who keep it, and prove it, elsewhere.
 
-use super::Listed;
+use super::{Asked, Listed};
 use crate::authentication::Who;
 use crate::problem::{Failure, Problem};
 use crate::routes::{Guard, Routes};
 use crate::state::App;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -46,7 +46,7 @@ const WAITING: usize = 64;
         (status = "default", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-async fn export(State(app): State<Arc<App>>, who: Who) -> Result<Response, Failure> {
+pub async fn export(State(app): State<Arc<App>>, who: Who) -> Result<Response, Failure> {
     let record = audit::export(&app.installation, &who.caller).await?;
     let (lines, receiver) = mpsc::channel(WAITING);
     tokio::spawn(send(record, lines));
@@ -128,10 +128,10 @@ pub struct SealQuery {
         (status = "default", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-async fn seals(
+pub async fn seals(
     State(app): State<Arc<App>>,
     who: Who,
-    Query(query): Query<SealQuery>,
+    Asked(query): Asked<SealQuery>,
 ) -> Result<Json<Listed<Seal>>, Failure> {
     let limit = query.limit.unwrap_or(50).clamp(1, 500);
     let items = audit::seal_list(&app.installation, &who.caller, query.cursor.unwrap_or(0), limit).await?;
@@ -155,6 +155,6 @@ pub struct Checkpoint {
         (status = "default", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-async fn checkpoint(State(app): State<Arc<App>>, who: Who) -> Result<Json<Checkpoint>, Failure> {
+pub async fn checkpoint(State(app): State<Arc<App>>, who: Who) -> Result<Json<Checkpoint>, Failure> {
     Ok(Json(Checkpoint { head: audit::checkpoint(&app.installation, &who.caller).await? }))
 }

@@ -1,5 +1,6 @@
 //! Jobs of a CI get a token of ours for the identity token that their CI gives them.
 
+use super::Body;
 use crate::authentication::Correlation;
 use crate::limits::{Address, too_often};
 use crate::problem::{Failure, Problem};
@@ -40,11 +41,11 @@ pub struct Exchanged {
     post, path = "/api/v1/ci/exchange", tag = "tokens", operation_id = "ci_exchange", request_body = Exchange,
     responses((status = 200, body = Exchanged), (status = "default", body = Problem, content_type = "application/problem+json")),
 )]
-async fn exchange(
+pub async fn exchange(
     State(app): State<Arc<App>>,
     Extension(address): Extension<Address>,
     Extension(correlation): Extension<Correlation>,
-    Json(request): Json<Exchange>,
+    Body(request): Body<Exchange>,
 ) -> Result<Response, Failure> {
     if let Err(seconds) = app.limits.sign_in.pass(address.0) {
         return Ok(too_often(seconds));

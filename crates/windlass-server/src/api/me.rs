@@ -36,7 +36,7 @@ pub struct Me {
     get, path = "/api/v1/me", tag = "tokens", operation_id = "me",
     responses((status = 200, body = Me), (status = "default", body = Problem, content_type = "application/problem+json")),
 )]
-async fn me(State(app): State<Arc<App>>, who: Who) -> Result<Json<Me>, Failure> {
+pub async fn me(State(app): State<Arc<App>>, who: Who) -> Result<Json<Me>, Failure> {
     let teams = sessions::teams(&app.installation, &who.caller).await?;
     let actor = who.caller.actor;
     Ok(Json(Me { name: actor.name, identities: actor.identities, token: who.caller.token.map(Into::into), teams }))

@@ -1,7 +1,7 @@
 //! The description of the API (OpenAPI 3.1), made from the handlers and from who may use each endpoint. It is checked in, so that
 //! a change of the API is seen in its review.
 
-use super::{access, events, logs, projects, reviews, runs, stacks};
+use super::{access, audit, ci, events, logs, me, projects, reviews, runs, stacks, tokens, workers};
 use crate::problem::Problem;
 use crate::routes::{Endpoint, Guard, Routes};
 use axum::http::{Method, header};
@@ -61,6 +61,15 @@ pub fn routes(routes: Routes) -> Routes {
         events::run_stream,
         events::review_stream,
         access::explain,
+        tokens::list,
+        tokens::create,
+        tokens::revoke,
+        me::me,
+        ci::exchange,
+        audit::export,
+        audit::seals,
+        audit::checkpoint,
+        workers::list,
     ),
     components(schemas(Problem))
 )]

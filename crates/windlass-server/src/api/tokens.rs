@@ -1,12 +1,12 @@
 //! API tokens.
 
-use super::Listed;
+use super::{Asked, Body, Listed};
 use crate::authentication::Who;
 use crate::problem::{Failure, Problem};
 use crate::routes::{Guard, Routes};
 use crate::state::App;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode};
 use axum::routing::{delete, get, post};
 use serde::{Deserialize, Serialize};
@@ -20,9 +20,9 @@ use windlass_store::TokenRow;
 
 pub fn routes(routes: Routes) -> Routes {
     routes
-        .add(Method::GET, "/api/v1/tokens", Guard::Within(Permission::TokenOwn), get(list))
+        .add(Method::GET, "/api/v1/tokens", Guard::SignedIn, get(list))
         .add(Method::POST, "/api/v1/tokens", Guard::Within(Permission::TokenOwn), post(create))
-        .add(Method::DELETE, "/api/v1/tokens/{id}", Guard::Within(Permission::TokenOwn), delete(revoke))
+        .add(Method::DELETE, "/api/v1/tokens/{id}", Guard::SignedIn, delete(revoke))
 }
 
 /// What a token is limited to, of what its owner may do.
@@ -77,10 +77,10 @@ pub struct TokenQuery {
     get, path = "/api/v1/tokens", tag = "tokens", operation_id = "token_list", params(TokenQuery),
     responses((status = 200, body = Listed<Token>), (status = "default", body = Problem, content_type = "application/problem+json")),
 )]
-async fn list(
+pub async fn list(
     State(app): State<Arc<App>>,
     who: Who,
-    Query(query): Query<TokenQuery>,
+    Asked(query): Asked<TokenQuery>,
 ) -> Result<Json<Listed<Token>>, Failure> {
     let rows = tokens::token_list(&app.installation, &who.caller, query.everybody).await?;
     Ok(Json(Listed { items: rows.into_iter().map(token).collect::<Result<_, _>>()?, next: None }))
@@ -114,10 +114,10 @@ pub struct Made {
     post, path = "/api/v1/tokens", tag = "tokens", operation_id = "token_create", request_body = TokenRequest,
     responses((status = 201, body = Made), (status = "default", body = Problem, content_type = "application/problem+json")),
 )]
-async fn create(
+pub async fn create(
     State(app): State<Arc<App>>,
     who: Who,
-    Json(request): Json<TokenRequest>,
+    Body(request): Body<TokenRequest>,
 ) -> Result<(StatusCode, Json<Made>), Failure> {
     let TokenRequest { name, permissions, projects, days } = request;
     let scope = TokenScope { permissions, projects };
@@ -132,7 +132,7 @@ async fn create(
     params(("id" = String, Path, description = "As the list has it")),
     responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")),
 )]
-async fn revoke(State(app): State<Arc<App>>, who: Who, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+pub async fn revoke(State(app): State<Arc<App>>, who: Who, Path(id): Path<String>) -> Result<StatusCode, Failure> {
     tokens::token_revoke(&app.installation, &who.caller, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -57,7 +57,7 @@ impl From<WorkerRow> for Worker {
     get, path = "/api/v1/workers", tag = "workers", operation_id = "worker_list",
     responses((status = 200, body = Listed<Worker>), (status = "default", body = Problem, content_type = "application/problem+json")),
 )]
-async fn list(State(app): State<Arc<App>>, who: Who) -> Result<Json<Listed<Worker>>, Failure> {
+pub async fn list(State(app): State<Arc<App>>, who: Who) -> Result<Json<Listed<Worker>>, Failure> {
     let found = workers::worker_list(&app.installation, &who.caller).await?;
     Ok(Json(Listed { items: found.into_iter().map(Worker::from).collect(), next: None }))
 }

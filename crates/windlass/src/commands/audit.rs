@@ -124,6 +124,21 @@ pub struct AuditVerify {
     pub checkpoint: Option<PathBuf>,
 }
 
+/// Whether a server is asked where there is one: nothing says that a file or a database of this machine is meant.
+pub fn is_remote(command: &Audit) -> bool {
+    match command {
+        Audit::Verify(AuditVerify { of, export, .. }) => export.is_none() && !of.is_named(),
+        Audit::Export { of, .. } | Audit::Log { of, .. } => !of.is_named(),
+        Audit::RotateKey { .. } => false,
+    }
+}
+
+impl AuditOf {
+    fn is_named(&self) -> bool {
+        self.data.is_some() || self.database.is_some() || self.config.is_some()
+    }
+}
+
 pub fn run(cx: &Context, command: &Audit) -> Answer {
     match command {
         Audit::Verify(request) => verify(cx, request),
@@ -279,7 +294,13 @@ fn verify(cx: &Context, request: &AuditVerify) -> Answer {
 }
 
 /// Tells what was found; `name` is what was read, `checkpoint` was given, `is_remembered` that the server has one of its own.
-fn judge(cx: &Context, name: &str, report: &ExportReport, checkpoint: Option<&Seal>, is_remembered: bool) -> Answer {
+pub fn judge(
+    cx: &Context,
+    name: &str,
+    report: &ExportReport,
+    checkpoint: Option<&Seal>,
+    is_remembered: bool,
+) -> Answer {
     if let Some(checkpoint) = checkpoint.filter(|checkpoint| checkpoint.log != report.header.log) {
         let summary =
             format!("the checkpoint is of the log `{}`, and {name} of `{}`", checkpoint.log, report.header.log);
@@ -327,7 +348,7 @@ fn usage(diagnostic: Diagnostic) -> AppError {
     AppError::new(ErrorKind::Usage, diagnostic)
 }
 
-fn not_an_export(name: &str, error: &ExportError) -> AppError {
+pub fn not_an_export(name: &str, error: &ExportError) -> AppError {
     let why = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
     let help = match error {
         ExportError::Version(_) => "use the Windlass that wrote it, or a newer one",
@@ -347,7 +368,7 @@ fn open(cx: &Context, path: &Path) -> AppResult<(Box<dyn BufRead>, Option<u64>)>
     Ok((Box::new(BufReader::with_capacity(1 << 16, file)), size))
 }
 
-fn read_checkpoint(cx: &Context, path: &Path) -> AppResult<Seal> {
+pub fn read_checkpoint(cx: &Context, path: &Path) -> AppResult<Seal> {
     let refuse = |why: &dyn std::fmt::Display| {
         let summary = format!("{} is no checkpoint: {why}", path.display());
         usage(

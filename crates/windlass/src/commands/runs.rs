@@ -130,7 +130,7 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
     }
 }
 
-fn summary(run: &RunRecord) -> serde_json::Value {
+pub fn summary(run: &RunRecord) -> serde_json::Value {
     serde_json::json!({
         "run": run.id, "kind": run.plan.kind, "title": run.plan.title, "state": run.state, "actor": run.actor,
         "created_at": run.created_at, "ended_at": run.ended_at, "reason": run.reason, "cancel_requested": run.cancel_requested,

@@ -1,0 +1,585 @@
+//! Reviews, applies and runs that a server drives.
+
+use super::At;
+use super::client::segment;
+use crate::arguments::Command;
+use crate::terminal::clean;
+use crate::views::progress::View as Progress;
+use crate::views::review::View;
+use crate::{Answer, print, print_json, views};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{BufRead, IsTerminal, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+use windlass_app::error::{AppError, AppResult, ErrorKind, internal};
+use windlass_model::Micros;
+use windlass_model::diagnostic::Diagnostic;
+use windlass_model::drift::Record;
+use windlass_model::effect::{Effect, EffectSummary};
+use windlass_model::id::{RunId, StepId};
+use windlass_model::review::document::Document;
+use windlass_model::review::{Review, Verdict};
+use windlass_model::run::{RunPlan, RunRecord, RunState, StepRecord, StepState};
+use windlass_model::waiver::Waiver;
+
+/// How often it is looked how far a run is.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a server may take to notice what was pushed.
+const NOTICE: Duration = Duration::from_secs(90);
+
+/// A run, as lists have it.
+#[derive(Debug, Clone, Deserialize)]
+struct Run {
+    id: RunId,
+    project: String,
+    kind: String,
+    title: String,
+    state: RunState,
+    cancel_requested: bool,
+    actor: String,
+    created_at: Micros,
+    ended_at: Option<Micros>,
+    reason: Option<String>,
+}
+
+impl From<Run> for RunRecord {
+    fn from(run: Run) -> Self {
+        let plan = RunPlan { kind: run.kind, title: run.title, input: Value::Null, steps: Vec::new() };
+        Self {
+            id: run.id,
+            project: run.project,
+            plan,
+            state: run.state,
+            cancel_requested: run.cancel_requested,
+            actor: run.actor,
+            created_at: run.created_at,
+            ended_at: run.ended_at,
+            reason: run.reason,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Step {
+    id: StepId,
+    state: StepState,
+    attempt: u32,
+    not_before: Option<Micros>,
+    started_at: Option<Micros>,
+    ended_at: Option<Micros>,
+    reason: Option<String>,
+    code: Option<String>,
+}
+
+impl From<Step> for StepRecord {
+    fn from(step: Step) -> Self {
+        let Step { id, state, attempt, not_before, started_at, ended_at, reason, code } = step;
+        // What only engines need is not sent.
+        Self { id, state, attempt, epoch: 0, not_before, started_at, ended_at, output: None, reason, code }
+    }
+}
+
+/// A run with its steps.
+#[derive(Deserialize)]
+struct Whole {
+    run: Run,
+    steps: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Started {
+    run: Option<RunId>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    id: RunId,
+}
+
+#[derive(Deserialize)]
+struct Page<T> {
+    items: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct Shown {
+    state: String,
+    missing_approvals: Vec<String>,
+    review: Review,
+}
+
+pub(super) fn run(at: &At, command: &Command) -> Answer {
+    match command {
+        Command::Review { show: Some(name), view, .. } => {
+            let view = View::of(at.cx, view)?;
+            show_review(at, &find_review(at, Some(name))?, &view)
+        }
+        Command::Review { base, all, stack, report, view, .. } => {
+            if !report.is_empty() {
+                let diagnostic = Diagnostic::error("WL904", "reports of other programs are taken in checkouts alone")
+                    .help("leave `--report` out, or unset WINDLASS_URL");
+                return Err(AppError::new(ErrorKind::Usage, diagnostic));
+            }
+            let view = View::of(at.cx, view)?;
+            let asked = json!({ "base": base.base, "all": all, "stacks": stack });
+            review_branch(at, asked, &view)
+        }
+        Command::Destroy { stack } => review_branch(at, json!({ "stacks": stack, "destroy": true }), &View::plain()),
+        Command::Rollback { run } => {
+            let run = find_run(at, run)?;
+            let path = format!("{}/reviews", at.project()?);
+            made(at, at.client.post(&path, &json!({ "rollback": run }))?, &View::plain())
+        }
+        Command::Approve { id, reason } => approve(at, id.as_deref(), reason.as_deref()),
+        Command::Waive { finding: None, .. } => {
+            let diagnostic = Diagnostic::error("WL904", "name the finding that is to be waived")
+                .help("`windlass review --show` lists findings with their ids");
+            Err(AppError::new(ErrorKind::Usage, diagnostic))
+        }
+        Command::Waive { finding: Some(finding), review, reason, expires } => {
+            let id = find_review(at, review.as_deref())?;
+            const DAY: Micros = 86_400_000_000;
+            let days = expires.map(|time| (time + DAY - 1) / DAY);
+            let body = json!({ "finding": finding, "reason": reason, "days": days });
+            let waiver: Waiver = at.client.post(&format!("/api/v1/reviews/{}/waivers", segment(id.as_str())), &body)?;
+            let shown = shown(at, &id)?;
+            if at.cx.json {
+                print_json(&json!({ "waiver": waiver, "verdict": shown.review.verdict }));
+            } else {
+                print(&views::decisions::waived(at.cx.out, &waiver, &shown.review));
+            }
+            Ok(true)
+        }
+        Command::Apply { review, yes, confirm } => apply(at, review.as_deref(), *yes, confirm),
+        Command::Drift { stack, last, schedule_ready } => drift(at, stack, *last, *schedule_ready),
+        Command::Runs { run: Some(name), .. } => show_run(at, &find_run(at, name)?),
+        Command::Runs { run: None, limit } => {
+            let page: Page<Run> = at.client.get(&format!("{}/runs?limit={limit}", at.project()?))?;
+            let list: Vec<RunRecord> = page.items.into_iter().map(RunRecord::from).collect();
+            if at.cx.json {
+                print_json(&list.iter().map(crate::commands::runs::summary).collect::<Vec<_>>());
+            } else {
+                print(&views::runs::render_list(at.cx.out, &list));
+            }
+            Ok(true)
+        }
+        Command::Logs { target, follow } => logs(at, target, *follow),
+        Command::Cancel { run, reason } => {
+            let id = find_run(at, run)?;
+            let asked = cancel(at, &id, reason.as_deref())?;
+            if at.cx.json {
+                print_json(&json!({ "run": id, "cancel_requested": asked }));
+            } else if asked {
+                print(&format!("Run {id} was asked to stop. `windlass runs {id}` shows how it ends.\n"));
+            } else {
+                let (record, _) = whole(at, &id)?;
+                print(&format!("Run {id} had ended already: it is {}.\n", record.state.as_str()));
+            }
+            Ok(asked)
+        }
+        Command::Resume { run, settle } => {
+            let id = match run {
+                Some(name) => find_run(at, name)?,
+                None => newest(at, "runs?active=true&limit=1")?,
+            };
+            let _: Started = at.client.post(&format!("{}/resume", path(&id)), &json!({ "settle": settle }))?;
+            let Some(record) = follow(at, &id, at.cx.json)? else { return Ok(false) };
+            if record.plan.kind == "review" && record.state == RunState::Succeeded {
+                return show_review(at, &id, &View::plain());
+            }
+            conclude(at, &record)
+        }
+        _ => Err(internal("a command without an implementation")),
+    }
+}
+
+fn path(run: &RunId) -> String {
+    format!("/api/v1/runs/{}", segment(run.as_str()))
+}
+
+fn whole(at: &At, run: &RunId) -> AppResult<(RunRecord, Vec<StepRecord>)> {
+    let whole: Whole = at.client.get(&path(run))?;
+    Ok((whole.run.into(), whole.steps.into_iter().map(StepRecord::from).collect()))
+}
+
+/// The newest of a list of this project.
+fn newest(at: &At, list: &str) -> AppResult<RunId> {
+    let page: Page<Named> = at.client.get(&format!("{}/{list}", at.project()?))?;
+    page.items.into_iter().next().map(|named| named.id).ok_or_else(|| {
+        let diagnostic = Diagnostic::error("WL620", "there is none yet").help("`windlass review` makes the first");
+        AppError::new(ErrorKind::NotFound, diagnostic)
+    })
+}
+
+/// A full id is one of any project; the beginning of one, and `latest`, of this.
+fn find(at: &At, list: &str, name: &str) -> AppResult<RunId> {
+    /// Of an id.
+    const LENGTH: usize = 26;
+    if name == "latest" {
+        return newest(at, &format!("{list}?limit=1"));
+    }
+    if name.len() == LENGTH {
+        return Ok(RunId::new(name));
+    }
+    let page: Page<Named> = at.client.get(&format!("{}/{list}?limit=500", at.project()?))?;
+    let matching: Vec<RunId> =
+        page.items.into_iter().map(|named| named.id).filter(|id| id.as_str().starts_with(name)).collect();
+    match matching.as_slice() {
+        [only] => Ok(only.clone()),
+        several => {
+            let summary = format!("{} of the newest {list} begin with `{name}`", several.len());
+            let diagnostic = Diagnostic::error("WL620", summary).help("`windlass runs` lists them; give the whole id");
+            Err(AppError::new(ErrorKind::NotFound, diagnostic))
+        }
+    }
+}
+
+fn find_run(at: &At, name: &str) -> AppResult<RunId> {
+    find(at, "runs", name)
+}
+
+fn find_review(at: &At, name: Option<&str>) -> AppResult<RunId> {
+    find(at, "reviews", name.unwrap_or("latest"))
+}
+
+fn shown(at: &At, review: &RunId) -> AppResult<Shown> {
+    at.client.get(&format!("/api/v1/reviews/{}", segment(review.as_str())))
+}
+
+/// Has what was pushed of this branch reviewed.
+fn review_branch(at: &At, mut asked: Value, view: &View) -> Answer {
+    let path = format!("{}/reviews", at.project()?);
+    let (branch, commit) = (at.git(&["symbolic-ref", "--short", "HEAD"]), at.git(&["rev-parse", "HEAD"]));
+    if let Some(branch) = &branch {
+        asked["branch"] = json!(branch);
+        asked["commit"] = json!(commit);
+        if at.git(&["status", "--porcelain", "--untracked-files=no"]).is_some() {
+            eprintln!("What is not committed is not reviewed: the server reviews what was pushed of `{branch}`.");
+        }
+    }
+    let began = Instant::now();
+    loop {
+        match at.client.post::<Started>(&path, &asked) {
+            Ok(started) => return made(at, started, view),
+            Err(error) if !error.diagnostics.iter().any(|d| d.code == "WL849") || branch.is_none() => {
+                return Err(error);
+            }
+            Err(error) => {
+                let branch = branch.as_deref().unwrap_or_default();
+                let pushed = at.git(&["rev-parse", "--verify", "--quiet", &format!("refs/remotes/origin/{branch}")]);
+                if pushed.is_none() || pushed != commit {
+                    let diagnostic =
+                        Diagnostic::error("WL883", format!("the last commit of `{branch}` was not pushed"))
+                            .detail("A server reviews what is in the repository that it follows.")
+                            .help(format!("git push -u origin {branch}"));
+                    return Err(AppError::new(ErrorKind::Usage, diagnostic));
+                }
+                if began.elapsed() > NOTICE {
+                    return Err(error);
+                }
+                std::thread::sleep(Duration::from_secs(3));
+            }
+        }
+    }
+}
+
+/// A review that is on its way, or that nothing is affected.
+fn made(at: &At, started: Started, view: &View) -> Answer {
+    let Some(id) = started.run else {
+        if at.cx.json {
+            print_json(&json!({ "review": null, "affected": [] }));
+        } else {
+            print("Nothing to review: no stack is affected. `windlass review --all` reviews every stack.\n");
+        }
+        return Ok(true);
+    };
+    let Some(record) = follow(at, &id, at.cx.json)? else { return Ok(false) };
+    if record.state != RunState::Succeeded {
+        return conclude(at, &record);
+    }
+    show_review(at, &id, view)
+}
+
+fn show_review(at: &At, id: &RunId, view: &View) -> Answer {
+    let shown = shown(at, id)?;
+    if at.cx.json && view.is_plain() {
+        print_json(
+            &json!({ "state": shown.state, "missing_approvals": shown.missing_approvals, "review": shown.review }),
+        );
+    } else {
+        let document: Document = at.client.get(&format!("/api/v1/reviews/{}?format=json", segment(id.as_str())))?;
+        view.show(at.cx, &document)?;
+    }
+    Ok(!matches!(shown.review.verdict, Verdict::Denied | Verdict::Failed))
+}
+
+fn approve(at: &At, name: Option<&str>, reason: Option<&str>) -> Answer {
+    #[derive(Deserialize)]
+    struct Approved {
+        approved: RunId,
+        subjects: Vec<String>,
+        actor: Value,
+        missing: Vec<String>,
+    }
+    // It may also be an apply that waits.
+    let id = match name {
+        Some(name) => find(at, "reviews", name).or_else(|_| find_run(at, name))?,
+        None => find_review(at, None)?,
+    };
+    let seen = match shown(at, &id) {
+        Ok(shown) => {
+            json!({ "effect": shown.review.effect_digest, "commit": shown.review.head.commit, "reason": reason })
+        }
+        Err(error) if error.kind == ErrorKind::NotFound => json!({ "reason": reason }),
+        Err(error) => return Err(error),
+    };
+    let approved: Approved = at.client.post(&format!("{}/approve", path(&id)), &seen)?;
+    if at.cx.json {
+        print_json(
+            &json!({ "approved": approved.approved, "subjects": approved.subjects, "actor": approved.actor, "missing": approved.missing }),
+        );
+        return Ok(approved.missing.is_empty());
+    }
+    print(&format!(
+        "Approved {} as {}.\n",
+        approved.approved,
+        clean(approved.actor["name"].as_str().unwrap_or_default())
+    ));
+    if approved.missing.is_empty() {
+        let next = if approved.subjects == ["review"] { "apply" } else { "resume" };
+        print(&format!("Next: windlass {next} {}\n", approved.approved));
+    } else {
+        print("It is not enough yet:\n");
+        approved.missing.iter().for_each(|sentence| print(&format!("  {}\n", clean(sentence))));
+    }
+    Ok(approved.missing.is_empty())
+}
+
+fn apply(at: &At, name: Option<&str>, yes: bool, confirm: &[String]) -> Answer {
+    let id = find_review(at, name)?;
+    let review = shown(at, &id)?.review;
+    if !yes && !at.cx.json && std::io::stdin().is_terminal() {
+        let summary: EffectSummary = review.effects().map(Effect::summary).sum();
+        if ask(&format!("Apply {} ({summary})? Type yes to go on: ", clean(&review.head.name))) != "yes" {
+            print("Nothing was applied.\n");
+            return Ok(false);
+        }
+    }
+    let body = json!({ "effect": review.effect_digest, "commit": review.head.commit, "confirm": confirm });
+    let started: Started = at.client.post(&format!("/api/v1/reviews/{}/apply", segment(id.as_str())), &body)?;
+    let Some(run) = started.run else {
+        if at.cx.json {
+            print_json(&json!({ "run": null }));
+        } else {
+            print("Nothing to apply.\n");
+        }
+        return Ok(true);
+    };
+    if !at.cx.json {
+        eprintln!("Applying as run {run}");
+    }
+    match follow(at, &run, at.cx.json)? {
+        Some(record) => conclude(at, &record),
+        None => Ok(false),
+    }
+}
+
+/// What a person types; nothing where input ends.
+fn ask(question: &str) -> String {
+    print(question);
+    let mut line = String::new();
+    let _ = std::io::stdin().lock().read_line(&mut line);
+    line.trim().to_owned()
+}
+
+fn cancel(at: &At, id: &RunId, reason: Option<&str>) -> AppResult<bool> {
+    let answer: Value = at.client.post(&format!("{}/cancel", path(id)), &json!({ "reason": reason }))?;
+    Ok(answer["cancel_requested"] == json!(true))
+}
+
+/// Hears of each Ctrl-C from now on.
+fn interrupts() -> AppResult<Receiver<()>> {
+    let (sender, receiver) = channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
+    std::thread::spawn(move || {
+        runtime.block_on(async { while tokio::signal::ctrl_c().await.is_ok() && sender.send(()).is_ok() {} });
+    });
+    Ok(receiver)
+}
+
+/// Shows how far a run is until it has ended or waits for somebody; `None` when it is not watched any more, and goes on.
+fn follow(at: &At, id: &RunId, quiet: bool) -> AppResult<Option<RunRecord>> {
+    let interrupts = interrupts()?;
+    let mut known: BTreeMap<String, StepState> = BTreeMap::new();
+    let mut view: Option<Progress> = None;
+    let mut told = None;
+    loop {
+        let (record, steps) = whole(at, id)?;
+        let view = view.get_or_insert_with(|| Progress::new(at.cx.err, steps.len(), 0));
+        for step in &steps {
+            let before = known.insert(step.id.to_string(), step.state);
+            let is_news = before != Some(step.state) && !(before.is_none() && step.state == StepState::Pending);
+            if is_news && !quiet {
+                let (id, reason) = (step.id.clone(), step.reason.clone());
+                view.update(&windlass_app::Progress::Step { id, state: step.state, reason });
+            }
+        }
+        let waits_for_steps = steps.iter().any(|step| matches!(step.state, StepState::Running | StepState::Pending));
+        if record.state.is_final() || (record.state == RunState::Waiting && !waits_for_steps) {
+            view.clear();
+            return Ok(Some(record));
+        }
+        // A gate, or a person: it is watched on, and said once.
+        if record.state == RunState::Waiting && told != record.reason && !quiet {
+            view.clear();
+            eprintln!("It waits: {}", clean(record.reason.as_deref().unwrap_or("for a decision")));
+            told.clone_from(&record.reason);
+        }
+        if !quiet {
+            view.tick();
+        }
+        match interrupts.recv_timeout(LOOK) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK),
+            Ok(()) => {
+                view.clear();
+                if std::io::stdin().is_terminal()
+                    && ask("\nCancel the run (c), stop watching it (s), or go on watching (anything else)? ") == "c"
+                {
+                    cancel(at, id, None)?;
+                    eprintln!("It was asked to stop: what runs is interrupted once, what has not begun is not begun.");
+                    continue;
+                }
+                eprintln!("Run {id} goes on. Next: windlass runs {id}, or windlass cancel {id}");
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// How a run ended, or what it waits for.
+fn conclude(at: &At, record: &RunRecord) -> Answer {
+    let (_, steps) = whole(at, &record.id)?;
+    if at.cx.json {
+        print_json(&json!({ "run": crate::commands::runs::summary(record), "steps": steps }));
+    } else if record.state == RunState::Succeeded {
+        let applied = steps.iter().filter(|step| step.id.as_str().starts_with("apply:")).count();
+        let what = match record.plan.kind.as_str() {
+            "apply" => format!("Applied {}.", views::count(applied, "instance")),
+            _ => "Done.".into(),
+        };
+        print(&format!("{}\n", at.cx.out.green(&what)));
+    } else {
+        let now = jiff::Timestamp::now().as_microsecond();
+        print(&views::runs::render_run(at.cx.out, record, &steps, now));
+    }
+    Ok(record.state == RunState::Succeeded)
+}
+
+fn show_run(at: &At, id: &RunId) -> Answer {
+    let (record, steps) = whole(at, id)?;
+    if at.cx.json {
+        print_json(&json!({ "run": crate::commands::runs::summary(&record), "steps": steps }));
+    } else {
+        let now = jiff::Timestamp::now().as_microsecond();
+        print(&views::runs::render_run(at.cx.out, &record, &steps, now));
+    }
+    Ok(true)
+}
+
+fn drift(at: &At, patterns: &[String], last: bool, silent: bool) -> Answer {
+    let project = at.project()?;
+    let (mut only, mut failed) = (None, Vec::new());
+    if !last {
+        let started: Started = at.client.post(&format!("{project}/drift"), &json!({ "patterns": patterns }))?;
+        if let Some(run) = started.run {
+            let Some(_) = follow(at, &run, at.cx.json || silent)? else { return Ok(false) };
+            let (_, steps) = whole(at, &run)?;
+            let name = |step: &StepRecord| step.id.as_str().trim_start_matches("drift:").to_owned();
+            only = Some(steps.iter().map(name).collect::<Vec<_>>());
+            failed.extend(
+                steps
+                    .iter()
+                    .filter(|step| step.state != StepState::Succeeded)
+                    .map(|step| (name(step), step.reason.clone().unwrap_or_else(|| step.state.as_str().to_owned()))),
+            );
+        }
+    }
+    let mut records: Vec<Record> = at.client.list(&format!("{project}/drift"))?;
+    records.retain(|record| only.as_ref().is_none_or(|only| only.iter().any(|name| name == record.instance.as_str())));
+    let drifted = records.iter().any(|record| record.since.is_some());
+    if at.cx.json {
+        let unseen: Vec<_> = failed.iter().map(|(name, why)| json!({ "instance": name, "reason": why })).collect();
+        print_json(&json!({ "drift": drifted, "instances": records, "not_looked_at": unseen }));
+    } else if !silent || drifted || !failed.is_empty() {
+        print(&views::drift::render(at.cx.out, &records, &failed, jiff::Timestamp::now().as_microsecond()));
+    }
+    if !failed.is_empty() {
+        let names = failed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        let diagnostic = Diagnostic::error("WL663", format!("could not look at {names}"));
+        return Err(AppError::new(ErrorKind::Unavailable, diagnostic));
+    }
+    Ok(!drifted)
+}
+
+#[derive(Deserialize)]
+struct Part {
+    chunks: Vec<Chunk>,
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    start: u64,
+    next: u64,
+    attempt: u32,
+    at: Micros,
+    text: String,
+}
+
+/// Logs by the offsets that were read: a connection that breaks loses nothing, and nothing comes twice.
+fn logs(at: &At, target: &str, follow: bool) -> Answer {
+    let (name, only) = target.split_once('/').map_or((target, None), |(run, step)| (run, Some(step)));
+    let id = find_run(at, name)?;
+    let mut offsets: BTreeMap<String, u64> = BTreeMap::new();
+    let mut last: Option<String> = None;
+    loop {
+        let (record, mut steps) = whole(at, &id)?;
+        if let Some(only) = only {
+            steps.retain(|step| step.id.as_str() == only);
+            if steps.is_empty() {
+                let diagnostic = Diagnostic::error("WL623", format!("run {id} has no step `{only}`"))
+                    .help(format!("`windlass runs {id}` lists its steps"));
+                return Err(AppError::new(ErrorKind::NotFound, diagnostic));
+            }
+        }
+        let ended = record.state.is_final();
+        for step in steps.iter().filter(|step| step.attempt > 0) {
+            let name = step.id.to_string();
+            loop {
+                let from = offsets.get(&name).copied().unwrap_or_default();
+                let part: Part = at.client.get(&format!("{}/steps/{}/log?from={from}", path(&id), segment(&name)))?;
+                let Some(end) = part.chunks.last().map(|chunk| chunk.next) else { break };
+                offsets.insert(name.clone(), end);
+                for chunk in part.chunks {
+                    if at.cx.json {
+                        let line = json!({ "step": name, "attempt": chunk.attempt, "start": chunk.start, "at": chunk.at, "text": chunk.text });
+                        print(&format!("{line}\n"));
+                        continue;
+                    }
+                    if only.is_none() && last.as_ref() != Some(&name) {
+                        print(&format!("{}\n", at.cx.out.bold(&format!("── {name}"))));
+                        last = Some(name.clone());
+                    }
+                    print(&clean(&chunk.text));
+                }
+            }
+        }
+        let _ = std::io::stdout().flush();
+        if ended || !follow {
+            return Ok(true);
+        }
+        std::thread::sleep(LOOK);
+    }
+}
