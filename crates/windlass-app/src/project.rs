@@ -156,3 +156,31 @@ pub fn git_error(error: &GitError) -> AppError {
     let kind = if error.is_usage() { ErrorKind::Usage } else { ErrorKind::Unavailable };
     AppError::new(kind, error.diagnostic())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::labels_of;
+    use windlass_lang::tree::MemoryTree;
+    use windlass_model::id::InstanceId;
+
+    #[test]
+    fn a_stack_says_where_its_steps_run_before_its_environments_do() {
+        let text = "project \"p\" {\n  environment \"one\" {\n    match  = [\"aws/**\"]\n    runner = \"inside\"\n  }\n  \
+                    environment \"two\" {\n    match  = [\"aws/db\"]\n    runner = \"data\"\n  }\n}\n\
+                    stack \"aws/gpu\" {\n  runner = \"gpu\"\n}\n";
+        let (definitions, diagnostics) = windlass_lang::definitions::load(&MemoryTree::new([("windlass.hcl", text)]));
+        assert!(diagnostics.is_empty(), "{diagnostics:?}");
+        let check = |instance: &str, want: &[&str]| {
+            assert_eq!(labels_of(&definitions, &InstanceId::new(instance)), want, "{instance}");
+        };
+        check("aws/net", &["inside"]);
+        check("aws/db", &["data", "inside"]);
+        check("aws/gpu", &["gpu"]);
+        check("global/dns", &[]);
+        let (_, wrong) = windlass_lang::definitions::load(&MemoryTree::new([(
+            "windlass.hcl",
+            "stack \"a\" {\n  runner = \"a b\"\n}\n",
+        )]));
+        assert_eq!(wrong.iter().map(|diagnostic| diagnostic.code.as_str()).collect::<Vec<_>>(), ["WL106"]);
+    }
+}
