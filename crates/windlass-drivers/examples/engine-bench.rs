@@ -132,6 +132,7 @@ fn step(id: String, after: Option<String>, driver: &str, repeat: Repeat, cost: C
         timeout: None,
         retry: Retry::NEVER,
         locks: vec![],
+        labels: Vec::new(),
         cost,
     }
 }
