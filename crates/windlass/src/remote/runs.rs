@@ -401,10 +401,15 @@ fn cancel(at: &At, id: &RunId, reason: Option<&str>) -> AppResult<bool> {
 
 /// Hears of each Ctrl-C from now on.
 fn interrupts() -> AppResult<Receiver<()>> {
+    use tokio::signal::unix::{SignalKind, signal};
     let (sender, receiver) = channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
+    let mut interrupt = {
+        let _inside = runtime.enter();
+        signal(SignalKind::interrupt()).map_err(internal)?
+    };
     std::thread::spawn(move || {
-        runtime.block_on(async { while tokio::signal::ctrl_c().await.is_ok() && sender.send(()).is_ok() {} });
+        runtime.block_on(async { while interrupt.recv().await.is_some() && sender.send(()).is_ok() {} });
     });
     Ok(receiver)
 }
