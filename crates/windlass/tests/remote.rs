@@ -159,7 +159,7 @@ fn a_change_goes_from_its_branch_to_the_world() {
     world.sign_in("eve");
     world.expect(&["runs"], 2, &["error[WL882]", "you see no project"]);
     world.expect(&["runs", "--project", "company"], 2, &["error[WL841]"]);
-    world.expect(&["audit", "export"], 1, &["error[WL840]"]);
+    world.expect(&["audit", "export"], 2, &["error[WL841]"]);
     world.env.set("WINDLASS_TOKEN", "");
     world.expect(&["runs"], 2, &["error[WL884]", "WINDLASS_TOKEN"]);
 
