@@ -12,7 +12,9 @@ use std::process::{Child, Command, Stdio};
 use windlass_app::audit::Archive;
 use windlass_app::audit::keys::Keys;
 use windlass_app::audit::sealer::Sealer;
-use windlass_app::sessions::{self, Way};
+use windlass_app::sessions;
+use windlass_app::tokens::Record;
+use windlass_model::access::TokenScope;
 use windlass_model::approval::Actor;
 use windlass_model::id::{RunId, StepId};
 use windlass_testkit::cli::CliEnv;
@@ -81,28 +83,28 @@ fn sealed(env: &CliEnv, of: &[&str], at_least: u64) -> Value {
     })
 }
 
-/// A session of somebody, as the cookie of a browser.
-fn cookie(data: &Path, email: &str) -> String {
-    let identity = format!("email:{email}");
-    let actor = Actor { name: email.into(), identities: vec![identity], verified: true };
-    let secret = block(async {
+/// A token of somebody.
+fn token(data: &Path, email: &str) -> String {
+    let actor = Actor { name: email.into(), identities: vec![format!("email:{email}")], verified: true };
+    let secret = format!("wlt_{}", sessions::secret().unwrap());
+    let text = serde_json::to_string(&Record { actor: actor.clone(), scope: TokenScope::default() }).unwrap();
+    block(async {
         let archive = Archive::open(None, data).await.unwrap();
-        let secret = sessions::session_create(
-            &archive.store,
-            &actor,
-            Way { how: "test", address: std::net::Ipv4Addr::LOCALHOST.into() },
-        )
-        .await
-        .unwrap();
+        let end = archive.store.now().await.unwrap() + 3_600_000_000;
+        let made = archive.store.token_create(&sessions::digest(&secret), "test", &actor.to_string(), &text, end).await;
+        made.unwrap();
         archive.store.close().await;
-        secret
     });
-    format!("windlass={secret}")
+    secret
 }
 
-fn get(server: &Server, path: &str, cookie: &str) -> (u16, String) {
+fn get(server: &Server, path: &str, token: &str) -> (u16, String) {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let mut answer = agent.get(format!("{}{path}", server.url)).header("cookie", cookie).call().unwrap();
+    let mut request = agent.get(format!("{}{path}", server.url));
+    if !token.is_empty() {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let mut answer = request.call().unwrap();
     let mut text = String::new();
     answer.body_mut().as_reader().read_to_string(&mut text).unwrap();
     (answer.status().as_u16(), text)
@@ -128,10 +130,10 @@ fn a_server_seals_what_happens_and_gives_it_out() {
     assert_eq!(second["keys"], json!([first["keys"][0], next["key"]]));
 
     // Out of the server by HTTP, and out of its database: the same.
-    let admin = cookie(&data, "admin@example.com");
+    let admin = token(&data, "admin@example.com");
     assert_eq!(get(&server, "/api/v1/audit/export", "").0, 401);
     for path in ["/api/v1/audit/export", "/api/v1/audit/seals", "/api/v1/audit/checkpoint"] {
-        assert!([403, 404].contains(&get(&server, path, &cookie(&data, "eve@example.com")).0), "{path}");
+        assert!([403, 404].contains(&get(&server, path, &token(&data, "eve@example.com")).0), "{path}");
     }
     let (status, text) = get(&server, "/api/v1/audit/export", &admin);
     assert_eq!(status, 200);
