@@ -407,8 +407,8 @@ async fn an_engine_takes_and_recovers_only_what_its_labels_let_it() {
     let run = bench.run(vec![labelled.clone()]).await;
     bench.die_during(&run, &labelled).await;
     for (engine, want) in [(&rest, "b running"), (&gpu, "b pending")] {
-        let (executors, options) = (&engine.executors, &engine.options);
-        recovery::recover(&bench.store, &engine.identity, executors, options, &run, |_| {}).await.unwrap();
+        let running = bench.store.step_running().await.unwrap();
+        recovery::recover(engine, &running, &run, |_| {}).await.unwrap();
         assert_eq!(bench.states(&run).await, want);
     }
 }
