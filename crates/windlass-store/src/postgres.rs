@@ -194,18 +194,24 @@ fn write_all(shared: &Shared, jobs: &Mutex<Receiver<Job>>) {
 
 /// The next job with those that wait behind it and need the disk no more than it does; `None` when nobody asks any more.
 fn gather(left: &mut Option<Job>, jobs: &Mutex<Receiver<Job>>) -> Option<Vec<Job>> {
-    let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
-    let first = left.take().or_else(|| jobs.recv().ok())?;
+    let (first, more) = match left.take() {
+        // Whoever has the queue may wait there for long: what is at hand does not wait for it.
+        Some(job) => (job, jobs.try_lock().ok()),
+        None => {
+            let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            (jobs.recv().ok()?, Some(jobs))
+        }
+    };
     let durability = first.durability;
     let mut group = vec![first];
-    while group.len() < crate::sqlite::GROUP {
-        match jobs.try_recv() {
-            Ok(job) if durability == Durability::Durable || job.durability == durability => group.push(job),
-            Ok(job) => {
-                *left = Some(job);
-                break;
-            }
-            Err(_) => break,
+    while let Some(job) =
+        more.as_ref().filter(|_| group.len() < crate::sqlite::GROUP).and_then(|jobs| jobs.try_recv().ok())
+    {
+        if durability == Durability::Durable || job.durability == durability {
+            group.push(job);
+        } else {
+            *left = Some(job);
+            break;
         }
     }
     Some(group)

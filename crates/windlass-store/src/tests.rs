@@ -100,6 +100,7 @@ cases! {
     a_step_with_several_locks_takes_all_or_waits_for_the_one_that_is_held,
     a_turn_is_written_as_a_whole_or_not_at_all,
     transactions_that_wait_together_fail_alone,
+    nothing_waits_for_the_next_transaction_to_come,
     a_run_that_waits_is_ready_when_it_is_woken_or_its_time_has_come,
     lists_find_what_they_show,
 }
@@ -294,6 +295,28 @@ async fn transactions_that_wait_together_fail_alone(place: &Place<'_>) {
         let want = if number % 5 == 0 { 0 } else { 4 };
         assert_eq!(store.log_end(&run, id).await.unwrap(), want, "{id}: what it said is there once");
     }
+}
+
+async fn nothing_waits_for_the_next_transaction_to_come(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = &fixture.store;
+    let run = store.run_create(&plan(vec![step("a", &[])]), "me").await.unwrap();
+    for _ in 0..20 {
+        // Of both kinds at once: those that the first group does not take are left to whoever took them from the queue.
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 0..12 {
+            let (store, run) = (store.clone(), run.clone());
+            tasks.spawn(async move {
+                match number % 2 {
+                    0 => store.log_append(&run, &"a".into(), 1, b"x").await.map(drop),
+                    _ => store.kv_set("s", &number.to_string(), "1").await,
+                }
+            });
+        }
+        let all = async { while tasks.join_next().await.is_some_and(|ended| ended.unwrap().is_ok()) {} };
+        tokio::time::timeout(std::time::Duration::from_secs(20), all).await.expect("each has its turn");
+    }
+    assert_eq!(store.log_end(&run, &"a".into()).await.unwrap(), 120);
 }
 
 async fn a_run_that_waits_is_ready_when_it_is_woken_or_its_time_has_come(place: &Place<'_>) {

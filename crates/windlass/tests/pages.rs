@@ -318,7 +318,7 @@ fn every_page_is_there_and_every_form_does_what_it_says() {
     }
     server.send(&anna, &format!("{apply}/cancel"), &[("reason", "too late")]).leads("ended");
     server.send(&anna, &format!("{apply}/resume"), &[]).is(409, &["WL617"]);
-    server.send(&anna, &format!("{apply}/repeat"), &[]).is(409, &["WL850"]);
+    server.send(&anna, &format!("{apply}/repeat"), &[]).is(409, &["WL839"]);
     let again = server.send(&anna, &format!("{run}/repeat"), &[]).leads("begun");
     server.says(&anna, &again, "</h1> <span class=\"badge ok\">succeeded</span>");
 
