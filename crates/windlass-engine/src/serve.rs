@@ -4,7 +4,7 @@ use crate::Engine;
 use async_trait::async_trait;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use windlass_model::id::RunId;
@@ -23,6 +23,10 @@ pub trait Watcher: Send + Sync {
 /// How often it is looked for runs without having been woken: of other servers, and such whose time has come.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How often every run is looked at that has not ended, whatever it waits for: an engine that died may have held one back for a
+/// reason that nobody else knows.
+const ALL: Duration = Duration::from_secs(300);
+
 /// How many runs one engine drives at once.
 const RUNS: u32 = 200;
 
@@ -35,10 +39,16 @@ impl Engine {
         let driven: Arc<Mutex<HashSet<RunId>>> = Arc::default();
         let mut tasks = JoinSet::new();
         let mut changes = engine.store.changes();
+        let mut all = None::<Instant>;
         while !stop.is_cancelled() {
             let work = changes.borrow_and_update().work;
             // A database that is away comes back, and is asked again.
-            for run in engine.store.run_ready(RUNS).await.unwrap_or_default() {
+            let found = if all.is_none_or(|at| at.elapsed() >= ALL) {
+                engine.store.run_unended().await.inspect(|_| all = Some(Instant::now()))
+            } else {
+                engine.store.run_ready(RUNS).await
+            };
+            for run in found.unwrap_or_default() {
                 if !driven.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone()) {
                     continue;
                 }

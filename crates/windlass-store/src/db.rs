@@ -356,3 +356,16 @@ pub(crate) fn work<T: Send + 'static>(
     let (reply, result) = tokio::sync::oneshot::channel();
     (Box::new(Typed { work, value: None, reply }), result)
 }
+
+/// An array of objects as the text that a server reads rows from. It takes no text with NUL, in no way of writing it.
+pub(crate) fn rows_as_json(mut rows: Vec<serde_json::Value>) -> String {
+    let fields = rows.iter_mut().filter_map(serde_json::Value::as_object_mut).flat_map(|row| row.values_mut());
+    for field in fields {
+        if let serde_json::Value::String(text) = field
+            && text.contains('\0')
+        {
+            *text = text.replace('\0', "\u{fffd}");
+        }
+    }
+    serde_json::Value::from(rows).to_string()
+}

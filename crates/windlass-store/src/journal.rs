@@ -244,7 +244,12 @@ impl Store {
     pub async fn log_append(&self, run: &RunId, step: &StepId, attempt: u32, bytes: &[u8]) -> Result<i64> {
         let (run, step, bytes) = (run.clone(), step.clone(), bytes.to_vec());
         // What is said is no promise.
-        self.write(Durability::Lazy, move |tx| log_in(tx, &run, &step, attempt, &bytes)).await
+        self.write(Durability::Lazy, move |tx| {
+            // Of two at once both would begin where the log ends now.
+            tx.serialise(&format!("{run}/{step}/log"))?;
+            log_in(tx, &run, &step, attempt, &bytes)
+        })
+        .await
     }
 
     /// The log of a step from byte `from` on, at most `limit` chunks; the first one is cut to begin at `from`.

@@ -513,7 +513,7 @@ impl Link for PostgresLink<'_> {
                  correlation TEXT, at BIGINT
              )) WITH ORDINALITY AS e
              ORDER BY e.ordinality",
-            &[Param::Text(&serde_json::Value::from(rows).to_string()), Param::Text(&told)],
+            &[Param::Text(&crate::db::rows_as_json(rows)), Param::Text(&told)],
         )
         .map(drop)
     }

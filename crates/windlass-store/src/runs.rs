@@ -179,8 +179,8 @@ impl Store {
         self.run_list(&RunFilter { active: true, ..RunFilter::default() }, 10_000).await
     }
 
-    /// Runs of all projects in which something is to be done now: they have begun and do not wait, or wait for a time that has come,
-    /// or a cancel was asked for. Oldest first.
+    /// Runs of all projects in which something is to be done now: they have begun and do not wait, or wait for a lock or a time
+    /// that has come, or a cancel was asked for. Oldest first.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -193,11 +193,23 @@ impl Store {
                     "SELECT id FROM runs WHERE ended_at IS NULL AND (
                          cancel_requested OR state IN ('queued', 'running')
                          OR id IN (SELECT run FROM steps WHERE state = 'waiting' AND not_before <= $1)
+                         OR id IN (SELECT run FROM steps WHERE state = 'pending' AND not_before <= $1)
+                         OR id IN (SELECT run FROM locks)
                      ) ORDER BY id LIMIT $2",
                     params![now, limit],
                 )
             })
             .await?;
+        Ok(found.into_iter().map(RunId::new).collect())
+    }
+
+    /// Runs of all projects that have not ended, oldest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn run_unended(&self) -> Result<Vec<RunId>> {
+        let found: Vec<String> =
+            self.read(|tx| tx.rows("SELECT id FROM runs WHERE ended_at IS NULL ORDER BY id", params![])).await?;
         Ok(found.into_iter().map(RunId::new).collect())
     }
 

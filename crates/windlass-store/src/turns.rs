@@ -193,7 +193,7 @@ fn end_all(tx: &mut Tx<'_>, run: &RunId, steps: &[StepRecord]) -> Result<Started
              DELETE FROM processes USING done WHERE processes.run = $1 AND processes.step = done.id
          )
          SELECT id, started_at FROM done",
-        params![run.as_str(), &serde_json::Value::from(given).to_string()],
+        params![run.as_str(), &crate::db::rows_as_json(given)],
     )?;
     Ok(found.into_iter().collect())
 }

@@ -306,7 +306,9 @@ async fn a_file_that_was_cut_or_altered_changes_nothing(place: &Place<'_>) {
         let told = error.to_string();
         assert!(matches!(error, StoreError::Backup(_)) && told.contains(wanted), "{what}: {error:?}");
     }
-    let later = from_bytes(&replaced("schema\":1", "schema\":99"), &to, false).await.unwrap_err();
+    let later = from_bytes(&replaced(&format!("schema\":{}", MIGRATIONS_SQLITE.len()), "schema\":99"), &to, false)
+        .await
+        .unwrap_err();
     assert!(matches!(later, StoreError::Newer { found: 99, .. }), "{later:?}");
     let empty = open(&to, &fixture.clock).await;
     assert!(empty.event_list(None, 0, 10).await.unwrap().is_empty());
