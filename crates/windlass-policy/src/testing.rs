@@ -111,10 +111,10 @@ pub fn test(
     run(files, options, |path| evaluate(&rego, path, limits))
 }
 
-/// As [`test`], in a process of its own: memory and stack are limited there.
+/// As [`test()`], in a process of its own: memory and stack are limited there.
 ///
 /// # Errors
-/// As [`test`].
+/// As [`test()`].
 pub fn test_apart(
     files: &[(Arc<str>, String)],
     data: &[(Arc<str>, Json)],

@@ -42,7 +42,7 @@ pub struct Global {
     /// When to use colour (NO_COLOR is honoured).
     #[arg(long, value_enum, default_value = "auto", global = true, value_name = "WHEN")]
     pub color: ColorChoice,
-    /// Ask this server instead of working in the checkout, e.g. https://windlass.example.com.
+    /// Ask this server instead of working in the checkout, e.g. `https://windlass.example.com`.
     #[arg(long, env = "WINDLASS_URL", hide_env_values = true, global = true, value_name = "URL", help_heading = "Server", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub server: Option<String>,
     /// The server's project [default: the one whose repository this checkout is of].

@@ -134,7 +134,7 @@ impl Sealing<'_> {
     /// no open transaction can still precede.
     ///
     /// # Errors
-    /// [`SealError`]; nothing is signed that [`super::verify`] would not accept.
+    /// [`SealError`]; nothing is signed that [`super::verify()`] would not accept.
     pub fn seal(&self, events: &[AuditEvent]) -> Result<Seal, SealError> {
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return Err(SealError::Empty) };
         if events.len() > BATCH_MAX {
