@@ -8,6 +8,8 @@ use crate::repositories::{Followed, Good, Loader, Repository};
 use crate::service::{Common, Known, Service};
 use crate::settings::{Settings, StateDirectory};
 use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use windlass_drivers::git::mirror::{Limits, WorkTree};
@@ -49,6 +51,32 @@ pub async fn common(database: Option<&str>, data: &Path, worker: Worker) -> AppR
     };
     let (settings, tools) = (Settings::of_process()?, crate::service::tools(&directory));
     Ok(Common { settings, store, tools, key: directory.key()?, worker: Some(worker) })
+}
+
+/// Keeps a second server from the SQLite file in `data`, for as long as the answer lives; commands of the terminal may still read it.
+///
+/// # Errors
+/// A server has it, or the directory cannot be written.
+pub fn alone(data: &Path) -> AppResult<File> {
+    let path = StateDirectory::create_as(data.to_owned())?.database().with_file_name("server.lock");
+    let disk = |error: std::io::Error| crate::settings::disk(&path, &error);
+    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(disk)?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(disk)?;
+            Ok(file)
+        }
+        Err(TryLockError::Error(error)) => Err(disk(error)),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // It is only for the message.
+            let _ = file.read_to_string(&mut holder);
+            let summary = format!("the database in {} is in use by another server (process {holder})", data.display());
+            let diagnostic = Diagnostic::error("WL627", summary)
+                .help("stop that one, give this one another `--data`, or use PostgreSQL, which several servers share");
+            Err(AppError::new(ErrorKind::Unavailable, diagnostic))
+        }
+    }
 }
 
 impl Installation {

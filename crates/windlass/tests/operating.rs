@@ -155,6 +155,16 @@ fn metric(url: &str, name: &str) -> Option<String> {
 }
 
 #[test]
+fn a_second_server_on_the_same_file_is_refused() {
+    let env = repository();
+    let server = Program::start(&env, &["serve", "--listen", "127.0.0.1:0"]);
+    server.says("Listening on ");
+    let second = env.run(&["serve", "--listen", "127.0.0.1:0"]).unwrap();
+    assert_eq!(second.code, Some(3), "{second:?}");
+    assert!(second.stderr.contains("WL627") && second.stderr.contains("another server (process "), "{second:?}");
+}
+
+#[test]
 fn a_worker_joins_and_leaves() {
     let env = repository();
     let postgres = Postgres::start().unwrap();

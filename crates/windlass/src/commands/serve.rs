@@ -90,6 +90,10 @@ async fn run(cx: &Context, arguments: Serve) -> AppResult<bool> {
     let address = listener.local_addr().map_err(internal)?;
     let url = configuration.url.clone().unwrap_or_else(|| format!("http://{address}"));
     let url = url.trim_end_matches('/').to_owned();
+    let _alone = match configuration.database {
+        None => Some(installation::alone(&data)?),
+        Some(_) => None,
+    };
     let common = installation::common(configuration.database.as_deref(), &data, crate::policy_worker()).await?;
     let store = common.store.clone();
     let local = windlass_app::actor::local(None);
