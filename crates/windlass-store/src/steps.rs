@@ -4,7 +4,7 @@ use crate::db::{Tx, params};
 use crate::journal::NewEvent;
 use crate::locks::{Holder, lock_in};
 use crate::runs::decode;
-use crate::turns::{Finish, claim_in, close_in, finish_in};
+use crate::turns::{Finish, claim_in, finish_in};
 use crate::{Durability, Result, Store, StoreError};
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
@@ -365,15 +365,6 @@ impl Store {
             .write(durability, move |tx| finish_in(tx, &scope, &finish.claim.run, std::slice::from_ref(&finish)))
             .await?;
         finished.into_iter().next().ok_or(stale)
-    }
-
-    /// Ends steps that will never run, in one transaction.
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub async fn step_close(&self, run: &RunId, steps: &[(StepId, StepState, String)]) -> Result<()> {
-        let (scope, run, steps) = (self.scope.clone(), run.clone(), steps.to_vec());
-        self.write(Durability::Durable, move |tx| close_in(tx, &scope, &run, &steps)).await
     }
 
     /// Lets the waiting steps of a run look again.
