@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
@@ -73,10 +74,14 @@ pub struct StepContext {
     store: Store,
     claim: Claim,
     buffer: Arc<Mutex<Vec<u8>>>,
+    /// Something was put into the buffer.
+    said: Arc<Notify>,
 }
 
-/// Log bytes that are held back until there are this many, or the step ends, or the line is old.
+/// Log bytes that are held back until there are this many, or they are [`AGE`] old, or the step ends.
 const BUFFER: usize = 16 * 1024;
+/// How long those who follow a step wait for what it said.
+const AGE: Duration = Duration::from_millis(250);
 
 impl StepContext {
     pub(crate) fn new(
@@ -101,6 +106,7 @@ impl StepContext {
             store,
             claim,
             buffer: Arc::default(),
+            said: Arc::default(),
         }
     }
 
@@ -110,6 +116,20 @@ impl StepContext {
         buffer.extend_from_slice(bytes);
         if buffer.len() >= BUFFER {
             self.write(&mut buffer).await;
+        } else {
+            self.said.notify_one();
+        }
+    }
+
+    /// Writes what [`StepContext::log`] holds back as soon as it is old, until `done`.
+    pub(crate) async fn keep_written(&self, done: &CancellationToken) {
+        let old = async || {
+            self.said.notified().await;
+            tokio::time::sleep(AGE).await;
+        };
+        // A write is never given up in the middle: whether it happened would not be known.
+        while done.run_until_cancelled(old()).await.is_some() {
+            self.flush().await;
         }
     }
 

@@ -404,7 +404,12 @@ impl Drive {
         self.running.insert(claim.step.clone(), Running { cancel, _slot: slot });
         self.engine.tell(Progress::Step { id: claim.step.clone(), state: StepState::Running, reason: None });
         self.tasks.spawn(async move {
-            let result = attempt(&cx, executor, timeout, grace).await;
+            let done = CancellationToken::new();
+            let work = async {
+                let _done = done.clone().drop_guard();
+                attempt(&cx, executor, timeout, grace).await
+            };
+            let (result, ()) = tokio::join!(work, cx.keep_written(&done));
             Attempted { claim, result, log: cx.take_log().await }
         });
     }

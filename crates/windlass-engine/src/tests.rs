@@ -213,6 +213,23 @@ async fn a_cancel_from_elsewhere_stops_what_runs_and_what_has_not_begun() {
 }
 
 #[tokio::test]
+async fn what_a_step_says_is_there_while_it_runs() {
+    let bench = Bench::new().await;
+    bench.script.hang.store(true, Ordering::SeqCst);
+    let run = bench.run(vec![step("a", &[])]).await;
+    let engine = bench.engine().await;
+    let (record, ()) = tokio::join!(engine.run_until_settled(&run), async {
+        while bench.store.log_read(&run, &"a".into(), 0, 10).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        bench.store.run_cancel(&run, "me", None).await.unwrap();
+    });
+    assert_eq!(record.unwrap().state, RunState::Cancelled);
+    let log = bench.store.log_read(&run, &"a".into(), 0, 10).await.unwrap();
+    assert_eq!(log.iter().map(|chunk| &chunk.bytes[..]).collect::<Vec<_>>(), [b"log of a\n"]);
+}
+
+#[tokio::test]
 async fn a_time_limit_ends_an_attempt() {
     let bench = Bench::new().await;
     bench.script.hang.store(true, Ordering::SeqCst);

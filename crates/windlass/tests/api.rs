@@ -397,7 +397,8 @@ fn every_endpoint_lets_in_whom_the_table_says() {
 
 #[test]
 fn a_change_is_reviewed_approved_and_applied_while_its_log_is_read() {
-    let talk = "  provisioner \"local-exec\" {\n    command = \"for i in $(seq 1 80); do echo line-$i-é; sleep 0.04; done\"\n  }\n";
+    // It goes on when its log has been read, or after a minute.
+    let talk = "  provisioner \"local-exec\" {\n    command = \"for i in $(seq 1 80); do echo line-$i-é; [ $i -ne 40 ] || timeout 60 sh -c 'until [ -e STATE.go ]; do sleep 0.02; done'; done\"\n  }\n";
     let approvals = "environment \"all\" {\n  match = [\"**\"]\n  approvals {\n    count = 1\n    from  = [team.operators]\n  }\n}\n";
     let server = Server::start(&[("net/main.tf", stack(talk)), ("app/main.tf", stack(""))], approvals);
     let start = serde_json::json!({ "stacks": ["net"] });
@@ -442,6 +443,7 @@ fn a_change_is_reviewed_approved_and_applied_while_its_log_is_read() {
     };
     let last = server.stream("viewer", &format!("{log}/stream?from=0"), None).find(|sent| take(sent)).unwrap().id;
     assert_eq!(server.get("viewer", &run)["run"]["ended_at"], serde_json::Value::Null, "the break is in the middle");
+    std::fs::write(server.env.home().join("states/net.tfstate.go"), "").unwrap();
     let mut ended = false;
     for sent in server.stream("viewer", &format!("{log}/stream?from=0"), Some(&last)) {
         ended = sent.event == "end";
