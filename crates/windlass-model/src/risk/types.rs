@@ -1,6 +1,9 @@
 //! Resource types that matter more than others, by provider. A row is a type, or a beginning or an end of one with `*`. A whole
 //! type beats a beginning, the longest beginning wins, ends come last: they catch providers that are not listed.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// Why a type matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -120,19 +123,44 @@ impl Holds {
 
 /// Why a resource type matters; `None` when it is not known to.
 pub fn class_of(resource_type: &str) -> Option<Class> {
-    let rows = || TABLES.iter().flat_map(|(class, rows)| rows.split_whitespace().map(move |row| (row, *class)));
-    let exact = rows().find(|(row, _)| *row == resource_type);
-    let beginning = || {
-        rows()
-            .filter(|(row, _)| row.strip_suffix('*').is_some_and(|start| resource_type.starts_with(start)))
+    static ROWS: LazyLock<Rows> = LazyLock::new(Rows::of_tables);
+    let longest = |rows: &[(&'static str, Class)], fits: fn(&str, &str) -> bool| {
+        rows.iter()
+            .filter(|(row, _)| fits(resource_type, row))
             .max_by_key(|(row, _)| row.len())
+            .map(|(_, class)| *class)
     };
-    let end = || {
-        rows()
-            .filter(|(row, _)| row.strip_prefix('*').is_some_and(|end| resource_type.ends_with(end)))
-            .max_by_key(|(row, _)| row.len())
-    };
-    exact.or_else(beginning).or_else(end).map(|(_, class)| class)
+    let exact = ROWS.exact.get(resource_type).copied();
+    exact
+        .or_else(|| longest(&ROWS.beginnings, |text, row| text.starts_with(row)))
+        .or_else(|| longest(&ROWS.ends, |text, row| text.ends_with(row)))
+}
+
+/// The tables as they are looked up in: there is a question for every resource of a plan.
+#[derive(Default)]
+struct Rows {
+    exact: HashMap<&'static str, Class>,
+    beginnings: Vec<(&'static str, Class)>,
+    ends: Vec<(&'static str, Class)>,
+}
+
+impl Rows {
+    fn of_tables() -> Self {
+        let mut rows = Self::default();
+        for (class, table) in TABLES {
+            for row in table.split_whitespace() {
+                if let Some(beginning) = row.strip_suffix('*') {
+                    rows.beginnings.push((beginning, *class));
+                } else if let Some(end) = row.strip_prefix('*') {
+                    rows.ends.push((end, *class));
+                } else {
+                    // The first table that names it counts.
+                    rows.exact.entry(row).or_insert(*class);
+                }
+            }
+        }
+        rows
+    }
 }
 
 /// All rows, for tests.
