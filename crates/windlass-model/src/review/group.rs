@@ -68,13 +68,17 @@ struct Maker<'a> {
 impl<'a> Maker<'a> {
     fn of_stack(&mut self, id: &StackId, members: &[&'a StackReview]) -> Vec<StackEntry> {
         let mut classes: Vec<Vec<&'a StackReview>> = Vec::new();
-        let mut known: HashMap<[u8; 32], usize> = HashMap::new();
-        for stack in members {
-            let at = *known.entry(digest(stack)).or_insert_with(|| {
-                classes.push(Vec::new());
-                classes.len() - 1
-            });
-            classes[at].push(stack);
+        if let [only] = members {
+            classes.push(vec![only]);
+        } else {
+            let mut known: HashMap<[u8; 32], usize> = HashMap::new();
+            for stack in members {
+                let at = *known.entry(digest(stack)).or_insert_with(|| {
+                    classes.push(Vec::new());
+                    classes.len() - 1
+                });
+                classes[at].push(stack);
+            }
         }
         // The largest class stands for all; of equal ones the first.
         classes.sort_by_key(|class| std::cmp::Reverse(class.len()));
