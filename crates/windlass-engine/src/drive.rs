@@ -1,6 +1,7 @@
 //! Driving one run: what ended, what follows from it and what begins is decided here, and written at once.
 
 use crate::context::{StepContext, StepResult};
+use crate::owned::Owned;
 use crate::slots::Slot;
 use crate::{Engine, POLL, Progress, attempt, micros, outcome, recovery};
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +24,8 @@ pub(crate) struct Drive {
     steps: Steps,
     tasks: JoinSet<Attempted>,
     running: HashMap<StepId, Running>,
+    /// Until the ends of their attempts are recorded.
+    owned: HashMap<StepId, Owned>,
     /// Attempts that ended and are not recorded yet.
     ended: Vec<Finish>,
     /// What was told of steps that are held back.
@@ -61,6 +64,7 @@ impl Drive {
             steps: BTreeMap::new(),
             tasks: JoinSet::new(),
             running: HashMap::new(),
+            owned: HashMap::new(),
             ended: Vec::new(),
             told: HashMap::new(),
         }
@@ -172,12 +176,17 @@ impl Drive {
     /// is recorded has to be read again.
     async fn turn(&mut self, decided: Decided) -> Result<Option<bool>, StoreError> {
         let mut held = false;
-        let mut slots: HashMap<StepId, Slot> = HashMap::new();
+        let mut slots: HashMap<StepId, (Slot, Owned)> = HashMap::new();
         let mut turn = Turn { closed: decided.closed, ..Turn::default() };
         // With locks to wait for, or with nobody who does them.
         let mut others = Vec::new();
         for id in decided.starts {
             let Some(spec) = self.specs.get(&id) else { continue };
+            if self.running.contains_key(&id) {
+                // It was lost to another engine, which gave it free again, before its attempt here has noticed.
+                held = true;
+                continue;
+            }
             if !self.engine.options.take(spec) {
                 self.hold(&id, "waits for a worker that has its labels");
                 held = true;
@@ -199,7 +208,8 @@ impl Drive {
             } else {
                 others.push(id.clone());
             }
-            slots.insert(id, slot);
+            let owned = self.engine.shared.owned.own(&self.record.id, &id);
+            slots.insert(id, (slot, owned));
         }
         if let Some((to, reason)) = decided.state {
             let from = self.record.state;
@@ -223,14 +233,14 @@ impl Drive {
             None => {}
         }
         for claim in turned.claims {
-            if let Some(slot) = slots.remove(&claim.step) {
-                self.begin(claim, slot);
+            if let Some((slot, owned)) = slots.remove(&claim.step) {
+                self.begin(claim, slot, owned);
             }
         }
         for id in others {
-            let Some(slot) = slots.remove(&id) else { continue };
+            let Some((slot, owned)) = slots.remove(&id) else { continue };
             match self.claim(&id).await? {
-                ClaimResult::Claimed(claim) if self.is_doable(&id) => self.begin(claim, slot),
+                ClaimResult::Claimed(claim) if self.is_doable(&id) => self.begin(claim, slot, owned),
                 ClaimResult::Claimed(claim) => {
                     self.refuse(claim).await?;
                     gone = true;
@@ -291,11 +301,12 @@ impl Drive {
         let durability = self.specs.get(&claim.step).map_or(Durability::Durable, |spec| Durability::of(spec.repeat));
         let step = match self.engine.store.step_finish(&claim, &outcome, &log, durability).await {
             Err(StoreError::StaleClaim { .. }) => {
-                // What it said is part of its attempt's log all the same.
-                if !log.is_empty() {
+                let step = self.engine.store.step_get(&claim.run, &claim.step).await?;
+                // What it said is part of its attempt's log all the same; where only the answer was lost, it is there already.
+                if step.epoch != claim.epoch && !log.is_empty() {
                     self.engine.store.log_append(&claim.run, &claim.step, claim.attempt, &log).await?;
                 }
-                self.engine.store.step_get(&claim.run, &claim.step).await?
+                step
             }
             result => result?,
         };
@@ -304,6 +315,7 @@ impl Drive {
     }
 
     fn recorded(&mut self, step: windlass_model::run::StepRecord) {
+        self.owned.remove(&step.id);
         self.engine.tell(Progress::Step { id: step.id.clone(), state: step.state, reason: step.reason.clone() });
         self.steps.insert(step.id.clone(), step);
     }
@@ -389,7 +401,7 @@ impl Drive {
     }
 
     /// Starts an attempt that is recorded as begun.
-    fn begin(&mut self, claim: Claim, slot: Slot) {
+    fn begin(&mut self, claim: Claim, slot: Slot, owned: Owned) {
         let Some(spec) = self.specs.get(&claim.step) else { return };
         let Some(executor) = self.engine.executors.get(&spec.work.driver).cloned() else { return };
         let cancel = CancellationToken::new();
@@ -402,6 +414,7 @@ impl Drive {
         }
         self.told.remove(&claim.step);
         self.running.insert(claim.step.clone(), Running { cancel, _slot: slot });
+        self.owned.insert(claim.step.clone(), owned);
         self.engine.tell(Progress::Step { id: claim.step.clone(), state: StepState::Running, reason: None });
         self.tasks.spawn(async move {
             let done = CancellationToken::new();

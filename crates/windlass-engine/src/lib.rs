@@ -4,6 +4,7 @@
 mod context;
 mod drive;
 mod host;
+mod owned;
 mod recovery;
 mod serve;
 mod slots;
@@ -91,8 +92,9 @@ pub struct Engine {
 struct Shared {
     /// When the leases of all steps that run here were extended.
     beat: Mutex<Option<Instant>>,
-    /// Running steps of all projects, and when they were read.
+    /// Running steps of all projects that nobody here owns, and when they were read.
     running: tokio::sync::Mutex<Option<(Instant, Arc<[Lost]>)>>,
+    owned: owned::Steps,
 }
 
 impl Engine {
@@ -146,7 +148,8 @@ impl Engine {
         if due { self.store.engine_heartbeat(&self.identity.id, micros(self.options.lease)).await } else { Ok(()) }
     }
 
-    /// Running steps of all projects, as they were a moment ago.
+    /// Running steps of all projects that nobody here owns, as they were a moment ago. One that is this engine's by the record is
+    /// among them when the answer to its claim was lost, or when who drove it gave up.
     async fn running(&self) -> Result<Arc<[Lost]>, StoreError> {
         let mut known = self.shared.running.lock().await;
         if let Some((at, running)) = known.as_ref()
@@ -154,8 +157,16 @@ impl Engine {
         {
             return Ok(running.clone());
         }
-        // Of this engine's own there is nothing to recover.
-        let running: Arc<[Lost]> = self.store.step_running_elsewhere(&self.identity.id).await?.into();
+        // Neither what ends during the question nor what begins during it is lost.
+        let before = self.shared.owned.all();
+        let mut running = self.store.step_running().await?;
+        let after = self.shared.owned.all();
+        running.retain(|lost| {
+            let step = (lost.claim.run.clone(), lost.claim.step.clone());
+            let own = lost.engine.as_ref().is_some_and(|engine| engine.id == self.identity.id);
+            !own || !before.contains(&step) && !after.contains(&step)
+        });
+        let running: Arc<[Lost]> = running.into();
         *known = Some((Instant::now(), running.clone()));
         Ok(running)
     }

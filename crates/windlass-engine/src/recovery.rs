@@ -14,7 +14,8 @@ const POISON: u32 = 3;
 
 /// Recovers every attempt whose engine is gone. The processes of the old attempt are dead before anything else happens. Where
 /// the work must not be torn (a checkable step) they may finish it: for those of `run` that is waited for, those of other runs
-/// are left to it. `running` are the running steps of all projects; whether any of them was recovered comes back.
+/// are left to it. `running` are the running steps of all projects that nobody here owns; whether any of them was recovered
+/// comes back.
 pub(crate) async fn recover(
     engine: &Engine,
     running: &[Lost],
@@ -36,6 +37,8 @@ pub(crate) async fn recover(
         if finishing && lost.claim.run != *run {
             continue;
         }
+        // Until its end is recorded; what fails in between is found again.
+        let _owned = engine.shared.owned.own(&lost.claim.run, &lost.claim.step);
         let Some(claim) =
             store.step_take_over(&own.id, &lost.claim, micros(options.lease.max(options.grace) * 2)).await?
         else {
@@ -84,7 +87,8 @@ async fn finish(store: &Store, own: &EngineIdentity, options: &EngineOptions, cl
 
 fn is_lost(lost: &Lost, own: &EngineIdentity) -> bool {
     match &lost.engine {
-        Some(engine) if engine.id == own.id => false,
+        // Nobody here has it, or it would not be asked about.
+        Some(engine) if engine.id == own.id => true,
         // A process that is gone does not come back; there is no need to wait for its lease.
         Some(engine) => lost.expired || host::is_gone(engine),
         None => lost.expired,

@@ -294,6 +294,49 @@ async fn an_attempt_whose_engine_died_is_repeated_checked_or_unknown() {
 }
 
 #[tokio::test]
+async fn a_claim_whose_answer_was_lost_is_found_again_by_its_own_engine() {
+    let bench = Bench::new().await;
+    let engine = bench.engine().await;
+    let (mut checked, lonely) = (step("b", &["a"]), step("x", &[]));
+    checked.repeat = Repeat::Checkable;
+    let run = bench.run(vec![step("a", &[]), checked.clone(), step("c", &["b"])]).await;
+    let another = bench.run(vec![lonely.clone()]).await;
+    // Both are on record as this engine's, with a lease of an hour, and it has never heard of it.
+    for (run, spec) in [(&run, &step("a", &[])), (&another, &lonely)] {
+        let claimed = bench.store.step_claim(&engine.identity.id, run, spec, 3_600_000_000).await.unwrap();
+        assert!(matches!(claimed, ClaimResult::Claimed(_)));
+    }
+    assert_eq!(engine.run_until_settled(&run).await.unwrap().state, RunState::Succeeded);
+    assert_eq!(bench.executed(), ["a#2", "b#1", "c#1"]);
+    assert_eq!(bench.states(&another).await, "x pending", "whoever looks finds those of all runs");
+    assert_eq!(engine.run_until_settled(&another).await.unwrap().state, RunState::Succeeded);
+    assert!(engine.shared.owned.all().is_empty(), "what has ended is nobody's");
+}
+
+#[tokio::test]
+async fn what_an_engine_runs_is_not_lost_however_long_it_takes() {
+    let bench = Bench::new().await;
+    bench.script.hang.store(true, Ordering::SeqCst);
+    let engine = bench.engine().await;
+    let (first, second) = (bench.run(vec![step("a", &[])]).await, bench.run(vec![step("b", &[])]).await);
+    let (one, other, ()) = tokio::join!(engine.run_until_settled(&first), engine.run_until_settled(&second), async {
+        while bench.executed().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        // Each of both has looked at what runs more than once.
+        for _ in 0..3 {
+            assert_eq!(engine.running().await.unwrap().len(), 0);
+            tokio::time::sleep(POLL).await;
+        }
+        for run in [&first, &second] {
+            bench.store.run_cancel(run, "me", None).await.unwrap();
+        }
+    });
+    assert_eq!((one.unwrap().state, other.unwrap().state), (RunState::Cancelled, RunState::Cancelled));
+    assert_eq!(bench.executed().len(), 2);
+}
+
+#[tokio::test]
 async fn a_step_that_kills_its_engines_is_not_tried_for_ever() {
     let bench = Bench::new().await;
     let spec = step("poison", &[]);

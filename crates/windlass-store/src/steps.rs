@@ -174,13 +174,12 @@ pub(crate) fn brief_in(tx: &mut Tx<'_>, run: &RunId) -> Result<Vec<Row>> {
 type RunningRow =
     (String, String, i64, i64, Option<i64>, Option<String>, Option<String>, Option<String>, Option<i64>, Option<i64>);
 
-/// The time, and the running steps of all projects with the engines that run them, but for those of one.
-fn running_in(tx: &mut Tx<'_>, but: Option<&str>) -> Result<(Micros, Vec<RunningRow>)> {
+/// The time, and the running steps of all projects with the engines that run them.
+fn running_in(tx: &mut Tx<'_>) -> Result<(Micros, Vec<RunningRow>)> {
     let found: Vec<RunningRow> = tx.rows(
         "SELECT run, steps.id, attempt, epoch, lease_until, engine, host, boot, pid, ticks
-         FROM steps LEFT JOIN engines ON engines.id = steps.engine
-         WHERE state = 'running' AND (CAST($1 AS TEXT) IS NULL OR engine IS NULL OR engine <> $1)",
-        params![but],
+         FROM steps LEFT JOIN engines ON engines.id = steps.engine WHERE state = 'running'",
+        params![],
     )?;
     // Without a running step no time is needed.
     let now = if found.is_empty() { 0 } else { tx.now()? };
@@ -427,17 +426,7 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn step_running(&self) -> Result<Vec<Lost>> {
-        let (now, found) = self.read(|tx| running_in(tx, None)).await?;
-        Ok(lost(now, found))
-    }
-
-    /// As [`Store::step_running`], without what this engine itself runs.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn step_running_elsewhere(&self, engine: &str) -> Result<Vec<Lost>> {
-        let engine = engine.to_owned();
-        let (now, found) = self.read(move |tx| running_in(tx, Some(&engine))).await?;
+        let (now, found) = self.read(running_in).await?;
         Ok(lost(now, found))
     }
 
