@@ -1,6 +1,7 @@
 //! What tests, the demo and the benchmarks stand on: repositories to work on and a hermetic environment to run the command line
 //! in. Development only; no shipped crate may depend on it.
 
+pub mod balancer;
 pub mod cli;
 pub mod cpu;
 pub mod depot;
@@ -8,6 +9,7 @@ pub mod git;
 pub mod oidc;
 pub mod plan;
 pub mod postgres;
+pub mod proxy;
 pub mod registry;
 pub mod sample;
 pub mod state_server;

@@ -2,12 +2,11 @@
 
 use super::*;
 use crate::journal::NewEvent;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
+use windlass_testkit::proxy::{Proxy, port};
 
 cases! {
     a_panic_ends_its_transaction_alone,
@@ -171,80 +170,6 @@ async fn what_was_acknowledged_survives_kill_9() {
     assert!(acknowledged.len() > 1000);
 }
 
-/// Between a store and its server: connections that are delayed, stand still, or are cut.
-struct Proxy {
-    port: u16,
-    state: Arc<ProxyState>,
-}
-
-#[derive(Default)]
-struct ProxyState {
-    /// Milliseconds that each piece of an answer waits.
-    delay: AtomicU64,
-    stalled: AtomicBool,
-    ended: AtomicBool,
-    connections: Mutex<Vec<TcpStream>>,
-}
-
-impl Proxy {
-    fn start(server: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let state = Arc::new(ProxyState::default());
-        let of = state.clone();
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                if of.ended.load(Ordering::SeqCst) {
-                    return;
-                }
-                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", server))) else { continue };
-                let mut known = of.connections.lock().unwrap();
-                known.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
-                drop(known);
-                for (from, to) in [
-                    (client.try_clone().unwrap(), server.try_clone().unwrap()),
-                    (server.try_clone().unwrap(), client.try_clone().unwrap()),
-                ] {
-                    let state = of.clone();
-                    std::thread::spawn(move || state.pass(from, to));
-                }
-            }
-        });
-        Self { port, state }
-    }
-
-    /// Ends all connections at once, wherever they are.
-    fn cut(&self) {
-        for connection in self.state.connections.lock().unwrap().drain(..) {
-            let _ = connection.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-impl ProxyState {
-    fn pass(&self, mut from: TcpStream, mut to: TcpStream) {
-        let mut buffer = [0; 16384];
-        while let Ok(read @ 1..) = from.read(&mut buffer) {
-            std::thread::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst)));
-            while self.stalled.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if to.write_all(&buffer[..read]).is_err() {
-                break;
-            }
-        }
-        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.state.ended.store(true, Ordering::SeqCst);
-        self.cut();
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-    }
-}
-
 /// Eight tasks write until `meanwhile` has ended; each write and how it was answered.
 async fn written_while(store: &Store, name: &str, meanwhile: impl Future<Output = ()>) -> Vec<(String, Result<()>)> {
     let go = Arc::new(AtomicBool::new(true));
@@ -298,16 +223,12 @@ async fn progress(store: &Store, more: i64) {
     }
 }
 
-fn port(url: &str) -> u16 {
-    url.split(['/', ':']).find_map(|part| part.parse().ok()).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_may_go_away_in_the_middle() {
     let mut server = tokio::task::spawn_blocking(Postgres::start).await.unwrap().unwrap();
     let url = format!("{}&options=-c%20synchronous_commit%3Don", server.database("faults"));
-    let proxy = Proxy::start(port(&url));
-    let behind = url.replace(&format!(":{}/", port(&url)), &format!(":{}/", proxy.port));
+    let proxy = Proxy::start(port(&url)).unwrap();
+    let behind = proxy.url(&url);
     assert_ne!(behind, url);
     // One has a direct line, the other one's network fails.
     let (direct, store) = (Store::connect(&url).await.unwrap(), Store::connect(&behind).await.unwrap());
@@ -337,14 +258,14 @@ async fn postgres_may_go_away_in_the_middle() {
     once_each(&direct, &cut, 400).await;
 
     // It is slow, then stands still for a time.
-    proxy.state.delay.store(10, Ordering::SeqCst);
+    proxy.delay(Duration::from_millis(10));
     let slow = written_while(&store, "slow", async {
         progress(&direct, 30).await;
-        proxy.state.delay.store(0, Ordering::SeqCst);
+        proxy.delay(Duration::ZERO);
         for _ in 0..3 {
-            proxy.state.stalled.store(true, Ordering::SeqCst);
+            proxy.stall(true);
             tokio::time::sleep(Duration::from_millis(300)).await;
-            proxy.state.stalled.store(false, Ordering::SeqCst);
+            proxy.stall(false);
             progress(&direct, 20).await;
         }
     });
