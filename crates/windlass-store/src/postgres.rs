@@ -331,9 +331,11 @@ fn write(link: &mut PostgresLink<'_>, group: &mut [Job], shared: &Shared) -> std
     let lazily = if lazy { "SET LOCAL synchronous_commit TO off; " } else { "" };
     // Two groups can wait for each other, which single transactions do not: they do not wait long, and go on one by one.
     let briefly = if group.len() > 1 { "SET LOCAL lock_timeout TO '200ms'; " } else { "" };
+    // Whoever has locks and is not heard of any more, as a process that was stopped, loses them to those who wait.
+    let heard = "SET LOCAL idle_in_transaction_session_timeout TO '10s'; ";
     // The time comes with the answer to the beginning, and the number to ask by when the commit is not answered.
     let begin = format!(
-        "BEGIN; {lazily}{briefly}SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT), txid_current()"
+        "BEGIN; {heard}{lazily}{briefly}SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT), txid_current()"
     );
     let place = link.place;
     let of = |error: postgres::Error| Failed::Before(StoreError::of_postgres(place, &error));
@@ -530,10 +532,11 @@ pub(crate) fn met(error: &postgres::Error) -> bool {
     error.code().is_some_and(|code| states.contains(&code))
 }
 
-/// Whether the server could not be reached, ends, or starts.
+/// Whether the server could not be reached, ends, or starts, or has ended this connection.
 pub(crate) fn unreachable(error: &postgres::Error) -> bool {
     match error.code() {
         None => error.is_closed() || std::error::Error::source(error).is_some_and(|s| s.is::<std::io::Error>()),
-        Some(code) => code.code().starts_with("08") || code.code().starts_with("57P") || code.code() == "53300",
+        // Too many connections, and one that was not heard of in the middle of a transaction.
+        Some(code) => ["08", "57P", "53300", "25P03"].iter().any(|known| code.code().starts_with(known)),
     }
 }
