@@ -13,7 +13,7 @@ use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::{Review, Revision, Verdict};
 use windlass_model::run::{RunState, StepState};
 use windlass_model::stack_plan::{self, ApplyInput, ApplyWork, ReviewInput, StackWork, driver, gate_step, plan_step};
-use windlass_store::{ReviewRow, ReviewState};
+use windlass_store::{ReviewRow, ReviewState, StoreError};
 
 /// What an approval was given to, and what is still missing.
 #[derive(Debug)]
@@ -212,16 +212,19 @@ pub async fn apply_create(service: &Service, id: &RunId, confirmed: &[String]) -
             Diagnostic::error("WL610", format!("there is no review {id}")).help("`windlass runs` lists what there is");
         return Err(AppError::new(ErrorKind::NotFound, diagnostic));
     };
-    let review = row.review;
-    match row.state {
+    let (review, mut state) = (row.review, row.state);
+    match state {
         ReviewState::Open | ReviewState::Approved => {}
-        ReviewState::Applying => {
-            let run = running_apply(service, id).await?;
-            let what = run.map_or_else(|| "another process".to_owned(), |run| format!("run {run}"));
-            let diagnostic = Diagnostic::error("WL611", format!("review {id} is being applied by {what}"))
-                .help("follow it with `windlass runs`; if its process died, go on with `windlass resume`");
-            return Err(AppError::new(ErrorKind::Conflict, diagnostic));
-        }
+        ReviewState::Applying => match running_apply(service, id).await? {
+            Some(run) => {
+                let diagnostic = Diagnostic::error("WL611", format!("review {id} is being applied by run {run}"))
+                    .help("follow it with `windlass runs`; if its process died, go on with `windlass resume`");
+                return Err(AppError::new(ErrorKind::Conflict, diagnostic));
+            }
+            // Its run has ended, and whoever ended it died before the review was given back.
+            None if service.store.review_set_state(id, state, ReviewState::Open).await? => state = ReviewState::Open,
+            None => return Err(taken(id)),
+        },
         state => {
             let diagnostic = Diagnostic::error("WL606", format!("review {id} is {}", state.as_str()))
                 .help("run `windlass review` for a new one");
@@ -269,13 +272,16 @@ pub async fn apply_create(service: &Service, id: &RunId, confirmed: &[String]) -
     let locked = crate::steps::providers::locked(service, works.values());
     let costs = service.costs().await?;
     let Some(plan) = stack_plan::apply(&review, &works, &locked, deciding, &costs) else { return Ok(None) };
-    let taken = service.store.review_set_state(id, row.state, ReviewState::Applying).await?;
-    if !taken {
-        let diagnostic = Diagnostic::error("WL611", format!("review {id} was taken by another process just now"))
-            .help("follow it with `windlass runs`");
-        return Err(AppError::new(ErrorKind::Conflict, diagnostic));
+    match service.store.run_create_of(&plan, &service.actor.to_string(), id, state).await {
+        Err(StoreError::Conflict(_)) => Err(taken(id)),
+        created => Ok(Some(created?)),
     }
-    Ok(Some(service.store.run_create(&plan, &service.actor.to_string()).await?))
+}
+
+fn taken(review: &RunId) -> AppError {
+    let diagnostic = Diagnostic::error("WL611", format!("review {review} was taken by another process just now"))
+        .help("follow it with `windlass runs`");
+    AppError::new(ErrorKind::Conflict, diagnostic)
 }
 
 async fn running_apply(service: &Service, review: &RunId) -> AppResult<Option<RunId>> {

@@ -6,6 +6,7 @@ use crate::installation::Installation;
 use windlass_model::access::{Answer, Permission, Question, Rules, Subject, TokenScope};
 use windlass_model::approval::Actor;
 use windlass_model::diagnostic::Diagnostic;
+use windlass_model::id::RunId;
 
 /// Somebody who was let in, for the time of one request.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct Caller {
     pub token: Option<TokenScope>,
     /// Goes into every event that the request leaves.
     pub correlation: String,
+    /// The id of the run that the request creates, where another try of the same request may have created it.
+    pub creates: Option<RunId>,
 }
 
 impl Caller {

@@ -101,7 +101,11 @@ impl Installation {
 
     /// The store as a project sees it, for what a caller does.
     pub fn store(&self, caller: &Caller, project: &str) -> Store {
-        self.common.store.of_project(project).correlated(&caller.correlation)
+        let store = self.common.store.of_project(project).correlated(&caller.correlation);
+        match &caller.creates {
+            Some(run) => store.creating(run),
+            None => store,
+        }
     }
 
     /// Definitions in force and stacks of a project.

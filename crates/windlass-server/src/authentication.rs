@@ -89,7 +89,7 @@ async fn find(
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return Err(response);
         };
-        let caller = Caller { actor, token: Some(scope), correlation };
+        let caller = Caller { actor, token: Some(scope), correlation, creates: None };
         request.extensions_mut().insert(Who { caller, csrf: String::new() });
         return read(request, &app.limits).await;
     }
@@ -99,7 +99,7 @@ async fn find(
     };
     let Some(session) = sessions::session_use(store, secret).await.map_err(refuse)? else { return Ok(request) };
     let csrf = session.csrf.clone();
-    let who = Who { caller: Caller { actor: session.actor, token: None, correlation }, csrf };
+    let who = Who { caller: Caller { actor: session.actor, token: None, correlation, creates: None }, csrf };
     if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         request = crate::authentication::csrf::check(request, &who.csrf, &app.url).await.map_err(refuse)?;
     }

@@ -1,6 +1,8 @@
 //! Requests that are sent again because nobody knows whether they arrived: with the same `Idempotency-Key`, what they start is
-//! started once, and the same answer comes again.
+//! started once, and the same answer comes again. The id of the run that a request creates is chosen with its key: when a server
+//! dies in the middle, whichever takes the request up finds the run, or creates that one.
 
+use crate::api::stacks::Started;
 use crate::authentication::Who;
 use crate::problem::Failure;
 use crate::state::App;
@@ -11,32 +13,41 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
+use windlass_app::caller::Caller;
 use windlass_app::error::{AppError, AppResult, ErrorKind, internal};
 use windlass_app::sessions::digest;
 use windlass_model::Micros;
 use windlass_model::diagnostic::Diagnostic;
+use windlass_model::id::RunId;
 use windlass_store::Store;
 
 const TICKET: &str = "idempotency";
-/// How long an answer is kept, µs.
+/// How long a key is kept, µs.
 const KEPT: Micros = 24 * 3600 * 1_000_000;
-/// How long a request may be under way, µs; after that its server is taken to have died.
-const UNDER_WAY: Micros = 10 * 60 * 1_000_000;
+/// How long a request counts as under way, µs, without its server saying so again; after that another may take it up.
+const UNDER_WAY: Micros = 15_000_000;
+/// How often a server says that a request is under way.
+const TELL: Duration = Duration::from_secs(5);
 /// The longest key, bytes.
 const LONGEST: usize = 200;
 /// The longest request and the longest answer, bytes.
 const BODY: usize = 1 << 20;
 
 /// What is kept of a request.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Kept {
     /// Of its method, address and body.
     request: String,
+    /// The id of the run that it creates, if it creates one.
+    run: RunId,
+    /// Until when (µs) it is under way for certain.
+    until: Micros,
     /// `None` while it is under way.
     answer: Option<Answer>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Answer {
     status: u16,
     kind: Option<String>,
@@ -79,18 +90,36 @@ async fn handle(app: &App, request: Request, next: Next) -> AppResult<Response> 
         refused(ErrorKind::Usage, "WL871", "this is no idempotency key", help)
     })?;
     let said = format!("{} {}\n{}", parts.method, parts.uri, String::from_utf8_lossy(&body));
-    let (request_digest, name) = (digest(&said), digest(&format!("{}\n{key}", who.caller.actor)));
+    let name = digest(&format!("{}\n{key}", who.caller.actor));
     let store = app.installation.common.store.clone();
-    let begun = Kept { request: request_digest.clone(), answer: None };
-    let end = store.now().await? + UNDER_WAY;
-    if !store.ticket_put(TICKET, &name, &text(&begun)?, end).await? {
-        return again(&store, &name, &request_digest).await;
-    }
-    let request = Request::from_parts(parts, Body::from(body));
+    let now = store.now().await?;
+    let begun = Kept { request: digest(&said), run: Store::run_id(), until: now + UNDER_WAY, answer: None };
+    let mut ticket = if store.ticket_put(TICKET, &name, &text(&begun)?, now + KEPT).await? {
+        Ticket { store, name, kept: begun }
+    } else {
+        match again(store, name, begun).await? {
+            Again::Answered(answer) => return respond(answer),
+            Again::TakenUp(ticket) => match ticket.store.run_get(&ticket.kept.run).await {
+                Ok(run) => return ticket.answered(Started::answer(Some(run.id)).into_response()).await,
+                Err(error) if error.is_not_found() => ticket,
+                Err(error) => return Err(error.into()),
+            },
+        }
+    };
+    let mut request = Request::from_parts(parts, Body::from(body));
+    let creates = Some(ticket.kept.run.clone());
+    request.extensions_mut().insert(Who { caller: Caller { creates, ..who.caller }, ..who });
     // It goes on when nobody waits for its answer any more: half of it would be worse than all.
     let work = tokio::spawn(async move {
-        let response = next.run(request).await;
-        keep(&store, &name, request_digest, response).await
+        let mut answer = std::pin::pin!(next.run(request));
+        let response = loop {
+            match tokio::time::timeout(TELL, &mut answer).await {
+                Ok(response) => break response,
+                // When it cannot be told, somebody else may take it up, and finds the same run.
+                Err(_) => drop(ticket.renew().await),
+            }
+        };
+        ticket.answered(response).await
     });
     work.await.map_err(internal)?
 }
@@ -99,39 +128,89 @@ fn text(kept: &Kept) -> AppResult<String> {
     serde_json::to_string(kept).map_err(internal)
 }
 
-/// Keeps what was answered. Where nothing was begun, the key is free again: what was refused may be allowed the next time.
-async fn keep(store: &Store, name: &str, request: String, response: Response) -> AppResult<Response> {
-    if !response.status().is_success() {
-        store.ticket_take(TICKET, name).await?;
-        return Ok(response);
+/// The key of a request that is handled here.
+struct Ticket {
+    store: Store,
+    name: String,
+    /// As it is stored, unless somebody else took it up.
+    kept: Kept,
+}
+
+impl Ticket {
+    /// Says that it is under way.
+    async fn renew(&mut self) -> AppResult<()> {
+        let until = self.store.now().await? + UNDER_WAY;
+        self.change(Kept { until, ..self.kept.clone() }).await.map(drop)
     }
-    let (parts, body) = response.into_parts();
-    let body = to_bytes(body, BODY).await.map_err(internal)?;
-    let kind = kind(&parts.headers);
-    let answer = Answer { status: parts.status.as_u16(), kind, body: String::from_utf8_lossy(&body).into_owned() };
-    let end = store.now().await? + KEPT;
-    store.ticket_renew(TICKET, name, &text(&Kept { request, answer: Some(answer) })?, end).await?;
-    Ok(Response::from_parts(parts, Body::from(body)))
+
+    /// Whether it was as it is thought to be.
+    async fn change(&mut self, to: Kept) -> AppResult<bool> {
+        let end = self.store.now().await? + KEPT;
+        let done = self.store.ticket_swap(TICKET, &self.name, &text(&self.kept)?, Some((&text(&to)?, end))).await?;
+        if done {
+            self.kept = to;
+        }
+        Ok(done)
+    }
+
+    /// Keeps what was answered. Where it was refused, the key is free again: what was refused may be allowed the next time. Where
+    /// something broke, it may have happened all the same: the next try takes it up.
+    async fn answered(mut self, response: Response) -> AppResult<Response> {
+        let status = response.status();
+        if status.is_server_error() {
+            self.change(Kept { until: 0, ..self.kept.clone() }).await?;
+            return Ok(response);
+        }
+        if !status.is_success() {
+            self.store.ticket_swap(TICKET, &self.name, &text(&self.kept)?, None).await?;
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, BODY).await.map_err(internal)?;
+        let kind = kind(&parts.headers);
+        let answer = Answer { status: status.as_u16(), kind, body: String::from_utf8_lossy(&body).into_owned() };
+        self.change(Kept { answer: Some(answer), ..self.kept.clone() }).await?;
+        Ok(Response::from_parts(parts, Body::from(body)))
+    }
 }
 
 fn kind(headers: &HeaderMap) -> Option<String> {
     headers.get(header::CONTENT_TYPE)?.to_str().ok().map(str::to_owned)
 }
 
-/// The answer that was given before.
-async fn again(store: &Store, name: &str, request: &str) -> AppResult<Response> {
+/// What becomes of a request whose key is known.
+enum Again {
+    Answered(Answer),
+    /// Who handled it has died, or failed.
+    TakenUp(Ticket),
+}
+
+async fn again(store: Store, name: String, asked: Kept) -> AppResult<Again> {
     let busy = || {
         let help = "ask again in a second: its answer will be the same";
         refused(ErrorKind::Conflict, "WL872", "the first request with this idempotency key is under way", help)
     };
     // One that went away meanwhile is as good as one that is under way: the next try finds it free.
-    let kept = store.ticket_get(TICKET, name).await?.ok_or_else(busy)?;
-    let kept: Kept = serde_json::from_str(&kept).map_err(internal)?;
-    if kept.request != request {
+    let found = store.ticket_get(TICKET, &name).await?.ok_or_else(busy)?;
+    let kept: Kept = serde_json::from_str(&found).map_err(internal)?;
+    if kept.request != asked.request {
         let help = "make a new key for each thing that is to happen";
         return Err(refused(ErrorKind::Conflict, "WL871", "this idempotency key was used for another request", help));
     }
-    let answer = kept.answer.ok_or_else(busy)?;
+    if let Some(answer) = kept.answer {
+        return Ok(Again::Answered(answer));
+    }
+    let is_left = kept.until < store.now().await?;
+    let mut ticket = Ticket { store, name, kept };
+    if is_left && ticket.change(Kept { until: asked.until, ..ticket.kept.clone() }).await? {
+        Ok(Again::TakenUp(ticket))
+    } else {
+        Err(busy())
+    }
+}
+
+/// The answer that was given before.
+fn respond(answer: Answer) -> AppResult<Response> {
     let mut response = Response::new(Body::from(Bytes::from(answer.body)));
     *response.status_mut() = StatusCode::from_u16(answer.status).map_err(internal)?;
     if let Some(kind) = answer.kind {

@@ -43,6 +43,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use windlass_model::Micros;
+use windlass_model::id::RunId;
 use windlass_model::run::Repeat;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -113,6 +114,8 @@ enum Threads {
 struct Scope {
     project: String,
     correlation: Option<String>,
+    /// The id of the run that is created, where it was chosen before.
+    run: Option<RunId>,
 }
 
 impl Scope {
@@ -221,6 +224,13 @@ impl Store {
     #[must_use]
     pub fn correlated(&self, correlation: &str) -> Self {
         let scope = Scope { correlation: Some(correlation.to_owned()), ..Scope::clone(&self.scope) };
+        Self { inner: self.inner.clone(), scope: Arc::new(scope) }
+    }
+
+    /// The same store, whose [`Store::run_create`] creates this run: when it is asked again, there is one.
+    #[must_use]
+    pub fn creating(&self, run: &RunId) -> Self {
+        let scope = Scope { run: Some(run.clone()), ..Scope::clone(&self.scope) };
         Self { inner: self.inner.clone(), scope: Arc::new(scope) }
     }
 

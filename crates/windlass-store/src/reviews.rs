@@ -1,9 +1,9 @@
 //! Reviews, the approvals given to them, and the plans that were used.
 
-use crate::db::params;
+use crate::db::{Tx, params};
 use crate::journal::NewEvent;
 use crate::runs::{decode, encode};
-use crate::{Durability, Result, Store, StoreError};
+use crate::{Durability, Result, Scope, Store, StoreError};
 use windlass_model::approval::ApprovalRecord;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::review::Review;
@@ -43,6 +43,25 @@ impl ReviewState {
 pub struct ReviewRow {
     pub review: Review,
     pub state: ReviewState,
+}
+
+/// Moves a review from one state to another; `false` when it is not in the first.
+pub(crate) fn review_move_in(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    run: &RunId,
+    from: ReviewState,
+    to: ReviewState,
+) -> Result<bool> {
+    let done = tx.execute(
+        "UPDATE reviews SET state = $1 WHERE run = $2 AND state = $3",
+        params![to.as_str(), run.as_str(), from.as_str()],
+    )?;
+    if done == 1 {
+        let kind = format!("review.{}", to.as_str());
+        scope.event(tx, NewEvent::of_run(run, &kind, serde_json::Value::Null))?;
+    }
+    Ok(done == 1)
 }
 
 impl Store {
@@ -131,18 +150,7 @@ impl Store {
     /// The database cannot be written.
     pub async fn review_set_state(&self, run: &RunId, from: ReviewState, to: ReviewState) -> Result<bool> {
         let (scope, run) = (self.scope.clone(), run.clone());
-        self.write(Durability::Durable, move |tx| {
-            let done = tx.execute(
-                "UPDATE reviews SET state = $1 WHERE run = $2 AND state = $3",
-                params![to.as_str(), run.as_str(), from.as_str()],
-            )?;
-            if done == 1 {
-                let kind = format!("review.{}", to.as_str());
-                scope.event(tx, NewEvent::of_run(&run, &kind, serde_json::Value::Null))?;
-            }
-            Ok(done == 1)
-        })
-        .await
+        self.write(Durability::Durable, move |tx| review_move_in(tx, &scope, &run, from, to)).await
     }
 
     /// Refuses a review that is open or approved; `false` when it is something else.

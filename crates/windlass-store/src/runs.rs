@@ -2,6 +2,7 @@
 
 use crate::db::params;
 use crate::journal::NewEvent;
+use crate::reviews::{ReviewState, review_move_in};
 use crate::turns::{Move, move_in};
 use crate::{Durability, Result, Store, StoreError};
 use serde::Serialize;
@@ -65,12 +66,29 @@ fn record((id, project, plan, state, cancel_requested, actor, created_at, ended_
 }
 
 impl Store {
-    /// Stores a run with all its steps.
+    /// An id that no run has.
+    pub fn run_id() -> RunId {
+        RunId::new(ulid::Ulid::generate().to_string().to_lowercase())
+    }
+
+    /// Stores a run with all its steps; one of [`Store::creating`] that is there already stays as it is.
     ///
     /// # Errors
     /// The database cannot be written.
     pub async fn run_create(&self, plan: &RunPlan, actor: &str) -> Result<RunId> {
-        let id = RunId::new(ulid::Ulid::generate().to_string().to_lowercase());
+        self.create(plan, actor, None).await
+    }
+
+    /// Stores a run that applies a review, which is taken for it in the same transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`]: the review is not `from` any more; the database cannot be written.
+    pub async fn run_create_of(&self, plan: &RunPlan, actor: &str, review: &RunId, from: ReviewState) -> Result<RunId> {
+        self.create(plan, actor, Some((review.clone(), from))).await
+    }
+
+    async fn create(&self, plan: &RunPlan, actor: &str, of: Option<(RunId, ReviewState)>) -> Result<RunId> {
+        let id = self.scope.run.clone().unwrap_or_else(Self::run_id);
         let text = encode("run plan", plan)?;
         let (scope, run, actor) = (self.scope.clone(), id.clone(), actor.to_owned());
         let (kind, title) = (plan.kind.clone(), plan.title.clone());
@@ -78,11 +96,19 @@ impl Store {
             (plan.steps.len(), encode("step ids", &plan.steps.iter().map(|s| &s.id).collect::<Vec<_>>())?);
         self.write(Durability::Durable, move |tx| {
             let now = tx.now()?;
-            tx.execute(
+            let created = tx.execute(
                 "INSERT INTO runs (id, project, kind, title, plan, state, actor, created_at)
-                 VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7)",
+                 VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7) ON CONFLICT (id) DO NOTHING",
                 params![run.as_str(), &scope.project, &kind, &title, &text, &actor, now],
             )?;
+            if created == 0 {
+                return Ok(());
+            }
+            if let Some((review, from)) = &of
+                && !review_move_in(tx, &scope, review, *from, ReviewState::Applying)?
+            {
+                return Err(StoreError::Conflict(format!("review {review} was taken by another process just now")));
+            }
             tx.execute(
                 tx.pick(
                     "INSERT INTO steps (run, id, position, state) SELECT $1, value, key, 'pending' FROM json_each($2)",

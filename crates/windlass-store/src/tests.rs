@@ -93,6 +93,7 @@ cases! {
     a_step_is_claimed_once_and_finished_by_its_claim_alone,
     locks_are_queues_that_forget_the_dead,
     logs_have_offsets_without_gaps,
+    a_run_whose_id_was_chosen_is_created_once,
     runs_change_state_by_compare_and_set,
     plans_are_used_once,
     facts_and_log_are_recorded_together_and_by_the_present_claim_alone,
@@ -173,6 +174,24 @@ async fn logs_have_offsets_without_gaps(place: &Place<'_>) {
     assert_eq!(read(0).await, [(0, "hello ".to_owned()), (6, "world".to_owned())]);
     assert_eq!(read(8).await, [(8, "rld".to_owned())]);
     assert_eq!(read(11).await, []);
+}
+
+async fn a_run_whose_id_was_chosen_is_created_once(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let chosen = Store::run_id();
+    let tries: Vec<_> = (0..6)
+        .map(|_| {
+            let store = fixture.store.creating(&chosen);
+            tokio::spawn(async move { store.run_create(&plan(vec![step("a", &[])]), "me").await })
+        })
+        .collect();
+    for tried in tries {
+        assert_eq!(tried.await.unwrap().unwrap(), chosen);
+    }
+    let created = fixture.store.event_list(Some(&chosen), 0, 10).await.unwrap();
+    assert_eq!(created.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["run.created"]);
+    assert_eq!(fixture.store.step_list(&chosen).await.unwrap().len(), 1);
+    assert_ne!(fixture.store.run_create(&plan(vec![]), "me").await.unwrap(), chosen);
 }
 
 async fn runs_change_state_by_compare_and_set(place: &Place<'_>) {

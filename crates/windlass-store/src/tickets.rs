@@ -57,6 +57,30 @@ impl Store {
         .await
     }
 
+    /// Changes a ticket that is as it was read: its value and its end, or with `None` takes it out; `false` when somebody else
+    /// changed it first.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn ticket_swap(&self, kind: &str, name: &str, old: &str, new: Option<(&str, Micros)>) -> Result<bool> {
+        let (kind, name, old) = (kind.to_owned(), name.to_owned(), old.to_owned());
+        let new = new.map(|(value, expires_at)| (value.to_owned(), expires_at));
+        self.write(Durability::Durable, move |tx| {
+            let done = match &new {
+                Some((value, expires_at)) => tx.execute(
+                    "UPDATE tickets SET value = $4, expires_at = $5 WHERE kind = $1 AND name = $2 AND value = $3",
+                    params![&kind, &name, &old, value, *expires_at],
+                )?,
+                None => tx.execute(
+                    "DELETE FROM tickets WHERE kind = $1 AND name = $2 AND value = $3",
+                    params![&kind, &name, &old],
+                )?,
+            };
+            Ok(done > 0)
+        })
+        .await
+    }
+
     /// Takes a ticket out: of several that ask for it, one gets it.
     ///
     /// # Errors

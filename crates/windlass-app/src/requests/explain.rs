@@ -30,7 +30,7 @@ pub async fn explain(
         caller.must(installation, Permission::AuditRead, &whole).await?;
     }
     let asked = match other {
-        Some(actor) => Caller { actor, token: None, correlation: caller.correlation.clone() },
+        Some(actor) => Caller { actor, token: None, ..caller.clone() },
         None => caller.clone(),
     };
     let Some(project) = project else {

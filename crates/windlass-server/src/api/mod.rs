@@ -11,7 +11,7 @@ mod projects;
 mod request;
 mod reviews;
 mod runs;
-mod stacks;
+pub(crate) mod stacks;
 mod tokens;
 mod workers;
 

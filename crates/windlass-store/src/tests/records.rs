@@ -13,6 +13,7 @@ cases! {
     events_are_found_by_what_they_are,
     a_run_is_ready_when_something_is_to_be_done,
     projects_see_what_is_theirs,
+    a_review_is_taken_together_with_its_run,
     changes_wake_those_that_wait,
 }
 
@@ -27,6 +28,13 @@ async fn a_ticket_is_good_for_a_time_and_taken_once(place: &Place<'_>) {
     assert_eq!(store.ticket_get("link", "a").await.unwrap().as_deref(), Some("1"));
     assert!(store.ticket_renew("link", "a", "4", now + 20).await.unwrap());
     assert!(!store.ticket_renew("link", "b", "4", now + 20).await.unwrap());
+    // Who has read what somebody else changed meanwhile changes nothing.
+    assert!(!store.ticket_swap("link", "a", "1", Some(("5", now + 20))).await.unwrap());
+    assert!(!store.ticket_swap("link", "a", "1", None).await.unwrap());
+    assert!(store.ticket_swap("link", "a", "4", Some(("6", now + 20))).await.unwrap());
+    assert!(store.ticket_swap("link", "a", "6", Some(("4", now + 20))).await.unwrap());
+    assert!(store.ticket_swap("other", "a", "3", None).await.unwrap());
+    assert!(store.ticket_put("other", "a", "3", now + 10).await.unwrap());
 
     let takers: Vec<_> = (0..16)
         .map(|_| {
@@ -282,6 +290,34 @@ fn review(run: &RunId, head: &str) -> Review {
         verdict: Verdict::Ready,
         readers_beyond: Default::default(),
     }
+}
+
+async fn a_review_is_taken_together_with_its_run(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = &fixture.store;
+    let of = store.run_create(&plan(vec![]), "me").await.unwrap();
+    store.review_put(&review(&of, "main")).await.unwrap();
+    let (apply, open) = (plan(vec![step("a", &[])]), ReviewState::Open);
+    let tries: Vec<_> = (0..6)
+        .map(|_| {
+            let (store, apply, of) = (store.clone(), apply.clone(), of.clone());
+            tokio::spawn(async move { store.run_create_of(&apply, "me", &of, open).await })
+        })
+        .collect();
+    let mut made = Vec::new();
+    for tried in tries {
+        match tried.await.unwrap() {
+            Ok(run) => made.push(run),
+            Err(error) => assert!(matches!(error, StoreError::Conflict(_)), "{error:?}"),
+        }
+    }
+    assert_eq!(made.len(), 1);
+    assert_eq!(store.review_get(&of).await.unwrap().unwrap().state, ReviewState::Applying);
+    let runs = store.run_list(&RunFilter::default(), 10).await.unwrap();
+    assert_eq!(runs.len(), 2, "what was refused left no run");
+    // Who asks for the same run again is told of it, whatever became of the review.
+    let again = store.creating(&made[0]).run_create_of(&apply, "me", &of, open).await;
+    assert_eq!(again.unwrap(), made[0]);
 }
 
 async fn projects_see_what_is_theirs(place: &Place<'_>) {
