@@ -233,6 +233,29 @@ async fn postgres_may_go_away_in_the_middle() {
     // One has a direct line, the other one's network fails.
     let (direct, store) = (Store::connect(&url).await.unwrap(), Store::connect(&behind).await.unwrap());
 
+    // One is stopped in the middle of a transaction in which another waits for it: it loses what it has, and does it again.
+    let (go, gone) = std::sync::mpsc::channel();
+    let (holds, mut held) = tokio::sync::mpsc::unbounded_channel();
+    let mut tries = 0;
+    let stopped = store.write(Durability::Durable, move |tx| {
+        let sql = "INSERT INTO kv (project, scope, name, value) VALUES ('', 's', 'x', 'stopped')
+                   ON CONFLICT (project, scope, name) DO UPDATE SET value = excluded.value";
+        tx.execute(sql, &[])?;
+        tries += 1;
+        if tries == 1 {
+            holds.send(()).unwrap();
+            gone.recv_timeout(Duration::from_secs(60)).unwrap();
+        }
+        tx.execute(sql, &[]).map(|_| tries)
+    });
+    let another = async {
+        held.recv().await.unwrap();
+        direct.kv_set("s", "x", "another").await.unwrap();
+        go.send(()).unwrap();
+    };
+    assert_eq!(tokio::join!(stopped, another).0.unwrap(), 2);
+    assert_eq!(direct.kv_get("s", "x").await.unwrap().as_deref(), Some("stopped"));
+
     // The server ends connections, whatever they do.
     let killed = written_while(&store, "killed", async {
         for _ in 0..20 {
