@@ -2,14 +2,13 @@
 
 mod canonical;
 mod compare;
-mod mask;
 mod read;
 mod sets;
 
+pub use crate::mask::{Mask, SENSITIVE};
+pub(crate) use crate::mask::{mark_of, without_marks};
 pub(crate) use canonical::{EXACT, same_number};
 pub use compare::{Difference, matches_preview, remaining_of};
-pub use mask::{Mask, SENSITIVE};
-pub(crate) use mask::{mark_of, without_marks};
 pub use read::{
     EffectError, PlannedOutput, marked_secrets, masked_text, planned_outputs, secrets, secrets_of_output, texts,
 };

@@ -17,6 +17,7 @@ pub mod effect;
 pub mod graph;
 pub mod id;
 pub mod journal;
+pub mod mask;
 pub mod planner;
 pub mod review;
 pub mod risk;

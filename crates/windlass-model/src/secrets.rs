@@ -2,10 +2,10 @@
 
 mod shapes;
 
-use crate::effect::Mask;
+use crate::mask::Mask;
 use crate::review::{Finding, Level, Severity};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why a text is taken for a secret, and where it stands first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,18 @@ pub fn find(plan: &Value) -> BTreeMap<String, Reason> {
         finder.path.pop();
     }
     finder.found
+}
+
+/// Texts within a text that are secrets by their shape or by the names before them.
+pub fn in_text(text: &str) -> BTreeSet<String> {
+    in_value(&Value::from(text))
+}
+
+/// Texts in a value that are secrets by their shape or by their names.
+pub fn in_value(value: &Value) -> BTreeSet<String> {
+    let mut finder = Finder { address: String::new(), path: Vec::new(), found: BTreeMap::new() };
+    finder.value(value, None);
+    finder.found.into_keys().collect()
 }
 
 /// One warning for each attribute in which something was found; no part of a secret is in them.

@@ -1,12 +1,12 @@
 //! From `terraform show -json` of a plan to an [`Effect`].
 
-use super::mask::{Mask, mark, mark_of};
 use super::{
     Action, AttributeChange, CheckResult, Effect, OutputAction, OutputChange, ResourceChange, Shown, UNKNOWN,
     WholeList, same_number,
 };
 use crate::binding::keyed_digest;
 use crate::id::InstanceId;
+use crate::mask::{Mask, mark, mark_of};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -22,7 +22,7 @@ pub enum EffectError {
 }
 
 /// Secrets shorter than this are not searched for in other values: too much would match by chance.
-pub(super) const SHORTEST_SECRET: usize = 6;
+const SHORTEST_SECRET: usize = 6;
 
 /// What an output will be. Holds real values: never stored or shown.
 #[derive(Debug, Clone, PartialEq)]
