@@ -2,13 +2,14 @@
 
 use async_trait::async_trait;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
+use windlass_model::mask::{Mask, Stream};
 use windlass_model::run::StepState;
 use windlass_store::{Claim, ProcessRow, Store};
 
@@ -73,9 +74,27 @@ pub struct StepContext {
     pub cancel: CancellationToken,
     store: Store,
     claim: Claim,
-    buffer: Arc<Mutex<Vec<u8>>>,
-    /// Something was put into the buffer.
+    log: Arc<Mutex<Log>>,
+    /// Something was put into the log.
     said: Arc<Notify>,
+}
+
+/// What was said and is not written yet.
+#[derive(Default)]
+struct Log {
+    said: Stream,
+    /// Without secrets.
+    masked: Vec<u8>,
+    secrets: BTreeSet<String>,
+    mask: Arc<Mask>,
+}
+
+impl Log {
+    /// What can be written.
+    fn masked(&mut self) -> &mut Vec<u8> {
+        self.said.give(&self.mask, &mut self.masked);
+        &mut self.masked
+    }
 }
 
 /// Log bytes that are held back until there are this many, or they are [`AGE`] old, or the step ends.
@@ -105,17 +124,42 @@ impl StepContext {
             cancel,
             store,
             claim,
-            buffer: Arc::default(),
+            log: Arc::default(),
             said: Arc::default(),
         }
     }
 
+    /// From now on these are kept out of everything that this attempt leaves: its log, events, reasons and errors, and what its
+    /// executor passes through [`StepContext::mask`]. Those that are too short ([`windlass_model::mask::SHORTEST`]) are not.
+    pub async fn hide(&self, secrets: impl IntoIterator<Item = String>) {
+        let mut log = self.log.lock().await;
+        let known = log.secrets.len();
+        log.secrets.extend(secrets);
+        if log.secrets.len() > known {
+            log.mask = Arc::new(Mask::new(log.secrets.iter().map(String::as_str)));
+        }
+    }
+
+    /// What takes the secrets of this attempt out of texts.
+    pub async fn mask(&self) -> Arc<Mask> {
+        self.log.lock().await.mask.clone()
+    }
+
     /// Appends to the step's log. Small pieces are gathered; [`StepContext::flush`] writes them.
     pub async fn log(&self, bytes: &[u8]) {
-        let mut buffer = self.buffer.lock().await;
-        buffer.extend_from_slice(bytes);
-        if buffer.len() >= BUFFER {
-            self.write(&mut buffer).await;
+        let mut log = self.log.lock().await;
+        log.said.push(bytes);
+        self.gathered(&mut log).await;
+    }
+
+    /// As [`StepContext::log`] of what stands before a line without being said: a secret goes on behind it.
+    pub async fn log_aside(&self, bytes: &[u8]) {
+        self.log.lock().await.said.push_aside(bytes);
+    }
+
+    async fn gathered(&self, log: &mut Log) {
+        if log.said.fresh() >= BUFFER {
+            self.write(log.masked()).await;
         } else {
             self.said.notify_one();
         }
@@ -135,8 +179,7 @@ impl StepContext {
 
     /// Writes what [`StepContext::log`] holds back.
     pub async fn flush(&self) {
-        let mut buffer = self.buffer.lock().await;
-        self.write(&mut buffer).await;
+        self.write(self.log.lock().await.masked()).await;
     }
 
     async fn write(&self, buffer: &mut Vec<u8>) {
@@ -157,15 +200,39 @@ impl StepContext {
     /// # Errors
     /// The step was given to another engine, or the store cannot be written.
     pub async fn events(&self, events: &[(String, Value)]) -> Result<(), windlass_store::StoreError> {
-        let mut buffer = self.buffer.lock().await;
-        self.store.step_record(&self.claim, &buffer, events).await?;
+        let mut log = self.log.lock().await;
+        let mask = log.mask.clone();
+        let masked = events.iter().map(|(kind, data)| {
+            let mut data = data.clone();
+            mask.value(&mut data);
+            (kind.clone(), data)
+        });
+        let masked: Vec<(String, Value)> = masked.collect();
+        let buffer = log.masked();
+        self.store.step_record(&self.claim, buffer, &masked).await?;
         buffer.clear();
         Ok(())
     }
 
-    /// What [`StepContext::log`] holds back, which is then the caller's to write.
+    /// All of the log that is not written, which is then the caller's to write: nothing more is said.
     pub(crate) async fn take_log(&self) -> Vec<u8> {
-        std::mem::take(&mut *self.buffer.lock().await)
+        let mut log = self.log.lock().await;
+        let log = &mut *log;
+        log.said.finish(&log.mask, &mut log.masked);
+        std::mem::take(&mut log.masked)
+    }
+
+    /// What an attempt says of itself, without secrets. What it gives to others is its executor's to mask: it is read by programs.
+    pub(crate) async fn masked(&self, result: StepResult) -> StepResult {
+        let mask = self.mask().await;
+        match result {
+            StepResult::Failed(failure) => {
+                StepResult::Failed(StepFailure { message: mask.text(&failure.message), ..failure })
+            }
+            StepResult::Wait { reason, until } => StepResult::Wait { reason: mask.text(&reason), until },
+            StepResult::Unknown(reason) => StepResult::Unknown(mask.text(&reason)),
+            other @ (StepResult::Succeeded(_) | StepResult::Cancelled) => other,
+        }
     }
 
     /// Remembers a child (which leads its own process group), so that recovery can end it when this engine is gone.

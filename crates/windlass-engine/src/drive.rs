@@ -423,6 +423,7 @@ impl Drive {
                 attempt(&cx, executor, timeout, grace).await
             };
             let (result, ()) = tokio::join!(work, cx.keep_written(&done));
+            let result = cx.masked(result).await;
             Attempted { claim, result, log: cx.take_log().await }
         });
     }

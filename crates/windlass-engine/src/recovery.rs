@@ -139,12 +139,16 @@ async fn settle(
                 CancellationToken::new(),
             );
             let probe = executor.probe(&cx).await;
-            cx.flush().await;
+            let (mask, log) = (cx.mask().await, cx.take_log().await);
+            if !log.is_empty() {
+                // What it said is worth less than what it found.
+                let _ = store.log_append(&claim.run, &claim.step, claim.attempt, &log).await;
+            }
             match probe {
                 Probe::Done(value) => StepOutcome::Succeeded(value),
                 Probe::Repeat if record.cancel_requested => StepOutcome::Cancelled,
                 Probe::Repeat => again,
-                Probe::Unsettled(reason) => StepOutcome::Unknown { reason },
+                Probe::Unsettled(reason) => StepOutcome::Unknown { reason: mask.text(&reason) },
             }
         }
     })
