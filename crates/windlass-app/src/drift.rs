@@ -104,7 +104,7 @@ impl Look {
         refresh_only: bool,
     ) -> AppResult<Result<(Effect, BTreeMap<String, Touched>), StepResult>> {
         let service = &self.0;
-        let stack = stack_directory(service, cx, work)?;
+        let stack = stack_directory(service, cx, work).await?;
         let file = service.directory.run(&cx.run).join(format!("{}.tfplan", work.instance.id.file_name()));
         let result = stack.plan_drift(&file, refresh_only, &cx.cancel, &mut Recorder::new(cx)).await;
         // It holds secrets in the clear.
@@ -119,7 +119,10 @@ impl Look {
             }
             PlanResult::Done(plan) => plan.json,
         };
-        let secrets = secrets(&plan, |data, output| work.is_sensitive(data, output));
+        let mut secrets = secrets(&plan, |data, output| work.is_sensitive(data, output));
+        service.secrets_put(&work.instance.id, secrets.iter().cloned());
+        secrets.extend(crate::secrets::of_work(work));
+        cx.hide(secrets.iter().cloned()).await;
         let touched = touched(&plan, &secrets);
         let plan = if refresh_only { refresh_as_changes(plan) } else { plan };
         let instance = &work.instance.id;

@@ -5,6 +5,7 @@ use crate::caller::Caller;
 use crate::error::{AppError, AppResult, ErrorKind, internal};
 use crate::project::Checkout;
 use crate::repositories::{Followed, Good, Loader, Repository};
+use crate::secrets::Hidden;
 use crate::service::{Common, Known, Service};
 use crate::settings::{Settings, StateDirectory};
 use std::collections::{BTreeMap, HashMap};
@@ -50,7 +51,9 @@ pub async fn common(database: Option<&str>, data: &Path, worker: Worker) -> AppR
         None => Store::open(&directory.database()).await?,
     };
     let (settings, tools) = (Settings::of_process()?, crate::service::tools(&directory));
-    Ok(Common { settings, store, tools, key: directory.key()?, worker: Some(worker) })
+    let hidden = Hidden::default();
+    hidden.add(database.into_iter().flat_map(windlass_model::secrets::in_text));
+    Ok(Common { settings, store, tools, key: directory.key()?, worker: Some(worker), hidden })
 }
 
 /// Keeps a second server from the SQLite file in `data`, for as long as the answer lives; commands of the terminal may still read it.
@@ -162,6 +165,8 @@ impl Installation {
                 tree
             }
         };
+        // Of the repository, which git was given to fetch it with.
+        self.common.hidden.add(mirror.secret());
         let service = self.of(project, Checkout::open(tree.path())?)?;
         Ok(Workspace { service: Arc::new(service), _tree: tree })
     }

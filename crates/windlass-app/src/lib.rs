@@ -36,6 +36,7 @@ pub mod requests;
 pub mod review;
 pub mod rollback;
 pub mod runs;
+pub mod secrets;
 pub mod service;
 pub mod sessions;
 pub mod settings;

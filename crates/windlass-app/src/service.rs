@@ -4,9 +4,10 @@ use crate::bundles::{Bundles, Fetch};
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::policy::{Author, Policies};
 use crate::project::{Checkout, git_error};
+use crate::secrets::Hidden;
 use crate::settings::{Settings, StateDirectory};
 use crate::unmoved::Unmoved;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use windlass_drivers::terraform::{Places, ToolBox};
@@ -44,6 +45,8 @@ pub struct Service {
     pub actor: Actor,
     /// Key of the digests of sensitive values.
     pub key: Vec<u8>,
+    /// What no step may leave behind.
+    pub hidden: Hidden,
     /// What policies from elsewhere run in.
     worker: Option<Worker>,
     known: Arc<Known>,
@@ -56,6 +59,8 @@ pub struct Service {
 pub struct Known {
     deciding: Mutex<HashMap<Option<String>, Arc<Deciding>>>,
     outputs: Mutex<HashMap<(RunId, InstanceId), Arc<PlannedOutputs>>>,
+    /// What terraform marked as sensitive in plans of an instance, as long as this process lives.
+    secrets: Mutex<HashMap<InstanceId, BTreeSet<String>>>,
 }
 
 /// What the services of an installation have in common.
@@ -66,6 +71,7 @@ pub struct Common {
     pub tools: Arc<ToolBox>,
     pub key: Vec<u8>,
     pub worker: Option<Worker>,
+    pub hidden: Hidden,
 }
 
 impl Service {
@@ -80,15 +86,15 @@ impl Service {
         let key = state.key()?;
         let tools = tools(&state);
         let actor = crate::actor::local(checkout.git_if_any());
-        let common = Common { settings, store, tools, key, worker };
+        let common = Common { settings, store, tools, key, worker, hidden: Hidden::default() };
         Ok(Self::of(common, checkout, state, actor, Arc::default()))
     }
 
     /// A service from its parts: a checkout, and the directory where what is kept of its project lies.
     pub fn of(common: Common, checkout: Checkout, directory: StateDirectory, actor: Actor, known: Arc<Known>) -> Self {
-        let Common { settings, store, tools, key, worker } = common;
+        let Common { settings, store, tools, key, worker, hidden } = common;
         let (checkout, clean) = (Arc::new(checkout), Arc::default());
-        Self { checkout, directory, settings, store, tools, actor, key, worker, known, clean }
+        Self { checkout, directory, settings, store, tools, actor, key, hidden, worker, known, clean }
     }
 
     /// The same for another actor, whose store tells what belongs together.
@@ -145,6 +151,16 @@ impl Service {
 
     pub fn outputs_get(&self, run: &RunId, instance: &InstanceId) -> Option<Arc<PlannedOutputs>> {
         lock(&self.known.outputs).get(&(run.clone(), instance.clone())).cloned()
+    }
+
+    /// Remembers secrets of an instance for its later steps. They stay in memory.
+    pub fn secrets_put(&self, instance: &InstanceId, secrets: impl IntoIterator<Item = String>) {
+        lock(&self.known.secrets).entry(instance.clone()).or_default().extend(secrets);
+    }
+
+    /// `None` before the first plan.
+    pub fn secrets_get(&self, instance: &InstanceId) -> Option<BTreeSet<String>> {
+        lock(&self.known.secrets).get(instance).cloned()
     }
 
     /// Remembers what an instance took, a quarter more than was seen, for the budget of later runs.

@@ -147,14 +147,20 @@ impl Handed {
 impl Executor for Handed {
     async fn execute(&self, cx: &StepContext) -> StepResult {
         match self.executor(cx).await {
-            Ok(executor) => executor.execute(cx).await,
+            Ok(executor) => {
+                cx.hide(self.anywhere.installation.common.hidden.all()).await;
+                executor.execute(cx).await
+            }
             Err(error) => super::failed(error),
         }
     }
 
     async fn probe(&self, cx: &StepContext) -> Probe {
         match self.executor(cx).await {
-            Ok(executor) => executor.probe(cx).await,
+            Ok(executor) => {
+                cx.hide(self.anywhere.installation.common.hidden.all()).await;
+                executor.probe(cx).await
+            }
             Err(error) => Probe::Unsettled(error.to_string()),
         }
     }

@@ -230,7 +230,7 @@ impl Apply {
     /// What an attempt without an end leaves in doubt.
     async fn doubts(&self, cx: &StepContext) -> AppResult<Option<String>> {
         let ApplyWork { work, .. } = input(&cx.input)?;
-        let stack = super::terraform::stack_directory(&self.0, cx, &work)?;
+        let stack = super::terraform::stack_directory(&self.0, cx, &work).await?;
         crate::recover::look(&self.0, cx, &stack, &work).await
     }
 

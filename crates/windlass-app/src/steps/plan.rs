@@ -13,7 +13,7 @@ use windlass_lang::discovery::{Modules, resource_span};
 use windlass_lang::terraform::module::is_configuration;
 use windlass_model::binding::{self, Binding, StateVersion, keyed_digest};
 use windlass_model::diagnostic::{Diagnostic, Severity};
-use windlass_model::effect::{self, Effect, Mask, planned_outputs};
+use windlass_model::effect::{self, Effect, planned_outputs};
 use windlass_model::id::{InstanceId, RunId, StackId};
 use windlass_model::review::{Finding, Level, Stage};
 use windlass_model::run::Cost;
@@ -62,7 +62,7 @@ pub async fn plan_instance(
 ) -> AppResult<Option<Planned>> {
     let policies = &deciding.policies;
     let protected = deciding.definitions.stacks.iter().any(|d| d.id == work.stack && d.protect);
-    let mut stack = stack_directory(service, cx, work)?;
+    let mut stack = stack_directory(service, cx, work).await?;
     let files = service.directory.run(&cx.run);
     let file = files.join("plans").join(format!("{}.{}.tfplan", work.instance.id.file_name(), cx.attempt));
     let real = matches!(kind, PlanKind::Real);
@@ -73,6 +73,7 @@ pub async fn plan_instance(
         PlanResult::Cancelled => return Ok(None),
         PlanResult::Failed { stage, mut diagnostics } => {
             service.run_alone_next(&work.instance.id, &mut diagnostics).await?;
+            crate::secrets::mask_diagnostics(&*cx.mask().await, &mut diagnostics);
             if !real {
                 diagnostics.iter_mut().for_each(|d| in_the_repository(d, service, cx, work));
             }
@@ -93,11 +94,14 @@ pub async fn plan_instance(
             secrets.extend(outputs.values().flat_map(effect::secrets_of_output));
         }
     }
+    secrets.extend(crate::secrets::of_work(work));
     let mut secrets = with_known_secrets(service, &work.instance.id, &json, secrets).await?;
     // They are not remembered: what only looked like a secret is shown again once it does not.
     let mut unmarked = windlass_model::secrets::find(&json);
     unmarked.retain(|text, _| !secrets.contains(text));
     secrets.extend(unmarked.keys().cloned());
+    service.secrets_put(&work.instance.id, secrets.iter().cloned());
+    cx.hide(secrets.iter().cloned()).await;
     let mut effect = Effect::from_plan(work.instance.id.clone(), &json, &service.key, &secrets).map_err(|error| {
         AppError::new(
             ErrorKind::Internal,
@@ -114,7 +118,7 @@ pub async fn plan_instance(
     let changed_outputs = outputs.iter().filter(|(_, output)| output.changed).map(|(name, _)| name.clone()).collect();
     service.outputs_put(&cx.run, &work.instance.id, outputs);
     let dependants = windlass_model::review::references::dependants(&json, &effect);
-    let mask = Mask::new(secrets.iter().map(String::as_str));
+    let mask = cx.mask().await;
     let asked = crate::decisions::plan_input(service, work, json, !real, deciding);
     let mut findings = policies.decide(Some(&work.stack), &asked).findings;
     crate::decisions::keep_plan(service, cx, work, asked, &|text| mask.text(text))?;
@@ -313,7 +317,7 @@ async fn upstream_outputs(
         .iter()
         .find(|s| s.id == step)
         .ok_or_else(|| crate::error::internal("an upstream without its step"))?;
-    let stack = stack_directory(service, cx, &super::input(&spec.work.input)?)?;
+    let stack = stack_directory(service, cx, &super::input(&spec.work.input)?).await?;
     let json = stack.show(opened.path(), &cx.cancel, &mut Recorder::new(cx)).await.map_err(|e| driver_error(&e))?;
     let json = json.ok_or_else(|| {
         AppError::new(

@@ -35,6 +35,7 @@ impl Executor for Ready {
 impl Ready {
     async fn ready(&self, cx: &StepContext) -> AppResult<StepResult> {
         let work: StackWork = input(&cx.input)?;
+        crate::secrets::hide(&self.0, cx, &work, None).await;
         let mut outputs = None;
         for gate in &work.ready {
             let gate = resolve(&self.0, cx, &work, gate, &mut outputs).await?;
@@ -95,7 +96,7 @@ async fn resolve(
         return Ok(gate.clone());
     }
     if outputs.is_none() {
-        let stack = super::terraform::stack_directory(service, cx, work)?;
+        let stack = super::terraform::stack_directory(service, cx, work).await?;
         let found = stack.outputs(&cx.cancel, &mut Silent).await.map_err(|e| super::terraform::driver_error(&e))?;
         *outputs = Some(found.map_err(|diagnostics| AppError::many(ErrorKind::Unavailable, diagnostics))?);
     }
@@ -205,6 +206,7 @@ impl WaveGate {
             return self.checks(cx, &works).await;
         }
         let Some(first) = works.first() else { return Ok((Answer::Hold, "no instance to ask about".into())) };
+        crate::secrets::hide(&self.0, cx, first, None).await;
         match probe_of(&self.0, first, gate) {
             Some(probe) => {
                 let answer = probe::attempt(&probe, &cx.cancel).await;
@@ -219,7 +221,7 @@ impl WaveGate {
     async fn checks(&self, cx: &StepContext, works: &[StackWork]) -> AppResult<(Answer, String)> {
         let mut unknown = Vec::new();
         for work in works {
-            let stack = super::terraform::stack_directory(&self.0, cx, work)?;
+            let stack = super::terraform::stack_directory(&self.0, cx, work).await?;
             let state = stack.state(&cx.cancel, &mut Silent).await.map_err(|e| super::terraform::driver_error(&e))?;
             let Ok(state) = state else {
                 return Ok((Answer::Hold, format!("the state of {} cannot be read", work.instance.id)));

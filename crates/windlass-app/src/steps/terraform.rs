@@ -12,6 +12,7 @@ use windlass_drivers::terraform::version::version_files;
 use windlass_drivers::terraform::{Applied, Sink, StackDirectory, TerraformError, ToolBinary, ToolError};
 use windlass_engine::{StepContext, StepFailure, StepResult};
 use windlass_model::diagnostic::{Diagnostic, Severity};
+use windlass_model::effect::secrets;
 use windlass_model::journal::event;
 use windlass_model::stack::Tool;
 use windlass_model::stack_plan::StackWork;
@@ -55,6 +56,10 @@ impl Sink for Recorder<'_> {
 
     async fn log(&mut self, bytes: &[u8]) {
         self.cx.log(bytes).await;
+    }
+
+    async fn aside(&mut self, bytes: &[u8]) {
+        self.cx.log_aside(bytes).await;
     }
 
     async fn event(&mut self, event: &Event) {
@@ -115,12 +120,13 @@ fn is_unanswered(diagnostic: &serde_json::Value) -> bool {
     gone && text("detail").contains("ApplyResourceChange")
 }
 
-/// The commands of one instance, in its own directory of the work tree.
-pub fn stack_directory(service: &Service, cx: &StepContext, work: &StackWork) -> AppResult<StackDirectory> {
+/// The commands of one instance, in its own directory of the work tree. What it is given is a secret of the step from then on.
+pub async fn stack_directory(service: &Service, cx: &StepContext, work: &StackWork) -> AppResult<StackDirectory> {
     let mut stack = directory(service, work, &cx.token)?;
     if let Some(commit) = &work.source {
         from_commit(service, cx, work, commit, &mut stack)?;
     }
+    crate::secrets::hide(service, cx, work, Some(&stack)).await;
     Ok(stack)
 }
 
@@ -240,7 +246,13 @@ pub async fn format_check(service: &Service, cx: &StepContext, files: &[String])
 
 /// Applies a plan file. The state from before is kept; when the end leaves doubts, the instance is quarantined.
 pub async fn apply(service: &Service, cx: &StepContext, work: &StackWork, plan: &Path) -> AppResult<StepResult> {
-    let stack = stack_directory(service, cx, work)?;
+    let stack = stack_directory(service, cx, work).await?;
+    if service.secrets_get(&work.instance.id).is_none() {
+        // Another process made the plan: what terraform marked in it is not known here.
+        let plan = stack.show(plan, &cx.cancel, &mut Recorder::new(cx)).await.map_err(|e| driver_error(&e))?;
+        let marked = plan.map(|plan| secrets(&plan, |data, output| work.is_sensitive(data, output)));
+        cx.hide(marked.unwrap_or_default()).await;
+    }
     recover::snapshot(service, &work.instance.id, &cx.run, plan)?;
     let base = service.directory.output(&cx.run, &cx.step, cx.attempt);
     let output = OutputFiles { out: base.with_extension("out"), err: base.with_extension("err") };

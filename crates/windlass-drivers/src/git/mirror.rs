@@ -170,6 +170,8 @@ pub struct Mirror {
     remote: Remote,
     /// When the remote was asked for its default branch.
     asked: Mutex<Option<Instant>>,
+    /// What git was last let in with.
+    secret: Mutex<Option<String>>,
 }
 
 impl Mirror {
@@ -186,7 +188,13 @@ impl Mirror {
         if let Some(path) = local_path(&remote.url) {
             remote.url = std::path::absolute(path).map_err(disk)?.to_string_lossy().into_owned();
         }
-        let mirror = Self { git: directory.join("mirror.git"), directory, remote, asked: Mutex::default() };
+        let mirror = Self {
+            git: directory.join("mirror.git"),
+            directory,
+            remote,
+            asked: Mutex::default(),
+            secret: Mutex::default(),
+        };
         if !mirror.git.join("HEAD").exists() {
             let _lock = mirror.lock(Instant::now() + mirror.remote.timeout)?;
             std::fs::create_dir_all(&mirror.git).map_err(disk)?;
@@ -348,6 +356,11 @@ impl Mirror {
     }
 
     /// git with what it needs to reach the remote. What it complains about holds no secret.
+    /// The token that git was last let in with, which nothing may show.
+    pub fn secret(&self) -> Option<String> {
+        self.secret.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn git_remote(
         &self,
         directory: &Path,
@@ -358,6 +371,7 @@ impl Mirror {
         let url = self.remote.url.clone();
         let access = credentials::Access::open(&self.remote)
             .map_err(|why| MirrorError::Credentials { url: url.clone(), why })?;
+        *self.secret.lock().unwrap_or_else(PoisonError::into_inner) = access.secret().map(str::to_owned);
         let mut settings: Vec<String> = [
             "protocol.version=2",
             "protocol.ext.allow=never",

@@ -31,6 +31,11 @@ pub enum Event {
         action: String,
         seconds: u64,
     },
+    /// A line of a provisioner, with what terraform puts before it.
+    Said {
+        who: String,
+        line: String,
+    },
     /// Text of anything else that has one.
     Message(String),
 }
@@ -63,6 +68,13 @@ pub fn parse(line: &[u8]) -> Option<Event> {
         },
         "apply_errored" => {
             Event::ApplyErrored { address: address(), action: action(), seconds: number("/hook/elapsed_seconds") }
+        }
+        "provision_progress" => {
+            let (message, line) = (text("/@message")?, text("/hook/output").unwrap_or_default());
+            match message.strip_suffix(line.as_str()) {
+                Some(who) => Event::Said { who: who.to_owned(), line },
+                None => Event::Message(message),
+            }
         }
         _ => Event::Message(text("/@message")?),
     })
@@ -121,6 +133,10 @@ mod tests {
                 id_value: Some("7".into()),
                 seconds: 2,
             }),
+        );
+        check(
+            r#"{"@message":"a.b: (local-exec): hello","hook":{"resource":{"addr":"a.b"},"provisioner":"local-exec","output":"hello"},"type":"provision_progress"}"#,
+            Some(Event::Said { who: "a.b: (local-exec): ".into(), line: "hello".into() }),
         );
         check(r#"{"@message":"new thing","type":"from_the_future"}"#, Some(Event::Message("new thing".into())));
         check("panic: runtime error", None);

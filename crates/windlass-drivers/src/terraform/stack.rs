@@ -93,6 +93,10 @@ pub trait Sink: Send {
     fn started(&mut self, pid: u32) -> impl Future<Output = Result<(), String>> + Send;
     /// Text for the log.
     fn log(&mut self, bytes: &[u8]) -> impl Future<Output = ()> + Send;
+    /// What stands before a line of text and is no part of it.
+    fn aside(&mut self, bytes: &[u8]) -> impl Future<Output = ()> + Send {
+        self.log(bytes)
+    }
     /// A change of the world, in the order in which terraform told of them.
     fn event(&mut self, event: &Event) -> impl Future<Output = ()> + Send;
     /// All that was to be read until now has been handed over; what follows has yet to be said.
@@ -426,6 +430,11 @@ impl StackDirectory {
         format!("-lock-timeout={}", self.lock_timeout).into()
     }
 
+    /// The configuration of the backend as init recorded it. It may hold credentials.
+    pub fn backend_configuration(&self) -> Option<serde_json::Value> {
+        self.recorded_backend().map(|(_, config)| config)
+    }
+
     fn recorded_backend(&self) -> Option<(String, serde_json::Value)> {
         let recorded = std::fs::read(self.data.join("terraform.tfstate")).ok()?;
         let mut recorded: serde_json::Value = serde_json::from_slice(&recorded).ok()?;
@@ -753,6 +762,10 @@ impl<S: Sink> Adapter<'_, S> {
                     )
                     .await;
                 self.diagnostics.push(diagnostic);
+            }
+            Event::Said { who, line } => {
+                self.sink.aside(who.as_bytes()).await;
+                self.sink.log(format!("{line}\n").as_bytes()).await;
             }
             Event::Message(text) => self.sink.log(format!("{text}\n").as_bytes()).await,
             Event::ApplyStart { address, action, .. } => {

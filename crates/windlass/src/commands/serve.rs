@@ -95,6 +95,14 @@ async fn run(cx: &Context, arguments: Serve) -> AppResult<bool> {
         Some(_) => None,
     };
     let common = installation::common(configuration.database.as_deref(), &data, crate::policy_worker()).await?;
+    let webhook_secrets = secrets(&configuration.webhook_secrets)?;
+    common.hidden.add(webhook_secrets.iter().map(|secret| String::from_utf8_lossy(secret).into_owned()));
+    for provider in &configuration.providers {
+        common.hidden.add(provider.client_secret.iter().map(|secret| secret.secret().clone()));
+        // One that cannot be read is told where it is needed.
+        let file = provider.client_secret_file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        common.hidden.add(file.map(|secret| secret.trim().to_owned()));
+    }
     let store = common.store.clone();
     let local = windlass_app::actor::local(None);
     let mut admins = configuration.admins.clone();
@@ -120,7 +128,7 @@ async fn run(cx: &Context, arguments: Serve) -> AppResult<bool> {
                 .map_err(|error| AppError::new(ErrorKind::Usage, error.diagnostic()))?,
         ),
         url: url.clone(),
-        webhook_secrets: secrets(&configuration.webhook_secrets)?,
+        webhook_secrets,
         trusted_proxies: configuration.trusted_proxies.clone(),
         limits: Limits::default(),
     });

@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use windlass_model::mask::Mask;
 
 /// How long a command may take to say a secret.
 const COMMAND: Duration = Duration::from_secs(30);
@@ -150,19 +151,14 @@ impl Access {
         &self.settings
     }
 
-    /// `message` without the secret, as it is and as addresses and headers write it.
+    /// `message` without the secret, in whatever form.
     pub fn redacted(&self, message: &str) -> String {
-        use base64::Engine;
-        let Some(secret) = &self.secret else { return message.to_owned() };
-        let encoded = base64::engine::general_purpose::STANDARD.encode(secret);
-        let escaped: String = secret
-            .bytes()
-            .map(|b| match b {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(b).to_string(),
-                _ => format!("%{b:02X}"),
-            })
-            .collect();
-        [secret.as_str(), &encoded, &escaped].iter().fold(message.to_owned(), |text, form| text.replace(form, "***"))
+        Mask::new(self.secret.as_deref()).text(message)
+    }
+
+    /// What git is given.
+    pub fn secret(&self) -> Option<&str> {
+        self.secret.as_deref()
     }
 }
 
@@ -216,7 +212,10 @@ mod tests {
 
     #[test]
     fn a_secret_is_taken_out_of_complaints() {
-        let access = Access { settings: vec![], secret: Some("p/w".into()), _memory: None };
-        assert_eq!(access.redacted("https://u:p%2Fw@h p/w cC93"), "https://u:***@h *** ***");
+        let access = Access { settings: vec![], secret: Some("p/w0".into()), _memory: None };
+        assert_eq!(
+            access.redacted("https://u:p%2Fw0@h p/w0 cC93MA=="),
+            "https://u:(sensitive)@h (sensitive) (sensitive)=="
+        );
     }
 }
