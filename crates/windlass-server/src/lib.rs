@@ -44,7 +44,7 @@ pub async fn serve(app: Arc<App>, listener: tokio::net::TcpListener, stop: Cance
     let sweep = tokio::spawn(windlass_app::sessions::sweep(app.installation.common.store.clone(), stop.clone()));
     let router = telemetry::around(routes(&app).into_router(), &Arc::default());
     let router = router.layer(axum::Extension(streams::Stop(stop.clone())));
-    let served = limits::serve(router, listener, stop.clone(), app.limits.header_time);
+    let served = limits::serve(router, listener, stop.clone(), &app.limits);
     tokio::select! {
         () = served => {}
         // Somebody who does not read what they asked for does not keep the server.

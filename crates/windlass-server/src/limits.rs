@@ -17,9 +17,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use windlass_app::error::{AppError, ErrorKind, internal};
@@ -41,6 +43,8 @@ pub struct Limits {
     /// How long the head and the body of a request may take to arrive; an idle connection is closed after the first, too.
     pub header_time: Duration,
     pub body_time: Duration,
+    /// Connections at once; who comes when there are so many waits.
+    pub connections: usize,
 }
 
 impl Default for Limits {
@@ -53,6 +57,7 @@ impl Default for Limits {
             webhook: 25 << 20,
             header_time: Duration::from_secs(10),
             body_time: Duration::from_secs(30),
+            connections: 2_000,
         }
     }
 }
@@ -220,15 +225,21 @@ fn forwarded(text: &str) -> Option<IpAddr> {
     found.and_then(|(_, value)| plain(value.trim_matches('"')))
 }
 
-/// Answers requests until `stop`; those under way may end. A connection on which no head arrives within `header_time` is closed.
-pub async fn serve(router: Router, listener: TcpListener, stop: CancellationToken, header_time: Duration) {
+/// Answers requests until `stop`; those under way may end. A connection on which no head arrives within the time for it is closed,
+/// and when there are as many as may be, the next waits for one to end.
+pub async fn serve(router: Router, listener: TcpListener, stop: CancellationToken, limits: &Limits) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(header_time);
+    http.timer(TokioTimer::new()).header_read_timeout(limits.header_time);
+    let places = Arc::new(Semaphore::new(limits.connections));
     let open = GracefulShutdown::new();
     loop {
-        let accepted = tokio::select! {
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            next = next => next,
         };
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -248,7 +259,10 @@ pub async fn serve(router: Router, listener: TcpListener, stop: CancellationToke
         });
         let connection = open.watch(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
         // That a client goes away, or is too slow, is no error of ours.
-        tokio::spawn(async move { drop(connection.await) });
+        tokio::spawn(async move {
+            drop(connection.await);
+            drop(place);
+        });
     }
     drop(listener);
     open.shutdown().await;
@@ -316,8 +330,9 @@ mod tests {
         async fn broken() -> Response {
             panic!("a bug of a test");
         }
+        let short = Duration::from_millis(300);
         let limits: &'static Limits =
-            Box::leak(Box::new(Limits { body: 1000, body_time: Duration::from_millis(300), ..Limits::default() }));
+            Box::leak(Box::new(Limits { body: 1000, body_time: short, header_time: short, ..Limits::default() }));
         let bounds = axum::middleware::from_fn(move |request: Request, next: axum::middleware::Next| async move {
             let answer = async {
                 match read(request, limits).await {
@@ -332,7 +347,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(router, listener, stop.clone(), Duration::from_millis(300)));
+        let served = tokio::spawn({
+            let stop = stop.clone();
+            async move { serve(router, listener, stop, limits).await }
+        });
         let begun = Instant::now();
         let mut stream = TcpStream::connect(address).await.unwrap();
         let mut answer = Vec::new();
@@ -363,6 +381,41 @@ mod tests {
         // A head that never ends, and a connection that says nothing.
         check(&[b"POST / HTTP/1.1\r\nHost: x\r\n"], "").await;
         check(&[], "").await;
+    }
+
+    #[tokio::test]
+    async fn no_more_connections_are_taken_than_may_be() {
+        let limits = Limits { connections: 2, header_time: Duration::from_secs(600), ..Limits::default() };
+        let router = Router::new().route("/", get(async || "there"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let served = tokio::spawn({
+            let stop = stop.clone();
+            async move { serve(router, listener, stop, &limits).await }
+        });
+        let ask = async || {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            stream
+        };
+        let hear = async |stream: &mut TcpStream| {
+            let mut first = [0; 12];
+            stream.read_exact(&mut first).await.map(|_| first)
+        };
+        let (mut one, mut two) = (ask().await, ask().await);
+        assert_eq!(
+            (hear(&mut one).await.unwrap(), hear(&mut two).await.unwrap()),
+            (*b"HTTP/1.1 200", *b"HTTP/1.1 200")
+        );
+        let mut three = ask().await;
+        // Nobody answers while the two are open: as long as it takes to hear nothing.
+        assert!(tokio::time::timeout(Duration::from_millis(200), hear(&mut three)).await.is_err());
+        drop(one);
+        assert_eq!(hear(&mut three).await.unwrap(), *b"HTTP/1.1 200");
+        stop.cancel();
+        drop((two, three));
+        served.await.unwrap();
     }
 
     #[tokio::test]
