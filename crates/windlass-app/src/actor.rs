@@ -1,4 +1,4 @@
-//! Who acts in a local run: the operating-system user with the identity git knows. Nobody has checked either, so it is
+//! Who acts in a local run, and where: the operating-system user with the identity git knows. Nobody has checked either, so it is
 //! recorded as unverified.
 
 use windlass_drivers::git::GitRepository;
@@ -14,4 +14,9 @@ pub fn local(git: Option<&GitRepository>) -> Actor {
         identities.push(format!("email:{mail}"));
     }
     Actor { name, identities, verified: false }
+}
+
+/// What this machine is called.
+pub fn host() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
 }

@@ -109,7 +109,7 @@ pub async fn touched(service: &Service) -> AppResult<BTreeMap<InstanceId, Vec<us
 }
 
 /// How one resource differs between two runs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
     pub instance: InstanceId,
     pub address: String,

@@ -24,6 +24,7 @@ pub mod health;
 pub mod history;
 pub mod installation;
 pub mod locks;
+pub mod logins;
 pub mod plans;
 pub mod policy;
 pub mod policy_check;

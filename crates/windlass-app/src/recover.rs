@@ -11,6 +11,8 @@ use windlass_engine::StepContext;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{InstanceId, RunId, StepId};
 use windlass_model::journal::{Aftermath, BackendLock, Entry, Quarantine, aftermath, event, journal};
+use windlass_model::review::Revision;
+use windlass_model::run::RunRecord;
 use windlass_model::stack_plan::StackWork;
 use windlass_store::Event;
 
@@ -188,17 +190,31 @@ async fn put(service: &Service, quarantine: &Quarantine) -> AppResult<()> {
     Ok(service.store.kv_set(SCOPE, quarantine.instance.as_str(), &text).await?)
 }
 
+/// The commit that a quarantined apply worked on, which is an older one where the stack was deleted since.
+pub async fn worked_on(service: &Service, instance: &InstanceId) -> AppResult<Revision> {
+    let quarantine = get(service, instance).await?;
+    let record = service.store.run_get(&quarantine.run).await?;
+    let input: windlass_model::stack_plan::ApplyInput = crate::steps::input(&record.plan.input)?;
+    let work = work(&record, &quarantine)?;
+    Ok(Revision { commit: work.source.unwrap_or(input.head.commit), ..input.head })
+}
+
+fn work(record: &RunRecord, quarantine: &Quarantine) -> AppResult<StackWork> {
+    let spec = record.plan.steps.iter().find(|step| step.id == quarantine.step);
+    let spec = spec.ok_or_else(|| crate::error::internal("a quarantine without its step"))?;
+    let apply: windlass_model::stack_plan::ApplyWork = crate::steps::input(&spec.work.input)?;
+    Ok(apply.work)
+}
+
 /// The commands of the stack that a quarantined apply worked on.
 async fn quarantined_stack(service: &Service, quarantine: &Quarantine) -> AppResult<StackDirectory> {
     let record = service.store.run_get(&quarantine.run).await?;
-    let spec = record.plan.steps.iter().find(|s| s.id == quarantine.step);
-    let spec = spec.ok_or_else(|| crate::error::internal("a quarantine without its step"))?;
-    let work: windlass_model::stack_plan::ApplyWork = crate::steps::input(&spec.work.input)?;
-    let stack = crate::steps::terraform::directory(service, &work.work, "recover")?;
+    let work = work(&record, quarantine)?;
+    let stack = crate::steps::terraform::directory(service, &work, "recover")?;
     if stack.directory.is_dir() {
         return Ok(stack);
     }
-    let commit = work.work.source.as_deref().map_or("HEAD", |commit| commit.get(..12).unwrap_or(commit));
+    let commit = work.source.as_deref().map_or("HEAD", |commit| commit.get(..12).unwrap_or(commit));
     let summary = format!("the directory of {} is gone, and terraform has to run in it", quarantine.instance);
     let help = format!("bring it back for this: git checkout {commit} -- {}", quarantine.instance.stack());
     Err(AppError::new(ErrorKind::Conflict, Diagnostic::error("WL657", summary).help(help)))
@@ -350,10 +366,15 @@ pub async fn get(service: &Service, instance: &InstanceId) -> AppResult<Quaranti
 /// Pushes the state that terraform could not write. terraform itself refuses one that does not follow the present state.
 pub async fn push(service: &Service, instance: &InstanceId) -> AppResult<PathBuf> {
     let quarantine = get(service, instance).await?;
-    let Some(file) = quarantine.errored_state.as_deref().map(PathBuf::from).filter(|file| file.exists()) else {
-        let diagnostic = Diagnostic::error("WL654", format!("no errored.tfstate of {instance} was kept"));
-        return Err(AppError::new(ErrorKind::NotFound, diagnostic));
-    };
+    let refuse = |summary: String| AppError::new(ErrorKind::NotFound, Diagnostic::error("WL654", summary));
+    let file = quarantine.errored_state.as_deref().map(PathBuf::from);
+    let file = file.ok_or_else(|| refuse(format!("no errored.tfstate of {instance} was kept")))?;
+    if !file.exists() {
+        return Err(refuse(format!(
+            "{} is not on this machine: the apply was on another, or it is gone",
+            file.display()
+        )));
+    }
     let stack = quarantined_stack(service, &quarantine).await?;
     let cancel = tokio_util::sync::CancellationToken::new();
     let pushed = stack.state_push(&file, &cancel, &mut Silent).await.map_err(|e| driver_error(&e))?;

@@ -16,13 +16,15 @@ pub mod workers;
 use crate::apply::Approved;
 use crate::caller::{Caller, not_found};
 use crate::error::{AppError, AppResult, ErrorKind};
-use crate::installation::Installation;
+use crate::installation::{Installation, Workspace};
 use crate::locks::LockView;
 use crate::project::environments_of;
 use crate::repositories::Good;
 use crate::review::Selection;
 use crate::service::Service;
+use crate::waivers::Candidate;
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use windlass_model::Micros;
 use windlass_model::access::{Permission, Place, Subject};
@@ -272,6 +274,15 @@ pub async fn waive(
     crate::waivers::waive(&service, run, finding, reason, time).await
 }
 
+/// What denies a review, and which of it the caller may waive.
+///
+/// # Errors
+/// There is none that the caller may see.
+pub async fn waivable(installation: &Installation, caller: &Caller, run: &RunId) -> AppResult<Vec<Candidate>> {
+    let (service, _) = review_for(installation, caller, run, Permission::ProjectRead).await?;
+    crate::waivers::candidate_list(&service, run).await
+}
+
 /// Stores an apply run of a review; an engine drives it. `None` when there is nothing to apply.
 ///
 /// # Errors
@@ -381,6 +392,47 @@ pub async fn release(
 ) -> AppResult<Quarantine> {
     of_instance(installation, caller, project, instance, Permission::StackRecover).await?;
     crate::recover::release(&installation.service(caller, project)?, instance, why).await
+}
+
+/// Pushes the state of a quarantined instance that terraform could not write; where it is kept afterwards comes back.
+///
+/// # Errors
+/// The caller may not, it is not quarantined, no state was kept on this machine, or terraform refuses it.
+pub async fn state_push(
+    installation: &Arc<Installation>,
+    caller: &Caller,
+    project: &str,
+    instance: &InstanceId,
+) -> AppResult<PathBuf> {
+    let workspace = settling(installation, caller, project, instance).await?;
+    crate::recover::push(&workspace.acting(installation, caller), instance).await
+}
+
+/// Breaks the lock at the backend that a quarantined instance is left with, by its id.
+///
+/// # Errors
+/// The caller may not, it is not quarantined, or the lock in doubt is another one.
+pub async fn backend_unlock(
+    installation: &Arc<Installation>,
+    caller: &Caller,
+    project: &str,
+    instance: &InstanceId,
+    lock: &str,
+) -> AppResult<()> {
+    let workspace = settling(installation, caller, project, instance).await?;
+    crate::recover::force_unlock(&workspace.acting(installation, caller), instance, lock).await
+}
+
+/// The files that the quarantined apply of an instance worked on.
+async fn settling(
+    installation: &Arc<Installation>,
+    caller: &Caller,
+    project: &str,
+    instance: &InstanceId,
+) -> AppResult<Workspace> {
+    of_instance(installation, caller, project, instance, Permission::StackRecover).await?;
+    let head = crate::recover::worked_on(&installation.service(caller, project)?, instance).await?;
+    installation.workspace(project, &head).await
 }
 
 async fn of_instance(

@@ -50,34 +50,66 @@ pub async fn token_create(
     caller: &Caller,
     new: &NewToken,
 ) -> AppResult<(TokenRow, String)> {
-    let refuse = |summary: &str, help: &str| {
-        Err(AppError::new(ErrorKind::Usage, Diagnostic::error("WL845", summary).help(help)))
-    };
+    token_allow(installation, caller, new).await?;
+    let secret = token_secret()?;
+    let row = token_put(installation, caller, new, &digest(&secret)).await?;
+    Ok((row, secret))
+}
+
+/// A secret for a token that is to be asked for.
+///
+/// # Errors
+/// The system has no randomness.
+pub fn token_secret() -> AppResult<String> {
+    Ok(format!("{PREFIX}{}", secret()?))
+}
+
+/// Refuses a token that makes no sense, whoever asks.
+///
+/// # Errors
+/// What is asked for makes no sense.
+pub(crate) fn check(new: &NewToken) -> AppResult<()> {
     if new.name.trim().is_empty() || new.name.len() > 200 {
         return refuse("a token needs a name of at most 200 bytes", "say what it is for, such as `nightly report`");
     }
     if !(1..=LONGEST_DAYS).contains(&new.days) {
         return refuse("a token is good for 1 to 365 days", "make a new one when it ends");
     }
+    Ok(())
+}
+
+fn refuse<T>(summary: &str, help: &str) -> AppResult<T> {
+    Err(AppError::new(ErrorKind::Usage, Diagnostic::error("WL845", summary).help(help)))
+}
+
+/// Refuses unless the caller may make this token.
+///
+/// # Errors
+/// The caller may not, or what is asked for makes no sense.
+pub(crate) async fn token_allow(installation: &Installation, caller: &Caller, new: &NewToken) -> AppResult<()> {
+    check(new)?;
     if caller.token.is_some() {
         return refuse("a token cannot make another one", "sign in, and make it as yourself");
     }
-    match &new.scope.projects {
-        Some(projects) => {
-            for project in projects {
-                caller.must(installation, Permission::TokenOwn, &Subject::project(project)).await?;
-            }
-        }
-        None => may_own(installation, caller).await?,
+    let Some(projects) = &new.scope.projects else { return may_own(installation, caller).await };
+    for project in projects {
+        caller.must(installation, Permission::TokenOwn, &Subject::project(project)).await?;
     }
+    Ok(())
+}
+
+/// Stores a token whose secret has this digest, for a caller who may make it.
+pub(crate) async fn token_put(
+    installation: &Installation,
+    caller: &Caller,
+    new: &NewToken,
+    digest: &str,
+) -> AppResult<TokenRow> {
     let store = installation.store(caller, "");
-    let secret = format!("{PREFIX}{}", secret()?);
     let record = Record { actor: caller.actor.clone(), scope: new.scope.clone() };
     let text = serde_json::to_string(&record).map_err(internal)?;
     let end = store.now().await? + DAY * Micros::from(new.days);
-    let owner = caller.actor.to_string();
-    let row = store.token_create(&digest(&secret), new.name.trim(), &owner, &text, end).await?;
-    Ok((row, secret))
+    Ok(store.token_create(digest, new.name.trim(), &caller.actor.to_string(), &text, end).await?)
 }
 
 /// Somebody who may have tokens in one project may have them for all: they give no more than their owner has.
@@ -139,6 +171,19 @@ pub async fn token_revoke(installation: &Installation, caller: &Caller, id: &str
     Err(crate::caller::not_found("token", id))
 }
 
+/// Ends the very token that is used, whatever it is limited to.
+///
+/// # Errors
+/// It is none that is good.
+pub async fn token_end(installation: &Installation, caller: &Caller, secret: &str) -> AppResult<()> {
+    let store = installation.store(caller, "");
+    let actor = caller.actor.to_string();
+    match store.token_use(&digest(secret)).await? {
+        Some(row) if store.token_revoke(&row.id, None, &actor).await? => Ok(()),
+        _ => Err(crate::caller::not_found("token", "this")),
+    }
+}
+
 /// A short token for a job that showed who it is; the secret and its end (µs) come back. What it showed is taken once.
 ///
 /// # Errors
@@ -150,7 +195,7 @@ pub async fn token_exchange(store: &Store, workload: &Workload) -> AppResult<(St
             .help("ask the CI for a new one: each is good for one exchange");
         return Err(AppError::new(ErrorKind::Unauthenticated, diagnostic));
     }
-    let secret = format!("{PREFIX}{}", secret()?);
+    let secret = token_secret()?;
     let record = Record { actor: workload.actor.clone(), scope: TokenScope::default() };
     let text = serde_json::to_string(&record).map_err(internal)?;
     let end = now + JOB;

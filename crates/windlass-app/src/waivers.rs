@@ -2,7 +2,7 @@
 
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::service::{Deciding, Service};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use windlass_model::Micros;
 use windlass_model::definition::WaiverRule;
@@ -18,7 +18,7 @@ const SHOWN: usize = 8;
 const DEFAULT: Micros = 7 * 86_400_000_000;
 
 /// A denial in a review, and whether the actor may waive it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     /// The first digits of the fingerprint.
     pub id: String,
@@ -234,14 +234,14 @@ pub async fn without_waived_change(
 }
 
 /// All waivers there were, newest first, and how many.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WaiverList {
     pub waivers: Vec<ListedWaiver>,
     pub per_rule: BTreeMap<String, Count>,
     pub per_person: BTreeMap<String, Count>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ListedWaiver {
     /// The first digits of the fingerprint.
     pub id: String,
@@ -250,7 +250,7 @@ pub struct ListedWaiver {
     pub waiver: Waiver,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     pub given: usize,
     pub expired: usize,

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use windlass_server::pages::{
-    Frame, Section, access, assets, drift, error, events, home, settings, sign_in, stack, stacks,
+    Frame, Section, access, assets, drift, error, events, home, settings, sign_in, stack, stacks, terminal,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -33,6 +33,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("settings", settings::render(&frame(Section::Settings), &settings::Settings::sample())),
         ("settings-empty", settings::render(&frame(Section::Settings), &settings::Settings::sample_empty())),
         ("access", access::render(&frame(Section::Settings), &access::Access::sample())),
+        ("terminal", terminal::render(&frame(Section::Settings), &terminal::Terminal::sample())),
+        ("terminal-empty", terminal::render(&frame(Section::Settings), &terminal::Terminal::sample_empty())),
         ("sign-in", sign_in::render(&outside, &sign_in::SignIn::sample())),
         ("sign-in-expired", sign_in::render(&outside, &sign_in::SignIn::sample_empty())),
         ("not-found", error::render(&frame(Section::Outside), &error::ErrorPage::not_found())),

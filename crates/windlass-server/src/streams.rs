@@ -2,12 +2,12 @@
 //! holds what one look found and looks again when that was sent, so that a slow reader costs nothing. It ends when the server
 //! stops and when its reader may not read any more; browsers come back with the id of the last event that they got.
 
-use crate::authentication::{Who, cookie, cookie_name, unknown};
+use crate::authentication::{Who, bearer, cookie, cookie_name, unknown};
 use crate::problem::Failure;
 use crate::state::App;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -51,12 +51,11 @@ impl FromRequestParts<Arc<App>> for Reader {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
         let who = Who::from_request_parts(parts, app).await?;
         let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let bearer = text(header::AUTHORIZATION).and_then(|value| value.split_once(' ')).map(|(_, token)| token.trim());
         let last = text(HeaderName::from_static("last-event-id")).and_then(|id| id.trim().parse().ok());
         Ok(Self {
             app: app.clone(),
             caller: who.caller,
-            bearer: bearer.map(str::to_owned),
+            bearer: bearer(&parts.headers).map(str::to_owned),
             session: cookie(&parts.headers, cookie_name(app)).map(str::to_owned),
             last,
             stop: parts.extensions.get::<Stop>().cloned().unwrap_or_default().0,

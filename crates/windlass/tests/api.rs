@@ -353,7 +353,7 @@ fn every_endpoint_lets_in_whom_the_table_says() {
     let mut wrong = Vec::new();
     for endpoint in of_api {
         let path = endpoint.path.replace("{project}", "repo").replace("{run}", &run).replace("{review}", &run);
-        let path = path.replace("{step}", "plan%3Anet").replace("{*stack}", "net");
+        let path = path.replace("{other}", &run).replace("{step}", "plan%3Anet").replace("{*stack}", "net");
         let path = match endpoint.path {
             "/api/v1/access/explain" => format!("{path}?permission=metrics.read"),
             "/api/v1/events" => format!("{path}?project=repo"),
@@ -361,6 +361,8 @@ fn every_endpoint_lets_in_whom_the_table_says() {
         };
         let body = match endpoint.path.rsplit('/').next().unwrap() {
             _ if endpoint.method != "POST" => None,
+            "push" => Some(r#"{"instance":"net"}"#),
+            "unlock" => Some(r#"{"instance":"net","lock":"none"}"#),
             "take-away" | "release" => Some(r#"{"instance":"net","reason":"test"}"#),
             "waivers" => Some(r#"{"finding":"abcd1234","reason":"test"}"#),
             "refuse" => Some(r#"{"reason":"test"}"#),

@@ -7,6 +7,7 @@ use crate::installation::Installation;
 use crate::locks::LockView;
 use crate::repositories::{Good, Repository, Status};
 use crate::service::Service;
+use crate::waivers::WaiverList;
 use std::sync::Arc;
 use windlass_model::access::{Permission, Subject};
 use windlass_model::drift::Record;
@@ -103,4 +104,12 @@ pub async fn quarantine_list(
     project: &str,
 ) -> AppResult<Vec<Quarantine>> {
     crate::recover::quarantine_list(&service(installation, caller, project).await?).await
+}
+
+/// All waivers there were, newest first, and how many.
+///
+/// # Errors
+/// There is no such project that the caller may see.
+pub async fn waiver_list(installation: &Installation, caller: &Caller, project: &str) -> AppResult<WaiverList> {
+    crate::waivers::waiver_list(&service(installation, caller, project).await?).await
 }

@@ -3,6 +3,7 @@
 use super::run_for;
 use crate::caller::Caller;
 use crate::error::{AppError, AppResult, ErrorKind};
+use crate::history::Changed;
 use crate::installation::Installation;
 use windlass_model::access::{Permission, Subject};
 use windlass_model::diagnostic::Diagnostic;
@@ -22,6 +23,25 @@ pub async fn run_show(
     let record = run_for(installation, caller, run, Permission::ProjectRead).await?;
     let steps = installation.common.store.step_list_brief(run).await?;
     Ok((record, steps))
+}
+
+/// What the effects of two runs of one project do not have in common.
+///
+/// # Errors
+/// There is no such run that the caller may see, or it has no effect.
+pub async fn run_diff(
+    installation: &Installation,
+    caller: &Caller,
+    before: &RunId,
+    after: &RunId,
+) -> AppResult<Vec<Changed>> {
+    let first = run_for(installation, caller, before, Permission::ProjectRead).await?;
+    let second = run_for(installation, caller, after, Permission::ProjectRead).await?;
+    if first.project != second.project {
+        let diagnostic = Diagnostic::error("WL662", "the two runs are of different projects");
+        return Err(AppError::new(ErrorKind::Usage, diagnostic.help("compare runs of one repository")));
+    }
+    crate::history::diff(&installation.service(caller, &first.project)?, &first, &second).await
 }
 
 /// A review in a list.

@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod ci;
 mod events;
+mod logins;
 mod logs;
 mod me;
 pub mod openapi;
@@ -27,7 +28,7 @@ pub fn routes(routes: Routes) -> Routes {
     let routes = logs::routes(routes);
     let routes = events::routes(routes);
     let routes = access::routes(routes);
-    let routes = tokens::routes(me::routes(ci::routes(routes)));
+    let routes = logins::routes(tokens::routes(me::routes(ci::routes(routes))));
     let routes = workers::routes(audit::routes(routes));
     openapi::routes(routes)
 }

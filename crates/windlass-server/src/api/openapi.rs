@@ -1,7 +1,7 @@
 //! The description of the API (OpenAPI 3.1), made from the handlers and from who may use each endpoint. It is checked in, so that
 //! a change of the API is seen in its review.
 
-use super::{access, audit, ci, events, logs, me, projects, reviews, runs, stacks, tokens, workers};
+use super::{access, audit, ci, events, logins, logs, me, projects, reviews, runs, stacks, tokens, workers};
 use crate::problem::Problem;
 use crate::routes::{Endpoint, Guard, Routes};
 use axum::http::{Method, header};
@@ -41,15 +41,20 @@ pub fn routes(routes: Routes) -> Routes {
         stacks::lock_take_away,
         stacks::quarantine_list,
         stacks::quarantine_release,
+        stacks::quarantine_push,
+        stacks::quarantine_unlock,
+        stacks::waiver_list,
         reviews::list,
         reviews::start,
         reviews::show,
         reviews::approve,
         reviews::refuse,
+        reviews::waivable,
         reviews::waive,
         reviews::apply,
         runs::list,
         runs::show,
+        runs::diff,
         runs::cancel,
         runs::resume,
         runs::repeat,
@@ -64,6 +69,9 @@ pub fn routes(routes: Routes) -> Routes {
         tokens::list,
         tokens::create,
         tokens::revoke,
+        tokens::end,
+        logins::begin,
+        logins::poll,
         me::me,
         ci::exchange,
         audit::export,

@@ -31,6 +31,7 @@ pub fn routes(routes: Routes) -> Routes {
         .add(Method::GET, "/api/v1/reviews/{review}", within(Permission::ProjectRead), get(show))
         .once("/api/v1/reviews/{review}/approve", within(Permission::ReviewApprove), post(approve))
         .once("/api/v1/reviews/{review}/refuse", within(Permission::ReviewApprove), post(refuse))
+        .add(Method::GET, "/api/v1/reviews/{review}/waivers", within(Permission::ProjectRead), get(waivable))
         .once("/api/v1/reviews/{review}/waivers", within(Permission::ReviewWaive), post(waive))
         .once("/api/v1/reviews/{review}/apply", within(Permission::ReviewApply), post(apply))
 }
@@ -44,6 +45,8 @@ of_model! {
     ActorAnswer(Actor);
     /// A finding that was waived, by whom, why and until when.
     Waiver(waiver::Waiver);
+    /// A finding that denies a review, and why the asker may not waive it, as `windlass waive --json` has it.
+    Waivable(windlass_app::waivers::Candidate);
 }
 
 /// A review, as lists have it.
@@ -361,4 +364,19 @@ pub async fn apply(
     let seen = Seen { commit: body.commit, effect: body.effect };
     let run = RunId::new(run);
     Ok(Started::answer(requests::apply_start(&app.installation, &who.caller, &run, &seen, &body.confirm).await?))
+}
+
+/// What denies a review, and which of it you may waive.
+#[utoipa::path(
+    get, path = "/api/v1/reviews/{review}/waivers", tag = "reviews", operation_id = "review_waivable",
+    params(("review" = String, Path, description = "Id of the review")),
+    responses((status = 200, body = Listed<Waivable>)),
+)]
+pub async fn waivable(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Path(run): Path<String>,
+) -> Result<Json<Listed<Waivable>>, Failure> {
+    let found = requests::waivable(&app.installation, &who.caller, &RunId::new(run)).await?;
+    Ok(Json(Listed { items: found.into_iter().map(Waivable).collect(), next: None }))
 }

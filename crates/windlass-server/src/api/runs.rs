@@ -2,7 +2,7 @@
 
 use super::reviews::{ApproveBody, ApprovedAnswer, approve_any};
 use super::stacks::Started;
-use super::{Asked, Body, Listed, limit};
+use super::{Asked, Body, Listed, limit, of_model};
 use crate::authentication::Who;
 use crate::problem::Failure;
 use crate::routes::{Guard, Routes};
@@ -25,10 +25,16 @@ pub fn routes(routes: Routes) -> Routes {
     routes
         .add(Method::GET, "/api/v1/projects/{project}/runs", Guard::Project(Permission::ProjectRead), get(list))
         .add(Method::GET, "/api/v1/runs/{run}", within(Permission::ProjectRead), get(show))
+        .add(Method::GET, "/api/v1/runs/{run}/diff/{other}", within(Permission::ProjectRead), get(diff))
         .once("/api/v1/runs/{run}/cancel", within(Permission::RunCancel), post(cancel))
         .once("/api/v1/runs/{run}/resume", within(Permission::RunResume), post(resume))
         .once("/api/v1/runs/{run}/repeat", within(Permission::ReviewCreate), post(repeat))
         .once("/api/v1/runs/{run}/approve", within(Permission::ReviewApprove), post(approve))
+}
+
+of_model! {
+    /// How one resource differs between two runs, as `windlass diff --json` has it.
+    Changed(windlass_app::history::Changed);
 }
 
 /// A run, as lists have it.
@@ -278,4 +284,20 @@ pub async fn approve(
     Body(body): Body<ApproveBody>,
 ) -> Result<Json<ApprovedAnswer>, Failure> {
     approve_any(&app, &who, &run, body).await
+}
+
+/// What the effects of two runs (reviews or applies) do not have in common.
+#[utoipa::path(
+    get, path = "/api/v1/runs/{run}/diff/{other}", tag = "runs", operation_id = "run_diff",
+    params(("run" = String, Path, description = "Id of the first run"), ("other" = String, Path, description = "Id of the second")),
+    responses((status = 200, body = Listed<Changed>)),
+)]
+pub async fn diff(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Path((run, other)): Path<(String, String)>,
+) -> Result<Json<Listed<Changed>>, Failure> {
+    let (before, after) = (RunId::new(run), RunId::new(other));
+    let found = requests::records::run_diff(&app.installation, &who.caller, &before, &after).await?;
+    Ok(Json(Listed { items: found.into_iter().map(Changed).collect(), next: None }))
 }

@@ -41,6 +41,17 @@ pub fn routes(routes: Routes) -> Routes {
             Guard::Within(Permission::StackRecover),
             post(quarantine_release),
         )
+        .once(
+            "/api/v1/projects/{project}/quarantines/push",
+            Guard::Within(Permission::StackRecover),
+            post(quarantine_push),
+        )
+        .once(
+            "/api/v1/projects/{project}/quarantines/unlock",
+            Guard::Within(Permission::StackRecover),
+            post(quarantine_unlock),
+        )
+        .add(Method::GET, "/api/v1/projects/{project}/waivers", read, get(waiver_list))
 }
 
 of_model! {
@@ -56,6 +67,8 @@ of_model! {
     Lock(LockView);
     /// Why an instance is not applied until somebody settled it, as `windlass recover --json` has it.
     Quarantine(journal::Quarantine);
+    /// All waivers, newest first, and how many there are by rule and by person, as `windlass waivers --json` has it.
+    WaiverList(windlass_app::waivers::WaiverList);
 }
 
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -303,4 +316,75 @@ pub async fn quarantine_release(
     let instance = InstanceId::new(request.instance);
     let lifted = requests::release(&app.installation, &who.caller, &project, &instance, &request.reason).await?;
     Ok(Json(Quarantine(lifted)))
+}
+
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PushRequest {
+    /// e.g. `aws/network[tokyo]`.
+    instance: String,
+}
+
+/// A state that was pushed.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Pushed {
+    /// The file on the server that it was pushed from, which stays.
+    pub kept: String,
+}
+
+/// Push the state of a quarantined instance that terraform could not write; terraform refuses one that does not follow the present.
+#[utoipa::path(
+    post, path = "/api/v1/projects/{project}/quarantines/push", tag = "stacks", operation_id = "quarantine_push",
+    params(("project" = String, Path, description = "Name of a followed repository")),
+    request_body = PushRequest, responses((status = 200, body = Pushed)),
+)]
+pub async fn quarantine_push(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Path(project): Path<String>,
+    Body(request): Body<PushRequest>,
+) -> Result<Json<Pushed>, Failure> {
+    let instance = InstanceId::new(request.instance);
+    let kept = requests::state_push(&app.installation, &who.caller, &project, &instance).await?;
+    Ok(Json(Pushed { kept: kept.display().to_string() }))
+}
+
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnlockRequest {
+    /// e.g. `aws/network[tokyo]`.
+    instance: String,
+    /// Id of the lock that the quarantine names.
+    lock: String,
+}
+
+/// Break the lock at the backend that may be the dead apply's own.
+#[utoipa::path(
+    post, path = "/api/v1/projects/{project}/quarantines/unlock", tag = "stacks", operation_id = "quarantine_unlock",
+    params(("project" = String, Path, description = "Name of a followed repository")),
+    request_body = UnlockRequest, responses((status = 204)),
+)]
+pub async fn quarantine_unlock(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Path(project): Path<String>,
+    Body(request): Body<UnlockRequest>,
+) -> Result<StatusCode, Failure> {
+    let instance = InstanceId::new(request.instance);
+    requests::backend_unlock(&app.installation, &who.caller, &project, &instance, &request.lock).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// All waivers that were ever given, and how many.
+#[utoipa::path(
+    get, path = "/api/v1/projects/{project}/waivers", tag = "stacks", operation_id = "waiver_list",
+    params(("project" = String, Path, description = "Name of a followed repository")),
+    responses((status = 200, body = WaiverList)),
+)]
+pub async fn waiver_list(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Path(project): Path<String>,
+) -> Result<Json<WaiverList>, Failure> {
+    Ok(Json(WaiverList(requests::projects::waiver_list(&app.installation, &who.caller, &project).await?)))
 }

@@ -1,13 +1,13 @@
 //! API tokens.
 
 use super::{Asked, Body, Listed};
-use crate::authentication::Who;
+use crate::authentication::{Who, bearer};
 use crate::problem::{Failure, Problem};
 use crate::routes::{Guard, Routes};
 use crate::state::App;
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::routing::{delete, get, post};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -22,6 +22,7 @@ pub fn routes(routes: Routes) -> Routes {
     routes
         .add(Method::GET, "/api/v1/tokens", Guard::SignedIn, get(list))
         .add(Method::POST, "/api/v1/tokens", Guard::Within(Permission::TokenOwn), post(create))
+        .add(Method::DELETE, "/api/v1/tokens/this", Guard::SignedIn, delete(end))
         .add(Method::DELETE, "/api/v1/tokens/{id}", Guard::SignedIn, delete(revoke))
 }
 
@@ -58,7 +59,7 @@ pub struct Token {
     pub revoked_at: Option<i64>,
 }
 
-fn token(row: TokenRow) -> Result<Token, Failure> {
+pub(super) fn token(row: TokenRow) -> Result<Token, Failure> {
     let record: Record = serde_json::from_str(&row.record).map_err(internal)?;
     let TokenRow { id, name, owner, created_at, expires_at, used_at, revoked_at, .. } = row;
     Ok(Token { id, name, owner, scope: record.scope.into(), created_at, expires_at, used_at, revoked_at })
@@ -134,5 +135,15 @@ pub async fn create(
 )]
 pub async fn revoke(State(app): State<Arc<App>>, who: Who, Path(id): Path<String>) -> Result<StatusCode, Failure> {
     tokens::token_revoke(&app.installation, &who.caller, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends the very token that is used, whatever it is limited to.
+#[utoipa::path(
+    delete, path = "/api/v1/tokens/this", tag = "tokens", operation_id = "token_end",
+    responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")),
+)]
+pub async fn end(State(app): State<Arc<App>>, who: Who, headers: HeaderMap) -> Result<StatusCode, Failure> {
+    tokens::token_end(&app.installation, &who.caller, bearer(&headers).unwrap_or_default()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

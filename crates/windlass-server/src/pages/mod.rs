@@ -20,6 +20,7 @@ pub mod settings;
 pub mod sign_in;
 pub mod stack;
 pub mod stacks;
+pub mod terminal;
 #[cfg(test)]
 mod testing;
 

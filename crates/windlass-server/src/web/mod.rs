@@ -8,6 +8,7 @@ mod reviews;
 mod runs;
 mod settings;
 mod stacks;
+mod terminal;
 
 use crate::authentication::Who;
 use crate::pages::error::ErrorPage;
@@ -32,7 +33,7 @@ pub fn routes(routes: Routes) -> Routes {
     let routes = reviews::routes(routes);
     let routes = runs::routes(routes);
     let routes = events::routes(routes);
-    actions::routes(settings::routes(routes))
+    actions::routes(terminal::routes(settings::routes(routes)))
 }
 
 /// Pairs of a query or a form in their order; a name may stand several times.
@@ -123,6 +124,8 @@ fn notice(code: &str) -> &'static str {
         "unlocked" => "The lock is taken away.",
         "released" => "The quarantine is over.",
         "fetching" => "The repository is fetched now.",
+        "given" => "The terminal has its token: go on there.",
+        "denied" => "The terminal gets no token.",
         "revoked" => "The token is revoked.",
         _ => "",
     }
