@@ -48,7 +48,7 @@ pub struct Global {
     /// The server's project [default: the one whose repository this checkout is of].
     #[arg(long, env = "WINDLASS_PROJECT", global = true, value_name = "NAME", help_heading = "Server")]
     pub project: Option<String>,
-    /// Read the token for the server from this file [default: WINDLASS_TOKEN, or what the CI gives].
+    /// Read the token for the server from this file [default: WINDLASS_TOKEN, what the CI gives, or that of `windlass login`].
     #[arg(long, env = "WINDLASS_TOKEN_FILE", global = true, value_name = "FILE", help_heading = "Server")]
     pub token_file: Option<PathBuf>,
 }
@@ -338,6 +338,9 @@ Examples:
     Runs {
         /// Show this run with its steps.
         run: Option<String>,
+        /// Show how far it is until it has ended or waits for somebody; then end as the command does that started it.
+        #[arg(long, short, requires = "run")]
+        follow: bool,
         /// How many.
         #[arg(long, default_value_t = 20, value_name = "N")]
         limit: u32,
@@ -373,6 +376,17 @@ Examples:
     /// Prove that the record of what happened is whole.
     #[command(subcommand)]
     Audit(crate::commands::audit::Audit),
+    /// Get a token for this terminal: the server shows a page on which you confirm it, in any browser.
+    #[command(after_help = "\
+Examples:
+  windlass login https://windlass.example.com
+  windlass login --permission project.read --days 7      less than you may, and not for long")]
+    Login(Login),
+    /// End the token that `windlass login` got, and forget it.
+    Logout {
+        /// The server [default: that of --server].
+        url: Option<String>,
+    },
     /// Say who you are to the server, and what its token may.
     Whoami,
     /// Make, list and revoke tokens for programs, on the server.
@@ -396,6 +410,24 @@ pub struct Base {
     /// Compare with the merge base with this branch or commit [default: the default branch].
     #[arg(long, value_name = "REV")]
     pub base: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Login {
+    /// The server [default: that of --server].
+    pub url: Option<String>,
+    /// The token may only this (may be given several times) [default: all that you may].
+    #[arg(long, value_name = "PERMISSION")]
+    pub permission: Vec<String>,
+    /// It may so only in this project (may be given several times) [default: all].
+    #[arg(long, value_name = "PROJECT")]
+    pub only: Vec<String>,
+    /// How long it is good, up to 365.
+    #[arg(long, default_value_t = 30, value_name = "DAYS")]
+    pub days: u32,
+    /// Open no browser: print where to go alone.
+    #[arg(long)]
+    pub no_browser: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 mod common;
+#[path = "remote/login.rs"]
+mod login;
+#[path = "remote/streams.rs"]
+mod streams;
 
 use common::{expect, run, wait};
 use serde_json::Value;
@@ -21,6 +25,9 @@ struct World {
     git: Git,
     server: Child,
     data: std::path::PathBuf,
+    url: String,
+    /// Of who is signed in.
+    token: String,
 }
 
 impl Drop for World {
@@ -71,16 +78,19 @@ impl World {
         std::fs::write(env.home().join("windlass.toml"), config).unwrap();
         let data = env.home().join("server");
         let (server, url) = spawn(&env, &data);
-        env.set("WINDLASS_URL", url);
-        let mut world = Self { env, git, server, data };
+        env.set("WINDLASS_URL", &url);
+        let mut world = Self { env, git, server, data, url, token: String::new() };
         world.sign_in("ana");
         wait(|| (run(&world.env, &["stacks"]).code == Some(0)).then_some(()));
         world
     }
 
+    fn actor(name: &str) -> Actor {
+        Actor { name: name.into(), identities: vec![format!("email:{name}@example.com")], verified: true }
+    }
+
     fn sign_in(&mut self, name: &str) {
-        let identities = vec![format!("email:{name}@example.com")];
-        let actor = Actor { name: name.into(), identities, verified: true };
+        let actor = Self::actor(name);
         let secret = format!("wlt_{}", sessions::secret().unwrap());
         let text = serde_json::to_string(&Record { actor: actor.clone(), scope: TokenScope::default() }).unwrap();
         tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -89,7 +99,8 @@ impl World {
             store.token_create(&sessions::digest(&secret), "test", &actor.to_string(), &text, end).await.unwrap();
             store.close().await;
         });
-        self.env.set("WINDLASS_TOKEN", secret);
+        self.env.set("WINDLASS_TOKEN", &secret);
+        self.token = secret;
     }
 
     fn expect(&self, arguments: &[&str], code: i32, texts: &[&str]) -> String {
@@ -161,7 +172,7 @@ fn a_change_goes_from_its_branch_to_the_world() {
     world.expect(&["runs", "--project", "company"], 2, &["error[WL841]"]);
     world.expect(&["audit", "export"], 2, &["error[WL841]"]);
     world.env.set("WINDLASS_TOKEN", "");
-    world.expect(&["runs"], 2, &["error[WL884]", "WINDLASS_TOKEN"]);
+    world.expect(&["runs"], 2, &["error[WL884]", "windlass login http://"]);
 
     // A server that is not there.
     world.env.set("WINDLASS_TOKEN", "wlt_x");
@@ -190,7 +201,7 @@ fn who_stops_watching_does_not_stop_the_run() {
     wait(|| (state()["steps"][0]["state"] == "running").then_some(()));
     let status = Command::new("kill").args(["-INT", &client.id().to_string()]).status().unwrap();
     assert!(status.success());
-    assert!(lines.any(|line| line.contains("goes on. Next: windlass runs")));
+    assert!(lines.any(|line| line.contains("goes on on the server: `windlass cancel")));
     assert_eq!(client.wait().unwrap().code(), Some(1));
     assert_eq!(state()["run"]["state"], "running");
     std::fs::write(&go, "").unwrap();

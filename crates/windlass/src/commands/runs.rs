@@ -1,7 +1,7 @@
 //! `review`, `approve`, `apply`, `runs`, `logs`, `cancel`, `resume`: everything that has a record.
 
 use crate::arguments::Command;
-use crate::views::progress::View as Progress;
+use crate::views::progress::{View as Progress, Watch, is_over};
 use crate::views::review::View;
 use crate::{Answer, Context, print, print_json, views};
 use std::io::{BufRead, IsTerminal, Write};
@@ -75,8 +75,9 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
         Command::Destroy { stack } => {
             make_review(cx, service, &Selection::Destroy(stack), Vec::new(), &View::plain()).await
         }
+        Command::Runs { run: Some(name), follow: true, .. } => watch(cx, service, &name).await,
         Command::Runs { run: Some(name), .. } => show_run(cx, service, &runs::run_find(service, &name).await?).await,
-        Command::Runs { run: None, limit } => {
+        Command::Runs { run: None, limit, .. } => {
             let list = runs::run_list(service, limit).await?;
             if cx.json {
                 print_json(&list.iter().map(summary).collect::<Vec<_>>());
@@ -317,6 +318,24 @@ async fn apply_review(
         return Ok(false);
     }
     Ok(answer)
+}
+
+/// Shows how far a run is that another process drives.
+async fn watch(cx: &Context, service: &Service, name: &str) -> Answer {
+    let id = runs::run_find(service, name).await?.id;
+    let mut watch = Watch::default();
+    loop {
+        let (record, steps) = (service.store.run_get(&id).await?, runs::run_steps(service, &id).await?);
+        if !cx.json {
+            watch.look(cx.err, &steps);
+            watch.tick();
+        }
+        if is_over(&record, &steps) {
+            watch.clear();
+            return conclude(cx, service, &record).await;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
 }
 
 /// How a run ended, or what it waits for.

@@ -1,5 +1,6 @@
 //! Requests to a server, with its answers as values and its refusals as diagnostics.
 
+use super::credentials;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,6 +19,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// How often something is tried that failed on its way, and the first pause; each is twice as long as the one before.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(250);
+/// The pause while an earlier try is at work.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// Where a server is, and who asks.
 #[derive(Debug, Clone)]
@@ -27,19 +30,34 @@ pub struct Settings {
     pub token_file: Option<PathBuf>,
 }
 
+#[derive(Clone)]
 pub struct Client {
     agent: Agent,
+    /// Without a slash at the end.
     pub url: String,
     token: String,
+    /// The token is that of `windlass login`.
+    is_kept: bool,
 }
 
 impl Client {
-    /// Finds what to show the server: `WINDLASS_TOKEN`, a file with a token, or what the CI gives this job.
+    /// Finds what to show the server: a file with a token, `WINDLASS_TOKEN`, what the CI gives this job, or what `windlass login`
+    /// got.
     ///
     /// # Errors
     /// There is nothing, or the server does not take it.
     pub fn new(settings: &Settings) -> AppResult<Self> {
-        let url = settings.url.trim_end_matches('/').to_owned();
+        let mut client = Self::open(&settings.url)?;
+        client.token = client.find_token(settings)?;
+        Ok(client)
+    }
+
+    /// Somebody whom the server does not know yet.
+    ///
+    /// # Errors
+    /// This is no address to which a token may be sent.
+    pub fn open(url: &str) -> AppResult<Self> {
+        let url = url.trim_end_matches('/').to_owned();
         let host = url.strip_prefix("http://").map(|rest| rest.split(['/', ':']).next().unwrap_or_default());
         let is_plain = host.is_some_and(|host| !matches!(host, "localhost" | "127.0.0.1"));
         if is_plain || !(url.starts_with("https://") || host.is_some()) {
@@ -59,12 +77,14 @@ impl Client {
             .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
-        let mut client = Self { agent, url, token: String::new() };
-        client.token = client.find_token(settings)?;
-        Ok(client)
+        Ok(Self { agent, url, token: String::new(), is_kept: false })
     }
 
-    fn find_token(&self, settings: &Settings) -> AppResult<String> {
+    pub fn use_token(&mut self, token: String) {
+        self.token = token;
+    }
+
+    fn find_token(&mut self, settings: &Settings) -> AppResult<String> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         if let Some(path) = &settings.token_file {
             let text = std::fs::read_to_string(path).map_err(|error| {
@@ -83,14 +103,21 @@ impl Client {
                 let bearer = variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN").unwrap_or_default();
                 let request = self.agent.get(&address).query("audience", &audience);
                 let answer = request.header("authorization", format!("Bearer {bearer}")).call();
-                let value: Value = self.value(answer.map_err(|error| self.unreachable(&error))?)?;
+                let answer = answer.map_err(|error| self.unreachable(&error))?;
+                let status = answer.status().as_u16();
+                let value: Value = self.value(status, &self.body(answer)?)?;
                 value["value"].as_str().unwrap_or_default().to_owned()
             }
             (None, None) => {
-                let diagnostic = Diagnostic::error("WL884", format!("there is no token for {}", self.url)).help(
-                    "make one on the server's page of tokens and set WINDLASS_TOKEN, or `--token-file FILE`; a job of a CI \
-                     needs permission for its identity token (docs/remote.md)",
-                );
+                if let Some(kept) = credentials::find(&self.url)? {
+                    self.is_kept = true;
+                    return Ok(kept.token);
+                }
+                let diagnostic = Diagnostic::error("WL884", format!("there is no token for {}", self.url)).help(format!(
+                    "get one with `windlass login {}`, or set WINDLASS_TOKEN; a job of a CI needs permission for its identity \
+                     token (docs/remote.md)",
+                    self.url
+                ));
                 return Err(AppError::new(ErrorKind::Unauthenticated, diagnostic));
             }
         };
@@ -149,16 +176,34 @@ impl Client {
         self.send::<Value>("DELETE", path, None, None).map(drop)
     }
 
+    /// As [`Client::get`], for a question whose words have to be in a body.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn repeat<T: DeserializeOwned>(&self, path: &str, body: &Value) -> AppResult<T> {
+        self.again(true, || self.ask("POST", path, Some(body), &[]))
+    }
+
     /// A long answer as it comes.
     ///
     /// # Errors
     /// As [`Client::get`].
     pub fn read(&self, path: &str) -> AppResult<impl Read + use<>> {
-        let answer = self.ask("GET", path, None, None).map_err(|error| self.unreachable(&error))?;
+        let answer = self.ask("GET", path, None, &[]).map_err(|error| self.unreachable(&error))?;
         if answer.status().is_success() {
             return Ok(answer.into_body().into_reader());
         }
-        Err(self.refusal(answer))
+        let status = answer.status().as_u16();
+        let body = self.body(answer).unwrap_or_default();
+        Err(self.refusal(status, &body))
+    }
+
+    /// Events as they come, from the one after `last` on; `None` when there are none to be had, at least now.
+    pub fn events(&self, path: &str, last: Option<&str>) -> Option<impl Read + Send + use<>> {
+        let mut headers = vec![("accept", "text/event-stream")];
+        headers.extend(last.map(|last| ("last-event-id", last)));
+        let answer = self.ask("GET", path, None, &headers).ok()?;
+        answer.status().is_success().then(|| answer.into_body().into_reader())
     }
 
     fn send<T: DeserializeOwned>(
@@ -168,19 +213,37 @@ impl Client {
         body: Option<&Value>,
         key: Option<&str>,
     ) -> AppResult<T> {
-        let repeats = method == "GET" || key.is_some();
+        let headers: Vec<_> = key.map(|key| ("idempotency-key", key)).into_iter().collect();
+        self.again(method == "GET" || key.is_some(), || self.ask(method, path, body, &headers))
+    }
+
+    /// What is answered, to another try where one fails on its way and may be repeated.
+    fn again<T: DeserializeOwned>(
+        &self,
+        repeats: bool,
+        ask: impl Fn() -> Result<http::Response<Body>, ureq::Error>,
+    ) -> AppResult<T> {
         let mut pause = PAUSE;
-        for _ in 1..TRIES {
-            match self.ask(method, path, body, key) {
-                Err(_) if repeats => {}
-                Ok(answer) if repeats && matches!(answer.status().as_u16(), 429 | 502..=504) => {}
+        let mut tries = if repeats { TRIES } else { 1 };
+        loop {
+            let answer = ask().map(|answer| (answer.status().as_u16(), self.body(answer)));
+            tries -= 1;
+            match answer {
+                // What was sent before is at work: the server gives that up after ten minutes.
+                Ok((409, Ok(body)))
+                    if repeats && Problem::read(&body).is_some_and(|problem| problem.code == "WL872") =>
+                {
+                    std::thread::sleep(UNDER_WAY);
+                    tries += 1;
+                    continue;
+                }
+                Err(_) | Ok((429 | 502..=504, _) | (_, Err(_))) if tries > 0 => {}
                 Err(error) => return Err(self.unreachable(&error)),
-                Ok(answer) => return self.value(answer),
+                Ok((status, body)) => return self.value(status, &body?),
             }
             std::thread::sleep(pause);
             pause *= 2;
         }
-        self.value(self.ask(method, path, body, key).map_err(|error| self.unreachable(&error))?)
     }
 
     fn ask(
@@ -188,15 +251,17 @@ impl Client {
         method: &str,
         path: &str,
         body: Option<&Value>,
-        key: Option<&str>,
+        headers: &[(&str, &str)],
     ) -> Result<http::Response<Body>, ureq::Error> {
         let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        request = request.header("accept", "application/json");
+        if !headers.iter().any(|(name, _)| *name == "accept") {
+            request = request.header("accept", "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if !self.token.is_empty() {
             request = request.header("authorization", format!("Bearer {}", self.token));
-        }
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
         }
         match body {
             Some(body) => self.agent.run(request.header("content-type", "application/json").body(body.to_string())?),
@@ -204,24 +269,32 @@ impl Client {
         }
     }
 
-    fn value<T: DeserializeOwned>(&self, answer: http::Response<Body>) -> AppResult<T> {
-        if !answer.status().is_success() {
-            return Err(self.refusal(answer));
-        }
+    /// All of an answer.
+    fn body(&self, answer: http::Response<Body>) -> AppResult<Vec<u8>> {
         let mut text = Vec::new();
         let read = answer.into_body().into_reader().read_to_end(&mut text);
-        read.map_err(|error| self.strange(&format!("its answer broke off: {error}")))?;
-        let text: &[u8] = if text.trim_ascii().is_empty() { b"null" } else { &text };
+        read.map(|_| text).map_err(|error| self.strange(&format!("its answer broke off: {error}")))
+    }
+
+    fn value<T: DeserializeOwned>(&self, status: u16, body: &[u8]) -> AppResult<T> {
+        if !(200..300).contains(&status) {
+            return Err(self.refusal(status, body));
+        }
+        let text: &[u8] = if body.trim_ascii().is_empty() { b"null" } else { body };
         serde_json::from_slice(text).map_err(|error| self.strange(&format!("its answer is not understood: {error}")))
     }
 
     /// What the server says against it.
-    fn refusal(&self, answer: http::Response<Body>) -> AppError {
-        let status = answer.status().as_u16();
-        let problem: Option<Problem> = serde_json::from_reader(answer.into_body().into_reader().take(1 << 22)).ok();
-        let Some(problem) = problem.filter(|problem| !problem.diagnostics.is_empty()) else {
+    fn refusal(&self, status: u16, body: &[u8]) -> AppError {
+        let Some(mut problem) = Problem::read(body).filter(|problem| !problem.diagnostics.is_empty()) else {
             return self.strange(&format!("it answers {status}"));
         };
+        if status == 401
+            && self.is_kept
+            && let Some(first) = problem.diagnostics.first_mut()
+        {
+            first.help = Some(format!("`windlass login {}` gets a new token", self.url));
+        }
         let kind = match status {
             401 => ErrorKind::Unauthenticated,
             403 => ErrorKind::Forbidden,
@@ -261,6 +334,12 @@ struct Page<T> {
 struct Problem {
     code: String,
     diagnostics: Vec<Diagnostic>,
+}
+
+impl Problem {
+    fn read(body: &[u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok()
+    }
 }
 
 /// A text as one segment or value of an address.

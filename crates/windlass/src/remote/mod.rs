@@ -1,8 +1,12 @@
 //! Commands that go to a server: the same words, views and exit codes as in a checkout.
 
 pub mod client;
+mod credentials;
+mod follow;
+pub mod login;
 mod records;
 mod runs;
+mod stream;
 
 use crate::arguments::Command;
 use crate::commands::access::AccessCommand;
@@ -48,6 +52,8 @@ impl Remote {
             | Command::Destroy { .. }
             | Command::Rollback { .. }
             | Command::Waive { .. }
+            | Command::Waivers
+            | Command::Diff { .. }
             | Command::Locks
             | Command::Unlock { .. }
             | Command::History { .. }
@@ -72,6 +78,7 @@ impl Remote {
                 | Command::Drift { .. }
                 | Command::Destroy { .. }
                 | Command::Rollback { .. }
+                | Command::Diff { .. }
                 | Command::Waive { .. } => runs::run(&at, command),
                 _ => records::run(&at, command),
             }
@@ -82,7 +89,7 @@ impl Remote {
 /// There is no server to ask.
 pub fn none() -> AppError {
     let diagnostic = Diagnostic::error("WL884", "this is asked of a server, and none is named")
-        .help("set WINDLASS_URL to the address that its pages have, and WINDLASS_TOKEN");
+        .help("set WINDLASS_URL to the address that its pages have");
     AppError::new(ErrorKind::Usage, diagnostic)
 }
 

@@ -14,9 +14,11 @@ use windlass_app::audit::Event;
 use windlass_app::error::{AppError, AppResult, ErrorKind, internal};
 use windlass_app::history::Applied;
 use windlass_app::locks::LockView;
+use windlass_app::waivers::WaiverList;
 use windlass_model::audit::export::verify_export;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::graph;
+use windlass_model::id::InstanceId;
 use windlass_model::journal::Quarantine;
 use windlass_model::stack::{Edge, Repository};
 
@@ -100,13 +102,31 @@ pub(super) fn run(at: &At, command: &Command) -> Answer {
             Ok(true)
         }
         Command::Recover { stack, push, force_unlock, release, why, snapshot } => {
-            if *push || force_unlock.is_some() || snapshot.is_some() {
-                let summary = "kept states and locks of backends are settled on the server's machine";
-                let diagnostic = Diagnostic::error("WL904", summary)
-                    .help("run this there, with WINDLASS_URL unset; `--release` works from here");
+            if snapshot.is_some() {
+                let diagnostic =
+                    Diagnostic::error("WL904", "a kept state holds secrets in the clear: a server does not send it")
+                        .help(
+                            "it is in `projects/PROJECT` of the server's data directory, sealed with the key beside it",
+                        );
                 return Err(AppError::new(ErrorKind::Usage, diagnostic));
             }
-            recover(at, stack.as_deref(), *release, why.as_deref())
+            let quarantines = format!("{}/quarantines", at.project()?);
+            match stack.as_deref() {
+                Some(name) if *push || force_unlock.is_some() || *release => {
+                    let instance = quarantined(at, &quarantines, name)?;
+                    settle(at, &quarantines, &instance, *push, force_unlock.as_deref(), why.as_deref())
+                }
+                name => recover(at, &quarantines, name),
+            }
+        }
+        Command::Waivers => {
+            let list: WaiverList = at.client.get(&format!("{}/waivers", at.project()?))?;
+            if at.cx.json {
+                print_json(&list);
+            } else {
+                print(&views::decisions::waivers(at.cx.out, &list));
+            }
+            Ok(true)
         }
         Command::Whoami => whoami(at),
         Command::Token(command) => token(at, command),
@@ -146,15 +166,53 @@ fn repository(at: &At) -> AppResult<(Repository, Vec<Diagnostic>)> {
     Ok((Repository { stacks, edges }, diagnostics))
 }
 
-fn recover(at: &At, stack: Option<&str>, release: bool, why: Option<&str>) -> Answer {
-    let project = at.project()?;
-    if let (Some(instance), true) = (stack, release) {
-        let body = json!({ "instance": instance, "reason": why });
-        let lifted: Quarantine = at.client.post(&format!("{project}/quarantines/release"), &body)?;
-        print(&format!("{} is not quarantined any more.\nNext: windlass runs {}\n", lifted.instance, lifted.run));
-        return Ok(true);
+/// The quarantined instance that is meant: by its name, or by that of its stack.
+fn quarantined(at: &At, quarantines: &str, name: &str) -> AppResult<InstanceId> {
+    let name = name.trim_start_matches("./").trim_end_matches('/');
+    let mut list: Vec<Quarantine> = at.client.list(quarantines)?;
+    list.retain(|q| q.instance.as_str() == name || q.instance.stack().as_str() == name);
+    match list.as_slice() {
+        // That it is none, the server says.
+        [] => Ok(InstanceId::new(name)),
+        [only] => Ok(only.instance.clone()),
+        several => {
+            let names = several.iter().map(|q| q.instance.as_str()).collect::<Vec<_>>().join(", ");
+            let diagnostic = Diagnostic::error("WL903", format!("{name} has several instances: {names}"));
+            Err(AppError::new(ErrorKind::Usage, diagnostic.help("name one of them")))
+        }
     }
-    let mut list: Vec<Quarantine> = at.client.list(&format!("{project}/quarantines"))?;
+}
+
+fn settle(
+    at: &At,
+    quarantines: &str,
+    instance: &InstanceId,
+    push: bool,
+    lock: Option<&str>,
+    why: Option<&str>,
+) -> Answer {
+    #[derive(Deserialize)]
+    struct Pushed {
+        kept: String,
+    }
+    if let Some(lock) = lock {
+        let body = json!({ "instance": instance, "lock": lock });
+        at.client.post::<Value>(&format!("{quarantines}/unlock"), &body)?;
+        print(&format!("The lock is broken.\nNext: windlass recover {instance}\n"));
+    } else if push {
+        let pushed: Pushed = at.client.post(&format!("{quarantines}/push"), &json!({ "instance": instance }))?;
+        let kept = clean(&pushed.kept);
+        print(&format!("Pushed. The file is kept on the server as {kept}.\nNext: windlass recover {instance}\n"));
+    } else {
+        let body = json!({ "instance": instance, "reason": why });
+        let lifted: Quarantine = at.client.post(&format!("{quarantines}/release"), &body)?;
+        print(&views::records::released(&lifted, &super::runs::whole(at, &lifted.run)?.0));
+    }
+    Ok(true)
+}
+
+fn recover(at: &At, quarantines: &str, stack: Option<&str>) -> Answer {
+    let mut list: Vec<Quarantine> = at.client.list(quarantines)?;
     let Some(name) = stack else {
         if at.cx.json {
             print_json(&list);
@@ -165,7 +223,7 @@ fn recover(at: &At, stack: Option<&str>, release: bool, why: Option<&str>) -> An
     };
     let name = name.trim_end_matches('/');
     list.retain(|q| q.instance.as_str() == name || q.instance.stack().as_str() == name);
-    let instance = list.first().map_or_else(|| windlass_model::id::InstanceId::new(name), |q| q.instance.clone());
+    let instance = list.first().map_or_else(|| InstanceId::new(name), |q| q.instance.clone());
     if at.cx.json {
         print_json(&json!({ "instance": instance, "quarantine": list.first(), "snapshots": [] }));
     } else {

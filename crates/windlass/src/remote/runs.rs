@@ -2,18 +2,18 @@
 
 use super::At;
 use super::client::segment;
+use super::follow::{follow, logs};
 use crate::arguments::Command;
 use crate::terminal::clean;
-use crate::views::progress::View as Progress;
 use crate::views::review::View;
 use crate::{Answer, print, print_json, views};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::io::{BufRead, IsTerminal, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::io::{BufRead, IsTerminal};
 use std::time::{Duration, Instant};
 use windlass_app::error::{AppError, AppResult, ErrorKind, internal};
+use windlass_app::history::Changed;
+use windlass_app::waivers::Candidate;
 use windlass_model::Micros;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::drift::Record;
@@ -24,8 +24,6 @@ use windlass_model::review::{Review, Verdict};
 use windlass_model::run::{RunPlan, RunRecord, RunState, StepRecord, StepState};
 use windlass_model::waiver::Waiver;
 
-/// How often it is looked how far a run is.
-const LOOK: Duration = Duration::from_millis(500);
 /// How long a server may take to notice what was pushed.
 const NOTICE: Duration = Duration::from_secs(90);
 
@@ -133,10 +131,15 @@ pub(super) fn run(at: &At, command: &Command) -> Answer {
             made(at, at.client.post(&path, &json!({ "rollback": run }))?, &View::plain())
         }
         Command::Approve { id, reason } => approve(at, id.as_deref(), reason.as_deref()),
-        Command::Waive { finding: None, .. } => {
-            let diagnostic = Diagnostic::error("WL904", "name the finding that is to be waived")
-                .help("`windlass review --show` lists findings with their ids");
-            Err(AppError::new(ErrorKind::Usage, diagnostic))
+        Command::Waive { finding: None, review, .. } => {
+            let id = find_review(at, review.as_deref())?;
+            let list: Vec<Candidate> = at.client.list(&format!("/api/v1/reviews/{}/waivers", segment(id.as_str())))?;
+            if at.cx.json {
+                print_json(&list);
+            } else {
+                print(&views::decisions::candidates(at.cx.out, &id, &list));
+            }
+            Ok(list.is_empty())
         }
         Command::Waive { finding: Some(finding), review, reason, expires } => {
             let id = find_review(at, review.as_deref())?;
@@ -154,8 +157,12 @@ pub(super) fn run(at: &At, command: &Command) -> Answer {
         }
         Command::Apply { review, yes, confirm } => apply(at, review.as_deref(), *yes, confirm),
         Command::Drift { stack, last, schedule_ready } => drift(at, stack, *last, *schedule_ready),
+        Command::Runs { run: Some(name), follow: true, .. } => match follow(at, &find_run(at, name)?, at.cx.json)? {
+            Some(record) => conclude(at, &record),
+            None => Ok(false),
+        },
         Command::Runs { run: Some(name), .. } => show_run(at, &find_run(at, name)?),
-        Command::Runs { run: None, limit } => {
+        Command::Runs { run: None, limit, .. } => {
             let page: Page<Run> = at.client.get(&format!("{}/runs?limit={limit}", at.project()?))?;
             let list: Vec<RunRecord> = page.items.into_iter().map(RunRecord::from).collect();
             if at.cx.json {
@@ -164,6 +171,16 @@ pub(super) fn run(at: &At, command: &Command) -> Answer {
                 print(&views::runs::render_list(at.cx.out, &list));
             }
             Ok(true)
+        }
+        Command::Diff { before, after } => {
+            let (before, after) = (find_run(at, before)?, find_run(at, after)?);
+            let list: Vec<Changed> = at.client.list(&format!("{}/diff/{}", path(&before), segment(after.as_str())))?;
+            if at.cx.json {
+                print_json(&list);
+            } else {
+                print(&views::records::diff(at.cx.out, &list));
+            }
+            Ok(list.is_empty())
         }
         Command::Logs { target, follow } => logs(at, target, *follow),
         Command::Cancel { run, reason } => {
@@ -195,11 +212,11 @@ pub(super) fn run(at: &At, command: &Command) -> Answer {
     }
 }
 
-fn path(run: &RunId) -> String {
+pub(super) fn path(run: &RunId) -> String {
     format!("/api/v1/runs/{}", segment(run.as_str()))
 }
 
-fn whole(at: &At, run: &RunId) -> AppResult<(RunRecord, Vec<StepRecord>)> {
+pub(super) fn whole(at: &At, run: &RunId) -> AppResult<(RunRecord, Vec<StepRecord>)> {
     let whole: Whole = at.client.get(&path(run))?;
     Ok((whole.run.into(), whole.steps.into_iter().map(StepRecord::from).collect()))
 }
@@ -236,7 +253,7 @@ fn find(at: &At, list: &str, name: &str) -> AppResult<RunId> {
     }
 }
 
-fn find_run(at: &At, name: &str) -> AppResult<RunId> {
+pub(super) fn find_run(at: &At, name: &str) -> AppResult<RunId> {
     find(at, "runs", name)
 }
 
@@ -387,81 +404,16 @@ fn apply(at: &At, name: Option<&str>, yes: bool, confirm: &[String]) -> Answer {
 }
 
 /// What a person types; nothing where input ends.
-fn ask(question: &str) -> String {
+pub(super) fn ask(question: &str) -> String {
     print(question);
     let mut line = String::new();
     let _ = std::io::stdin().lock().read_line(&mut line);
     line.trim().to_owned()
 }
 
-fn cancel(at: &At, id: &RunId, reason: Option<&str>) -> AppResult<bool> {
+pub(super) fn cancel(at: &At, id: &RunId, reason: Option<&str>) -> AppResult<bool> {
     let answer: Value = at.client.post(&format!("{}/cancel", path(id)), &json!({ "reason": reason }))?;
     Ok(answer["cancel_requested"] == json!(true))
-}
-
-/// Hears of each Ctrl-C from now on.
-fn interrupts() -> AppResult<Receiver<()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (sender, receiver) = channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
-    let mut interrupt = {
-        let _inside = runtime.enter();
-        signal(SignalKind::interrupt()).map_err(internal)?
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async { while interrupt.recv().await.is_some() && sender.send(()).is_ok() {} });
-    });
-    Ok(receiver)
-}
-
-/// Shows how far a run is until it has ended or waits for somebody; `None` when it is not watched any more, and goes on.
-fn follow(at: &At, id: &RunId, quiet: bool) -> AppResult<Option<RunRecord>> {
-    let interrupts = interrupts()?;
-    let mut known: BTreeMap<String, StepState> = BTreeMap::new();
-    let mut view: Option<Progress> = None;
-    let mut told = None;
-    loop {
-        let (record, steps) = whole(at, id)?;
-        let view = view.get_or_insert_with(|| Progress::new(at.cx.err, steps.len(), 0));
-        for step in &steps {
-            let before = known.insert(step.id.to_string(), step.state);
-            let is_news = before != Some(step.state) && !(before.is_none() && step.state == StepState::Pending);
-            if is_news && !quiet {
-                let (id, reason) = (step.id.clone(), step.reason.clone());
-                view.update(&windlass_app::Progress::Step { id, state: step.state, reason });
-            }
-        }
-        let waits_for_steps = steps.iter().any(|step| matches!(step.state, StepState::Running | StepState::Pending));
-        if record.state.is_final() || (record.state == RunState::Waiting && !waits_for_steps) {
-            view.clear();
-            return Ok(Some(record));
-        }
-        // A gate, or a person: it is watched on, and said once.
-        if record.state == RunState::Waiting && told != record.reason && !quiet {
-            view.clear();
-            eprintln!("It waits: {}", clean(record.reason.as_deref().unwrap_or("for a decision")));
-            told.clone_from(&record.reason);
-        }
-        if !quiet {
-            view.tick();
-        }
-        match interrupts.recv_timeout(LOOK) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK),
-            Ok(()) => {
-                view.clear();
-                if std::io::stdin().is_terminal()
-                    && ask("\nCancel the run (c), stop watching it (s), or go on watching (anything else)? ") == "c"
-                {
-                    cancel(at, id, None)?;
-                    eprintln!("It was asked to stop: what runs is interrupted once, what has not begun is not begun.");
-                    continue;
-                }
-                eprintln!("Run {id} goes on. Next: windlass runs {id}, or windlass cancel {id}");
-                return Ok(None);
-            }
-        }
-    }
 }
 
 /// How a run ended, or what it waits for.
@@ -527,64 +479,4 @@ fn drift(at: &At, patterns: &[String], last: bool, silent: bool) -> Answer {
         return Err(AppError::new(ErrorKind::Unavailable, diagnostic));
     }
     Ok(!drifted)
-}
-
-#[derive(Deserialize)]
-struct Part {
-    chunks: Vec<Chunk>,
-}
-
-#[derive(Deserialize)]
-struct Chunk {
-    start: u64,
-    next: u64,
-    attempt: u32,
-    at: Micros,
-    text: String,
-}
-
-/// Logs by the offsets that were read: a connection that breaks loses nothing, and nothing comes twice.
-fn logs(at: &At, target: &str, follow: bool) -> Answer {
-    let (name, only) = target.split_once('/').map_or((target, None), |(run, step)| (run, Some(step)));
-    let id = find_run(at, name)?;
-    let mut offsets: BTreeMap<String, u64> = BTreeMap::new();
-    let mut last: Option<String> = None;
-    loop {
-        let (record, mut steps) = whole(at, &id)?;
-        if let Some(only) = only {
-            steps.retain(|step| step.id.as_str() == only);
-            if steps.is_empty() {
-                let diagnostic = Diagnostic::error("WL623", format!("run {id} has no step `{only}`"))
-                    .help(format!("`windlass runs {id}` lists its steps"));
-                return Err(AppError::new(ErrorKind::NotFound, diagnostic));
-            }
-        }
-        let ended = record.state.is_final();
-        for step in steps.iter().filter(|step| step.attempt > 0) {
-            let name = step.id.to_string();
-            loop {
-                let from = offsets.get(&name).copied().unwrap_or_default();
-                let part: Part = at.client.get(&format!("{}/steps/{}/log?from={from}", path(&id), segment(&name)))?;
-                let Some(end) = part.chunks.last().map(|chunk| chunk.next) else { break };
-                offsets.insert(name.clone(), end);
-                for chunk in part.chunks {
-                    if at.cx.json {
-                        let line = json!({ "step": name, "attempt": chunk.attempt, "start": chunk.start, "at": chunk.at, "text": chunk.text });
-                        print(&format!("{line}\n"));
-                        continue;
-                    }
-                    if only.is_none() && last.as_ref() != Some(&name) {
-                        print(&format!("{}\n", at.cx.out.bold(&format!("── {name}"))));
-                        last = Some(name.clone());
-                    }
-                    print(&clean(&chunk.text));
-                }
-            }
-        }
-        let _ = std::io::stdout().flush();
-        if ended || !follow {
-            return Ok(true);
-        }
-        std::thread::sleep(LOOK);
-    }
 }

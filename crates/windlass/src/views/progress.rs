@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::time::{Duration, Instant};
 use windlass_app::Progress;
-use windlass_model::run::StepState;
+use windlass_model::run::{RunRecord, RunState, StepRecord, StepState};
 
 pub struct View {
     terminal: Terminal,
@@ -100,6 +100,40 @@ impl View {
             self.drawn = false;
         }
     }
+}
+
+/// A run that something else drives: what changed is what differs from the look before.
+#[derive(Default)]
+pub struct Watch {
+    known: BTreeMap<String, StepState>,
+    view: Option<View>,
+}
+
+impl Watch {
+    pub fn look(&mut self, terminal: Terminal, steps: &[StepRecord]) {
+        let view = self.view.get_or_insert_with(|| View::new(terminal, steps.len(), 0));
+        for step in steps {
+            let before = self.known.insert(step.id.to_string(), step.state);
+            if before != Some(step.state) && !(before.is_none() && step.state == StepState::Pending) {
+                let (id, reason) = (step.id.clone(), step.reason.clone());
+                view.update(&Progress::Step { id, state: step.state, reason });
+            }
+        }
+    }
+
+    pub fn tick(&mut self) {
+        self.view.iter_mut().for_each(View::tick);
+    }
+
+    pub fn clear(&mut self) {
+        self.view.iter_mut().for_each(View::clear);
+    }
+}
+
+/// Whether nothing will happen in a run unless somebody acts.
+pub fn is_over(record: &RunRecord, steps: &[StepRecord]) -> bool {
+    let goes_on = steps.iter().any(|step| matches!(step.state, StepState::Running | StepState::Pending));
+    record.state.is_final() || (record.state == RunState::Waiting && !goes_on)
 }
 
 fn seconds(elapsed: Duration) -> String {
