@@ -1,7 +1,7 @@
 //! What the demo and the tests need on the machine: found, or installed, or named exactly.
 
 use crate::shell::{Failure, Result, read, run, target, works};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -34,14 +34,51 @@ pub fn postgresql() -> Result<()> {
 }
 
 /// Makes sure of a browser, of the checker of alert rules, and of Node with npm, with which tests run an identity provider and
-/// steer the browser. Gives the `PATH` to run with.
+/// steer the browser; and of Helm where it can be had. Gives the `PATH` to run with.
 pub fn service(path: OsString) -> Result<OsString> {
     programs(&[
         ("chromium", "--version", "chromium"),
         ("promtool", "--version", "prometheus"),
         ("npm", "--version", "npm"),
     ])?;
-    node(path)
+    Ok(helm(&node(path)?))
+}
+
+/// Built from its module, since Debian has no package of it.
+const HELM: &str = "v3.22.0";
+/// The first Go (1.x) that fetches a newer one where a module asks for it.
+const GO_OLDEST: u32 = 21;
+
+/// `path` with a Helm on it. Where there can be none it is said, and the tests of the chart leave themselves out.
+fn helm(path: &OsStr) -> OsString {
+    if works("helm", "version") {
+        return path.to_owned();
+    }
+    let directory = target().join("tools").join(format!("helm-{HELM}"));
+    if !directory.join("helm").is_file()
+        && let Err(failure) = build_helm(&directory)
+    {
+        eprintln!("The Helm chart is not checked: {failure}.");
+        return path.to_owned();
+    }
+    let directories = std::iter::once(directory).chain(std::env::split_paths(path));
+    std::env::join_paths(directories).unwrap_or_else(|_| path.to_owned())
+}
+
+fn build_helm(directory: &Path) -> Result<()> {
+    programs(&[("go", "version", "golang")])?;
+    let version = read(Command::new("go").args(["env", "GOVERSION"]))?;
+    let minor = version.trim().strip_prefix("go1.").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+    if minor.is_none_or(|minor| minor < GO_OLDEST) {
+        let version = version.trim();
+        return Err(Failure::new(format!(
+            "Helm is not here, and to build it takes Go 1.{GO_OLDEST} or newer, not {version}"
+        )));
+    }
+    eprintln!("Helm is missing: building {HELM} from its module.");
+    let mut go = Command::new("go");
+    go.args(["install", &format!("helm.sh/helm/v3/cmd/helm@{HELM}")]);
+    run(go.env("GOBIN", directory).env("GOTOOLCHAIN", "auto"))
 }
 
 /// The oldest release of Node that the packages of the tests work with, and the one that is fetched where it is older.

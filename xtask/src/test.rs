@@ -8,7 +8,8 @@ Usage: cargo xtask test [CARGO TEST ARGUMENTS]
 
 Runs all tests of the workspace, in one debug build. First makes sure of what they work with: git, a C compiler
 (for the bundled SQLite), PostgreSQL, terraform or tofu, and for the service Chromium, promtool and Node; installs what is missing (with apt-get as root or through sudo,
-OpenTofu pinned and checked by its checksum) or says exactly what to install.
+OpenTofu pinned and checked by its checksum) or says exactly what to install. Helm is built with Go where that can be had; without it
+the chart is not checked, and it says so.
 
 Arguments are handed to cargo: `cargo xtask test -p windlass-model approval`.";
 

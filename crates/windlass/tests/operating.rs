@@ -6,7 +6,6 @@ mod common;
 
 use common::wait;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use windlass_testkit::cli::CliEnv;
@@ -189,93 +188,4 @@ fn a_worker_joins_and_leaves() {
     worker.signal("-TERM");
     assert_eq!(worker.code(), Some(0), "{}", worker.all());
     wait(|| metric(&url, "windlass_workers{label=\"gpu\"}").is_none().then_some(()));
-}
-
-fn packaging(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging").join(path)
-}
-
-/// Whether the program is on this machine; where it is not, its test has nothing to ask.
-fn has(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if found.is_err() {
-        eprintln!("{program} is not installed: left out");
-    }
-    found.is_ok()
-}
-
-#[track_caller]
-fn succeeds(command: &mut Command) {
-    let answer = command.output().unwrap();
-    assert!(
-        answer.status.success(),
-        "{command:?}\n{}{}",
-        String::from_utf8_lossy(&answer.stdout),
-        String::from_utf8_lossy(&answer.stderr)
-    );
-}
-
-#[test]
-fn alert_rules_say_what_they_should() {
-    if has("promtool") {
-        succeeds(Command::new("promtool").args(["check", "rules"]).arg(packaging("prometheus/alerts.yml")));
-        succeeds(Command::new("promtool").args(["test", "rules"]).arg(packaging("prometheus/alerts_test.yml")));
-    }
-}
-
-#[test]
-fn the_unit_of_systemd_is_well_formed() {
-    if !has("systemd-analyze") {
-        return;
-    }
-    let directory = tempfile_directory();
-    let unit = std::fs::read_to_string(packaging("systemd/windlass.service")).unwrap();
-    // It looks for the program as well, which is not installed here.
-    let unit = unit.replace("/usr/local/bin/windlass", "/bin/true");
-    let file = directory.home().join("windlass.service");
-    std::fs::write(&file, unit).unwrap();
-    succeeds(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file));
-}
-
-fn tempfile_directory() -> CliEnv {
-    CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap()
-}
-
-#[test]
-fn the_chart_is_well_formed_and_renders() {
-    if !has("helm") {
-        return;
-    }
-    let chart = packaging("helm/windlass");
-    let helm = |arguments: &[&str]| {
-        let mut command = Command::new("helm");
-        command.arg(arguments[0]).args((arguments[0] == "template").then_some("ops")).arg(&chart).args(&arguments[1..]);
-        command
-    };
-    let all = [
-        "--set=url=https://w.example.com,ingress.enabled=true,ingress.host=w.example.com,ingress.tlsSecret=tls",
-        "--set=serviceMonitor.enabled=true,serviceMonitor.tokenSecret=token,secrets=files,replicas=3,database.secret=db",
-        "--set=persistence.accessModes={ReadWriteMany}",
-    ];
-    succeeds(&mut helm(&["lint", "--strict"]));
-    succeeds(&mut helm(&[&["lint", "--strict"], all.as_slice()].concat()));
-    let kinds = |answer: std::process::Output| {
-        assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
-        let text = String::from_utf8(answer.stdout).unwrap();
-        let mut kinds: Vec<String> =
-            text.lines().filter_map(|line| line.strip_prefix("kind: ")).map(str::to_owned).collect();
-        kinds.sort();
-        (kinds.join(" "), text)
-    };
-    let (least, text) = kinds(helm(&["template"]).output().unwrap());
-    assert_eq!(least, "ConfigMap Deployment PersistentVolumeClaim Service ServiceAccount");
-    assert!(text.contains("type: Recreate"), "two servers would share one file:\n{text}");
-    let (most, text) = kinds(helm(&[&["template"], all.as_slice()].concat()).output().unwrap());
-    assert_eq!(
-        most,
-        "ConfigMap Deployment Ingress PersistentVolumeClaim PodDisruptionBudget Service ServiceAccount ServiceMonitor"
-    );
-    assert!(text.contains("secretKeyRef: { name: \"db\", key: \"url\" }"), "{text}");
-    let alone = helm(&["template", "--set=replicas=2"]).output().unwrap();
-    assert!(!alone.status.success(), "two servers on one SQLite file");
 }
