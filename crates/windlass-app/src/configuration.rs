@@ -32,6 +32,11 @@ pub struct Configuration {
     pub admins: Vec<String>,
     /// Seconds that steps under way may take to end when the server is stopped; 60 otherwise.
     pub drain: Option<u64>,
+    /// What is logged, e.g. `info,windlass::http=off` or `debug`; what tells of the service's work otherwise. `WINDLASS_LOG`.
+    pub log: Option<String>,
+    /// The collector (OTLP, http/protobuf) that traces are sent to, e.g. `http://127.0.0.1:4318`; none otherwise.
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub otlp_endpoint: Option<String>,
     /// Networks of the proxies that are believed when they say for whom they ask (`X-Forwarded-For`, `Forwarded`), such as `10.0.0.0/8`.
     pub trusted_proxies: Vec<IpNet>,
     /// Files with one secret each that webhooks of forges are signed with.
@@ -72,6 +77,7 @@ impl Configuration {
         configuration.url = set("WINDLASS_EXTERNAL_URL").or(configuration.url);
         configuration.data = set("WINDLASS_DATA").map(PathBuf::from).or(configuration.data);
         configuration.database = set("WINDLASS_DATABASE").or(configuration.database);
+        configuration.log = set("WINDLASS_LOG").or(configuration.log);
         Ok(configuration)
     }
 

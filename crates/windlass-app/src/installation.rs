@@ -8,6 +8,7 @@ use crate::repositories::{Followed, Good, Loader, Repository};
 use crate::secrets::Hidden;
 use crate::service::{Common, Known, Service};
 use crate::settings::{Settings, StateDirectory};
+use crate::traces::Traces;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use windlass_drivers::git::mirror::{Limits, WorkTree};
 use windlass_model::approval::Actor;
 use windlass_model::diagnostic::Diagnostic;
+use windlass_model::id::RunId;
 use windlass_model::review::Revision;
 use windlass_policy::limits::Worker;
 use windlass_store::Store;
@@ -28,6 +30,8 @@ pub struct Installation {
     pub followed: Arc<Followed>,
     /// Identities that may do everything everywhere.
     pub admins: Vec<String>,
+    /// Where traces go, when they are to go somewhere.
+    pub traces: Option<Arc<dyn Traces>>,
     data: PathBuf,
     known: Mutex<BTreeMap<String, Arc<Known>>>,
     trees: Mutex<HashMap<(String, Revision), Weak<WorkTree>>>,
@@ -96,10 +100,23 @@ impl Installation {
             common,
             followed: Arc::new(followed),
             admins,
+            traces: None,
             data: data.to_owned(),
             known: Mutex::default(),
             trees: Mutex::default(),
         })
+    }
+
+    /// The same, whose traces go somewhere.
+    #[must_use]
+    pub fn traced(self, traces: Option<Arc<dyn Traces>>) -> Self {
+        Self { traces, ..self }
+    }
+
+    /// A run that was made just now, linked to the trace of what made it.
+    pub(crate) fn made(&self, run: RunId) -> RunId {
+        crate::traces::made(self.traces.as_deref(), &run);
+        run
     }
 
     /// The store as a project sees it, for what a caller does.

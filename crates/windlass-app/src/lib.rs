@@ -43,6 +43,7 @@ pub mod sessions;
 pub mod settings;
 pub mod steps;
 pub mod tokens;
+pub mod traces;
 mod unmoved;
 pub mod waivers;
 

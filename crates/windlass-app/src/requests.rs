@@ -153,6 +153,7 @@ fn refuse_moved(review: &Review, seen: &Seen) -> AppResult<()> {
 ///
 /// # Errors
 /// There is no such branch, the definitions at its commit are wrong, or the caller may not.
+#[tracing::instrument(skip_all, fields(%project))]
 pub async fn review_start(
     installation: &Arc<Installation>,
     caller: &Caller,
@@ -178,7 +179,8 @@ pub async fn review_start(
                 );
         return Err(AppError::new(ErrorKind::Refused, diagnostic));
     }
-    Ok(Some(service.store.run_create(&prepared.plan, &service.actor.to_string()).await?))
+    let run = service.store.run_create(&prepared.plan, &service.actor.to_string()).await?;
+    Ok(Some(installation.made(run)))
 }
 
 fn head(installation: &Installation, project: &str, request: &ReviewRequest) -> AppResult<Revision> {
@@ -227,6 +229,7 @@ pub async fn review_show(
 ///
 /// # Errors
 /// The caller may not, it is not what was seen, or it cannot be approved.
+#[tracing::instrument(skip_all, fields(%run))]
 pub async fn approve(
     installation: &Installation,
     caller: &Caller,
@@ -246,6 +249,7 @@ pub async fn approve(
 ///
 /// # Errors
 /// The caller may not, it is not what was seen, or it is decided already.
+#[tracing::instrument(skip_all, fields(%run))]
 pub async fn review_refuse(
     installation: &Installation,
     caller: &Caller,
@@ -262,6 +266,7 @@ pub async fn review_refuse(
 ///
 /// # Errors
 /// The caller may not, or there is no such finding.
+#[tracing::instrument(skip_all, fields(%run))]
 pub async fn waive(
     installation: &Installation,
     caller: &Caller,
@@ -287,6 +292,7 @@ pub async fn waivable(installation: &Installation, caller: &Caller, run: &RunId)
 ///
 /// # Errors
 /// The caller may not, it is not what was seen, or it may not be applied.
+#[tracing::instrument(skip_all, fields(%run))]
 pub async fn apply_start(
     installation: &Arc<Installation>,
     caller: &Caller,
@@ -297,13 +303,15 @@ pub async fn apply_start(
     let (service, row) = review_for(installation, caller, run, Permission::ReviewApply).await?;
     refuse_moved(&row.review, seen)?;
     let workspace = installation.workspace(service.store.project(), &row.review.head).await?;
-    crate::apply::apply_create(&workspace.acting(installation, caller), run, confirmed).await
+    let made = crate::apply::apply_create(&workspace.acting(installation, caller), run, confirmed).await?;
+    Ok(made.map(|run| installation.made(run)))
 }
 
 /// Asks a run to stop; `false` when it has ended.
 ///
 /// # Errors
 /// There is none, or the caller may not.
+#[tracing::instrument(skip_all, fields(%run))]
 pub async fn run_cancel(
     installation: &Installation,
     caller: &Caller,
@@ -319,6 +327,7 @@ pub async fn run_cancel(
 ///
 /// # Errors
 /// The caller may not, or it has ended.
+#[tracing::instrument(skip_all, fields(%run))]
 pub async fn run_resume(installation: &Installation, caller: &Caller, run: &RunId, settle: &[String]) -> AppResult<()> {
     let permission = if settle.is_empty() { Permission::RunResume } else { Permission::RunSettle };
     let record = run_for(installation, caller, run, permission).await?;
@@ -329,6 +338,7 @@ pub async fn run_resume(installation: &Installation, caller: &Caller, run: &RunI
 ///
 /// # Errors
 /// The caller may not, or it is an apply.
+#[tracing::instrument(skip_all, fields(%run))]
 pub async fn run_repeat(installation: &Installation, caller: &Caller, run: &RunId) -> AppResult<RunId> {
     let record = run_for(installation, caller, run, Permission::ReviewCreate).await?;
     if !matches!(record.plan.kind.as_str(), "review" | "drift") {
@@ -337,13 +347,14 @@ pub async fn run_repeat(installation: &Installation, caller: &Caller, run: &RunI
         return Err(AppError::new(ErrorKind::Refused, diagnostic));
     }
     let store = installation.store(caller, &record.project);
-    Ok(store.run_create(&record.plan, &caller.actor.to_string()).await?)
+    Ok(installation.made(store.run_create(&record.plan, &caller.actor.to_string()).await?))
 }
 
 /// Stores a run that looks for drift, on the protected branch, of the instances that match (all without a pattern).
 ///
 /// # Errors
 /// The caller may not, or nothing matches.
+#[tracing::instrument(skip_all, fields(%project))]
 pub async fn drift_start(
     installation: &Arc<Installation>,
     caller: &Caller,
@@ -361,13 +372,14 @@ pub async fn drift_start(
     caller
         .must(installation, Permission::DriftCheck, &Subject::of(project, "stacks", patterns.join(", "), touched))
         .await?;
-    Ok(service.store.run_create(&plan, &service.actor.to_string()).await?)
+    Ok(installation.made(service.store.run_create(&plan, &service.actor.to_string()).await?))
 }
 
 /// Takes the lock of an instance away from a step whose process is not at work any more.
 ///
 /// # Errors
 /// The caller may not, or nobody holds it.
+#[tracing::instrument(skip_all, fields(%project))]
 pub async fn unlock(
     installation: &Installation,
     caller: &Caller,
@@ -383,6 +395,7 @@ pub async fn unlock(
 ///
 /// # Errors
 /// The caller may not, or it is not quarantined.
+#[tracing::instrument(skip_all, fields(%project))]
 pub async fn release(
     installation: &Installation,
     caller: &Caller,
@@ -452,6 +465,7 @@ async fn of_instance(
 ///
 /// # Errors
 /// The caller may not, or there is none of that name.
+#[tracing::instrument(skip_all, fields(%project))]
 pub async fn project_fetch(installation: &Installation, caller: &Caller, project: &str) -> AppResult<()> {
     caller.must(installation, Permission::ProjectManage, &Subject::project(project)).await?;
     let store = installation.store(caller, project);

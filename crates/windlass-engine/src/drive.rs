@@ -19,6 +19,8 @@ use windlass_store::{Claim, ClaimResult, Durability, Finish, Move, StepOutcome, 
 pub(crate) struct Drive {
     engine: Engine,
     pub record: RunRecord,
+    /// The run's end was recorded by this drive.
+    pub ended_here: bool,
     specs: HashMap<StepId, StepSpec>,
     /// As recorded, or as they will be when `ended` is.
     steps: Steps,
@@ -60,6 +62,7 @@ impl Drive {
         Self {
             engine,
             record,
+            ended_here: false,
             specs,
             steps: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -225,7 +228,8 @@ impl Drive {
                 (self.record.state, self.record.reason) = (moved.to, moved.reason);
             }
             // When another engine was quicker, its word is as good as ours.
-            Some(_) => {
+            Some(moved) => {
+                self.ended_here = turned.moved && moved.to.is_final();
                 let cancel_requested = self.record.cancel_requested;
                 self.record = self.engine.store.run_get(&self.record.id).await?;
                 self.record.cancel_requested |= cancel_requested;

@@ -184,12 +184,17 @@ impl Engine {
     /// # Errors
     /// The store failed. Attempts that were under way are told to stop; they are recovered by the next engine.
     pub async fn run_until_settled(&self, run: &RunId) -> Result<RunRecord, StoreError> {
+        self.settle(run).await.map(|(record, _)| record)
+    }
+
+    /// As [`Engine::run_until_settled`], with whether it was this engine that recorded the run's end.
+    async fn settle(&self, run: &RunId) -> Result<(RunRecord, bool), StoreError> {
         let record = self.store.run_get(run).await?;
         let of_project = Self { store: self.store.of_project(&record.project), ..self.clone() };
         let mut drive = Drive::new(of_project, record);
         let result = drive.follow().await;
         drive.stop().await;
-        result.map(|()| drive.record)
+        result.map(|()| (drive.record, drive.ended_here))
     }
 }
 

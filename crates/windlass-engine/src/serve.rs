@@ -14,8 +14,8 @@ use windlass_store::StoreError;
 /// Is told what becomes of runs.
 #[async_trait]
 pub trait Watcher: Send + Sync {
-    /// It has ended, or waits for something that only a person can give.
-    async fn settled(&self, run: &RunRecord);
+    /// It has ended, or waits for something that only a person can give; whether it was this engine that recorded its end.
+    async fn settled(&self, run: &RunRecord, ended_here: bool);
     /// The store failed; it is looked at again.
     fn failed(&self, run: &RunId, error: &StoreError);
 }
@@ -54,8 +54,8 @@ impl Engine {
                 }
                 let (engine, driven, watcher) = (engine.clone(), driven.clone(), watcher.clone());
                 tasks.spawn(async move {
-                    match engine.run_until_settled(&run).await {
-                        Ok(record) => watcher.settled(&record).await,
+                    match engine.settle(&run).await {
+                        Ok((record, ended_here)) => watcher.settled(&record, ended_here).await,
                         Err(error) => watcher.failed(&run, &error),
                     }
                     driven.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);

@@ -54,6 +54,7 @@ pub struct Metrics {
     database_up: Whole,
     database_seconds: Seconds,
     sealed: Family<Labels, Seconds>,
+    spans: Family<Labels, Counter>,
     /// Until when (µs) runs that ended are in `run_seconds`; the families above are cleared and filled while it is held.
     counted: Mutex<Option<Micros>>,
 }
@@ -140,6 +141,11 @@ impl Default for Metrics {
                 "When the newest seal over the record was made",
                 Family::default()
             ),
+            spans: family!(
+                "trace_spans",
+                "Spans that were sent, that the collector did not take, and that there was no room for",
+                Family::default()
+            ),
             registry,
             counted: Mutex::default(),
         }
@@ -160,6 +166,14 @@ impl Metrics {
         let path = ("path", path.to_owned());
         self.requests.get_or_create(&vec![method.clone(), path.clone(), ("status", status.to_string())]).inc();
         self.request_seconds.get_or_create(&vec![method, path]).observe(took.as_secs_f64());
+    }
+
+    /// Brings what became of spans up to date.
+    fn spans(&self, counts: windlass_app::traces::Counts) {
+        for (result, count) in [("sent", counts.sent), ("failed", counts.failed), ("dropped", counts.dropped)] {
+            let counter = self.spans.get_or_create_owned(&vec![("result", result.to_owned())]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
     }
 
     /// Runs that ended since the last look, and until when that is.
@@ -293,6 +307,9 @@ async fn metrics(
         None => return Err(Failure(unknown())),
     }
     let readings = Readings::take(&app.installation).await.inspect_err(|error| tracing::warn!(%error, "no readings"));
+    if let Some(traces) = &app.installation.traces {
+        metrics.spans(traces.counts());
+    }
     let ended = metrics.ends(&app.installation.common.store).await.ok();
     let text = metrics.render(readings.ok().as_ref(), ended).map_err(windlass_app::error::internal)?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,4 +1,4 @@
-//! What is said of every request: one line in the log, one count in the metrics. A path is told as its template and without its
+//! What is said of every request: one line in the log, one count in the metrics, one span where traces are sent. A path is told as its template and without its
 //! query: both hold secrets where people sign in.
 
 use crate::authentication::Who;
@@ -7,6 +7,9 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::{Extension, Router};
+use opentelemetry::trace::{Status, TraceContextExt};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_http::HeaderExtractor;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tracing::Instrument;
@@ -43,13 +46,20 @@ async fn observe(State(metrics): State<Arc<Metrics>>, mut request: Request, next
     let path = matched.map_or_else(|| NOWHERE.to_owned(), |path| path.as_str().to_owned());
     let asked = Asked::default();
     request.extensions_mut().insert(asked.clone());
-    let span = tracing::info_span!("request", %method, %path, correlation = tracing::field::Empty);
+    let span = {
+        // Whoever asks may be in the middle of something of their own.
+        let headers = HeaderExtractor(request.headers());
+        let _within = opentelemetry::global::get_text_map_propagator(|from| from.extract(&headers)).attach();
+        let kind = "server";
+        tracing::info_span!("request", otel.kind = kind, %method, %path, correlation = tracing::field::Empty)
+    };
     let response = next.run(request).instrument(span.clone()).await;
     let took = began.elapsed();
     let correlation =
         response.headers().get("x-correlation-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
     span.record("correlation", correlation);
     let status = response.status().as_u16();
+    span.in_scope(|| describe(&method, &path, status));
     metrics.request(&method, &path, status, took);
     let actor = asked.0.get().map_or("", String::as_str);
     let milliseconds = took.as_secs_f64() * 1e3;
@@ -61,4 +71,20 @@ async fn observe(State(metrics): State<Arc<Metrics>>, mut request: Request, next
         _ => tracing::info!(target: "windlass::http", %method, %path, status, milliseconds, actor, correlation),
     }
     response
+}
+
+/// Says of the span that goes on, when it is sent at all, what the conventions of OpenTelemetry have names for.
+fn describe(method: &str, path: &str, status: u16) {
+    let context = Context::current();
+    let span = context.span();
+    if !span.is_recording() {
+        return;
+    }
+    span.update_name(format!("{method} {path}"));
+    span.set_attribute(KeyValue::new("http.request.method", method.to_owned()));
+    span.set_attribute(KeyValue::new("http.route", path.to_owned()));
+    span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status)));
+    if status >= 500 {
+        span.set_status(Status::error(""));
+    }
 }

@@ -39,9 +39,12 @@ pub use db::Changes;
 use db::{EventRow, Tx};
 use hold::{Alone, Hold};
 use journal::NewEvent;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{Span, Tracer};
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 use windlass_model::Micros;
 use windlass_model::id::RunId;
 use windlass_model::run::Repeat;
@@ -59,6 +62,9 @@ static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
 
 /// How many connections to PostgreSQL one process has.
 const CONNECTIONS: usize = 9;
+
+/// A transaction that took so long, its waiting for others included, is told in traces.
+const SLOW: Duration = Duration::from_millis(100);
 
 /// What a power failure may take. The end of a process never takes anything that was written, and what is lost is always the
 /// newest: nothing survives that was written after something that did not.
@@ -250,6 +256,7 @@ impl Store {
         durability: Durability,
         body: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let began = SystemTime::now();
         let (work, result) = db::work(body);
         {
             let threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -260,7 +267,13 @@ impl Store {
             };
             queue.send(sqlite::Job { durability, work }).map_err(|_| StoreError::Closed)?;
         }
-        result.await.unwrap_or(Err(StoreError::Closed))
+        let result = result.await.unwrap_or(Err(StoreError::Closed));
+        if began.elapsed().is_ok_and(|took| took >= SLOW) {
+            let tracer = opentelemetry::global::tracer("windlass");
+            let error = result.as_ref().err().map(|error| KeyValue::new("error.message", error.to_string()));
+            tracer.span_builder("transaction").with_start_time(began).with_attributes(error).start(&tracer).end();
+        }
+        result
     }
 
     /// Statements that change nothing.

@@ -4,75 +4,12 @@
 
 mod common;
 
+use common::program::{Program, get};
 use common::wait;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use windlass_testkit::cli::CliEnv;
 use windlass_testkit::postgres::Postgres;
-
-/// A program that says what it does, and is ended with its test.
-struct Program {
-    child: Child,
-    said: Arc<Mutex<Vec<String>>>,
-}
-
-impl Program {
-    fn start(env: &CliEnv, arguments: &[&str]) -> Self {
-        let mut child = env.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let said = Arc::<Mutex<Vec<String>>>::default();
-        let streams: [Box<dyn Read + Send>; 2] =
-            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
-        for stream in streams {
-            let said = said.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                    said.lock().unwrap().push(line);
-                }
-            });
-        }
-        Self { child, said }
-    }
-
-    /// What follows `before` in the first line that has it.
-    fn says(&self, before: &str) -> String {
-        wait(|| {
-            let said = self.said.lock().unwrap();
-            said.iter().find_map(|line| line.split_once(before).map(|(_, rest)| rest.to_owned()))
-        })
-    }
-
-    fn all(&self) -> String {
-        self.said.lock().unwrap().join("\n")
-    }
-
-    fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
-    }
-
-    fn code(&mut self) -> Option<i32> {
-        wait(|| self.child.try_wait().unwrap()).code()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Status and body.
-fn get(url: &str, headers: &[&str]) -> (u16, String) {
-    let mut command = Command::new("curl");
-    command.args(["--silent", "--max-time", "20", "--write-out", "\n%{http_code}", url]);
-    for header in headers {
-        command.args(["--header", header]);
-    }
-    let answer = String::from_utf8(command.output().unwrap().stdout).unwrap();
-    let (body, status) = answer.rsplit_once('\n').unwrap();
-    (status.parse().unwrap(), body.to_owned())
-}
 
 fn repository() -> CliEnv {
     let env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();

@@ -2,7 +2,9 @@
 
 use crate::error::AppResult;
 use crate::installation::{Installation, Workspace};
+use crate::traces;
 use async_trait::async_trait;
+use opentelemetry::trace::FutureExt;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -112,13 +114,26 @@ impl Anywhere {
         }
         Ok(())
     }
+
+    /// Sends the trace of a run that ended, where traces are sent and its is among them.
+    async fn trace(&self, run: &RunRecord) -> AppResult<()> {
+        let traces = self.installation.traces.as_deref();
+        if let Some(traces) = traces.filter(|traces| traces.is_sampled(traces::trace_id(&run.id))) {
+            traces.send(&traces::run_trace(&self.installation.common.store, run).await?);
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl Watcher for Anywhere {
-    async fn settled(&self, run: &RunRecord) {
+    async fn settled(&self, run: &RunRecord, ended_here: bool) {
         if let Err(error) = self.end(run).await {
             (self.failed)(&run.id, &error.to_string());
+        }
+        // Of several servers that followed it one sends its trace.
+        if ended_here && let Err(error) = self.trace(run).await {
+            (self.failed)(&run.id, &format!("its trace cannot be read: {error}"));
         }
         // One that waits gets its files anew when it goes on.
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).remove(&run.id);
@@ -146,12 +161,18 @@ impl Handed {
 #[async_trait]
 impl Executor for Handed {
     async fn execute(&self, cx: &StepContext) -> StepResult {
-        match self.executor(cx).await {
-            Ok(executor) => {
-                cx.hide(self.anywhere.installation.common.hidden.all()).await;
-                executor.execute(cx).await
+        let work = async {
+            match self.executor(cx).await {
+                Ok(executor) => {
+                    cx.hide(self.anywhere.installation.common.hidden.all()).await;
+                    executor.execute(cx).await
+                }
+                Err(error) => super::failed(error),
             }
-            Err(error) => super::failed(error),
+        };
+        match &self.anywhere.installation.traces {
+            Some(traces) => work.with_context(traces::within(&**traces, &cx.run, &cx.step, cx.attempt)).await,
+            None => work.await,
         }
     }
 

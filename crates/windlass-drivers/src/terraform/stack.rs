@@ -17,6 +17,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use windlass_lang::terraform::{module::is_configuration, scan};
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::journal::BackendLock;
@@ -237,7 +238,10 @@ impl StackDirectory {
             diagnostics: Vec::new(),
             unknown_format: None,
         };
-        let ended = run(&spec, cancel, &mut adapter).await?;
+        let name = format!("{} {}", self.tool.name, arguments[0].to_string_lossy());
+        let span = tracing::info_span!("terraform", otel.name = name, process.exit.code = tracing::field::Empty);
+        let ended = run(&spec, cancel, &mut adapter).instrument(span.clone()).await?;
+        span.record("process.exit.code", ended.status.code());
         if let Some(rest) = std::mem::take(&mut adapter.lines).rest() {
             adapter.line(&rest).await;
             adapter.sink.caught_up().await;

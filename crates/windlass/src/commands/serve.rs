@@ -1,6 +1,7 @@
 //! `windlass serve`.
 
 use crate::arguments::Serve;
+use crate::telemetry::Telemetry;
 use crate::{Answer, Context, print};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,14 +27,18 @@ use windlass_server::{App, Limits};
 pub const DRAIN: Duration = Duration::from_secs(60);
 
 pub fn serve(cx: &Context, arguments: Serve) -> Answer {
-    crate::telemetry::start(arguments.log_format);
-    until_stopped(run(cx, arguments))
+    let (format, labels) = (arguments.log_format, Labels { own: arguments.label.clone(), rest: true });
+    let configuration = configuration(arguments)?;
+    let telemetry = crate::telemetry::start(format, &configuration)?;
+    until_stopped(&telemetry, run(cx, configuration, labels, &telemetry))
 }
 
 /// Does `work` until it says whether everything that was under way has ended.
-pub fn until_stopped(work: impl Future<Output = AppResult<bool>>) -> Answer {
+pub fn until_stopped(telemetry: &Telemetry, work: impl Future<Output = AppResult<bool>>) -> Answer {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
-    let drained = runtime.block_on(work)?;
+    let ended = runtime.block_on(work);
+    telemetry.end();
+    let drained = ended?;
     if !drained {
         // What still runs is left as by a crash, which is what recovery is for; to cancel it would be an end of its own.
         std::process::exit(0);
@@ -63,9 +68,7 @@ fn configuration(arguments: Serve) -> AppResult<Configuration> {
 }
 
 /// Whether everything that was under way has ended.
-async fn run(cx: &Context, arguments: Serve) -> AppResult<bool> {
-    let labels = Labels { own: arguments.label.clone(), rest: true };
-    let mut configuration = configuration(arguments)?;
+async fn run(cx: &Context, mut configuration: Configuration, labels: Labels, telemetry: &Telemetry) -> AppResult<bool> {
     if configuration.repositories.is_empty() {
         // In a checkout: that one.
         let checkout = Checkout::open(&cx.directory)?;
@@ -113,7 +116,8 @@ async fn run(cx: &Context, arguments: Serve) -> AppResult<bool> {
     let installation = {
         let (data, repositories) = (data.clone(), configuration.repositories.clone());
         let open = move || Installation::open(&data, common, &repositories, admins);
-        Arc::new(tokio::task::spawn_blocking(open).await.map_err(internal)??)
+        let opened = tokio::task::spawn_blocking(open).await.map_err(internal)??;
+        Arc::new(opened.traced(telemetry.traces()))
     };
     let app = Arc::new(App {
         installation: installation.clone(),

@@ -2,6 +2,7 @@
 
 use super::serve::{DRAIN, at_once, interrupted, until_stopped};
 use crate::arguments::Worker;
+use crate::telemetry::Telemetry;
 use crate::{Answer, Context, print};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +16,13 @@ use windlass_model::diagnostic::Diagnostic;
 use windlass_model::run::Labels;
 
 pub fn worker(cx: &Context, arguments: Worker) -> Answer {
-    crate::telemetry::start(arguments.log_format);
-    until_stopped(run(cx, arguments))
+    let configuration = Configuration::read(arguments.config.as_deref(), |name| std::env::var_os(name))?;
+    let telemetry = crate::telemetry::start(arguments.log_format, &configuration)?;
+    until_stopped(&telemetry, run(cx, arguments, configuration, &telemetry))
 }
 
 /// Whether everything that was under way has ended.
-async fn run(cx: &Context, arguments: Worker) -> AppResult<bool> {
-    let configuration = Configuration::read(arguments.config.as_deref(), |name| std::env::var_os(name))?;
+async fn run(cx: &Context, arguments: Worker, configuration: Configuration, telemetry: &Telemetry) -> AppResult<bool> {
     let labels = Labels { rest: arguments.label.is_empty(), own: arguments.label };
     let lacks = |what: &str, help: &str| {
         AppError::new(ErrorKind::Usage, Diagnostic::error("WL909", format!("a worker needs {what}")).help(help))
@@ -50,7 +51,8 @@ async fn run(cx: &Context, arguments: Worker) -> AppResult<bool> {
     let installation = {
         let repositories = configuration.repositories.clone();
         let open = move || Installation::open(&data, common, &repositories, configuration.admins);
-        Arc::new(tokio::task::spawn_blocking(open).await.map_err(internal)??)
+        let opened = tokio::task::spawn_blocking(open).await.map_err(internal)??;
+        Arc::new(opened.traced(telemetry.traces()))
     };
     let stop = CancellationToken::new();
     let followed = tokio::spawn(installation.followed.clone().run(stop.clone()));

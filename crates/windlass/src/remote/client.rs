@@ -354,7 +354,8 @@ pub fn segments(text: &str) -> String {
 }
 
 /// The roots that this machine trusts (`SSL_CERT_FILE` names others).
-fn tls() -> TlsConfig {
+/// TLS with the machine's own roots.
+pub fn tls() -> TlsConfig {
     let found = rustls_native_certs::load_native_certs();
     let roots: Vec<_> = found.certs.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
