@@ -3,6 +3,8 @@
 pub mod bundle;
 pub mod git;
 mod http;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod oci;
 pub mod probe;
 pub mod process;

@@ -5,6 +5,8 @@ use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
+#[cfg(feature = "kubernetes")]
+use std::io::Seek;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -35,14 +37,14 @@ pub struct OutputFiles {
 }
 
 /// Files that grow, and how far they were read.
-struct Tail {
+pub(crate) struct Tail {
     out: std::fs::File,
     err: std::fs::File,
 }
 
 impl Tail {
     /// Makes the files and gives the ends that the child writes to.
-    fn open(files: &OutputFiles) -> std::io::Result<(Self, Stdio, Stdio)> {
+    pub(crate) fn open(files: &OutputFiles) -> std::io::Result<(Self, Stdio, Stdio)> {
         let make = |path: &PathBuf| -> std::io::Result<(std::fs::File, Stdio)> {
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent)?;
@@ -54,7 +56,18 @@ impl Tail {
         Ok((Self { out, err }, to_out, to_err))
     }
 
-    async fn read(&mut self, listener: &mut impl Listener) -> std::io::Result<()> {
+    /// The same places of the files as they are now; for files that another machine writes.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn reopen(&mut self, files: &OutputFiles) -> std::io::Result<()> {
+        for (file, path) in [(&mut self.out, &files.out), (&mut self.err, &files.err)] {
+            let place = file.stream_position()?;
+            *file = std::fs::File::open(path)?;
+            file.seek(std::io::SeekFrom::Start(place))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn read(&mut self, listener: &mut impl Listener) -> std::io::Result<()> {
         let mut buffer = vec![0; 32 * 1024];
         for (file, stream) in [(&mut self.out, Stream::Out), (&mut self.err, Stream::Err)] {
             loop {
@@ -82,6 +95,10 @@ pub trait Listener: Send {
     /// The child runs; an error ends it at once.
     fn started(&mut self, pid: u32) -> impl Future<Output = Result<(), String>> + Send;
     fn output(&mut self, stream: Stream, bytes: &[u8]) -> impl Future<Output = ()> + Send;
+    /// What there is to say about the child that it does not say itself, e.g. why it has not begun; without an end of line.
+    fn note(&mut self, text: &str) -> impl Future<Output = ()> + Send {
+        async move { self.output(Stream::Err, format!("windlass: {text}\n").as_bytes()).await }
+    }
 }
 
 /// How a child ended.
@@ -104,6 +121,9 @@ pub enum ProcessError {
     Recorded(String),
     #[error("cannot follow the child: {0}")]
     Io(#[from] std::io::Error),
+    #[cfg(feature = "kubernetes")]
+    #[error(transparent)]
+    Job(#[from] crate::kubernetes::KubernetesError),
 }
 
 /// Kills the group of a child when it is dropped before the child was reaped.
