@@ -157,7 +157,7 @@ enum Known {
 
 #[async_trait]
 impl Watcher for Settled {
-    async fn settled(&self, run: &RunRecord) {
+    async fn settled(&self, run: &RunRecord, _: bool) {
         let mut known = self.0.lock().unwrap();
         if let Some(Known::Waited(sender)) = known.insert(run.id.clone(), Known::Is(run.state)) {
             known.remove(&run.id);

@@ -410,7 +410,7 @@ struct Nobody;
 
 #[async_trait]
 impl Watcher for Nobody {
-    async fn settled(&self, _: &RunRecord) {}
+    async fn settled(&self, _: &RunRecord, _: bool) {}
     fn failed(&self, run: &RunId, error: &StoreError) {
         panic!("{run}: {error}");
     }

@@ -6,8 +6,6 @@ mod common;
 
 use common::program::{Program, get};
 use common::wait;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use windlass_testkit::cli::CliEnv;
 use windlass_testkit::postgres::Postgres;
 
