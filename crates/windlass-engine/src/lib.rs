@@ -4,6 +4,7 @@
 mod context;
 mod drive;
 mod host;
+mod leases;
 mod owned;
 mod recovery;
 mod serve;
@@ -14,6 +15,7 @@ pub use host::{identity, is_gone, is_here};
 pub use serve::Watcher;
 
 use drive::Drive;
+use leases::Leases;
 use slots::Slots;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -95,6 +97,8 @@ struct Shared {
     /// Running steps of all projects that nobody here owns, and when they were read.
     running: tokio::sync::Mutex<Option<(Instant, Arc<[Lost]>)>>,
     owned: owned::Steps,
+    /// What other engines' leases looked like, and since when.
+    leases: Mutex<Leases>,
 }
 
 impl Engine {
@@ -166,6 +170,7 @@ impl Engine {
             let own = lost.engine.as_ref().is_some_and(|engine| engine.id == self.identity.id);
             !own || !before.contains(&step) && !after.contains(&step)
         });
+        self.shared.leases.lock().unwrap_or_else(PoisonError::into_inner).judge(&mut running, &self.options);
         let running: Arc<[Lost]> = running.into();
         *known = Some((Instant::now(), running.clone()));
         Ok(running)

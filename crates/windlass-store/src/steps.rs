@@ -96,6 +96,7 @@ pub struct EngineRow {
 pub struct Lost {
     pub claim: Claim,
     pub engine: Option<EngineIdentity>,
+    pub lease_until: Option<Micros>,
     pub expired: bool,
 }
 
@@ -195,6 +196,7 @@ fn lost(now: Micros, running: Vec<RunningRow>) -> Vec<Lost> {
             }
             _ => None,
         },
+        lease_until,
         expired: lease_until.is_none_or(|until| until < now),
     };
     running.into_iter().map(lost).collect()

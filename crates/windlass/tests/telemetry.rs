@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use common::place::{PARENT, Place};
 use common::program::{Program, get};
 use common::wait;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -16,12 +17,6 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
-use windlass_app::tokens::Record;
-use windlass_app::{installation, sessions};
-use windlass_model::access::TokenScope;
-use windlass_model::approval::Actor;
-use windlass_policy::limits::Worker;
-use windlass_testkit::cli::CliEnv;
 
 /// What a collector was sent.
 #[derive(Clone, Default)]
@@ -85,91 +80,18 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A repository with one stack, the program's data beside it, and a token for it.
-struct Place {
-    env: CliEnv,
-    data: String,
-    token: String,
-}
-
-impl Place {
-    fn new(stack: &str) -> Self {
-        let env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();
-        env.git_init().unwrap();
-        let state = env.home().join("state.tfstate");
-        let backend = format!("terraform {{\n  backend \"local\" {{\n    path = \"{}\"\n  }}\n}}\n", state.display());
-        env.write("net/main.tf", &format!("{backend}{stack}")).unwrap();
-        env.commit("Stack").unwrap();
-        let data = env.home().join("server");
-        let token = tokio::runtime::Runtime::new().unwrap().block_on(async {
-            let worker = Worker { program: "windlass".into(), arguments: Vec::new(), environment: Vec::new() };
-            let store = installation::common(None, &data, worker).await.unwrap().store;
-            let secret = format!("wlt_{}", sessions::secret().unwrap());
-            let actor = Actor { verified: true, ..windlass_app::actor::local(None) };
-            let name = actor.to_string();
-            let record = serde_json::to_string(&Record { actor, scope: TokenScope::default() }).unwrap();
-            let end = store.now().await.unwrap() + 3_600_000_000;
-            store.token_create(&sessions::digest(&secret), "test", &name, &record, end).await.unwrap();
-            store.close().await;
-            secret
-        });
-        Self { env, data: data.display().to_string(), token }
-    }
-
-    /// The program, sending to `endpoint`, and where it is reached.
-    fn serve(&self, endpoint: &str, more: &[(&str, &str)]) -> (Program, String) {
-        let mut command = self.env.command(&["serve", "--listen", "127.0.0.1:0", "--data", &self.data]);
-        command
-            .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-            .env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=k1")
-            .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
-            .env("OTEL_BSP_SCHEDULE_DELAY", "50")
-            .envs(more.iter().copied());
-        let server = Program::of(command);
-        let url = server.says("Listening on ");
-        wait(|| (get(&format!("{url}/readyz"), &[]).0 == 200).then_some(()));
-        (server, url)
-    }
-
-    /// The answer to a request, and its correlation.
-    fn ask(&self, method: &str, url: &str, body: Option<&str>, traceparent: &str) -> (serde_json::Value, String) {
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(url)
-            .header("authorization", format!("Bearer {}", self.token))
-            .header("content-type", "application/json")
-            .header("traceparent", traceparent)
-            .body(body.unwrap_or_default().to_owned())
-            .unwrap();
-        let mut answer = agent.run(request).unwrap();
-        let correlation = answer.headers()["x-correlation-id"].to_str().unwrap().to_owned();
-        let text = answer.body_mut().read_to_string().unwrap();
-        assert!(answer.status().is_success(), "{url}: {} {text}", answer.status());
-        (serde_json::from_str(&text).unwrap_or_default(), correlation)
-    }
-
-    /// Reviews everything; the run's id, once it has succeeded.
-    fn review(&self, url: &str) -> (String, String) {
-        let reviews = format!("{url}/api/v1/projects/repo/reviews");
-        let (made, correlation) = self.ask("POST", &reviews, Some(r#"{"all":true}"#), PARENT);
-        let run = made["run"].as_str().unwrap().to_owned();
-        self.ended(url, &run);
-        (run, correlation)
-    }
-
-    fn ended(&self, url: &str, run: &str) {
-        let state = wait(|| {
-            let (run, _) = self.ask("GET", &format!("{url}/api/v1/runs/{run}"), None, "");
-            let state = run["run"]["state"].as_str().unwrap().to_owned();
-            (!matches!(state.as_str(), "queued" | "running" | "waiting")).then_some(state)
-        });
-        assert_eq!(state, "succeeded");
-    }
-}
-
-const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const NET: &str = "resource \"terraform_data\" \"net\" {}\n";
+
+/// The program, sending to `endpoint`, and where it is reached.
+fn serve(place: &Place, endpoint: &str, more: &[(&str, &str)]) -> (Program, String) {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=k1"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+    ];
+    place.serve(&[&variables, more].concat())
+}
 
 /// Names of the spans from `span` up to the root, as far as they were sent.
 fn path(spans: &[Span], span: &Span) -> Vec<String> {
@@ -199,7 +121,7 @@ fn trace(collector: &Collector, run: &str, complete: impl Fn(&[Span]) -> bool) -
 fn a_review_is_one_trace() {
     let collector = Collector::start();
     let place = Place::new(NET);
-    let (mut server, url) = place.serve(&collector.url, &[]);
+    let (mut server, url) = serve(&place, &collector.url, &[]);
     let (run, correlation) = place.review(&url);
     let (root, spans) = trace(&collector, &run, |spans| spans.iter().any(|span| span.name == "terraform show"));
     assert_eq!((root.name.as_str(), attribute(&root, "windlass.state").as_deref()), ("run review", Some("succeeded")));
@@ -257,7 +179,7 @@ fn a_run_that_outlives_its_server_is_one_trace() {
     let place = Place::new(
         "resource \"terraform_data\" \"net\" {\n  provisioner \"local-exec\" {\n    command = \"echo $$ > $HOME/began; sleep 1\"\n  }\n}\n",
     );
-    let (mut server, url) = place.serve(&collector.url, &[]);
+    let (mut server, url) = serve(&place, &collector.url, &[]);
     let (review, _) = place.review(&url);
     let (seen, _) = place.ask("GET", &format!("{url}/api/v1/reviews/{review}?format=json"), None, "");
     let seen = serde_json::json!({ "commit": seen["head"]["commit"], "effect": seen["effect_digest"] }).to_string();
@@ -266,7 +188,7 @@ fn a_run_that_outlives_its_server_is_one_trace() {
     wait(|| place.env.home().join("began").exists().then_some(()));
     server.signal("-KILL");
     assert_eq!(server.code(), None);
-    let (_server, url) = place.serve(&collector.url, &[]);
+    let (_server, url) = serve(&place, &collector.url, &[]);
     place.ended(&url, &run);
     let (root, spans) = trace(&collector, &run, |spans| spans.iter().any(|span| span.name == "apply.finish"));
     assert_eq!(root.name, "run apply");
@@ -283,7 +205,7 @@ fn a_collector_that_is_away_or_slow_costs_nobody_anything() {
     // Nobody listens there any more.
     let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let place = Place::new(NET);
-    let (mut server, url) = place.serve(&format!("http://{away}"), &[]);
+    let (mut server, url) = serve(&place, &format!("http://{away}"), &[]);
     place.review(&url);
     let failed = wait(|| metric(&url, "failed").filter(|failed| *failed > 0));
     place.review(&url);
@@ -296,7 +218,7 @@ fn a_collector_that_is_away_or_slow_costs_nobody_anything() {
     // This one takes connections, and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
-    let (mut server, url) = place.serve(&endpoint, &[("OTEL_BSP_MAX_QUEUE_SIZE", "8")]);
+    let (mut server, url) = serve(&place, &endpoint, &[("OTEL_BSP_MAX_QUEUE_SIZE", "8")]);
     place.review(&url);
     wait(|| metric(&url, "dropped").filter(|dropped| *dropped > 0));
     server.signal("-TERM");

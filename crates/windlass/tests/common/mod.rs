@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+pub mod place;
 pub mod program;
 
 use std::path::Path;
