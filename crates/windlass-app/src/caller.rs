@@ -62,14 +62,15 @@ impl Caller {
         let at = installation.common.store.now().await?;
         let question = Question { actor: &self.actor, token: self.token.as_ref(), permission, subject };
         let good = subject.project.as_deref().and_then(|name| installation.followed.status(name)?.good.clone());
+        let admins = installation.admins();
         Ok(match good {
             Some(good) => {
-                let rules = Rules::new(&good.deciding.definitions, &installation.admins);
+                let rules = Rules::new(&good.deciding.definitions, &admins);
                 authorise(&rules, &good.deciding.policies, &question, at)
             }
             // Without definitions nothing is granted, but to those whom the settings name.
             None => {
-                let rules = Rules::server(&installation.admins);
+                let rules = Rules::server(&admins);
                 let read = |read: &Question<'_>| windlass_model::access::decide(read, &rules).allowed;
                 windlass_model::access::decide(&question, &rules).shown(&question, read)
             }

@@ -81,6 +81,19 @@ impl Configuration {
         Ok(configuration)
     }
 
+    /// Keys whose values differ in `new` and that are looked at only when the program starts.
+    pub fn restart(&self, new: &Self) -> Vec<&'static str> {
+        let differ = [
+            ("listen", self.listen != new.listen),
+            ("url", self.url != new.url),
+            ("data", self.data != new.data),
+            ("database", self.database != new.database),
+            ("drain", self.drain != new.drain),
+            ("otlp_endpoint", self.otlp_endpoint != new.otlp_endpoint),
+        ];
+        differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
     fn parse(file: &Path) -> AppResult<Self> {
         let wrong = |summary: String| {
             let diagnostic = Diagnostic::error("WL907", summary);

@@ -150,6 +150,9 @@ pub async fn unserved(store: &Store, run: &RunRecord, workers: &[WorkerRow]) -> 
 pub struct Ready {
     pub ready: bool,
     pub checks: Vec<ReadyCheck>,
+    /// What somebody should look at, and is no reason to send people elsewhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -182,5 +185,6 @@ pub async fn ready(installation: &Installation) -> Ready {
         ReadyCheck { name: "database".into(), ready: database.0, detail: database.1.into() },
         ReadyCheck { name: "repositories".into(), ready: repositories.0, detail: repositories.1 },
     ];
-    Ready { ready: checks.iter().all(|check| check.ready), checks }
+    let warnings = installation.configured().warning().into_iter().collect();
+    Ready { ready: checks.iter().all(|check| check.ready), checks, warnings }
 }

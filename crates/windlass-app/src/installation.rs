@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use windlass_drivers::git::mirror::{Limits, WorkTree};
 use windlass_model::approval::Actor;
 use windlass_model::diagnostic::Diagnostic;
@@ -29,12 +29,33 @@ pub struct Installation {
     pub common: Common,
     pub followed: Arc<Followed>,
     /// Identities that may do everything everywhere.
-    pub admins: Vec<String>,
+    admins: RwLock<Arc<[String]>>,
+    configured: Mutex<Configured>,
     /// Where traces go, when they are to go somewhere.
     pub traces: Option<Arc<dyn Traces>>,
     data: PathBuf,
     known: Mutex<BTreeMap<String, Arc<Known>>>,
     trees: Mutex<HashMap<(String, Revision), Weak<WorkTree>>>,
+}
+
+/// What came of reading the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Configured {
+    /// Why what was read before stays in force.
+    pub wrong: Vec<Diagnostic>,
+    /// Keys whose new values need a restart.
+    pub restart: Vec<&'static str>,
+}
+
+impl Configured {
+    /// One sentence for everybody, when there is something to say: what the file says is for those who keep the server.
+    pub fn warning(&self) -> Option<String> {
+        if !self.wrong.is_empty() {
+            return Some("the configuration is wrong: what was read before stays in force; the log says more".into());
+        }
+        let keys = self.restart.join("`, `");
+        (!keys.is_empty()).then(|| format!("a restart is needed for what the configuration says of `{keys}`"))
+    }
 }
 
 /// A service of a commit whose files are there as long as this is.
@@ -99,12 +120,38 @@ impl Installation {
         Ok(Self {
             common,
             followed: Arc::new(followed),
-            admins,
+            admins: RwLock::new(admins.into()),
+            configured: Mutex::default(),
             traces: None,
             data: data.to_owned(),
             known: Mutex::default(),
             trees: Mutex::default(),
         })
+    }
+
+    /// Identities that may do everything everywhere.
+    pub fn admins(&self) -> Arc<[String]> {
+        self.admins.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Follows these repositories from now on, and lets these identities do everything. Blocks; nothing is fetched.
+    ///
+    /// # Errors
+    /// The settings of repositories are wrong, or the directory cannot be used; then everything is as it was.
+    pub fn change(&self, repositories: &[Repository], admins: Vec<String>) -> AppResult<()> {
+        self.followed.change(repositories)?;
+        *self.admins.write().unwrap_or_else(PoisonError::into_inner) = admins.into();
+        Ok(())
+    }
+
+    /// What came of reading the configuration the last time.
+    pub fn configured(&self) -> Configured {
+        lock(&self.configured).clone()
+    }
+
+    /// Keeps what came of reading the configuration again.
+    pub fn set_configured(&self, configured: Configured) {
+        *lock(&self.configured) = configured;
     }
 
     /// The same, whose traces go somewhere.

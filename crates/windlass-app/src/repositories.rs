@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
@@ -224,10 +224,16 @@ struct Entry {
 
 /// All repositories of a server.
 pub struct Followed {
-    entries: BTreeMap<String, Arc<Entry>>,
+    directory: PathBuf,
+    loader: Arc<Loader>,
+    entries: RwLock<Entries>,
+    /// Which are followed has changed.
+    changed: Notify,
     news: broadcast::Sender<Arc<News>>,
     work_trees: WorkTreeLimits,
 }
+
+type Entries = BTreeMap<String, Arc<Entry>>;
 
 impl Followed {
     /// Takes up where it was left: the last good definitions are loaded again from the mirrors in `directory`. Blocks; nothing is
@@ -241,49 +247,46 @@ impl Followed {
         loader: Loader,
         work_trees: WorkTreeLimits,
     ) -> AppResult<Self> {
-        let mut wrong: Vec<Diagnostic> = repositories.iter().flat_map(Repository::check).collect();
-        let mut names = std::collections::BTreeSet::new();
-        for repository in repositories.iter().filter(|repository| !names.insert(&repository.name)) {
-            wrong.push(
-                Diagnostic::error("WL830", format!("two repositories are called `{}`", repository.name))
-                    .help("give each a name of its own"),
-            );
-        }
-        if !wrong.is_empty() {
-            return Err(AppError::many(ErrorKind::Usage, wrong));
-        }
-        let loader = Arc::new(loader);
-        let entries = repositories.iter().map(|repository| {
-            let place = directory.join(&repository.name);
-            let mirror = Arc::new(Mirror::open(&place, repository.remote()).map_err(|error| mirror_error(&error))?);
-            let entry = Entry {
-                repository: repository.clone(),
-                mirror,
-                file: place.join("followed.json"),
-                loader: loader.clone(),
-                status: Mutex::default(),
-                turn: Arc::default(),
-                poked: Notify::new(),
-            };
-            entry.restore();
-            Ok((repository.name.clone(), Arc::new(entry)))
-        });
-        Ok(Self { entries: entries.collect::<AppResult<_>>()?, news: broadcast::Sender::new(BEHIND), work_trees })
+        let (directory, loader) = (directory.to_owned(), Arc::new(loader));
+        let entries = entries(&directory, &loader, repositories, &Entries::new())?;
+        let (entries, news) = (RwLock::new(entries), broadcast::Sender::new(BEHIND));
+        Ok(Self { directory, loader, entries, changed: Notify::new(), news, work_trees })
+    }
+
+    /// Follows these from now on: what is as it was goes on, and what is new or different is taken up as by [`Followed::open`].
+    /// Blocks; nothing is fetched.
+    ///
+    /// # Errors
+    /// As [`Followed::open`]; then everything is as it was.
+    pub fn change(&self, repositories: &[Repository]) -> AppResult<()> {
+        let entries = entries(&self.directory, &self.loader, repositories, &self.entries())?;
+        *self.entries.write().unwrap_or_else(PoisonError::into_inner) = entries;
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn entries(&self) -> Entries {
+        // It is whole when it is put in.
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn entry(&self, name: &str) -> Option<Arc<Entry>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     /// All of them with what is known, by name.
-    pub fn list(&self) -> Vec<(&Repository, Arc<Status>)> {
-        self.entries.values().map(|entry| (&entry.repository, entry.status())).collect()
+    pub fn list(&self) -> Vec<(Repository, Arc<Status>)> {
+        self.entries().values().map(|entry| (entry.repository.clone(), entry.status())).collect()
     }
 
     /// What is known of one.
     pub fn status(&self, name: &str) -> Option<Arc<Status>> {
-        self.entries.get(name).map(|entry| entry.status())
+        self.entry(name).map(|entry| entry.status())
     }
 
     /// The copy of one, for trees and checkouts of its commits.
     pub fn mirror(&self, name: &str) -> Option<Arc<Mirror>> {
-        self.entries.get(name).map(|entry| entry.mirror.clone())
+        self.entry(name).map(|entry| entry.mirror.clone())
     }
 
     /// News from now on. Who is too far behind is told so by the channel, and looks at [`Followed::status`].
@@ -293,7 +296,7 @@ impl Followed {
 
     /// Has one fetched soon; `false` when there is none of that name. Many pokes are one.
     pub fn poke(&self, name: &str) -> bool {
-        self.entries.get(name).inspect(|entry| entry.poked.notify_one()).is_some()
+        self.entry(name).inspect(|entry| entry.poked.notify_one()).is_some()
     }
 
     /// Fetches one now and loads what moved. That it cannot be fetched, or that its definitions are wrong, is in the answer.
@@ -301,10 +304,14 @@ impl Followed {
     /// # Errors
     /// There is none of that name, or a bug.
     pub async fn refresh(&self, name: &str, now: Timestamp) -> AppResult<Arc<Status>> {
-        let entry = self.entries.get(name).cloned().ok_or_else(|| {
+        let entry = self.entry(name).ok_or_else(|| {
             let diagnostic = Diagnostic::error("WL903", format!("there is no repository `{name}`"));
             AppError::new(ErrorKind::NotFound, diagnostic.help("the server's settings say which are followed"))
         })?;
+        self.refresh_entry(entry, now).await
+    }
+
+    async fn refresh_entry(&self, entry: Arc<Entry>, now: Timestamp) -> AppResult<Arc<Status>> {
         // It goes on when nobody waits for it any more, and keeps its turn.
         let turn = entry.turn.clone().lock_owned().await;
         let news = self.news.clone();
@@ -318,8 +325,27 @@ impl Followed {
     /// Follows all of them until it is cancelled, each in a task of its own.
     pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
         let mut tasks = tokio::task::JoinSet::new();
-        for entry in self.entries.values() {
-            tasks.spawn(self.clone().follow(entry.clone(), cancel.clone()));
+        let mut following: BTreeMap<String, (Arc<Entry>, CancellationToken)> = BTreeMap::new();
+        while !cancel.is_cancelled() {
+            let entries = self.entries();
+            following.retain(|name, (entry, cancel)| {
+                let stays = entries.get(name).is_some_and(|now| Arc::ptr_eq(now, entry));
+                if !stays {
+                    cancel.cancel();
+                }
+                stays
+            });
+            for (name, entry) in entries {
+                following.entry(name).or_insert_with(|| {
+                    let cancel = cancel.child_token();
+                    tasks.spawn(self.clone().follow(entry.clone(), cancel.clone()));
+                    (entry, cancel)
+                });
+            }
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = self.changed.notified() => {}
+            }
         }
         while tasks.join_next().await.is_some() {}
     }
@@ -330,7 +356,7 @@ impl Followed {
         for count in 0u64.. {
             let refreshed = tokio::select! {
                 () = cancel.cancelled() => return,
-                refreshed = self.refresh(name, Timestamp::now()) => refreshed,
+                refreshed = self.refresh_entry(entry.clone(), Timestamp::now()) => refreshed,
             };
             // A bug in one look is tried again as a failure is.
             let failures = refreshed.map_or(1, |status| status.failure.as_ref().map_or(0, |failure| failure.count));
@@ -356,6 +382,42 @@ impl Followed {
             }
         }
     }
+}
+
+/// What is to be followed, with those of `known` that are as they were.
+fn entries(directory: &Path, loader: &Arc<Loader>, repositories: &[Repository], known: &Entries) -> AppResult<Entries> {
+    let mut wrong: Vec<Diagnostic> = repositories.iter().flat_map(Repository::check).collect();
+    let mut names = std::collections::BTreeSet::new();
+    for repository in repositories.iter().filter(|repository| !names.insert(&repository.name)) {
+        wrong.push(
+            Diagnostic::error("WL830", format!("two repositories are called `{}`", repository.name))
+                .help("give each a name of its own"),
+        );
+    }
+    if !wrong.is_empty() {
+        return Err(AppError::many(ErrorKind::Usage, wrong));
+    }
+    let entries = repositories.iter().map(|repository| {
+        let before = known.get(&repository.name);
+        if let Some(same) = before.filter(|entry| entry.repository == *repository) {
+            return Ok((repository.name.clone(), same.clone()));
+        }
+        let place = directory.join(&repository.name);
+        let mirror = Arc::new(Mirror::open(&place, repository.remote()).map_err(|error| mirror_error(&error))?);
+        let entry = Entry {
+            repository: repository.clone(),
+            mirror,
+            file: place.join("followed.json"),
+            loader: loader.clone(),
+            status: Mutex::default(),
+            // Both work in one directory.
+            turn: before.map(|entry| entry.turn.clone()).unwrap_or_default(),
+            poked: Notify::new(),
+        };
+        entry.restore();
+        Ok((repository.name.clone(), Arc::new(entry)))
+    });
+    entries.collect()
 }
 
 /// How long to wait before a repository is fetched again: `every`, twice as long after each failure in a row up to a quarter of

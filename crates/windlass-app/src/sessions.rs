@@ -204,10 +204,11 @@ pub async fn sign_in_take(store: &Store, state: &str, browser: &str) -> AppResul
 /// The database cannot be read.
 pub async fn teams(installation: &Installation, caller: &Caller) -> AppResult<BTreeMap<String, Vec<String>>> {
     let mut teams = BTreeMap::new();
+    let admins = installation.admins();
     for (repository, status) in installation.followed.list() {
         let subject = Subject::project(&repository.name);
         if caller.may(installation, Permission::ProjectRead, &subject).await?.allowed {
-            let rules = status.good.as_ref().map(|good| Rules::new(&good.deciding.definitions, &installation.admins));
+            let rules = status.good.as_ref().map(|good| Rules::new(&good.deciding.definitions, &admins));
             let of = rules.map_or_else(Vec::new, |rules| rules.teams_of(&caller.actor));
             teams.insert(repository.name.clone(), of.into_iter().map(str::to_owned).collect());
         }

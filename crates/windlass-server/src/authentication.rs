@@ -54,7 +54,7 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// cookie has to show that it comes from our pages.
 pub async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let correlation = ulid::Ulid::generate().to_string().to_lowercase();
-    let address = Address::of(&request, &app.trusted_proxies);
+    let address = Address::of(&request, &app.trusted().proxies);
     request.extensions_mut().insert(Correlation(correlation.clone()));
     request.extensions_mut().insert(address);
     let answer = async {

@@ -20,7 +20,7 @@ pub use authentication::Who;
 pub use limits::Limits;
 pub use problem::{Failure, Problem};
 pub use routes::{Endpoint, Guard, Routes};
-pub use state::App;
+pub use state::{App, Trusted};
 
 use std::sync::Arc;
 use std::time::Duration;

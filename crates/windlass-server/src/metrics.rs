@@ -55,6 +55,8 @@ pub struct Metrics {
     database_seconds: Seconds,
     sealed: Family<Labels, Seconds>,
     spans: Family<Labels, Counter>,
+    configuration_bad: Whole,
+    configuration_restart: Whole,
     /// Until when (µs) runs that ended are in `run_seconds`; the families above are cleared and filled while it is held.
     counted: Mutex<Option<Micros>>,
 }
@@ -145,6 +147,16 @@ impl Default for Metrics {
                 "trace_spans",
                 "Spans that were sent, that the collector did not take, and that there was no room for",
                 Family::default()
+            ),
+            configuration_bad: family!(
+                "configuration_bad",
+                "1 while what the configuration says is wrong, and what was read before stays in force",
+                Whole::default()
+            ),
+            configuration_restart: family!(
+                "configuration_restart_needed",
+                "1 while the configuration says what needs a restart",
+                Whole::default()
             ),
             registry,
             counted: Mutex::default(),
@@ -307,6 +319,9 @@ async fn metrics(
         None => return Err(Failure(unknown())),
     }
     let readings = Readings::take(&app.installation).await.inspect_err(|error| tracing::warn!(%error, "no readings"));
+    let configured = app.installation.configured();
+    metrics.configuration_bad.set(i64::from(!configured.wrong.is_empty()));
+    metrics.configuration_restart.set(i64::from(!configured.restart.is_empty()));
     if let Some(traces) = &app.installation.traces {
         metrics.spans(traces.counts());
     }

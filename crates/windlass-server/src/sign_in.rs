@@ -87,7 +87,7 @@ fn html(status: StatusCode, text: String) -> Response {
 
 fn page(app: &App, who: Option<&Who>, status: StatusCode, next: &str, problem: Option<Problem>) -> Response {
     let choice = |provider: &Arc<Provider>| Choice { id: provider.name().into(), name: provider.name().into() };
-    let providers = app.providers.iter().map(choice).collect();
+    let providers = app.trusted().providers.iter().map(choice).collect();
     let page = SignIn { providers, next: own(next).into(), problem };
     html(status, crate::pages::sign_in::render(&frame(who), &page))
 }
@@ -138,7 +138,8 @@ async fn begin(
     if let Err(seconds) = app.limits.sign_in.pass(address.0) {
         return Ok(too_often(&app, who.as_ref(), next, seconds));
     }
-    let Some(provider) = app.providers.iter().find(|provider| provider.name() == chosen.provider).cloned() else {
+    let Some(provider) = app.trusted().providers.iter().find(|provider| provider.name() == chosen.provider).cloned()
+    else {
         return Err(windlass_app::caller::not_found("provider", &chosen.provider).into());
     };
     let store = store(&app, &correlation);
@@ -196,7 +197,7 @@ async fn callback(
     if let Err(seconds) = app.limits.sign_in.pass(address.0) {
         return Ok(too_often(&app, who.as_ref(), "", seconds));
     }
-    let Some(provider) = app.providers.iter().find(|provider| provider.name() == name).cloned() else {
+    let Some(provider) = app.trusted().providers.iter().find(|provider| provider.name() == name).cloned() else {
         return Err(windlass_app::caller::not_found("provider", &name).into());
     };
     let store = store(&app, &correlation);

@@ -50,8 +50,14 @@ async fn observe(State(metrics): State<Arc<Metrics>>, mut request: Request, next
         // Whoever asks may be in the middle of something of their own.
         let headers = HeaderExtractor(request.headers());
         let _within = opentelemetry::global::get_text_map_propagator(|from| from.extract(&headers)).attach();
-        let kind = "server";
-        tracing::info_span!("request", otel.kind = kind, %method, %path, correlation = tracing::field::Empty)
+        let (kind, correlation) = ("server", tracing::field::Empty);
+        match path.as_str() {
+            // Probes ask every few seconds.
+            "/healthz" | "/readyz" | "/metrics" => {
+                tracing::debug_span!("request", otel.kind = kind, %method, %path, correlation)
+            }
+            _ => tracing::info_span!("request", otel.kind = kind, %method, %path, correlation),
+        }
     };
     let response = next.run(request).instrument(span.clone()).await;
     let took = began.elapsed();
@@ -64,7 +70,6 @@ async fn observe(State(metrics): State<Arc<Metrics>>, mut request: Request, next
     let actor = asked.0.get().map_or("", String::as_str);
     let milliseconds = took.as_secs_f64() * 1e3;
     match path.as_str() {
-        // Probes ask every few seconds.
         "/healthz" | "/readyz" | "/metrics" if status < 500 => {
             tracing::debug!(target: "windlass::http", %method, %path, status, milliseconds, actor, correlation);
         }

@@ -45,8 +45,9 @@ async fn deliver(
     // It was read before, and was not too long.
     let body = to_bytes(body, app.limits.webhook).await.map_err(internal)?;
     let followed = &app.installation.followed;
-    let repositories: Vec<Repository> = followed.list().into_iter().map(|(repository, _)| repository.clone()).collect();
-    let secrets: Vec<&[u8]> = app.webhook_secrets.iter().map(Vec::as_slice).collect();
+    let repositories: Vec<Repository> = followed.list().into_iter().map(|(repository, _)| repository).collect();
+    let trusted = app.trusted();
+    let secrets: Vec<&[u8]> = trusted.webhook_secrets.iter().map(Vec::as_slice).collect();
     let Some(names) = webhook_matches(header, &body, &secrets, &repositories) else {
         if let Err(seconds) = app.limits.wrong.pass(address.0) {
             return Ok(too_often(seconds));

@@ -17,7 +17,7 @@ use windlass_model::access::{Permission, Role, Scope, TokenScope};
 use windlass_model::approval::Actor;
 use windlass_policy::limits::Worker;
 use windlass_server::api::openapi;
-use windlass_server::{App, Endpoint, Guard, Limits};
+use windlass_server::{App, Endpoint, Guard, Limits, Trusted};
 use windlass_testkit::cli::CliEnv;
 
 const TEAMS: &str = r#"
@@ -262,15 +262,10 @@ async fn table() -> Vec<Endpoint> {
     let store = common.store.clone();
     let data = directory.path().to_owned();
     let opened = tokio::task::spawn_blocking(move || Installation::open(&data, common, &[], Vec::new()));
-    let app = App {
-        installation: Arc::new(opened.await.unwrap().unwrap()),
-        providers: Vec::new(),
-        issuers: Arc::new(Issuers::new(Vec::new()).unwrap()),
-        url: "http://127.0.0.1".into(),
-        webhook_secrets: Vec::new(),
-        trusted_proxies: Vec::new(),
-        limits: Limits::default(),
-    };
+    let installation = Arc::new(opened.await.unwrap().unwrap());
+    let issuers = Arc::new(Issuers::new(Vec::new()).unwrap());
+    let trusted = Trusted { providers: Vec::new(), issuers, webhook_secrets: Vec::new(), proxies: Vec::new() };
+    let app = App::new(installation, "http://127.0.0.1".into(), Limits::default(), trusted);
     let table = windlass_server::routes(&Arc::new(app)).table().to_vec();
     store.close().await;
     table

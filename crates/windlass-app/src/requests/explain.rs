@@ -57,7 +57,8 @@ pub async fn explain(
     }
     let subject = if places.is_empty() { whole } else { Subject::of(project, "stack", stacks.join(", "), places) };
     let answer = asked.may(installation, permission, &subject).await?;
-    let rules = Rules::new(&good.deciding.definitions, &installation.admins);
+    let admins = installation.admins();
+    let rules = Rules::new(&good.deciding.definitions, &admins);
     let teams = rules.teams_of(&asked.actor).into_iter().map(str::to_owned).collect();
     Ok(Explained { actor: asked.actor, teams, permission, subject, commit: Some(good.commit.clone()), answer })
 }

@@ -22,7 +22,7 @@ pub async fn project_list(installation: &Installation, caller: &Caller) -> AppRe
     let mut seen = Vec::new();
     for (repository, status) in installation.followed.list() {
         if caller.may(installation, Permission::ProjectRead, &Subject::project(&repository.name)).await?.allowed {
-            seen.push((repository.clone(), status));
+            seen.push((repository, status));
         }
     }
     Ok(seen)
@@ -44,7 +44,7 @@ pub async fn project_get(
     read(installation, caller, project).await?;
     let all = installation.followed.list();
     let found = all.into_iter().find(|(repository, _)| repository.name == project);
-    found.map(|(repository, status)| (repository.clone(), status)).ok_or_else(|| not_found("project", project))
+    found.ok_or_else(|| not_found("project", project))
 }
 
 /// Definitions and stacks of a project.

@@ -111,11 +111,12 @@ pub async fn access_explain(installation: &Installation, caller: &Caller, asking
     let actor = Actor { name, identities, verified: true };
     let question = Question { actor: &actor, token: None, permission: asking.permission, subject: &subject };
     let at = installation.common.store.now().await?;
+    let admins = installation.admins();
     Ok(match installation.good(project) {
         Ok(good) => {
-            let rules = Rules::new(&good.deciding.definitions, &installation.admins);
+            let rules = Rules::new(&good.deciding.definitions, &admins);
             authorise(&rules, &good.deciding.policies, &question, at)
         }
-        Err(_) => decide(&question, &Rules::server(&installation.admins)),
+        Err(_) => decide(&question, &Rules::server(&admins)),
     })
 }

@@ -29,7 +29,7 @@ pub async fn visible(installation: &Installation, caller: &Caller) -> AppResult<
     for (repository, status) in installation.followed.list() {
         let subject = Subject::project(&repository.name);
         if caller.may(installation, Permission::ProjectRead, &subject).await?.allowed {
-            found.push(Visible { repository: repository.clone(), status });
+            found.push(Visible { repository, status });
         }
     }
     Ok(found)

@@ -51,7 +51,7 @@ pub async fn exchange(
         return Ok(too_often(seconds));
     }
     let store = app.installation.common.store.of_project("").correlated(&correlation.0);
-    let (issuers, now) = (app.issuers.clone(), store.now().await?);
+    let (issuers, now) = (app.trusted().issuers.clone(), store.now().await?);
     let verify = move || issuers.verify(&request.token, now);
     let verified = tokio::task::spawn_blocking(verify).await.map_err(internal)?;
     let exchanged = match verified.map_err(|error| crate::sign_in::identity_error(&error)) {

@@ -92,7 +92,7 @@ async fn page(app: &App, caller: &Caller, now: Micros) -> AppResult<Settings> {
         token_create: create,
         scopes: scopes.map(|one| Scope { name: one.to_string(), description: one.about().to_owned() }).collect(),
         token_new: None,
-        health: health(app, &projects, engines.len()),
+        health: health(app, caller, &projects, engines.len()).await?,
         workers: engines.into_iter().map(|one| worker(one, now)).collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
@@ -158,14 +158,23 @@ fn worker(one: windlass_app::requests::settings_view::Engine, now: Micros) -> Wo
     }
 }
 
-fn health(app: &App, projects: &[Visible], workers: usize) -> Vec<Health> {
+async fn health(app: &App, caller: &Caller, projects: &[Visible], workers: usize) -> AppResult<Vec<Health>> {
+    let configured = app.installation.configured();
+    let keeps = why_not(&app.installation, caller, Permission::ServerManage, &Subject::server()).await?.is_none();
+    let mut configuration = configured.warning().unwrap_or_else(|| "in force".to_owned());
+    if keeps {
+        for diagnostic in &configured.wrong {
+            configuration.push_str(&format!("; {}: {}", diagnostic.code, diagnostic.summary));
+        }
+    }
     let behind = projects.iter().filter(|one| one.status.failure.is_some()).count();
     let one = |name: &str, good: bool, detail: String| Health {
         name: name.to_owned(),
         state: if good { Badge::new(Tone::Ok, "good") } else { Badge::new(Tone::Warn, "look") },
         detail,
     };
-    vec![
+    Ok(vec![
+        one("Configuration", configured.warning().is_none(), configuration),
         one("Database", true, "it answers".to_owned()),
         one("Repositories", behind == 0, format!("{behind} of {} cannot be fetched", projects.len())),
         one(
@@ -174,7 +183,7 @@ fn health(app: &App, projects: &[Visible], workers: usize) -> Vec<Health> {
             crate::pages::common::count(workers, "process").replace("processs", "processes"),
         ),
         one("Reached at", app.is_secure() || app.url.contains("127.0.0.1"), app.url.clone()),
-    ]
+    ])
 }
 
 async fn fetch(State(app): State<Arc<App>>, sent: Sent) -> Response {

@@ -9,6 +9,7 @@ pub mod policy;
 pub mod policy_decisions;
 pub mod policy_library;
 pub mod records;
+pub mod reload;
 pub mod runs;
 pub mod serve;
 pub mod stacks;

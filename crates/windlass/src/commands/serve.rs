@@ -1,5 +1,6 @@
 //! `windlass serve`.
 
+use super::reload::{self, Due};
 use crate::arguments::Serve;
 use crate::telemetry::Telemetry;
 use crate::{Answer, Context, print};
@@ -13,6 +14,7 @@ use windlass_app::error::{AppError, AppResult, ErrorKind, internal};
 use windlass_app::installation::{self, Installation};
 use windlass_app::project::Checkout;
 use windlass_app::repositories::Repository;
+use windlass_app::secrets::Hidden;
 use windlass_app::sessions;
 use windlass_app::settings::StateDirectory;
 use windlass_app::steps::anywhere;
@@ -21,16 +23,15 @@ use windlass_connect::workload::Issuers;
 use windlass_model::approval::Actor;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::run::Labels;
-use windlass_server::{App, Limits};
+use windlass_server::{App, Limits, Trusted};
 
 /// How long steps under way may take to end when it is not said.
 pub const DRAIN: Duration = Duration::from_secs(60);
 
 pub fn serve(cx: &Context, arguments: Serve) -> Answer {
-    let (format, labels) = (arguments.log_format, Labels { own: arguments.label.clone(), rest: true });
-    let configuration = configuration(arguments)?;
-    let telemetry = crate::telemetry::start(format, &configuration)?;
-    until_stopped(&telemetry, run(cx, configuration, labels, &telemetry))
+    let configuration = configuration(cx, &arguments)?;
+    let telemetry = crate::telemetry::start(arguments.log_format, &configuration)?;
+    until_stopped(&telemetry, run(cx, &arguments, configuration, &telemetry))
 }
 
 /// Does `work` until it says whether everything that was under way has ended.
@@ -47,14 +48,14 @@ pub fn until_stopped(telemetry: &Telemetry, work: impl Future<Output = AppResult
     Ok(true)
 }
 
-/// Flags go before the environment, which goes before the file.
-fn configuration(arguments: Serve) -> AppResult<Configuration> {
+/// Flags go before the environment, which goes before the file. Without a repository it is that of the checkout.
+fn configuration(cx: &Context, arguments: &Serve) -> AppResult<Configuration> {
     let mut configuration = Configuration::read(arguments.config.as_deref(), |name| std::env::var_os(name))?;
     configuration.listen = arguments.listen.or(configuration.listen);
-    configuration.url = arguments.url.or(configuration.url);
-    configuration.data = arguments.data.or(configuration.data);
-    configuration.database = arguments.database.or(configuration.database);
-    for repository in arguments.repository {
+    configuration.url = arguments.url.clone().or(configuration.url);
+    configuration.data = arguments.data.clone().or(configuration.data);
+    configuration.database = arguments.database.clone().or(configuration.database);
+    for repository in &arguments.repository {
         let (name, url) = match repository.split_once('=') {
             Some((name, url)) => (name.to_owned(), url.to_owned()),
             None => {
@@ -64,18 +65,50 @@ fn configuration(arguments: Serve) -> AppResult<Configuration> {
         };
         configuration.repositories.push(Repository::new(name, url));
     }
-    Ok(configuration)
-}
-
-/// Whether everything that was under way has ended.
-async fn run(cx: &Context, mut configuration: Configuration, labels: Labels, telemetry: &Telemetry) -> AppResult<bool> {
     if configuration.repositories.is_empty() {
-        // In a checkout: that one.
         let checkout = Checkout::open(&cx.directory)?;
         checkout.git()?;
         let name = checkout.root.file_name().map_or_else(String::new, |name| name.to_string_lossy().to_lowercase());
         configuration.repositories.push(Repository::new(name, checkout.root.display().to_string()));
     }
+    Ok(configuration)
+}
+
+/// Whom the configuration lets in, and what for. Its secrets are hidden from then on.
+fn trusted(configuration: &Configuration, hidden: &Hidden) -> AppResult<Trusted> {
+    let webhook_secrets = secrets(&configuration.webhook_secrets)?;
+    hidden.add(webhook_secrets.iter().map(|secret| String::from_utf8_lossy(secret).into_owned()));
+    for provider in &configuration.providers {
+        hidden.add(provider.client_secret.iter().map(|secret| secret.secret().clone()));
+        // One that cannot be read is told where it is needed.
+        let file = provider.client_secret_file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        hidden.add(file.map(|secret| secret.trim().to_owned()));
+    }
+    let wrong = |diagnostic| AppError::new(ErrorKind::Usage, diagnostic);
+    let providers = configuration.providers.iter().map(|settings| Provider::new(settings.clone()).map(Arc::new));
+    let issuers = Issuers::new(configuration.issuers.clone());
+    Ok(Trusted {
+        providers: providers.collect::<Result<_, _>>().map_err(|error| wrong(error.diagnostic()))?,
+        issuers: Arc::new(issuers.map_err(|error| wrong(error.diagnostic()))?),
+        webhook_secrets,
+        proxies: configuration.trusted_proxies.clone(),
+    })
+}
+
+/// Who may do everything.
+fn admins(configuration: &Configuration, address: SocketAddr) -> Vec<String> {
+    let mut admins = configuration.admins.clone();
+    if configuration.providers.is_empty() && address.ip().is_loopback() {
+        // Who can read this terminal has everything that the server has.
+        admins.extend(windlass_app::actor::local(None).identities);
+    }
+    admins
+}
+
+/// Whether everything that was under way has ended.
+async fn run(cx: &Context, arguments: &Serve, configuration: Configuration, telemetry: &Telemetry) -> AppResult<bool> {
+    let mut due = Due::new(arguments.config.as_deref())?;
+    let labels = Labels { own: arguments.label.clone(), rest: true };
     let data = match &configuration.data {
         Some(data) => data.clone(),
         None => StateDirectory::create(&cx.directory)?.server(),
@@ -98,44 +131,16 @@ async fn run(cx: &Context, mut configuration: Configuration, labels: Labels, tel
         Some(_) => None,
     };
     let common = installation::common(configuration.database.as_deref(), &data, crate::policy_worker()).await?;
-    let webhook_secrets = secrets(&configuration.webhook_secrets)?;
-    common.hidden.add(webhook_secrets.iter().map(|secret| String::from_utf8_lossy(secret).into_owned()));
-    for provider in &configuration.providers {
-        common.hidden.add(provider.client_secret.iter().map(|secret| secret.secret().clone()));
-        // One that cannot be read is told where it is needed.
-        let file = provider.client_secret_file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
-        common.hidden.add(file.map(|secret| secret.trim().to_owned()));
-    }
     let store = common.store.clone();
-    let local = windlass_app::actor::local(None);
-    let mut admins = configuration.admins.clone();
-    if configuration.providers.is_empty() && address.ip().is_loopback() {
-        // Who can read this terminal has everything that the server has.
-        admins.extend(local.identities.clone());
-    }
     let installation = {
         let (data, repositories) = (data.clone(), configuration.repositories.clone());
+        let admins = admins(&configuration, address);
         let open = move || Installation::open(&data, common, &repositories, admins);
         let opened = tokio::task::spawn_blocking(open).await.map_err(internal)??;
         Arc::new(opened.traced(telemetry.traces()))
     };
-    let app = Arc::new(App {
-        installation: installation.clone(),
-        providers: configuration
-            .providers
-            .iter()
-            .map(|settings| Provider::new(settings.clone()).map(Arc::new))
-            .collect::<Result<_, _>>()
-            .map_err(|error| AppError::new(ErrorKind::Usage, error.diagnostic()))?,
-        issuers: Arc::new(
-            Issuers::new(configuration.issuers.clone())
-                .map_err(|error| AppError::new(ErrorKind::Usage, error.diagnostic()))?,
-        ),
-        url: url.clone(),
-        webhook_secrets,
-        trusted_proxies: configuration.trusted_proxies.clone(),
-        limits: Limits::default(),
-    });
+    let trusted_now = trusted(&configuration, &installation.common.hidden)?;
+    let app = Arc::new(App::new(installation.clone(), url.clone(), Limits::default(), trusted_now));
     let stop = CancellationToken::new();
     let followed = tokio::spawn(installation.followed.clone().run(stop.clone()));
     let sealing = CancellationToken::new();
@@ -145,15 +150,36 @@ async fn run(cx: &Context, mut configuration: Configuration, labels: Labels, tel
     let drain = configuration.drain.map_or(DRAIN, Duration::from_secs);
     let told = |run: &windlass_model::id::RunId, why: &str| tracing::error!(%run, "{why}");
     let worked = tokio::spawn(anywhere::work(installation.clone(), labels, stop.clone(), drain, told));
-    if app.providers.is_empty() {
-        let actor = Actor { verified: true, ..local };
+    if app.trusted().providers.is_empty() {
+        let actor = Actor { verified: true, ..windlass_app::actor::local(None) };
         let secret = sessions::link_create(&store, &actor).await?;
         print(&format!("Sign in once, within 15 minutes: {url}/sign-in/link/{secret}\n"));
     }
     print(&format!("Listening on {url}\n"));
     about(&url, address, store.place(), &configuration);
-    let served = tokio::spawn(windlass_server::serve(app, listener, stop.clone()));
-    interrupted().await;
+    let served = tokio::spawn(windlass_server::serve(app.clone(), listener, stop.clone()));
+    let reloading = async {
+        loop {
+            due.wait().await;
+            let read = self::configuration(cx, arguments)
+                .and_then(|new| Ok((trusted(&new, &installation.common.hidden)?, new)));
+            reload::apply(
+                &installation,
+                &configuration,
+                read,
+                telemetry,
+                |new| admins(new, address),
+                |trusted| {
+                    app.trust(trusted);
+                },
+            )
+            .await;
+        }
+    };
+    tokio::select! {
+        () = interrupted() => {}
+        () = reloading => {}
+    }
     tracing::info!("stopping: nothing more is begun; what is under way may take {} s to end", drain.as_secs());
     stop.cancel();
     at_once();

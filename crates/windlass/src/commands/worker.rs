@@ -1,5 +1,6 @@
 //! `windlass worker`.
 
+use super::reload::{self, Due};
 use super::serve::{DRAIN, at_once, interrupted, until_stopped};
 use crate::arguments::Worker;
 use crate::telemetry::Telemetry;
@@ -23,11 +24,13 @@ pub fn worker(cx: &Context, arguments: Worker) -> Answer {
 
 /// Whether everything that was under way has ended.
 async fn run(cx: &Context, arguments: Worker, configuration: Configuration, telemetry: &Telemetry) -> AppResult<bool> {
+    let config = arguments.config;
+    let mut due = Due::new(config.as_deref())?;
     let labels = Labels { rest: arguments.label.is_empty(), own: arguments.label };
     let lacks = |what: &str, help: &str| {
         AppError::new(ErrorKind::Usage, Diagnostic::error("WL909", format!("a worker needs {what}")).help(help))
     };
-    let Some(database) = arguments.database.or(configuration.database) else {
+    let Some(database) = arguments.database.or(configuration.database.clone()) else {
         return Err(lacks(
             "the PostgreSQL of the servers",
             "give it with `--database`, WINDLASS_DATABASE or `database`",
@@ -36,7 +39,7 @@ async fn run(cx: &Context, arguments: Worker, configuration: Configuration, tele
     if configuration.repositories.is_empty() {
         return Err(lacks("the repositories of the servers", "give it the servers' configuration with `--config`"));
     }
-    let data = match arguments.data.or(configuration.data) {
+    let data = match arguments.data.or(configuration.data.clone()) {
         Some(data) => data,
         None => StateDirectory::create(&cx.directory)?.server(),
     };
@@ -50,7 +53,8 @@ async fn run(cx: &Context, arguments: Worker, configuration: Configuration, tele
     let store = common.store.clone();
     let installation = {
         let repositories = configuration.repositories.clone();
-        let open = move || Installation::open(&data, common, &repositories, configuration.admins);
+        let admins = configuration.admins.clone();
+        let open = move || Installation::open(&data, common, &repositories, admins);
         let opened = tokio::task::spawn_blocking(open).await.map_err(internal)??;
         Arc::new(opened.traced(telemetry.traces()))
     };
@@ -59,9 +63,20 @@ async fn run(cx: &Context, arguments: Worker, configuration: Configuration, tele
     let drain = configuration.drain.map_or(DRAIN, Duration::from_secs);
     let names = if labels.own.is_empty() { "no label".to_owned() } else { labels.own.join(", ") };
     let told = |run: &windlass_model::id::RunId, why: &str| tracing::error!(%run, "{why}");
-    let worked = tokio::spawn(anywhere::work(installation, labels, stop.clone(), drain, told));
+    let worked = tokio::spawn(anywhere::work(installation.clone(), labels, stop.clone(), drain, told));
     print(&format!("Working for {} ({names})\n", store.place()));
-    interrupted().await;
+    let reloading = async {
+        loop {
+            due.wait().await;
+            let read = Configuration::read(config.as_deref(), |name| std::env::var_os(name));
+            let read = read.map(|new| ((), new));
+            reload::apply(&installation, &configuration, read, telemetry, |new| new.admins.clone(), drop).await;
+        }
+    };
+    tokio::select! {
+        () = interrupted() => {}
+        () = reloading => {}
+    }
     tracing::info!("stopping: nothing more is begun; what is under way may take {} s to end", drain.as_secs());
     stop.cancel();
     at_once();
