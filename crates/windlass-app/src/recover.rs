@@ -87,7 +87,7 @@ pub async fn look(
     stack: &StackDirectory,
     work: &StackWork,
 ) -> AppResult<Option<String>> {
-    ingest(service, cx).await?;
+    ingest(service, cx, stack).await?;
     let instance = &work.instance.id;
     remove_opened(service, &cx.run, instance);
     let errored = keep_errored_state(service, cx, &stack.directory, instance);
@@ -262,7 +262,7 @@ fn remove_opened(service: &Service, run: &RunId, instance: &InstanceId) {
 }
 
 /// What terraform said after this process's predecessor died is in the files of the attempt: it is recorded now.
-async fn ingest(service: &Service, cx: &StepContext) -> AppResult<()> {
+async fn ingest(service: &Service, cx: &StepContext, stack: &StackDirectory) -> AppResult<()> {
     let path = service.directory.output(&cx.run, &cx.step, cx.attempt).with_extension("out");
     let Ok(content) = std::fs::read(&path) else { return Ok(()) };
     let mut lines = Lines::default();
@@ -273,12 +273,39 @@ async fn ingest(service: &Service, cx: &StepContext) -> AppResult<()> {
         .filter_map(|line| fact(&parse(line)?, cx.attempt))
         .map(|(kind, data)| (kind.to_owned(), data))
         .collect();
+    let mask = cx.mask().await;
+    let said: Vec<String> = stack.said(&content).iter().map(|line| mask.text(line)).collect();
+    cx.log(unlogged(service, cx, &said).await?.as_bytes()).await;
     let known = recorded(service, &cx.run, &cx.step, &ACTS).await?;
     let known = known.iter().filter(|e| e.data["attempt"] == cx.attempt).count();
     if facts.len() > known {
         cx.events(&facts[known..]).await?;
     }
     Ok(())
+}
+
+/// How much of the end of a log is looked at, bytes.
+const TAIL: i64 = 1 << 20;
+
+/// The lines that are not in the log yet, because who listened died.
+async fn unlogged(service: &Service, cx: &StepContext, said: &[String]) -> AppResult<String> {
+    let (store, run, step) = (&service.store, &cx.run, &cx.step);
+    let from = (store.log_end(run, step).await? - TAIL).max(0);
+    let chunks = store.log_read(run, step, from, u32::MAX).await?;
+    let logged: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.bytes).collect();
+    Ok(rest(&String::from_utf8_lossy(&logged), said))
+}
+
+/// What of these lines comes after the end of a log that has them up to there; nothing where that cannot be told.
+fn rest(logged: &str, said: &[String]) -> String {
+    let logged: Vec<&str> = logged.split_inclusive('\n').collect();
+    let ends_with =
+        |count: &usize| !logged.is_empty() && said[..*count].iter().rev().zip(logged.iter().rev()).all(|(a, b)| a == b);
+    let known = (1..=said.len()).rev().find(ends_with).unwrap_or(0);
+    if known == 0 && said.first().is_some_and(|first| logged.contains(&first.as_str())) {
+        return String::new();
+    }
+    said[known..].concat()
 }
 
 /// What terraform says about resources.
@@ -397,4 +424,26 @@ impl windlass_drivers::terraform::Sink for Silent {
     }
     async fn log(&mut self, _: &[u8]) {}
     async fn event(&mut self, _: &windlass_drivers::terraform::events::Event) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_log_lacks_is_what_comes_after_its_end() {
+        let said = ["one\n", "two\n", "two\n", "three\n"].map(str::to_owned);
+        let check = |logged: &str, wanted: &str| assert_eq!(rest(logged, &said), wanted, "{logged:?}");
+        check("", "one\ntwo\ntwo\nthree\n");
+        check("planned before\n", "one\ntwo\ntwo\nthree\n");
+        check("planned before\none\n", "two\ntwo\nthree\n");
+        check("one\ntwo\n", "two\nthree\n");
+        check("one\ntwo\ntwo\n", "three\n");
+        check("one\ntwo\ntwo\nthree\n", "");
+        // Something was said in between, or since.
+        check("one\nsomething else\n", "");
+        check("one\ntwo\ntwo\nthree\nand asked the world\n", "");
+        // Only the end of it was looked at.
+        check("two\ntwo\n", "three\n");
+    }
 }

@@ -11,7 +11,7 @@ use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::mask::{Mask, Stream};
 use windlass_model::run::StepState;
-use windlass_store::{Claim, ProcessRow, Store};
+use windlass_store::{Claim, ProcessRow, Store, StoreError};
 
 /// Does the work of the steps that name it.
 #[async_trait]
@@ -79,7 +79,7 @@ pub struct StepContext {
     said: Arc<Notify>,
 }
 
-/// What was said and is not written yet.
+/// What was said and is not known to be on record.
 #[derive(Default)]
 struct Log {
     said: Stream,
@@ -87,13 +87,16 @@ struct Log {
     masked: Vec<u8>,
     secrets: BTreeSet<String>,
     mask: Arc<Mask>,
+    /// Where the log ends, as far as this attempt has written it.
+    end: Option<i64>,
+    /// The last write failed, and may have happened all the same.
+    in_doubt: bool,
 }
 
 impl Log {
-    /// What can be written.
-    fn masked(&mut self) -> &mut Vec<u8> {
+    /// Takes the secrets out of what can be written.
+    fn give(&mut self) {
         self.said.give(&self.mask, &mut self.masked);
-        &mut self.masked
     }
 }
 
@@ -159,7 +162,7 @@ impl StepContext {
 
     async fn gathered(&self, log: &mut Log) {
         if log.said.fresh() >= BUFFER {
-            self.write(log.masked()).await;
+            self.write(log).await;
         } else {
             self.said.notify_one();
         }
@@ -179,19 +182,44 @@ impl StepContext {
 
     /// Writes what [`StepContext::log`] holds back.
     pub async fn flush(&self) {
-        self.write(self.log.lock().await.masked()).await;
+        self.write(&mut *self.log.lock().await).await;
     }
 
-    async fn write(&self, buffer: &mut Vec<u8>) {
-        if buffer.is_empty() {
-            return;
-        }
+    async fn write(&self, log: &mut Log) {
+        log.give();
         // A log that cannot be written now is kept for the next try, within bounds; it must not fail the work.
-        if self.store.log_append(&self.run, &self.step, self.attempt, buffer).await.is_ok()
-            || buffer.len() > 64 * BUFFER
-        {
-            buffer.clear();
+        let lost = matches!(self.record(log, &[]).await, Err(StoreError::StaleClaim { .. }));
+        if lost || log.masked.len() > 64 * BUFFER {
+            log.masked.clear();
         }
+    }
+
+    /// Writes what is masked, with these facts.
+    async fn record(&self, log: &mut Log, events: &[(String, Value)]) -> Result<(), StoreError> {
+        self.settle(log).await?;
+        match self.store.step_record(&self.claim, &log.masked, events).await {
+            Ok(end) => {
+                log.masked.clear();
+                log.end = end.or(log.end);
+                Ok(())
+            }
+            Err(error) => {
+                log.in_doubt = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// Drops what is on record already although its write seemed to fail. Nobody else writes to it meanwhile.
+    async fn settle(&self, log: &mut Log) -> Result<(), StoreError> {
+        if let (true, Some(known)) = (log.in_doubt, log.end) {
+            let end = self.store.log_end(&self.run, &self.step).await?;
+            let done = usize::try_from(end - known).unwrap_or(0).min(log.masked.len());
+            log.masked.drain(..done);
+            log.end = Some(end);
+        }
+        log.in_doubt = false;
+        Ok(())
     }
 
     /// Records facts about this step, e.g. that a resource was created, before the work goes on; with the log that was held back,
@@ -199,7 +227,7 @@ impl StepContext {
     ///
     /// # Errors
     /// The step was given to another engine, or the store cannot be written.
-    pub async fn events(&self, events: &[(String, Value)]) -> Result<(), windlass_store::StoreError> {
+    pub async fn events(&self, events: &[(String, Value)]) -> Result<(), StoreError> {
         let mut log = self.log.lock().await;
         let mask = log.mask.clone();
         let masked = events.iter().map(|(kind, data)| {
@@ -208,10 +236,13 @@ impl StepContext {
             (kind.clone(), data)
         });
         let masked: Vec<(String, Value)> = masked.collect();
-        let buffer = log.masked();
-        self.store.step_record(&self.claim, buffer, &masked).await?;
-        buffer.clear();
-        Ok(())
+        log.give();
+        self.record(&mut log, &masked).await
+    }
+
+    #[cfg(test)]
+    pub(crate) async fn doubt(&self) {
+        self.log.lock().await.in_doubt = true;
     }
 
     /// All of the log that is not written, which is then the caller's to write: nothing more is said.
@@ -219,6 +250,8 @@ impl StepContext {
         let mut log = self.log.lock().await;
         let log = &mut *log;
         log.said.finish(&log.mask, &mut log.masked);
+        // Where nobody can be asked, a piece may come twice.
+        let _ = self.settle(log).await;
         std::mem::take(&mut log.masked)
     }
 
@@ -239,7 +272,7 @@ impl StepContext {
     ///
     /// # Errors
     /// The store cannot be written: the child should not go on.
-    pub async fn process_started(&self, pid: u32) -> Result<(), windlass_store::StoreError> {
+    pub async fn process_started(&self, pid: u32) -> Result<(), StoreError> {
         let (host, boot) = crate::host::machine();
         let process = ProcessRow { pid: i64::from(pid), ticks: crate::host::start_ticks(pid).unwrap_or(0), host, boot };
         self.store.process_add(&self.claim, &process).await

@@ -304,14 +304,8 @@ impl Drive {
         let Finish { claim, outcome, log } = finish;
         let durability = self.specs.get(&claim.step).map_or(Durability::Durable, |spec| Durability::of(spec.repeat));
         let step = match self.engine.store.step_finish(&claim, &outcome, &log, durability).await {
-            Err(StoreError::StaleClaim { .. }) => {
-                let step = self.engine.store.step_get(&claim.run, &claim.step).await?;
-                // What it said is part of its attempt's log all the same; where only the answer was lost, it is there already.
-                if step.epoch != claim.epoch && !log.is_empty() {
-                    self.engine.store.log_append(&claim.run, &claim.step, claim.attempt, &log).await?;
-                }
-                step
-            }
+            // What it still says is refused as well: whoever took the step over goes on with its log.
+            Err(StoreError::StaleClaim { .. }) => self.engine.store.step_get(&claim.run, &claim.step).await?,
             result => result?,
         };
         self.recorded(step);

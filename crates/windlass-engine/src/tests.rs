@@ -230,6 +230,42 @@ async fn what_a_step_says_is_there_while_it_runs() {
 }
 
 #[tokio::test]
+async fn a_piece_of_a_log_whose_write_was_not_answered_is_there_once() {
+    let bench = Bench::new().await;
+    let spec = step("a", &[]);
+    let run = bench.run(vec![spec.clone()]).await;
+    let ClaimResult::Claimed(claim) = bench.store.step_claim("e", &run, &spec, 60_000_000).await.unwrap() else {
+        panic!("free")
+    };
+    let cancel = CancellationToken::new();
+    let (input, none, states) = (Value::Null, Default::default(), Default::default());
+    let cx = StepContext::new(bench.store.clone(), claim.clone(), input, Value::Null, none, states, cancel);
+    let text = async || {
+        let chunks = bench.store.log_read(&run, &spec.id, 0, 10).await.unwrap();
+        String::from_utf8(chunks.into_iter().flat_map(|chunk| chunk.bytes).collect()).unwrap()
+    };
+    cx.log(b"one ").await;
+    cx.flush().await;
+    // As if the answer was lost: it is written, and the context does not know.
+    cx.log(b"two ").await;
+    bench.store.step_record(&claim, b"two ", &[]).await.unwrap();
+    cx.doubt().await;
+    cx.log(b"three ").await;
+    cx.flush().await;
+    assert_eq!(text().await, "one two three ");
+    // It was not written after all.
+    cx.log(b"four ").await;
+    cx.doubt().await;
+    cx.flush().await;
+    assert_eq!(text().await, "one two three four ");
+    // Who has lost the step says nothing any more.
+    bench.store.step_take_over("another", &claim, 10).await.unwrap().unwrap();
+    cx.log(b"late").await;
+    cx.flush().await;
+    assert_eq!((text().await.as_str(), cx.take_log().await), ("one two three four ", Vec::new()));
+}
+
+#[tokio::test]
 async fn a_time_limit_ends_an_attempt() {
     let bench = Bench::new().await;
     bench.script.hang.store(true, Ordering::SeqCst);

@@ -154,24 +154,32 @@ impl Store {
     }
 
     /// Appends what the attempt that has the step has seen: facts, and text for its log (both may be empty), all or nothing. An
-    /// attempt that lost its step records nothing any more.
+    /// attempt that lost its step records nothing any more. Where the log ends then, bytes; `None` when there was nothing for it.
     ///
     /// # Errors
     /// [`crate::StoreError::StaleClaim`]; the database cannot be written.
-    pub async fn step_record(&self, claim: &Claim, log: &[u8], events: &[(String, serde_json::Value)]) -> Result<()> {
+    pub async fn step_record(
+        &self,
+        claim: &Claim,
+        log: &[u8],
+        events: &[(String, serde_json::Value)],
+    ) -> Result<Option<i64>> {
         if events.is_empty() && log.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
+        // A log alone is no fact that somebody stands on.
+        let durability = if events.is_empty() { Durability::Lazy } else { Durability::Durable };
         let (scope, claim, log, events) = (self.scope.clone(), claim.clone(), log.to_vec(), events.to_vec());
-        self.write(Durability::Durable, move |tx| {
+        self.write(durability, move |tx| {
             crate::steps::hold(tx, &claim)?;
             for (kind, data) in &events {
                 scope.event(tx, NewEvent::of_step(&claim.run, &claim.step, kind, data.clone()))?;
             }
-            if !log.is_empty() {
-                log_in(tx, &claim.run, &claim.step, claim.attempt, &log)?;
+            if log.is_empty() {
+                return Ok(None);
             }
-            Ok(())
+            let start = log_in(tx, &claim.run, &claim.step, claim.attempt, &log)?;
+            Ok(Some(start + log.len() as i64))
         })
         .await
     }

@@ -460,17 +460,17 @@ async fn facts_and_log_are_recorded_together_and_by_the_present_claim_alone(plac
     };
     store.step_record(&claim, b"", &[]).await.unwrap();
     check(&[], "").await;
-    store.step_record(&claim, b"", &[fact(1)]).await.unwrap();
-    store.step_record(&claim, b"one ", &[fact(2), fact(3)]).await.unwrap();
-    store.step_record(&claim, b"two ", &[]).await.unwrap();
+    assert_eq!(store.step_record(&claim, b"", &[fact(1)]).await.unwrap(), None);
+    assert_eq!(store.step_record(&claim, b"one ", &[fact(2), fact(3)]).await.unwrap(), Some(4));
+    assert_eq!(store.step_record(&claim, b"two ", &[]).await.unwrap(), Some(8));
     assert_eq!(store.log_append(&run, &a.id, 1, b"three ").await.unwrap(), 8);
     check(&[1, 2, 3], "one two three ").await;
 
     let taken = store.step_take_over("e2", &claim, 10).await.unwrap().unwrap();
     let success = StepOutcome::Succeeded(1.into());
     let refused = [
-        store.step_record(&claim, b"late", &[fact(4)]).await,
-        store.step_record(&claim, b"late", &[]).await,
+        store.step_record(&claim, b"late", &[fact(4)]).await.map(drop),
+        store.step_record(&claim, b"late", &[]).await.map(drop),
         store.process_add(&claim, &process).await,
         store.step_finish(&claim, &success, b"late", Durability::Lazy).await.map(|_| ()),
     ];

@@ -758,33 +758,17 @@ impl<S: Sink> Adapter<'_, S> {
             Event::Version(1) => {}
             Event::Version(other) => self.unknown_format = Some(*other),
             Event::Diagnostic(value) => {
-                let diagnostic = from_json(value, &self.stack.root, &self.stack.directory);
-                self.sink
-                    .log(
-                        format!("{:?}: {}\n{}\n", diagnostic.severity, diagnostic.summary, diagnostic.detail)
-                            .as_bytes(),
-                    )
-                    .await;
-                self.diagnostics.push(diagnostic);
+                self.diagnostics.push(from_json(value, &self.stack.root, &self.stack.directory));
             }
+            // A secret that began in the line before goes on behind who says it.
             Event::Said { who, line } => {
                 self.sink.aside(who.as_bytes()).await;
                 self.sink.log(format!("{line}\n").as_bytes()).await;
+                return self.sink.event(&event).await;
             }
-            Event::Message(text) => self.sink.log(format!("{text}\n").as_bytes()).await,
-            Event::ApplyStart { address, action, .. } => {
-                self.sink.log(format!("{address}: {action} started\n").as_bytes()).await
-            }
-            Event::ApplyProgress { address, action, seconds } => {
-                self.sink.log(format!("{address}: {action} goes on, {seconds}s\n").as_bytes()).await
-            }
-            Event::ApplyComplete { address, action, seconds, .. } => {
-                self.sink.log(format!("{address}: {action} done after {seconds}s\n").as_bytes()).await
-            }
-            Event::ApplyErrored { address, action, .. } => {
-                self.sink.log(format!("{address}: {action} failed\n").as_bytes()).await
-            }
+            _ => {}
         }
+        self.sink.log(self.stack.text(&event).as_bytes()).await;
         self.sink.event(&event).await;
     }
 }
@@ -818,6 +802,7 @@ impl<S: Sink> Listener for Adapter<'_, S> {
 
 mod beside;
 mod providers;
+mod said;
 mod schema;
 
 pub use providers::Provided;
