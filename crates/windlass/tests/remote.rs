@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 mod common;
+#[path = "remote/documentation.rs"]
+mod documentation;
 #[path = "remote/login.rs"]
 mod login;
+#[path = "remote/settling.rs"]
+mod settling;
 #[path = "remote/streams.rs"]
 mod streams;
 

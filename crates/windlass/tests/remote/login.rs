@@ -11,15 +11,15 @@ use windlass_app::audit::Archive;
 use windlass_app::sessions::{self, Way};
 
 /// A browser of somebody who is signed in.
-struct Browser {
+pub struct Browser {
     agent: Agent,
     url: String,
     cookie: String,
-    csrf: String,
+    pub csrf: String,
 }
 
 impl Browser {
-    fn new(world: &World, url: &str, name: &str) -> Self {
+    pub fn new(world: &World, url: &str, name: &str) -> Self {
         let (secret, csrf) = tokio::runtime::Runtime::new().unwrap().block_on(async {
             let store = Archive::open(None, &world.data).await.unwrap().store;
             let way = Way { how: "test", address: IpAddr::V4(Ipv4Addr::LOCALHOST) };
@@ -42,7 +42,7 @@ impl Browser {
     }
 
     #[track_caller]
-    fn post(&self, path: &str, csrf: &str, code: &str, status: u16, texts: &[&str]) {
+    pub fn post(&self, path: &str, csrf: &str, code: &str, status: u16, texts: &[&str]) {
         let request = self.agent.post(format!("{}{path}", self.url)).header("accept", "text/html");
         let form = [("csrf", csrf), ("code", code)];
         let mut answer = request.header("cookie", &self.cookie).send_form(form).unwrap();
@@ -53,7 +53,7 @@ impl Browser {
 }
 
 /// A terminal that waits, and the code that it shows.
-fn login(world: &World, arguments: &[&str]) -> (Child, String) {
+pub fn login(world: &World, arguments: &[&str]) -> (Child, String) {
     let mut command = world.env.command(&[&["login"], arguments].concat());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.as_mut().unwrap()).lines().map(Result::unwrap);
@@ -62,7 +62,7 @@ fn login(world: &World, arguments: &[&str]) -> (Child, String) {
 }
 
 #[track_caller]
-fn ended(mut child: Child, code: i32, texts: &[&str]) {
+pub fn ended(mut child: Child, code: i32, texts: &[&str]) {
     let mut said = String::new();
     child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
