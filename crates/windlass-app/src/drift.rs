@@ -1,15 +1,17 @@
 //! Drift: looked for by a run, remembered per instance.
 
-use crate::error::{AppError, AppResult, ErrorKind};
+use crate::error::{AppError, AppResult, ErrorKind, internal};
 use crate::review::{chosen, pattern};
 use crate::service::Service;
 use crate::steps::terraform::{Recorder, driver_error, stack_directory};
 use crate::steps::{failed, input};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_drivers::terraform::PlanResult;
 use windlass_engine::{Executor, StepContext, StepFailure, StepResult};
 use windlass_lang::discovery::{Modules, resource_span};
+use windlass_model::Micros;
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::drift::{Drift, Record, Touched, refresh_as_changes, touched};
 use windlass_model::effect::{Effect, secrets};
@@ -18,6 +20,30 @@ use windlass_model::run::RunPlan;
 use windlass_model::stack_plan::{self, StackWork};
 
 pub(crate) const SCOPE: &str = "drift";
+
+/// The scope of what lists show of each record.
+const LOOKED: &str = "drift-looked";
+
+/// What looking for drift found last, without what it found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    pub instance: InstanceId,
+    pub looked_at: Micros,
+    /// Since when there has been drift; `None` when there is none.
+    pub since: Option<Micros>,
+}
+
+impl Looked {
+    pub fn of(record: &Record) -> Self {
+        Self { instance: record.instance.clone(), looked_at: record.looked_at, since: record.since }
+    }
+}
+
+/// That of each instance that was ever looked at, by instance.
+pub async fn looked(service: &Service) -> AppResult<Vec<Looked>> {
+    let rows = service.store.kv_list(LOOKED).await?;
+    rows.into_iter().map(|(_, text)| serde_json::from_str(&text).map_err(internal)).collect()
+}
 
 /// Stores a run that looks at the instances that match one of the patterns; at all when there is none.
 pub async fn drift_create(service: &Service, patterns: &[String]) -> AppResult<RunId> {
@@ -50,7 +76,7 @@ pub async fn drift_prepare(service: &Service, patterns: &[String]) -> AppResult<
 /// What is known of each instance that was ever looked at, by instance.
 pub async fn records(service: &Service) -> AppResult<Vec<Record>> {
     let rows = service.store.kv_list(SCOPE).await?;
-    rows.into_iter().map(|(_, text)| serde_json::from_str(&text).map_err(crate::error::internal)).collect()
+    rows.into_iter().map(|(_, text)| serde_json::from_str(&text).map_err(internal)).collect()
 }
 
 /// Looks at one instance.
@@ -78,7 +104,7 @@ impl Look {
             }
         }
         let (Some((refresh, touched)), Some((configuration, _))) = (effects.pop(), effects.pop()) else {
-            return Err(crate::error::internal("two plans without two effects"));
+            return Err(internal("two plans without two effects"));
         };
         let mut drift = Drift { configuration, refresh, touched, places: BTreeMap::new(), behind: Vec::new() }
             .settled()
@@ -88,8 +114,10 @@ impl Look {
         let before = record(service, instance).await?;
         let now = service.store.now().await?;
         let after = Record::after(before.clone(), instance, drift, now);
-        let text = serde_json::to_string(&after).map_err(crate::error::internal)?;
+        let text = serde_json::to_string(&after).map_err(internal)?;
         service.store.kv_set(SCOPE, instance.as_str(), &text).await?;
+        let text = serde_json::to_string(&Looked::of(&after)).map_err(internal)?;
+        service.store.kv_set(LOOKED, instance.as_str(), &text).await?;
         if before.and_then(|record| record.since).is_some() != after.since.is_some() {
             let kind = if after.since.is_some() { "stack.drifted" } else { "stack.drift_ended" };
             cx.events(&[(kind.to_owned(), serde_json::json!({ "instance": instance }))]).await?;
@@ -148,5 +176,5 @@ fn places(service: &Service, work: &StackWork, drift: &Drift) -> AppResult<BTree
 
 async fn record(service: &Service, instance: &InstanceId) -> AppResult<Option<Record>> {
     let found = service.store.kv_get(SCOPE, instance.as_str()).await?;
-    found.map(|text| serde_json::from_str(&text).map_err(crate::error::internal)).transpose()
+    found.map(|text| serde_json::from_str(&text).map_err(internal)).transpose()
 }

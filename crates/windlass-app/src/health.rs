@@ -140,9 +140,17 @@ pub async fn unserved(store: &Store, run: &RunRecord, workers: &[WorkerRow]) -> 
         let Decision::Start(id) = decision else { return None };
         let step = run.plan.steps.iter().find(|step| step.id == id)?;
         let served = workers.iter().any(|worker| !worker.draining && worker.labels.take(step));
-        (!step.labels.is_empty() && !served).then(|| (id, step.labels.join("`, `")))
+        (!step.labels.is_empty() && !served).then_some((id, &step.labels))
     });
-    Ok(missing.map(|(id, labels)| format!("{id} waits for a worker with the label `{labels}`; none is there")))
+    Ok(missing.map(|(id, labels)| {
+        let (noun, them) = if labels.len() == 1 { ("label", "it") } else { ("labels", "them") };
+        let given: Vec<String> = labels.iter().map(|label| format!("--label {label}")).collect();
+        format!(
+            "{id} cannot begin: no worker with the {noun} `{}` is alive; start one that has {them}: `windlass worker {}`",
+            labels.join("`, `"),
+            given.join(" ")
+        )
+    }))
 }
 
 /// Whether the server can do what it is for.

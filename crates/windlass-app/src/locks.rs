@@ -40,9 +40,14 @@ pub struct LockView {
 
 /// All queues, holder first.
 pub async fn lock_list(service: &Service) -> AppResult<Vec<LockView>> {
+    lock_list_of(service, |_| true).await
+}
+
+/// The queues of locks whose names are wanted, holder first.
+pub async fn lock_list_of(service: &Service, wanted: impl Fn(&str) -> bool) -> AppResult<Vec<LockView>> {
     let running = service.store.step_running().await?;
     let mut views = Vec::new();
-    for row in service.store.lock_list().await? {
+    for row in service.store.lock_list().await?.into_iter().filter(|row| wanted(&row.name)) {
         let record = service.store.run_get(&row.run).await?;
         if record.state.is_final() {
             continue;
@@ -74,7 +79,7 @@ pub async fn lock_list(service: &Service) -> AppResult<Vec<LockView>> {
 /// Takes the first place of a queue away from a step whose process is not at work any more. One that lives is not touched.
 pub async fn unlock(service: &Service, instance: &str, why: &str) -> AppResult<LockView> {
     let name = if instance.contains(':') { instance.to_owned() } else { format!("stack:{instance}") };
-    let Some(first) = lock_list(service).await?.into_iter().find(|lock| lock.name == name) else {
+    let Some(first) = lock_list_of(service, |own| own == name).await?.into_iter().next() else {
         let diagnostic = Diagnostic::error("WL660", format!("nobody holds or waits for {name}"));
         return Err(AppError::new(ErrorKind::NotFound, diagnostic.help("`windlass locks` lists all of them")));
     };

@@ -375,9 +375,9 @@ pub async fn refuse_quarantined<'a>(
 pub async fn release(service: &Service, instance: &InstanceId, why: &str) -> AppResult<Quarantine> {
     let quarantine = get(service, instance).await?;
     service.store.kv_remove(SCOPE, instance.as_str()).await?;
-    let data = serde_json::json!({ "instance": instance, "why": why, "actor": service.actor.to_string() });
-    let facts = [("stack.released".to_owned(), data)];
-    service.store.event_append(&quarantine.run, &quarantine.step, &facts).await?;
+    let data = serde_json::json!({ "run": quarantine.run, "step": quarantine.step });
+    let (subject, actor) = (format!("stack {instance}"), service.actor.to_string());
+    service.store.event_tell("stack.released", &subject, data, &actor, Some(why)).await?;
     Ok(quarantine)
 }
 
@@ -406,9 +406,9 @@ pub async fn push(service: &Service, instance: &InstanceId) -> AppResult<PathBuf
     let cancel = tokio_util::sync::CancellationToken::new();
     let pushed = stack.state_push(&file, &cancel, &mut Silent).await.map_err(|e| driver_error(&e))?;
     pushed.map_err(|diagnostics| AppError::many(ErrorKind::Refused, diagnostics))?;
-    let data = serde_json::json!({ "instance": instance, "actor": service.actor.to_string() });
-    let facts = [("state.pushed".to_owned(), data)];
-    service.store.event_append(&quarantine.run, &quarantine.step, &facts).await?;
+    let data = serde_json::json!({ "run": quarantine.run, "step": quarantine.step });
+    let (subject, actor) = (format!("stack {instance}"), service.actor.to_string());
+    service.store.event_tell("state.pushed", &subject, data, &actor, None).await?;
     let done = file.with_extension("pushed");
     std::fs::rename(&file, &done).map_err(|e| crate::settings::disk(&done, &e))?;
     put(service, &Quarantine { errored_state: None, ..quarantine }).await?;

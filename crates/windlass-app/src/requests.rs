@@ -323,15 +323,39 @@ pub async fn run_cancel(
     Ok(store.run_cancel(run, &caller.actor.to_string(), reason).await?)
 }
 
-/// Lets a run go on, with what became of its unknown steps (`STEP=done|failed|repeat`).
+/// Has nothing new begin in a run, until it is resumed.
+///
+/// # Errors
+/// There is none, the caller may not, there is no reason, or it has ended.
+pub async fn run_halt(installation: &Installation, caller: &Caller, run: &RunId, reason: &str) -> AppResult<()> {
+    let record = run_for(installation, caller, run, Permission::RunCancel).await?;
+    if reason.trim().is_empty() {
+        let diagnostic = Diagnostic::error("WL904", "a run is halted for a reason");
+        return Err(AppError::new(ErrorKind::Usage, diagnostic.help("say why: whoever resumes it wants to know")));
+    }
+    let store = installation.store(caller, &record.project);
+    if !store.run_halt(run, &caller.actor.to_string(), reason.trim()).await? {
+        let diagnostic = Diagnostic::error("WL617", format!("run {run} has ended: it is {}", record.state.as_str()));
+        return Err(AppError::new(ErrorKind::Conflict, diagnostic.help("nothing more begins in it")));
+    }
+    Ok(())
+}
+
+/// Lets a run go on, with what became of its unknown steps (`STEP=done|failed|repeat`) and how that is known.
 ///
 /// # Errors
 /// The caller may not, or it has ended.
 #[tracing::instrument(skip_all, fields(%run))]
-pub async fn run_resume(installation: &Installation, caller: &Caller, run: &RunId, settle: &[String]) -> AppResult<()> {
+pub async fn run_resume(
+    installation: &Installation,
+    caller: &Caller,
+    run: &RunId,
+    settle: &[String],
+    reason: Option<&str>,
+) -> AppResult<()> {
     let permission = if settle.is_empty() { Permission::RunResume } else { Permission::RunSettle };
     let record = run_for(installation, caller, run, permission).await?;
-    crate::runs::run_resume(&installation.service(caller, &record.project)?, run, settle).await
+    crate::runs::run_resume(&installation.service(caller, &record.project)?, run, settle, reason).await
 }
 
 /// Does a run once more, exactly as it was planned. An apply is not repeated: what it would do has to be reviewed.

@@ -13,6 +13,7 @@ use windlass_model::definition::{ApprovalRule, Definitions};
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::document::{Context, Document, Earlier};
+use windlass_model::review::progress::Progress;
 use windlass_model::review::{
     Affected, AffectedKind, Finding, Outcome, Reason, Review, Revision, StackReview, Verdict,
 };
@@ -305,8 +306,8 @@ pub fn assemble(run: &RunId, input: ReviewInput, mut stacks: Vec<StackReview>, p
 const RUNS: u32 = 50;
 const EARLIER: usize = 5;
 
-/// The view of a stored review, with what is known around it: approvals that are missing, and earlier reviews of the same branch
-/// up to the last one that was applied.
+/// The view of a stored review, with what is known around it: approvals that are missing, how its apply is, and earlier reviews of
+/// the same branch up to the last one that was applied.
 pub async fn document(service: &Service, row: &ReviewRow) -> AppResult<Document> {
     let review = &row.review;
     let missing_approvals = match review.verdict {
@@ -344,10 +345,18 @@ pub async fn document(service: &Service, row: &ReviewRow) -> AppResult<Document>
         last: last.as_ref(),
         approved: approved.as_ref(),
         history,
+        progress: progress(service, &review.run).await?,
         link: None,
         given: false,
     };
     Ok(Document::new(review, context))
+}
+
+/// How the last apply of a review is; `None` when there was none.
+async fn progress(service: &Service, review: &RunId) -> AppResult<Option<Progress>> {
+    let Some(run) = service.store.apply_of(review).await? else { return Ok(None) };
+    let (record, steps) = (service.store.run_get(&run).await?, service.store.step_list_brief(&run).await?);
+    Ok(Some(Progress::of(&record, &steps)))
 }
 
 /// The view of a change that affects nothing.

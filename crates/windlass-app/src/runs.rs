@@ -131,8 +131,9 @@ pub async fn run_unfinished(service: &Service) -> AppResult<RunRecord> {
     })
 }
 
-/// Lets a run go on: waiting steps look again; steps whose end is unknown are settled as said (`STEP=done|failed|repeat`).
-pub async fn run_resume(service: &Service, run: &RunId, settle: &[String]) -> AppResult<()> {
+/// Lets a run go on: what was halted may begin, and waiting steps look again; or only the latter, where steps whose end is unknown are settled as said (`STEP=done|failed|repeat`),
+/// for this reason.
+pub async fn run_resume(service: &Service, run: &RunId, settle: &[String], reason: Option<&str>) -> AppResult<()> {
     let record = service.store.run_get(run).await?;
     if record.state.is_final() {
         let diagnostic = Diagnostic::error("WL617", format!("run {run} has ended: it is {}", record.state.as_str()))
@@ -156,9 +157,13 @@ pub async fn run_resume(service: &Service, run: &RunId, settle: &[String]) -> Ap
                     .help("write STEP=done, STEP=failed or STEP=repeat"),
             ));
         };
-        service.store.step_settle(run, &step, settlement, &service.actor.to_string()).await?;
+        service.store.step_settle(run, &step, settlement, &service.actor.to_string(), reason).await?;
     }
-    service.store.step_wake(run).await?;
+    if settle.is_empty() {
+        service.store.run_resume(run, &service.actor.to_string()).await?;
+    } else {
+        service.store.step_wake(run).await?;
+    }
     Ok(())
 }
 

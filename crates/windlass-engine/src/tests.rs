@@ -195,6 +195,25 @@ async fn a_waiting_run_returns_and_goes_on_when_woken() {
 }
 
 #[tokio::test]
+async fn nothing_new_begins_in_a_halted_run_until_it_is_resumed() {
+    let bench = Bench::new().await;
+    bench.script("gate", vec![StepResult::Wait { reason: "needs a person".into(), until: None }]);
+    let run = bench.run(vec![step("gate", &[]), step("next", &["gate"]), step("last", &["next"])]).await;
+    let engine = bench.engine().await;
+    engine.run_until_settled(&run).await.unwrap();
+    assert!(bench.store.run_halt(&run, "ana", "lunch").await.unwrap());
+    // What waited for something else goes on when that has come.
+    bench.store.step_wake(&run).await.unwrap();
+    let record = engine.run_until_settled(&run).await.unwrap();
+    assert_eq!((record.state, record.reason.as_deref()), (RunState::Waiting, Some("halted by ana: lunch")));
+    assert_eq!(bench.states(&run).await, "gate succeeded, next waiting, last waiting");
+    bench.store.run_resume(&run, "bob").await.unwrap();
+    assert_eq!(engine.run_until_settled(&run).await.unwrap().state, RunState::Succeeded);
+    assert_eq!(bench.executed(), ["gate#1", "gate#2", "next#1", "last#1"]);
+    assert!(!bench.store.run_halt(&run, "ana", "too late").await.unwrap());
+}
+
+#[tokio::test]
 async fn a_cancel_from_elsewhere_stops_what_runs_and_what_has_not_begun() {
     let bench = Bench::new().await;
     bench.script.hang.store(true, Ordering::SeqCst);
@@ -324,7 +343,7 @@ async fn an_attempt_whose_engine_died_is_repeated_checked_or_unknown() {
     check(Repeat::Checkable, Probe::Unsettled("who knows".into()), "s unknown, after pending").await;
     let (bench, run) = check(Repeat::Once, Probe::Repeat, "s unknown, after pending").await;
     assert!(bench.executed().is_empty());
-    bench.store.step_settle(&run, &"s".into(), Settlement::Done, "me").await.unwrap();
+    bench.store.step_settle(&run, &"s".into(), Settlement::Done, "me", Some("I looked")).await.unwrap();
     assert_eq!(bench.engine().await.run_until_settled(&run).await.unwrap().state, RunState::Succeeded);
     assert_eq!(bench.executed(), ["after#1"]);
 }

@@ -3,6 +3,7 @@
 pub mod document;
 mod findings;
 mod group;
+pub mod progress;
 mod reach;
 pub mod references;
 mod since;

@@ -188,6 +188,9 @@ impl StepState {
     }
 }
 
+/// The code of a step that was to begin and waits because its run was halted.
+pub const HALTED: &str = "WL915";
+
 /// The recorded state of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
@@ -204,7 +207,7 @@ pub struct StepRecord {
     pub output: Option<serde_json::Value>,
     /// Of a failure, a skip, a wait or an unknown: one sentence.
     pub reason: Option<String>,
-    /// Stable code of the failure, e.g. `WL501`.
+    /// Stable code of the failure, e.g. `WL501`; [`HALTED`] of one that is held back.
     pub code: Option<String>,
 }
 

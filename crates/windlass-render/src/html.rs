@@ -7,6 +7,7 @@ use crate::text::{self, count, line, names, short};
 use base64::Engine;
 use sha2::{Digest, Sha256};
 use windlass_model::review::document::{Danger, Document, Failure, FindingEntry, FindingState, StackEntry};
+use windlass_model::review::progress::Phase;
 use windlass_model::review::{Level, Verdict};
 
 /// The style of fragments; a page that has some includes or links to it once.
@@ -50,8 +51,19 @@ pub(crate) fn framed(title: &str, style: Style<'_>, fragment: &str) -> String {
 
 /// The review as `<article class="wl-review">`.
 pub fn fragment(document: &Document, note: Option<&str>) -> String {
-    let mut out = String::from("<article class=\"wl-review\">\n");
-    headline(&mut out, document, note);
+    format!("<article class=\"wl-review\">\n{}{}</article>\n", headline(document, note), body(document))
+}
+
+/// The verdict and what to do, or how its apply goes on: what comes first within the article.
+pub fn headline(document: &Document, note: Option<&str>) -> String {
+    let mut out = String::new();
+    verdict(&mut out, document, note);
+    out
+}
+
+/// What follows the headline within the article; it does not change with time.
+pub fn body(document: &Document) -> String {
+    let mut out = String::new();
     dangers(&mut out, &document.dangers);
     findings(&mut out, document);
     since(&mut out, document);
@@ -68,7 +80,6 @@ pub fn fragment(document: &Document, note: Option<&str>) -> String {
         out.push_str("</section>\n");
     }
     rest(&mut out, document);
-    out.push_str("</article>\n");
     out
 }
 
@@ -96,14 +107,18 @@ fn badge(color: &str, text: &str) -> String {
     format!("<span class=\"badge {color}\">{}</span>", escape(text))
 }
 
-fn headline(out: &mut String, document: &Document, note: Option<&str>) {
+fn verdict(out: &mut String, document: &Document, note: Option<&str>) {
     let headline = &document.headline;
     let waits =
         headline.verdict == Verdict::NeedsApproval && !headline.missing.is_empty() || !document.dirty.is_empty();
-    let class = match headline.verdict {
-        Verdict::Denied | Verdict::Failed => "bad",
-        _ if waits => "wait",
-        _ => "good",
+    let class = match (headline.phase, headline.verdict) {
+        (Some(Phase::Stopped), _) => "bad",
+        (Some(Phase::Waiting | Phase::Cancelled), _) => "wait",
+        (Some(Phase::Applying), _) => "goes-on",
+        (Some(Phase::Applied), _) => "good",
+        (None, Verdict::Denied | Verdict::Failed) => "bad",
+        (None, _) if waits => "wait",
+        (None, _) => "good",
     };
     out.push_str(&format!("<header class=\"verdict {class}\">\n<h1>{}</h1>\n", escape(&headline.title)));
     if !headline.todo.is_empty() {

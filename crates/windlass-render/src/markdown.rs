@@ -12,6 +12,7 @@ use fit::{Fitted, Item, list};
 use windlass_model::review::document::{
     Danger, DangerKind, Document, Earlier, Failure, FindingEntry, FindingState, StackEntry,
 };
+use windlass_model::review::progress::Phase;
 use windlass_model::review::{Level, Verdict};
 
 pub(crate) use escape::{code as code_span, fence, is_address, text as plain_text};
@@ -166,6 +167,7 @@ fn section(title: &str, fitted: &Fitted) -> String {
 
 fn icon(document: &Document) -> &'static str {
     match document.headline.verdict {
+        _ if document.headline.phase == Some(Phase::Stopped) => "❌",
         Verdict::Denied | Verdict::Failed => "❌",
         Verdict::NeedsApproval if document.headline.command.as_deref().is_some_and(|c| c.contains("approve")) => "✋",
         Verdict::Ready | Verdict::NeedsApproval if !document.dirty.is_empty() => "✋",

@@ -164,9 +164,12 @@ impl Page {
 
     fn verdict(&mut self, document: &Document) {
         use windlass_model::review::Verdict;
+        use windlass_model::review::progress::Phase;
         let headline = &document.headline;
         let title = format!("{}.", headline.title);
         let title = match headline.verdict {
+            _ if headline.phase == Some(Phase::Stopped) => self.alarm(&title),
+            _ if headline.phase == Some(Phase::Applied) => self.green(&title),
             Verdict::Denied | Verdict::Failed => self.alarm(&title),
             _ if headline.title.starts_with("Ready") || headline.verdict == Verdict::Nothing => self.green(&title),
             _ => self.yellow(&title),

@@ -18,7 +18,7 @@ use windlass_model::diagnostic::Diagnostic;
 /// What went wrong, as RFC 9457 has it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
-    /// The page of the diagnostic's code.
+    /// The page of the diagnostic's code, on this server: `/codes/CODE`.
     pub r#type: String,
     /// One line.
     pub title: String,
@@ -61,7 +61,7 @@ impl Problem {
         let first = error.diagnostics.first();
         let code = first.map_or_else(|| "WL999".to_owned(), |diagnostic| diagnostic.code.clone());
         Self {
-            r#type: format!("https://windlass.example/codes/{code}"),
+            r#type: crate::pages::link::code(&code),
             title: first.map_or_else(String::new, |diagnostic| diagnostic.summary.clone()),
             status: status(error.kind).as_u16(),
             detail: first.map(|diagnostic| diagnostic.detail.clone()).filter(|detail| !detail.is_empty()),

@@ -238,7 +238,8 @@ impl Changes {
     /// What an engine writes about what it drives itself is no work for anybody.
     pub(crate) fn of(events: &[EventRow]) -> Self {
         let work = |event: &EventRow| {
-            ["run.created", "run.woken", "run.cancel_requested", "step.settled"].contains(&event.kind.as_str())
+            ["run.created", "run.woken", "run.resumed", "run.cancel_requested", "step.settled"]
+                .contains(&event.kind.as_str())
         };
         Self { events: u64::from(!events.is_empty()), work: u64::from(events.iter().any(work)), logs: 0 }
     }

@@ -8,7 +8,7 @@ use crate::turns::{Finish, claim_in, finish_in};
 use crate::{Durability, Result, Store, StoreError};
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{StepRecord, StepSpec, StepState};
+use windlass_model::run::{HALTED, StepRecord, StepSpec, StepState};
 
 /// The process an engine lives in, enough to tell later whether it still does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -368,7 +368,51 @@ impl Store {
         finished.into_iter().next().ok_or(stale)
     }
 
-    /// Lets the waiting steps of a run look again.
+    /// Holds back whatever of a run has not begun, until it is resumed; `false` when it has ended. What is under way goes on, and what
+    /// waits for something else goes on waiting for that.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn run_halt(&self, run: &RunId, actor: &str, reason: &str) -> Result<bool> {
+        let (scope, run) = (self.scope.clone(), run.clone());
+        let (actor, reason) = (actor.to_owned(), reason.to_owned());
+        self.write(Durability::Durable, move |tx| {
+            let open: Option<i64> =
+                tx.row("SELECT created_at FROM runs WHERE id = $1 AND ended_at IS NULL", params![run.as_str()])?;
+            if open.is_none() {
+                return Ok(false);
+            }
+            tx.execute(
+                "UPDATE steps SET state = 'waiting', not_before = NULL, code = $1, reason = $2
+                 WHERE run = $3 AND state = 'pending'",
+                params![HALTED, &format!("halted by {actor}: {reason}"), run.as_str()],
+            )?;
+            let event = NewEvent::of_run(&run, "run.halted", serde_json::Value::Null);
+            scope.event(tx, NewEvent { actor: Some(&actor), reason: Some(&reason), ..event })?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Lets a run go on: what was held back may begin, and what waits looks again.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn run_resume(&self, run: &RunId, actor: &str) -> Result<()> {
+        let (scope, run, actor) = (self.scope.clone(), run.clone(), actor.to_owned());
+        self.write(Durability::Durable, move |tx| {
+            tx.execute(
+                "UPDATE steps SET state = 'pending', not_before = NULL, code = NULL WHERE run = $1 AND state = 'waiting'",
+                params![run.as_str()],
+            )?;
+            rouse(tx, &run)?;
+            let event = NewEvent::of_run(&run, "run.resumed", serde_json::Value::Null);
+            scope.event(tx, NewEvent { actor: Some(&actor), ..event })
+        })
+        .await
+    }
+
+    /// Lets the waiting steps of a run look again; those that are held back because it was halted stay so.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -376,8 +420,9 @@ impl Store {
         let (scope, run) = (self.scope.clone(), run.clone());
         self.write(Durability::Durable, move |tx| {
             tx.execute(
-                "UPDATE steps SET state = 'pending', not_before = NULL WHERE run = $1 AND state = 'waiting'",
-                params![run.as_str()],
+                "UPDATE steps SET state = 'pending', not_before = NULL
+                 WHERE run = $1 AND state = 'waiting' AND (code IS NULL OR code <> $2)",
+                params![run.as_str(), HALTED],
             )?;
             rouse(tx, &run)?;
             scope.event(tx, NewEvent::of_run(&run, "run.woken", serde_json::Value::Null))
@@ -385,24 +430,33 @@ impl Store {
         .await
     }
 
-    /// Says what became of a step whose end is unknown.
+    /// Says what became of a step whose end is unknown, and how that is known where somebody says so.
     ///
     /// # Errors
     /// It is not unknown, or the database cannot be written.
-    pub async fn step_settle(&self, run: &RunId, step: &StepId, settlement: Settlement, actor: &str) -> Result<()> {
+    pub async fn step_settle(
+        &self,
+        run: &RunId,
+        step: &StepId,
+        settlement: Settlement,
+        actor: &str,
+        reason: Option<&str>,
+    ) -> Result<()> {
         let (state, word) = match settlement {
             Settlement::Done => ("succeeded", "done"),
             Settlement::Failed => ("failed", "failed"),
             Settlement::Repeat => ("pending", "repeat"),
         };
         let (scope, run, step, actor) = (self.scope.clone(), run.clone(), step.clone(), actor.to_owned());
+        let reason = reason.map(str::to_owned);
+        let told = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         self.write(Durability::Durable, move |tx| {
             let now = tx.now()?;
             let done = tx.execute(
                 "UPDATE steps SET state = $1, reason = $2, ended_at = $3 WHERE run = $4 AND id = $5 AND state = 'unknown'",
                 params![
                     state,
-                    &format!("settled as {word} by {actor}"),
+                    &format!("settled as {word} by {actor}{told}"),
                     (settlement != Settlement::Repeat).then_some(now),
                     run.as_str(),
                     step.as_str()
@@ -415,10 +469,8 @@ impl Store {
             }
             rouse(tx, &run)?;
             let data = serde_json::json!({ "as": word });
-            scope.event(
-                tx,
-                NewEvent { actor: Some(&actor), ..NewEvent::of_step(&run, &step, "step.settled", data) },
-            )
+            let event = NewEvent::of_step(&run, &step, "step.settled", data);
+            scope.event(tx, NewEvent { actor: Some(&actor), reason: reason.as_deref(), ..event })
         })
         .await
     }

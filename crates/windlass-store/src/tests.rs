@@ -567,6 +567,10 @@ async fn lists_find_what_they_show(place: &Place<'_>) {
     find(text(&runs[2].as_str()[..20]), &[2]).await;
     find(RunQuery { kind: Some("apply".into()), before: Some(runs[2].clone()), ..text("net") }, &[1, 0]).await;
     find(RunQuery { state: Some(RunState::Failed), ..RunQuery::default() }, &[]).await;
+    let made = ulid::Ulid::from_string(&runs[2].as_str().to_uppercase()).unwrap().timestamp_ms();
+    let since = Some(i64::try_from(made).unwrap() * 1000);
+    find(RunQuery { since, ..RunQuery::default() }, &[4, 2]).await;
+    find(RunQuery { since, active: true, kind: Some("apply".into()), ..RunQuery::default() }, &[2]).await;
     find(RunQuery { stack: Some("a".into()), ..RunQuery::default() }, &[1, 0]).await;
     find(RunQuery { stack: Some("ab".into()), active: true, ..RunQuery::default() }, &[2]).await;
 

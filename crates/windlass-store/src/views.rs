@@ -2,6 +2,7 @@
 
 use crate::db::params;
 use crate::{Result, ReviewState, RunSummary, Store, StoreError};
+use ulid::Ulid;
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StackId, StepId};
 use windlass_model::run::{RunState, StepState};
@@ -32,6 +33,8 @@ pub struct RunQuery {
     pub stack: Option<StackId>,
     /// Only those that were made before this one.
     pub before: Option<RunId>,
+    /// Only those that were made since then, µs.
+    pub since: Option<Micros>,
 }
 
 /// Which reviews are looked for: those that have all that is given.
@@ -78,8 +81,30 @@ fn like_exact(text: &str) -> String {
     out
 }
 
+/// Runs by a query; those that have not ended have an index of their own.
+macro_rules! run_find {
+    ($active:literal) => {
+        concat!(
+            "SELECT id, project, kind, title, state, cancel_requested, actor, created_at, ended_at, reason FROM runs
+             WHERE ",
+            $active,
+            "project = $1 AND (CAST($2 AS TEXT) IS NULL OR kind = $2) AND (CAST($3 AS TEXT) IS NULL OR state = $3)
+             AND id >= $4 AND (CAST($5 AS TEXT) IS NULL OR id < $5)
+             AND (CAST($6 AS TEXT) IS NULL OR LOWER(title) LIKE $6 ESCAPE '!' OR LOWER(actor) LIKE $6 ESCAPE '!'
+                  OR id LIKE $7 ESCAPE '!')
+             AND (CAST($8 AS TEXT) IS NULL OR id IN (
+                 SELECT run FROM steps WHERE id LIKE 'apply:%' AND (id = $8 OR id LIKE $9 ESCAPE '!')
+             ))
+             ORDER BY id DESC LIMIT $10"
+        )
+    };
+}
+const RUN_FIND: &str = run_find!("");
+const RUN_FIND_ACTIVE: &str = run_find!("ended_at IS NULL AND ");
+
 impl Store {
-    /// The last apply of each instance of the project that was ever begun.
+    /// The last apply of each instance of the project that was ever begun. However many applies there were, an instance costs two
+    /// looks into an index.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -88,12 +113,20 @@ impl Store {
         let found: Vec<Applied> = self
             .read(move |tx| {
                 tx.rows(
-                    "SELECT steps.id, steps.run, steps.state, steps.started_at, steps.ended_at, runs.actor FROM (
-                         SELECT steps.id AS step, MAX(steps.run) AS run FROM steps JOIN runs ON runs.id = steps.run
-                         WHERE steps.id LIKE 'apply:%' AND steps.started_at IS NOT NULL AND runs.project = $1
-                         GROUP BY steps.id
-                     ) AS last JOIN steps ON steps.run = last.run AND steps.id = last.step
-                     JOIN runs ON runs.id = last.run",
+                    "WITH RECURSIVE names (id) AS (
+                         SELECT MIN(id) FROM steps WHERE id LIKE 'apply:%'
+                         UNION ALL
+                         SELECT (SELECT MIN(steps.id) FROM steps WHERE steps.id LIKE 'apply:%' AND steps.id > names.id)
+                         FROM names WHERE names.id IS NOT NULL
+                     ), last AS (
+                         SELECT names.id AS step, (
+                             SELECT steps.run FROM steps JOIN runs ON runs.id = steps.run
+                             WHERE steps.id LIKE 'apply:%' AND steps.id = names.id AND steps.started_at IS NOT NULL
+                             AND runs.project = $1 ORDER BY steps.run DESC LIMIT 1
+                         ) AS run FROM names WHERE names.id IS NOT NULL
+                     )
+                     SELECT steps.id, steps.run, steps.state, steps.started_at, steps.ended_at, runs.actor
+                     FROM last JOIN steps ON steps.run = last.run AND steps.id = last.step JOIN runs ON runs.id = last.run",
                     params![&project],
                 )
             })
@@ -142,21 +175,16 @@ impl Store {
                 let steps = query.stack.as_ref().map(|stack| (format!("apply:{stack}"), format!("apply:{stack}[")));
                 let steps = steps.map(|(only, keyed)| (only, like_exact(&keyed)));
                 let (only, keyed) = steps.as_ref().map(|(only, keyed)| (only, keyed)).unzip();
+                // Ids begin with the time, in milliseconds.
+                let since = query.since.map(|at| Ulid::from_parts(u64::try_from(at / 1000).unwrap_or(0), 0));
+                let since = since.map(|id| id.to_string().to_lowercase());
                 tx.rows(
-                    "SELECT id, project, kind, title, state, cancel_requested, actor, created_at, ended_at, reason FROM runs
-                     WHERE project = $1 AND (CAST($2 AS TEXT) IS NULL OR kind = $2) AND (CAST($3 AS TEXT) IS NULL OR state = $3)
-                     AND (ended_at IS NULL OR NOT $4) AND (CAST($5 AS TEXT) IS NULL OR id < $5)
-                     AND (CAST($6 AS TEXT) IS NULL OR LOWER(title) LIKE $6 ESCAPE '!' OR LOWER(actor) LIKE $6 ESCAPE '!'
-                          OR id LIKE $7 ESCAPE '!')
-                     AND (CAST($8 AS TEXT) IS NULL OR id IN (
-                         SELECT run FROM steps WHERE id LIKE 'apply:%' AND (id = $8 OR id LIKE $9 ESCAPE '!')
-                     ))
-                     ORDER BY id DESC LIMIT $10",
+                    if query.active { RUN_FIND_ACTIVE } else { RUN_FIND },
                     params![
                         &project,
                         query.kind.as_deref(),
                         query.state.map(RunState::as_str),
-                        query.active,
+                        since.as_deref().unwrap_or_default(),
                         query.before.as_ref().map(RunId::as_str),
                         part,
                         beginning,

@@ -6,7 +6,6 @@
 mod common;
 
 use common::*;
-use std::path::Path;
 use std::process::Stdio;
 use windlass_testkit::cli::CliEnv;
 
@@ -250,20 +249,6 @@ fn locks_say_who_holds_them_and_only_dead_holders_lose_them() {
     expect(&env, &["locks"], 0, &["process is dead"]);
     expect(&env, &["unlock", "net", "--why", "its process was killed"], 0, &["taken away", "windlass resume"]);
     expect(&env, &["runs", "latest"], 0, &["its lock was taken away by", "--settle"]);
-}
-
-/// Kills the terraform that works below `root`, by its own process id.
-fn kill_terraform(root: &Path) -> Option<bool> {
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let directory = entry.path();
-        let command = std::fs::read(directory.join("cmdline")).unwrap_or_default();
-        let place = std::fs::read_link(directory.join("cwd")).unwrap_or_default();
-        if place.starts_with(root) && String::from_utf8_lossy(&command).contains("apply\0-json") {
-            let pid = entry.file_name().to_string_lossy().into_owned();
-            return Some(std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
-        }
-    }
-    None
 }
 
 #[test]

@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 mod common;
+#[path = "pages/deeds.rs"]
+mod deeds;
+#[path = "pages/scale.rs"]
+mod scale;
 
 use common::wait;
 use sha2::{Digest, Sha256};
@@ -45,11 +49,25 @@ fn stack(states: &Path, name: &str, body: &str) -> String {
     format!("terraform {{\n  backend \"local\" {{\n    path = \"{}\"\n  }}\n}}\n{body}", path.display())
 }
 
-fn repository() -> CliEnv {
+/// With these files, as they are made with the directory that states are kept in.
+fn repository_of(files: impl FnOnce(&Path) -> Vec<(String, String)>) -> CliEnv {
     let env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();
     env.git_init().unwrap();
     let states = env.home().join("states");
     std::fs::create_dir_all(&states).unwrap();
+    env.write(".gitignore", common::IGNORE).unwrap();
+    for (path, text) in files(&states) {
+        env.write(&path, &text).unwrap();
+    }
+    env.commit("Stacks").unwrap();
+    env
+}
+
+fn repository() -> CliEnv {
+    repository_of(files)
+}
+
+fn files(states: &Path) -> Vec<(String, String)> {
     let slow = "resource \"terraform_data\" \"net\" {\n  input = \"net\"\n  provisioner \"local-exec\" {\n    command = \"for n in 1 2 3 4 5; do echo line $n; sleep 0.2; done\"\n  }\n}\noutput \"id\" {\n  value = terraform_data.net.output\n}\n";
     let net = states.join("net.tfstate");
     let app = format!(
@@ -57,17 +75,12 @@ fn repository() -> CliEnv {
         net.display()
     );
     let plain = "resource \"terraform_data\" \"x\" {\n  input = 1\n}\n";
-    for (path, text) in [
+    vec![
         ("windlass.hcl".to_owned(), WINDLASS.to_owned()),
-        (".gitignore".to_owned(), common::IGNORE.to_owned()),
-        ("net/main.tf".to_owned(), stack(&states, "net", slow)),
-        ("app/main.tf".to_owned(), stack(&states, "app", &app)),
-        (format!("{HOSTILE}/main.tf"), stack(&states, "hostile", plain)),
-    ] {
-        env.write(&path, &text).unwrap();
-    }
-    env.commit("Stacks").unwrap();
-    env
+        ("net/main.tf".to_owned(), stack(states, "net", slow)),
+        ("app/main.tf".to_owned(), stack(states, "app", &app)),
+        (format!("{HOSTILE}/main.tf"), stack(states, "hostile", plain)),
+    ]
 }
 
 /// `windlass serve`, and what a browser has of it.

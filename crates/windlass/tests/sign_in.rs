@@ -569,6 +569,9 @@ try {
     page.locator('button[type=submit]', { hasText: 'Continue' }).click(),
   ]);
   const inside = await me();
+  // Home says who somebody is, and what waits for them.
+  await page.getByText('nothing needs you').waitFor();
+  const home = (await page.locator('main').innerText()).split('\n').filter((line) => line).slice(0, 3);
   // The provider of this test is on the same host, and has some of its own.
   const ours = (await context.cookies(base)).filter(({ name }) => name.startsWith('windlass'));
   const cookies = ours.map(({ name, httpOnly, sameSite }) => ({ name, httpOnly, sameSite }));
@@ -584,7 +587,7 @@ try {
   await page.waitForURL(`${base}/sign-in?because=signed-out`);
   const goodbye = await page.getByRole('status').filter({ hasText: 'signed out' }).innerText();
   const outside = await me();
-  console.log(JSON.stringify({ inside, cookies, readable, refused: refused.status(), kept, user, goodbye, outside, violations }));
+  console.log(JSON.stringify({ inside, home, cookies, readable, refused: refused.status(), kept, user, goodbye, outside, violations }));
 } finally {
   await browser.close();
 }
@@ -641,6 +644,7 @@ fn a_person_signs_in_and_out_in_a_browser() {
     let alice = json!({ "status": 200, "name": "alice" });
     let wanted = json!({
         "inside": alice,
+        "home": ["What needs you", "You are alice, in sre of shop.", "All is well: nothing needs you."],
         "cookies": [{ "name": "windlass", "httpOnly": true, "sameSite": "Lax" }],
         "readable": "",
         "refused": 403,

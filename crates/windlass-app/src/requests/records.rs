@@ -68,21 +68,25 @@ pub async fn review_list(
     for (id, _) in store.review_list(state, before, limit).await? {
         let Some(row) = store.review_get(&id).await? else { continue };
         let record = store.run_get(&id).await?;
-        let run = RunSummary {
-            id: record.id,
-            project: record.project,
-            kind: record.plan.kind,
-            title: record.plan.title,
-            state: record.state,
-            cancel_requested: record.cancel_requested,
-            actor: record.actor,
-            created_at: record.created_at,
-            ended_at: record.ended_at,
-            reason: record.reason,
-        };
-        found.push(ReviewSummary { run, row });
+        found.push(ReviewSummary { run: summary(record), row });
     }
     Ok(found)
+}
+
+/// A run without its plan.
+pub(super) fn summary(record: RunRecord) -> RunSummary {
+    RunSummary {
+        id: record.id,
+        project: record.project,
+        kind: record.plan.kind,
+        title: record.plan.title,
+        state: record.state,
+        cancel_requested: record.cancel_requested,
+        actor: record.actor,
+        created_at: record.created_at,
+        ended_at: record.ended_at,
+        reason: record.reason,
+    }
 }
 
 /// The log of a step that somebody may read.

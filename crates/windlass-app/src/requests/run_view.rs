@@ -16,7 +16,9 @@ use windlass_model::approval::ApprovalRecord;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{InstanceId, RunId, StepId};
 use windlass_model::review::document::{Context, Document};
+use windlass_model::review::progress::Progress;
 use windlass_model::review::{Review, Verdict};
+use windlass_model::rollout;
 use windlass_model::run::{RunRecord, StepRecord, StepState};
 use windlass_model::stack_plan::{ApplyInput, ApplyWork, driver, plan_step};
 use windlass_store::{Event, EventFilter, ReviewQuery, ReviewRow, ReviewState, RunQuery, RunSummary};
@@ -65,6 +67,8 @@ pub struct RunView {
     pub events: Vec<Event>,
     pub log_sizes: BTreeMap<StepId, u64>,
     pub changed: Vec<Changed>,
+    /// Why it lacks a worker, in one sentence; `None` when it does not.
+    pub unserved: Option<String>,
     /// Why the caller may not; `None` when they may.
     pub cancel: Option<String>,
     pub resume: Option<String>,
@@ -102,6 +106,7 @@ pub async fn run_show(installation: &Installation, caller: &Caller, run: &RunId)
     let why = |permission| why_not(installation, caller, permission, &subject);
     Ok(RunView {
         log_sizes: store.log_sizes(run).await?.into_iter().collect(),
+        unserved: crate::health::unserved(&store, &record, &store.worker_list().await?).await?,
         cancel: why(Permission::RunCancel).await?,
         resume: why(Permission::RunResume).await?,
         settle: why(Permission::RunSettle).await?,
@@ -247,6 +252,34 @@ pub struct Applying {
     pub steps: Vec<StepRecord>,
     /// Of resources, oldest first.
     pub events: Vec<Event>,
+    /// What gates of waves said that have passed; of the first hundred.
+    pub gates: BTreeMap<StepId, String>,
+    /// Instances that it left quarantined, and that still are.
+    pub quarantined: BTreeSet<InstanceId>,
+}
+
+/// How many gates are asked for what they said.
+const GATES: usize = 100;
+
+async fn gate_answers(
+    service: &Service,
+    record: &RunRecord,
+    steps: &[StepRecord],
+) -> AppResult<BTreeMap<StepId, String>> {
+    let gates: BTreeSet<&StepId> = record
+        .plan
+        .steps
+        .iter()
+        .filter(|spec| spec.work.driver == rollout::driver::GATE)
+        .map(|spec| &spec.id)
+        .collect();
+    let mut answers = BTreeMap::new();
+    let passed = steps.iter().filter(|step| step.state == StepState::Succeeded && gates.contains(&step.id));
+    for step in passed.take(GATES) {
+        let output = service.store.step_get(&record.id, &step.id).await?.output.unwrap_or_default();
+        answers.insert(step.id.clone(), output["answer"].as_str().unwrap_or_default().to_owned());
+    }
+    Ok(answers)
 }
 
 /// How many earlier reviews of a branch are told of.
@@ -265,7 +298,6 @@ pub async fn review_view(installation: &Installation, caller: &Caller, run: &Run
         Verdict::NeedsApproval => review_missing(&service, review).await?,
         _ => Vec::new(),
     };
-    let document = Document::new(review, Context { missing_approvals: missing.clone(), ..Context::default() });
     let refused = match row.state {
         ReviewState::Refused => {
             let kind = Some("review.refused".to_owned());
@@ -287,10 +319,17 @@ pub async fn review_view(installation: &Installation, caller: &Caller, run: &Run
             let mut events = service.store.event_search(&filter, None, EVENTS).await?;
             events.reverse();
             let steps = service.store.step_list_brief(&apply).await?;
-            Some(Applying { record: service.store.run_get(&apply).await?, steps, events })
+            let record = service.store.run_get(&apply).await?;
+            let gates = gate_answers(&service, &record, &steps).await?;
+            let quarantined = crate::recover::quarantine_list(&service).await?;
+            let quarantined = quarantined.into_iter().filter(|one| one.run == apply).map(|one| one.instance).collect();
+            Some(Applying { record, steps, events, gates, quarantined })
         }
         None => None,
     };
+    let progress = apply.as_ref().map(|apply| Progress::of(&apply.record, &apply.steps));
+    let context = Context { missing_approvals: missing.clone(), progress, ..Context::default() };
+    let document = Document::new(review, context);
     let instances: Vec<InstanceId> = review.stacks.iter().map(|stack| stack.instance.clone()).collect();
     let subject = subject(installation, &project, "review", run, &instances);
     let why = |permission| why_not(installation, caller, permission, &subject);
@@ -360,7 +399,7 @@ pub fn review_of(record: &RunRecord) -> Option<RunId> {
     ApplyInput::deserialize(&record.plan.input).ok().map(|input| input.review)
 }
 
-/// Has what a run applied planned as it was before: a review of its own.
+/// Has what a run applied planned as it was before: a review of its own. Who asked for it, and why, is recorded.
 ///
 /// # Errors
 /// There is no such apply, the caller may not, or there is nothing to go back to.
@@ -368,16 +407,28 @@ pub async fn rollback_start(
     installation: &std::sync::Arc<Installation>,
     caller: &Caller,
     run: &RunId,
+    reason: Option<&str>,
 ) -> AppResult<Option<RunId>> {
     let record = run_for(installation, caller, run, Permission::ReviewCreate).await?;
     let input = ApplyInput::deserialize(&record.plan.input).map_err(|_| {
         let diagnostic = Diagnostic::error("WL850", format!("run {run} applied nothing"));
         AppError::new(ErrorKind::Refused, diagnostic.help("choose an apply"))
     })?;
+    // A branch that was merged is often deleted: what goes back then goes back from the protected one.
+    let status = installation.followed.status(&record.project);
+    let name = format!("refs/heads/{}", input.head.name);
+    let is_there = status.is_some_and(|status| status.references.contains_key(&name));
     let request = super::ReviewRequest {
-        branch: Some(input.head.name),
+        branch: is_there.then_some(input.head.name),
         commit: None,
         selection: crate::review::Selection::Rollback(run.clone()),
     };
-    super::review_start(installation, caller, &record.project, &request).await
+    let review = super::review_start(installation, caller, &record.project, &request).await?;
+    if let Some(review) = &review {
+        let (subject, actor) = (format!("run {run}"), caller.actor.to_string());
+        let data = serde_json::json!({ "run": run, "review": review });
+        let store = installation.store(caller, &record.project);
+        store.event_tell("run.rollback_asked", &subject, data, &actor, reason).await?;
+    }
+    Ok(review)
 }

@@ -11,11 +11,13 @@ use windlass_model::Micros;
 use windlass_model::access::{Answer, Permission, Question, Rules, Subject, decide, is_identity};
 use windlass_model::approval::Actor;
 use windlass_model::id::{InstanceId, RunId};
-use windlass_store::EngineRow;
+use windlass_store::{EngineRow, WorkerRow};
 
 /// A process that drives runs.
 pub struct Engine {
     pub row: EngineRow,
+    /// What it says of itself; `None` for one that drives runs in a checkout.
+    pub worker: Option<WorkerRow>,
     /// As far as this machine can tell.
     pub alive: bool,
     pub steps: Vec<Working>,
@@ -46,12 +48,15 @@ pub async fn workers(installation: &Installation, caller: &Caller) -> AppResult<
         let title = title.unwrap_or_else(|| step.id.to_string());
         at_work.entry(engine.id).or_default().push(Working { run: run.clone(), title, since });
     }
+    let mut said: HashMap<String, WorkerRow> =
+        store.worker_list().await?.into_iter().map(|worker| (worker.id.clone(), worker)).collect();
     let engines = store.engine_list().await?.into_iter();
     let engines = engines.filter(|row| !windlass_engine::is_gone(&row.engine));
     Ok(engines
         .map(|row| Engine {
             alive: windlass_engine::is_here(&row.engine) || row.lease_until.is_some_and(|until| until > now),
             steps: at_work.remove(&row.engine.id).unwrap_or_default(),
+            worker: said.remove(&row.engine.id),
             row,
         })
         .collect())

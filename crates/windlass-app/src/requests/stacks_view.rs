@@ -3,6 +3,7 @@
 use super::places;
 use super::visible::why_not;
 use crate::caller::{Caller, not_found};
+use crate::drift::Looked;
 use crate::error::{AppResult, internal};
 use crate::installation::Installation;
 use crate::locks::LockView;
@@ -11,7 +12,6 @@ use crate::steps::apply::Prepared;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use windlass_model::Micros;
 use windlass_model::access::{Permission, Subject};
 use windlass_model::drift::Record;
 use windlass_model::effect::EffectSummary;
@@ -20,15 +20,6 @@ use windlass_model::journal::Quarantine;
 use windlass_model::run::StepState;
 use windlass_model::stack_plan::{apply_step, plan_step};
 use windlass_store::AppliedRow;
-
-/// What looking for drift found last, without what it found.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Looked {
-    pub instance: InstanceId,
-    pub looked_at: Micros,
-    /// Since when there has been drift; `None` when there is none.
-    pub since: Option<Micros>,
-}
 
 /// What is known of all instances of a project.
 pub struct States {
@@ -80,17 +71,13 @@ pub async fn states(installation: &Installation, caller: &Caller, project: &str)
     let good = installation.good(project)?;
     let service = installation.service(caller, project)?;
     let quarantines = crate::recover::quarantine_list(&service).await?;
-    let mut looked = HashMap::new();
-    for (_, text) in service.store.kv_list(crate::drift::SCOPE).await? {
-        let record: Looked = serde_json::from_str(&text).map_err(internal)?;
-        looked.insert(record.instance.clone(), record);
-    }
+    let looked = crate::drift::looked(&service).await?;
     let applied = service.store.applied_last().await?;
     let instance = |row: &AppliedRow| Some(InstanceId::new(row.step.as_str().strip_prefix("apply:")?));
     Ok(States {
         good,
         quarantines: quarantines.into_iter().map(|one| (one.instance.clone(), one)).collect(),
-        looked,
+        looked: looked.into_iter().map(|one| (one.instance.clone(), one)).collect(),
         applied: applied.into_iter().filter_map(|row| Some((instance(&row)?, row))).collect(),
     })
 }
@@ -162,11 +149,7 @@ pub async fn stack_show(
     let instances: Vec<InstanceId> = found.instances.iter().map(|instance| instance.id.clone()).collect();
     let drift = drift_records(installation, caller, project, &instances).await?;
     let quarantines = crate::recover::quarantine_list(&service).await?;
-    let looked = drift.iter().map(|record: &Record| Looked {
-        instance: record.instance.clone(),
-        looked_at: record.looked_at,
-        since: record.since,
-    });
+    let looked = drift.iter().map(Looked::of);
     let mut states = States {
         quarantines: quarantines.into_iter().map(|one| (one.instance.clone(), one)).collect(),
         looked: looked.map(|one| (one.instance.clone(), one)).collect(),
@@ -187,8 +170,8 @@ pub async fn stack_show(
         let prepared = step.output.and_then(|output| Prepared::deserialize(&output).ok());
         one.effect = prepared.map(|prepared| prepared.effect.summary());
     }
-    let mut locks = crate::locks::lock_list(&service).await?;
-    locks.retain(|lock| instances.iter().any(|id| lock.name.strip_prefix("stack:") == Some(id.as_str())));
+    let own = |name: &str| instances.iter().any(|id| name.strip_prefix("stack:") == Some(id.as_str()));
+    let locks = crate::locks::lock_list_of(&service, own).await?;
     let subject = Subject::of(project, "stack", stack.as_str(), places(&good, &instances));
     let why = |permission| why_not(installation, caller, permission, &subject);
     Ok(StackView {

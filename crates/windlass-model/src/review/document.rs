@@ -3,6 +3,7 @@
 //! masked in the review is `(sensitive)` here, without even its digest.
 
 use super::group::entries;
+use super::progress::{Phase, Progress};
 use super::{Level, Outcome, Review, Revision, Severity, Stage, Verdict};
 use super::{findings, reach, since, summary};
 use crate::Micros;
@@ -30,6 +31,8 @@ pub struct Context<'a> {
     pub approved: Option<&'a Review>,
     /// Earlier reviews of the same branch, newest first.
     pub history: Vec<Earlier>,
+    /// Its last apply, where there is one.
+    pub progress: Option<Progress>,
     /// Address of the page that shows the whole review.
     pub link: Option<String>,
     /// The plans were made elsewhere: they are not applied from here.
@@ -84,6 +87,9 @@ pub struct Headline {
     pub command: Option<String>,
     /// Approvals that are missing, one sentence each.
     pub missing: Vec<String>,
+    /// How its last apply is, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -366,7 +372,7 @@ impl Document {
             base: review.base.clone(),
             head: review.head.clone(),
             effect_digest: review.effect_digest.clone(),
-            headline: Headline::of(review, context.missing_approvals, context.given),
+            headline: Headline::of(review, &context),
             dirty: review.dirty.clone(),
             summary: summary::of(review, &findings, &fixed),
             failures: findings::failures(review),
@@ -394,9 +400,11 @@ pub(super) fn is_quiet(stack: &super::StackReview) -> bool {
 }
 
 impl Headline {
-    /// `given`: the plans were made elsewhere, and are not applied from here.
-    fn of(review: &Review, missing: Vec<String>, given: bool) -> Self {
-        let id = &review.run;
+    fn of(review: &Review, context: &Context<'_>) -> Self {
+        if let Some(progress) = &context.progress {
+            return Self::applied(review, progress);
+        }
+        let (id, missing, given) = (&review.run, context.missing_approvals.clone(), context.given);
         let again = || Some("windlass review".to_owned());
         let (title, todo, command) = match review.verdict {
             Verdict::Nothing => ("Nothing to apply", "", None),
@@ -418,7 +426,25 @@ impl Headline {
         };
         let missing =
             if review.verdict == Verdict::NeedsApproval && review.dirty.is_empty() { missing } else { vec![] };
-        Self { verdict: review.verdict, title: title.into(), todo: todo.into(), command, missing }
+        Self { verdict: review.verdict, title: title.into(), todo: todo.into(), command, missing, phase: None }
+    }
+
+    /// Once it is being applied, what it asked for is of the past.
+    fn applied(review: &Review, progress: &Progress) -> Self {
+        let (todo, command) = match progress.phase {
+            Phase::Applying | Phase::Waiting | Phase::Applied => ("", None),
+            Phase::Stopped => ("mend what failed, and review it again", Some("windlass review".to_owned())),
+            Phase::Cancelled => ("apply the rest", Some(format!("windlass apply {}", review.run))),
+        };
+        let phase = Some(progress.phase);
+        Self {
+            verdict: review.verdict,
+            title: progress.title(),
+            todo: todo.into(),
+            command,
+            missing: Vec::new(),
+            phase,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 use super::document::{Context, DangerKind, Document, FindingState, Label, Status};
+use super::progress::{Phase, Progress};
 use super::*;
 use crate::effect::digest_all;
 use crate::risk;
@@ -491,4 +492,27 @@ fn a_review_of_an_earlier_release_can_be_read() {
     let document = Document::new(&review, Context::default());
     let text = serde_json::to_string(&document).unwrap();
     assert_eq!(serde_json::from_str::<Document>(&text).unwrap(), document);
+}
+
+#[test]
+fn once_it_is_applied_the_headline_says_how_that_goes() {
+    let check = |progress: Option<(Phase, usize, Option<&str>)>, title: &str, command: Option<&str>| {
+        let progress =
+            progress.map(|(phase, done, at)| Progress { phase, done, all: 3, stopped_at: at.map(Into::into) });
+        let phase = progress.as_ref().map(|progress| progress.phase);
+        let missing_approvals = vec!["1 is missing".to_owned()];
+        let context = Context { progress, missing_approvals, ..Context::default() };
+        let now = Review { verdict: Verdict::NeedsApproval, ..review(Vec::new()) };
+        let headline = Document::new(&now, context).headline;
+        let found = (headline.title.as_str(), headline.command.as_deref(), headline.missing.is_empty(), headline.phase);
+        assert_eq!(found, (title, command, phase.is_some(), phase));
+    };
+    check(None, "Needs approval", Some("windlass approve 01"));
+    check(Some((Phase::Applying, 1, None)), "Applying: 1 of 3 instances", None);
+    check(Some((Phase::Waiting, 0, None)), "Waiting, with 0 of 3 instances applied", None);
+    check(Some((Phase::Applied, 3, None)), "Applied: 3 instances", None);
+    let at = Some("aws/db[tokyo]");
+    let stopped = "Stopped at aws/db[tokyo], with 1 of 3 instances applied";
+    check(Some((Phase::Stopped, 1, at)), stopped, Some("windlass review"));
+    check(Some((Phase::Cancelled, 2, None)), "Cancelled, with 2 of 3 instances applied", Some("windlass apply 01"));
 }

@@ -56,6 +56,7 @@ pub fn routes(routes: Routes) -> Routes {
         runs::show,
         runs::diff,
         runs::cancel,
+        runs::halt,
         runs::resume,
         runs::repeat,
         runs::approve,

@@ -27,6 +27,7 @@ pub fn routes(routes: Routes) -> Routes {
         .add(Method::GET, "/api/v1/runs/{run}", within(Permission::ProjectRead), get(show))
         .add(Method::GET, "/api/v1/runs/{run}/diff/{other}", within(Permission::ProjectRead), get(diff))
         .once("/api/v1/runs/{run}/cancel", within(Permission::RunCancel), post(cancel))
+        .once("/api/v1/runs/{run}/halt", within(Permission::RunCancel), post(halt))
         .once("/api/v1/runs/{run}/resume", within(Permission::RunResume), post(resume))
         .once("/api/v1/runs/{run}/repeat", within(Permission::ReviewCreate), post(repeat))
         .once("/api/v1/runs/{run}/approve", within(Permission::ReviewApprove), post(approve))
@@ -233,11 +234,37 @@ pub async fn cancel(
     Ok(Json(CancelAnswer { run, cancel_requested: asked }))
 }
 
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HaltBody {
+    /// Why, for whoever resumes it.
+    reason: String,
+}
+
+/// Have nothing new begin in a run, until it is resumed. What is under way goes on.
+#[utoipa::path(
+    post, path = "/api/v1/runs/{run}/halt", tag = "runs", operation_id = "run_halt",
+    params(("run" = String, Path, description = "Id of the run")),
+    request_body = HaltBody, responses((status = 202, body = Started)),
+)]
+pub async fn halt(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Path(run): Path<String>,
+    Body(body): Body<HaltBody>,
+) -> Result<(StatusCode, Json<Started>), Failure> {
+    let run = RunId::new(run);
+    requests::run_halt(&app.installation, &who.caller, &run, &body.reason).await?;
+    Ok(Started::answer(Some(run)))
+}
+
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResumeBody {
     /// What became of steps whose end is unknown: `STEP=done`, `STEP=failed` or `STEP=repeat`. Needs `run.settle`.
     settle: Vec<String>,
+    /// How that is known.
+    reason: Option<String>,
 }
 
 /// Let a run go on: what waits looks again, and unknown steps are settled as said.
@@ -253,7 +280,7 @@ pub async fn resume(
     Body(body): Body<ResumeBody>,
 ) -> Result<(StatusCode, Json<Started>), Failure> {
     let run = RunId::new(run);
-    requests::run_resume(&app.installation, &who.caller, &run, &body.settle).await?;
+    requests::run_resume(&app.installation, &who.caller, &run, &body.settle, body.reason.as_deref()).await?;
     Ok(Started::answer(Some(run)))
 }
 

@@ -14,6 +14,8 @@ pub struct ErrorPage {
     pub title: String,
     /// One sentence.
     pub summary: String,
+    /// The diagnostic's, e.g. `WL612`; empty where there is none.
+    pub code: String,
     /// Why not, as the decision says it; empty when there is no more to say.
     pub because: Vec<String>,
     /// What was missing, for the page that explains it; empty when that is not what it is about.
@@ -53,6 +55,7 @@ impl ErrorPage {
             status,
             title: title.into(),
             summary: summary.into(),
+            code: String::new(),
             because: Vec::new(),
             permission: String::new(),
             subject: String::new(),
@@ -67,7 +70,8 @@ impl ErrorPage {
         let first = error.diagnostics.first();
         let summary = first.map_or("", |diagnostic| diagnostic.summary.as_str());
         let status = crate::problem::status(error.kind).as_u16();
-        match error.kind {
+        let code = first.map_or_else(String::new, |diagnostic| diagnostic.code.clone());
+        let page = match error.kind {
             ErrorKind::NotFound => Self { diagnostics: error.diagnostics.clone(), ..Self::not_found() },
             ErrorKind::Internal => Self::internal(correlation),
             ErrorKind::Forbidden => {
@@ -78,7 +82,8 @@ impl ErrorPage {
                 Self { because, permission, ..Self::new(status, "You may not do this", summary) }
             }
             _ => Self { diagnostics: error.diagnostics.clone(), ..Self::refused(status, summary) },
-        }
+        };
+        Self { code, ..page }
     }
 
     /// With the form that was sent to `action`, so that nothing that was typed is lost.

@@ -10,6 +10,8 @@ use windlass_model::risk::Level;
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Home {
+    /// Teams that this person belongs to, e.g. `sre of shop`.
+    pub teams: Vec<String>,
     /// Reviews whose approval this person may give.
     pub approvals: List<Approval>,
     pub quarantines: List<Quarantine>,
@@ -131,6 +133,7 @@ impl Home {
             .at_source(Span::of(&file, text, 32, 38), text, "here")
             .help("did you mean `members`?");
         Self {
+            teams: vec!["sre of shop".into(), "ledger of data".into()],
             approvals: List {
                 items: vec![
                     Approval {

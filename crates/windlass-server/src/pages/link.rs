@@ -37,6 +37,11 @@ pub fn review(id: &str) -> String {
     format!("/reviews/{}", part(id))
 }
 
+/// What a diagnostic's code means.
+pub fn code(code: &str) -> String {
+    format!("/codes/{}", part(code))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +52,7 @@ mod tests {
         assert_eq!(stack("a/b", "x?y/../z#<\">"), "/stacks/a%2Fb/x%3Fy/_/z%23%3C%22%3E");
         assert_eq!(query("/runs", &[("project", ""), ("state", "a&b=c")]), "/runs?state=a%26b%3Dc");
         assert_eq!(query("/runs", &[("project", "")]), "/runs");
+        assert_eq!(code("WL612/.."), "/codes/WL612%2F..");
         assert_eq!((run("r/1"), review("ü")), ("/runs/r%2F1".into(), "/reviews/%C3%BC".into()));
     }
 }

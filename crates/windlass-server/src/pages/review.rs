@@ -107,8 +107,11 @@ impl Review {
     fn state_class(&self) -> &'static str {
         super::reviews::state_class(&self.state)
     }
-    fn fragment(&self) -> String {
-        windlass_render::html::fragment(&self.document, None)
+    fn headline(&self) -> String {
+        windlass_render::html::headline(&self.document, None)
+    }
+    fn body(&self) -> String {
+        windlass_render::html::body(&self.document)
     }
 }
 

@@ -25,7 +25,7 @@ pub fn routes(routes: Routes) -> Routes {
 const PAGE: u32 = 100;
 
 /// What can be chosen: kinds, and with a dot at the end all that begin so.
-const KINDS: [&str; 24] = [
+const KINDS: [&str; 27] = [
     "access.",
     "access.refused",
     "approval.given",
@@ -38,6 +38,9 @@ const KINDS: [&str; 24] = [
     "review.refused",
     "run.",
     "run.cancel_requested",
+    "run.halted",
+    "run.resumed",
+    "run.rollback_asked",
     "run.created",
     "run.failed",
     "session.",

@@ -115,6 +115,7 @@ async fn home(State(app): State<Arc<App>>, asked: Asked) -> Page {
         since: Moment::new(one.since, now),
     };
     let page = Home {
+        teams: needs.teams.iter().map(|(project, team)| format!("{team} of {project}")).collect(),
         approvals: first(needs.approvals.into_iter().map(approval).collect(), SHOWN),
         quarantines: first(needs.quarantines.into_iter().map(quarantine).collect(), SHOWN),
         failures: first(
@@ -138,9 +139,9 @@ async fn home(State(app): State<Arc<App>>, asked: Asked) -> Page {
             needs
                 .waiting
                 .into_iter()
-                .map(|run| Waiting {
+                .map(|(run, because)| Waiting {
                     run: run.id.to_string(),
-                    because: run.reason.unwrap_or_default(),
+                    because,
                     since: Moment::new(run.created_at, now),
                     project: run.project,
                     title: run.title,

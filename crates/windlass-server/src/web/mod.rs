@@ -1,7 +1,9 @@
 //! The pages over HTTP: addresses of pages fill their contexts from use cases, forms call one and lead back.
 
 mod actions;
+mod applying;
 mod assets;
+mod codes;
 mod events;
 mod home;
 mod reviews;
@@ -28,7 +30,7 @@ use windlass_model::Micros;
 
 /// All pages and the forms on them.
 pub fn routes(routes: Routes) -> Routes {
-    let routes = home::routes(assets::routes(routes));
+    let routes = home::routes(codes::routes(assets::routes(routes)));
     let routes = stacks::routes(routes);
     let routes = reviews::routes(routes);
     let routes = runs::routes(routes);
@@ -118,6 +120,7 @@ fn notice(code: &str) -> &'static str {
         "waived" => "The finding is waived in your name.",
         "cancelling" => "The run was asked to stop.",
         "ended" => "The run has ended already.",
+        "halted" => "Nothing new begins until somebody resumes it.",
         "resumed" => "The run goes on.",
         "settled" => "What became of the step is recorded.",
         "begun" => "It has begun; this page follows it.",

@@ -3,12 +3,9 @@
 use super::home::risk;
 use super::runs::offer;
 use super::{Asked, Page, Sent, lead, paging};
-use crate::pages::common::count;
-use crate::pages::parts::{Moment, Offer};
-use crate::pages::review::{
-    Bar, BarState, Deed, DeedKind, Earlier, Given, Live, Refusal, Review, Waivable, Wave, WaveState,
-};
-use crate::pages::{Section, link, review, reviews, run};
+use crate::pages::parts::Moment;
+use crate::pages::review::{Earlier, Given, Refusal, Review, Waivable};
+use crate::pages::{Section, link, review, reviews};
 use crate::routes::{Guard, Routes};
 use crate::state::App;
 use axum::extract::{Path, State};
@@ -16,19 +13,15 @@ use axum::http::Method;
 use axum::response::{Html, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use std::collections::HashMap;
 use std::sync::Arc;
 use windlass_app::error::AppResult;
-use windlass_app::requests::run_view::{Applying, ReviewFilter, ReviewView, review_find, review_view, rollback_start};
+use windlass_app::requests::run_view::{ReviewFilter, ReviewView, review_find, review_view, rollback_start};
 use windlass_app::requests::{self, Seen};
 use windlass_model::Micros;
 use windlass_model::access::Permission;
 use windlass_model::approval::ApprovalRecord;
 use windlass_model::id::RunId;
-use windlass_model::journal::event;
 use windlass_model::review::Verdict;
-use windlass_model::run::{RunState, StepState};
-use windlass_model::stack_plan::{ApplyWork, driver};
 use windlass_store::ReviewState;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -155,7 +148,7 @@ async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, asked: Asked) 
         confirm: view.destroyed.iter().map(ToString::to_string).collect(),
         waivable: waivable.collect(),
         earlier: earlier.collect(),
-        live: view.apply.as_ref().map(|apply| live(apply, &view)),
+        live: view.apply.as_ref().map(|apply| super::applying::live(apply, &view, now)),
         document: view.document.clone(),
     };
     Ok(Html(review::render(&asked.frame(Section::Reviews), &page)))
@@ -179,96 +172,6 @@ fn approval(given: &ApprovalRecord, view: &ReviewView, now: Micros) -> Given {
     };
     let at = Moment::new(given.at, now);
     Given { who: given.actor.to_string(), at, reason: given.reason.clone(), not_counted }
-}
-
-/// How many bars are drawn.
-const BARS: usize = 60;
-
-/// The apply, with a bar for each instance; those at work and in trouble first.
-fn live(apply: &Applying, view: &ReviewView) -> Live {
-    let record = &apply.record;
-    let mut seen: HashMap<&str, (u32, Option<String>)> = HashMap::new();
-    for event in &apply.events {
-        let Some(step) = event.step.as_deref() else { continue };
-        let entry = seen.entry(step).or_default();
-        let address = event.data["address"].as_str().unwrap_or_default();
-        match event.kind.as_str() {
-            event::APPLIED => *entry = (entry.0 + 1, None),
-            event::STARTED | event::PROGRESS => entry.1 = Some(format!("{} of {address}", action(&event.data))),
-            _ => {}
-        }
-    }
-    let states: HashMap<&str, _> = apply.steps.iter().map(|step| (step.id.as_str(), step)).collect();
-    let mut bars: Vec<Bar> = record
-        .plan
-        .steps
-        .iter()
-        .filter(|spec| spec.work.driver == driver::APPLY)
-        .filter_map(|spec| {
-            let work = ApplyWork::deserialize(&spec.work.input).ok()?;
-            let step = states.get(spec.id.as_str())?;
-            let (done, current) = seen.remove(spec.id.as_str()).unwrap_or_default();
-            let state = match step.state {
-                StepState::Succeeded => BarState::Done,
-                StepState::Running => BarState::Running,
-                StepState::Failed | StepState::Unknown => BarState::Failed,
-                StepState::Cancelled | StepState::Skipped | StepState::Pending | StepState::Waiting => {
-                    BarState::Waiting
-                }
-            };
-            Some(Bar {
-                instance: work.work.instance.id.to_string(),
-                state,
-                done,
-                total: u32::try_from(work.reviewed.changes.len()).unwrap_or(u32::MAX),
-                current: current.filter(|_| state == BarState::Running),
-                reason: step.reason.clone(),
-                href: format!("{}{}", link::run(record.id.as_str()), run::anchor(spec.id.as_str())),
-            })
-        })
-        .collect();
-    bars.sort_by_key(|bar| match bar.state {
-        BarState::Failed | BarState::Quarantined => 0,
-        BarState::Running => 1,
-        BarState::Waiting => 2,
-        BarState::Done => 3,
-    });
-    let more = bars.len().saturating_sub(BARS);
-    let state = match record.state {
-        RunState::Succeeded => WaveState::Done,
-        RunState::Failed | RunState::Abandoned => WaveState::Failed,
-        RunState::Cancelled => WaveState::Halted,
-        RunState::Waiting => WaveState::Gated,
-        RunState::Queued | RunState::Running => WaveState::Applying,
-    };
-    let name = count(bars.len(), "instance");
-    bars.truncate(BARS);
-    let base = link::run(record.id.as_str());
-    let active = !record.state.is_final();
-    let mut deeds = Vec::new();
-    if record.state == RunState::Waiting {
-        deeds.push(Deed { kind: DeedKind::Resume, offer: offer(view.resume.clone(), format!("{base}/resume")) });
-    }
-    if active {
-        let cancel = match record.cancel_requested {
-            true => Offer::closed("it was asked to stop already"),
-            false => offer(view.cancel.clone(), format!("{base}/cancel")),
-        };
-        deeds.push(Deed { kind: DeedKind::Cancel, offer: cancel });
-    } else {
-        deeds.push(Deed { kind: DeedKind::RollBack, offer: offer(view.create.clone(), format!("{base}/roll-back")) });
-    }
-    Live {
-        run: record.id.to_string(),
-        state: record.state,
-        waits: record.reason.clone().filter(|_| record.state == RunState::Waiting),
-        waves: vec![Wave { name, state, bars, more, soak: None, gates: Vec::new() }],
-        deeds,
-    }
-}
-
-fn action(data: &serde_json::Value) -> &str {
-    data["action"].as_str().unwrap_or("change")
 }
 
 fn seen(sent: &Sent) -> Seen {
@@ -311,9 +214,9 @@ async fn apply(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent) 
 }
 
 async fn roll_back(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent) -> Response {
-    let run = RunId::new(id);
+    let (run, reason) = (RunId::new(id), sent.fields.some("reason"));
     let done: AppResult<Response> = async {
-        let new = rollback_start(&app.installation, &sent.who.caller, &run).await?;
+        let new = rollback_start(&app.installation, &sent.who.caller, &run, reason.as_deref()).await?;
         Ok(match new {
             Some(new) => lead(&link::run(new.as_str()), "begun"),
             None => lead(&link::run(run.as_str()), "nothing"),

@@ -29,6 +29,7 @@ pub fn routes(routes: Routes) -> Routes {
         .add(Method::GET, "/runs", Guard::SignedIn, get(list))
         .add(Method::GET, "/runs/{run}", Guard::Within(Permission::ProjectRead), get(one))
         .add(Method::POST, "/runs/{run}/cancel", Guard::Within(Permission::RunCancel), post(cancel))
+        .add(Method::POST, "/runs/{run}/halt", Guard::Within(Permission::RunCancel), post(halt))
         .add(Method::POST, "/runs/{run}/resume", Guard::Within(Permission::RunResume), post(resume))
         .add(Method::POST, "/runs/{run}/settle", Guard::Within(Permission::RunSettle), post(settle))
         .add(Method::POST, "/runs/{run}/approve", Guard::Within(Permission::ReviewApprove), post(approve))
@@ -37,7 +38,7 @@ pub fn routes(routes: Routes) -> Routes {
 
 /// Rows of one page of a list, and steps of one page of a run.
 const PAGE: u32 = 50;
-const STEPS: usize = 200;
+pub(super) const STEPS: usize = 200;
 
 async fn list(State(app): State<Arc<App>>, asked: Asked) -> Page {
     let (kind, state) = (asked.query.one("kind"), asked.query.one("state"));
@@ -49,6 +50,7 @@ async fn list(State(app): State<Arc<App>>, asked: Asked) -> Page {
         active: state == "active",
         stack: Some(stack).filter(|stack| !stack.is_empty()).map(StackId::new),
         before: asked.query.some("after").map(RunId::new),
+        since: None,
     };
     let found = run_find(&app.installation, &asked.who.caller, asked.project(), &query, PAGE + 1).await?;
     let next = (found.len() > PAGE as usize).then(|| found[PAGE as usize - 1].id.to_string());
@@ -135,6 +137,7 @@ async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, asked: Asked) 
     let chosen = of(StepState::Running).or_else(|| of(StepState::Failed)).or_else(|| logs.last().map(|s| s.id.clone()));
     let waiting = view.steps.iter().find(|step| step.state == StepState::Waiting);
     let waits = match record.state {
+        _ if view.unserved.is_some() => view.unserved.clone(),
         RunState::Waiting => record.reason.clone().or_else(|| waiting.and_then(|step| step.reason.clone())),
         RunState::Queued => Some("it has just been made, and nobody has taken it yet".to_owned()),
         _ => None,
@@ -268,9 +271,16 @@ async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent)
     sent.answer(&app, done).await
 }
 
+async fn halt(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent) -> Response {
+    let run = RunId::new(id);
+    let done = requests::run_halt(&app.installation, &sent.who.caller, &run, sent.fields.one("reason")).await;
+    let done = done.map(|()| lead(&link::run(run.as_str()), "halted"));
+    sent.answer(&app, done).await
+}
+
 async fn resume(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent) -> Response {
     let run = RunId::new(id);
-    let done = requests::run_resume(&app.installation, &sent.who.caller, &run, &[]).await;
+    let done = requests::run_resume(&app.installation, &sent.who.caller, &run, &[], None).await;
     let done = done.map(|()| lead(&link::run(run.as_str()), "resumed"));
     sent.answer(&app, done).await
 }
@@ -278,7 +288,8 @@ async fn resume(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent)
 async fn settle(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent) -> Response {
     let run = RunId::new(id);
     let answer = [format!("{}={}", sent.fields.one("step"), sent.fields.one("answer"))];
-    let done = requests::run_resume(&app.installation, &sent.who.caller, &run, &answer).await;
+    let reason = sent.fields.some("reason");
+    let done = requests::run_resume(&app.installation, &sent.who.caller, &run, &answer, reason.as_deref()).await;
     let done = done.map(|()| lead(&link::run(run.as_str()), "settled"));
     sent.answer(&app, done).await
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use windlass_app::caller::Caller;
 use windlass_app::error::AppResult;
 use windlass_app::requests;
-use windlass_app::requests::settings_view::{Asking, access_explain, workers};
+use windlass_app::requests::settings_view::{Asking, Engine, access_explain, workers};
 use windlass_app::requests::visible::{Visible, visible, why_not};
 use windlass_app::tokens::{self, NewToken, Record};
 use windlass_model::Micros;
@@ -141,15 +141,26 @@ fn token(row: TokenRow, now: Micros) -> Token {
     }
 }
 
-fn worker(one: windlass_app::requests::settings_view::Engine, now: Micros) -> Worker {
-    let state = if one.alive { Badge::new(Tone::Ok, "ready") } else { Badge::new(Tone::Bad, "not heard of") };
+fn worker(one: Engine, now: Micros) -> Worker {
+    let state = match &one.worker {
+        _ if !one.alive => Badge::new(Tone::Bad, "not heard of"),
+        Some(worker) if worker.draining => Badge::new(Tone::Warn, "stopping"),
+        _ => Badge::new(Tone::Ok, "ready"),
+    };
+    let mut labels = Vec::new();
+    if let Some(worker) = &one.worker {
+        labels.clone_from(&worker.labels.own);
+        labels.extend(worker.labels.rest.then(|| "whatever asks for no label".to_owned()));
+    }
+    // Who is at work at this moment is seen at this moment.
+    let seen = one.worker.as_ref().map(|worker| worker.seen_at);
+    let seen = seen.unwrap_or(if one.alive { now } else { one.row.started_at });
     Worker {
         name: format!("{} ({})", one.row.engine.host, one.row.engine.pid),
-        labels: Vec::new(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        labels,
+        version: one.worker.map_or_else(|| env!("CARGO_PKG_VERSION").to_owned(), |worker| worker.version),
         state,
-        // Who is at work at this moment is seen at this moment.
-        seen: Moment::new(if one.alive { now } else { one.row.started_at }, now),
+        seen: Moment::new(seen, now),
         steps: one
             .steps
             .into_iter()

@@ -449,9 +449,8 @@ async fn drifted(State(app): State<Arc<App>>, asked: Asked) -> Page {
     }
     // Longest first; names make the order one.
     found.sort_by(|a, b| (a.2.since, a.0, &a.2.instance).cmp(&(b.2.since, b.0, &b.2.instance)));
-    let cursor = |(project, _, looked): &(&String, _, &windlass_app::requests::stacks_view::Looked)| {
-        format!("{project}:{}", looked.instance)
-    };
+    let cursor =
+        |(project, _, looked): &(&String, _, &windlass_app::drift::Looked)| format!("{project}:{}", looked.instance);
     let here = asked.query.one("after");
     let start = found.iter().position(|one| cursor(one) == here).map_or(0, |at| at + 1);
     let shown = &found[start..found.len().min(start + PAGE)];

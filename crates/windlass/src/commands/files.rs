@@ -34,7 +34,7 @@ pub fn fmt(cx: &Context, files: &[PathBuf], only_check: bool) -> Answer {
 
 pub fn explain(cx: &Context, code: Option<&str>) -> Answer {
     let Some(code) = code else {
-        let titles: Vec<(&str, &str)> = codes::all().iter().map(|(code, page)| (*code, title(page))).collect();
+        let titles: Vec<(&str, &str)> = codes::all().iter().map(|(code, page)| (*code, codes::title(page))).collect();
         if cx.json {
             print_json(
                 &titles
@@ -56,17 +56,11 @@ pub fn explain(cx: &Context, code: Option<&str>) -> Answer {
         )
     })?;
     if cx.json {
-        print_json(&serde_json::json!({ "code": code, "title": title(page), "page": page }));
+        print_json(&serde_json::json!({ "code": code, "title": codes::title(page), "page": page }));
     } else {
         print(page);
     }
     Ok(true)
-}
-
-/// `# WL201: syntax error` → `syntax error`.
-fn title(page: &str) -> &str {
-    let first = page.lines().next().unwrap_or_default();
-    first.split_once(": ").map_or(first, |(_, title)| title)
 }
 
 pub fn doctor(cx: &Context, config: Option<&Path>) -> Answer {

@@ -107,7 +107,7 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
                 Some(name) => runs::run_find(service, &name).await?,
                 None => runs::run_unfinished(service).await?,
             };
-            runs::run_resume(service, &record.id, &settle).await?;
+            runs::run_resume(service, &record.id, &settle, None).await?;
             if !cx.json {
                 eprintln!("Resuming {} {}: {}", record.plan.kind, record.id, record.plan.title);
             }

@@ -116,3 +116,17 @@ pub fn slow(name: &str) -> String {
     text.push_str("output \"id\" {\n  value = terraform_data.r3.id\n}\n");
     text
 }
+
+/// Kills the terraform that works below `root`, by its own process id.
+pub fn kill_terraform(root: &std::path::Path) -> Option<bool> {
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let directory = entry.path();
+        let command = std::fs::read(directory.join("cmdline")).unwrap_or_default();
+        let place = std::fs::read_link(directory.join("cwd")).unwrap_or_default();
+        if place.starts_with(root) && String::from_utf8_lossy(&command).contains("apply\0-json") {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            return Some(std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+        }
+    }
+    None
+}

@@ -13,7 +13,12 @@ pub struct Live {
     pub waits: Option<String>,
     /// In order; one without a rollout.
     pub waves: Vec<Wave>,
-    /// What makes sense now. The forms send `reason`.
+    /// Waves before and after them that are not shown.
+    pub before: usize,
+    pub after: usize,
+    /// Somebody has to say how a step ended, or whether a gate passes: on the page of the run.
+    pub settle: bool,
+    /// What makes sense now. The forms send `reason` where one is asked for.
     pub deeds: Vec<Deed>,
 }
 
@@ -50,7 +55,7 @@ pub enum WaveState {
 impl WaveState {
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::Waiting => "waits for the wave before",
+            Self::Waiting => "not begun",
             Self::Applying => "being applied",
             Self::Soaking => "soaking",
             Self::Gated => "at its gates",
@@ -200,10 +205,11 @@ impl DeedKind {
             Self::RollBack => "Rolling back",
         }
     }
+    /// Before the field for a reason; empty where none is asked for.
     pub(super) fn ask(self) -> &'static str {
         match self {
             Self::Halt => "Begin nothing new, because",
-            Self::Resume => "Go on, because",
+            Self::Resume => "",
             Self::Cancel => "Stop what runs and end it, because",
             Self::RollBack => "Apply what was before, because",
         }
@@ -216,6 +222,6 @@ impl DeedKind {
         }
     }
     pub(super) fn needs_reason(self) -> bool {
-        matches!(self, Self::Cancel | Self::RollBack)
+        matches!(self, Self::Halt | Self::Cancel | Self::RollBack)
     }
 }

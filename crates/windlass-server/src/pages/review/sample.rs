@@ -8,6 +8,7 @@ use windlass_model::effect::{Action, AttributeChange, Effect, ResourceChange, Sh
 use windlass_model::id::RunId;
 use windlass_model::review as model;
 use windlass_model::review::document::Context;
+use windlass_model::review::progress::{Phase, Progress};
 use windlass_model::review::{AffectedKind, Finding, Level, Outcome, Reason, Revision, Severity, StackReview};
 use windlass_model::rollout::Answer;
 use windlass_model::run::RunState;
@@ -61,6 +62,10 @@ fn stack(instance: &str, changes: Vec<ResourceChange>) -> StackReview {
 }
 
 fn document(verdict: Verdict, findings: Vec<Finding>) -> Document {
+    document_of(verdict, findings, Context::default())
+}
+
+fn document_of(verdict: Verdict, findings: Vec<Finding>, context: Context<'_>) -> Document {
     let text = |text: &str| Shown::Value(text.into());
     let engine = change(Action::Replace, "aws_db_instance", "main", "engine_version", text("14.9"), text("16.1"));
     let port = change(Action::Update, "aws_security_group_rule", "web", "to_port", text("80"), text("443"));
@@ -90,7 +95,7 @@ fn document(verdict: Verdict, findings: Vec<Finding>) -> Document {
         verdict,
         readers_beyond: BTreeMap::new(),
     };
-    Document::new(&review, Context::default())
+    Document::new(&review, context)
 }
 
 fn backups() -> Finding {
@@ -238,7 +243,10 @@ impl Review {
             )
         };
         let deed = |kind, what: &str| Deed { kind, offer: Offer::open(format!("/runs/01k9a/{what}")) };
+        let progress = Progress { phase: Phase::Applying, done: 3, all: 9, stopped_at: None };
+        let context = Context { progress: Some(progress), ..Context::default() };
         Self {
+            document: document_of(Verdict::Ready, Vec::new(), context),
             state: "applying".into(),
             missing: Vec::new(),
             approve: None,
@@ -249,8 +257,12 @@ impl Review {
                 state: RunState::Running,
                 waits: None,
                 waves: vec![canary, rest],
+                before: 0,
+                after: 7,
+                settle: true,
                 deeds: vec![
                     deed(DeedKind::Halt, "halt"),
+                    deed(DeedKind::Resume, "resume"),
                     deed(DeedKind::Cancel, "cancel"),
                     Deed {
                         kind: DeedKind::RollBack,

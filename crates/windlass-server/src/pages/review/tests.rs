@@ -31,7 +31,7 @@ fn each_state_shows_what_can_be_done() {
             "<strong>Applying</strong> is not possible: 1 approval is missing",
             "/reviews/01k8zzzzzzzzzzzzzzzzzzzzzz",
         ],
-        &[&apply, &waive, "review-live"],
+        &[&apply, &waive, "review-live-title"],
     );
     check(
         &Review::sample_denied(),
@@ -62,8 +62,12 @@ fn each_state_shows_what_can_be_done() {
             "data-countdown=\"1763715725000000\"",
             "in 12 min",
             ">hold</span> shop answers",
-            "and 40 stacks more",
+            "and 40 instances more",
+            "<h1>Applying: 3 of 9 instances</h1>",
+            "and 7 waves more",
+            "/runs/01k9a#run-deeds",
             "action=\"/runs/01k9a/halt\"",
+            "action=\"/runs/01k9a/resume\"",
             "<strong>Rolling back</strong> is not possible",
         ],
         &[&approve, "action=\"/runs/01k9a/rollback\""],
