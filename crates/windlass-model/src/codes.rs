@@ -20,8 +20,9 @@ static PAGES: &[(&str, &str)] = pages![
     WL686, WL687, WL688, WL689, WL690, WL691, WL701, WL702, WL703, WL704, WL705, WL706, WL707, WL710, WL801, WL802,
     WL803, WL804, WL805, WL806, WL807, WL808, WL820, WL821, WL822, WL823, WL825, WL826, WL827, WL828, WL829, WL830,
     WL831, WL832, WL833, WL834, WL835, WL839, WL840, WL841, WL842, WL843, WL844, WL845, WL846, WL847, WL848, WL849,
-    WL850, WL860, WL861, WL862, WL863, WL870, WL871, WL872, WL880, WL881, WL882, WL883, WL884, WL900, WL901, WL902,
-    WL903, WL904, WL905, WL906, WL907, WL908, WL909, WL915, WL920, WL921, WL922, WL999,
+    WL850, WL860, WL861, WL862, WL863, WL870, WL871, WL872, WL873, WL874, WL875, WL876, WL877, WL878, WL879, WL880,
+    WL881, WL882, WL883, WL884, WL900, WL901, WL902, WL903, WL904, WL905, WL906, WL907, WL908, WL909, WL915, WL920,
+    WL921, WL922, WL999,
 ];
 
 /// Every code with its page (Markdown), sorted.
@@ -32,12 +33,6 @@ pub fn all() -> &'static [(&'static str, &'static str)] {
 /// The page of a code, e.g. `WL201`.
 pub fn explain(code: &str) -> Option<&'static str> {
     PAGES.binary_search_by(|(known, _)| known.cmp(&code)).ok().map(|index| PAGES[index].1)
-}
-
-/// What a page is about, from its first line: `# WL201: syntax error` is about `syntax error`.
-pub fn title(page: &str) -> &str {
-    let first = page.lines().next().unwrap_or_default();
-    first.split_once(": ").map_or(first, |(_, title)| title)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::Micros;
 use crate::access::{Permission, Role};
 use crate::diagnostic::Span;
 use crate::id::StackId;
+use crate::place::Place;
 use crate::rollout::{Gate, Rollout};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ pub struct Definitions {
     pub waivers: Option<WaiverRule>,
     #[serde(default)]
     pub grants: Vec<Grant>,
+    #[serde(default)]
+    pub runners: Vec<Runner>,
     /// Of everybody who is signed in; `None`: who is granted nothing may do nothing.
     #[serde(default)]
     pub default_role: Option<Role>,
@@ -49,6 +52,9 @@ pub struct LintTool {
     pub command: Vec<String>,
     /// With [`Enforcement::Deny`] what the tool calls an error blocks.
     pub enforcement: Enforcement,
+    /// Name of the [`Runner`] in whose place it runs; `None`: in the machine that does the step.
+    #[serde(default)]
+    pub runner: Option<String>,
     pub span: Span,
 }
 
@@ -183,6 +189,17 @@ pub struct InstanceDefinition {
     pub var_files: Vec<String>,
     pub variables: BTreeMap<String, serde_json::Value>,
     pub backend_config: BTreeMap<String, String>,
+    pub span: Span,
+}
+
+/// `runner "production" { container { … } }`: where the programs run that workers with the label start. A label without a block
+/// is one of workers that run them in their own machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Runner {
+    /// The label.
+    pub name: String,
+    pub description: Option<String>,
+    pub place: Place,
     pub span: Span,
 }
 

@@ -86,3 +86,41 @@ pub struct Job {
     pub volume_claim: Option<String>,
     pub node_selector: BTreeMap<String, String>,
 }
+
+/// What `/host:/in[:ro]` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BindMount<'a> {
+    pub host: &'a str,
+    pub inside: &'a str,
+    pub read_only: bool,
+}
+
+/// Reads `/host:/in`, `/host:/in:ro` and `/host:/in:rw`; `None` when it is not of that form, with absolute paths.
+pub fn mount(text: &str) -> Option<BindMount<'_>> {
+    let mut parts = text.split(':');
+    let (host, inside) = (parts.next()?, parts.next()?);
+    let read_only = match (parts.next(), parts.next()) {
+        (None | Some("rw"), None) => false,
+        (Some("ro"), None) => true,
+        _ => return None,
+    };
+    (host.starts_with('/') && inside.starts_with('/')).then_some(BindMount { host, inside, read_only })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_read() {
+        let check = |text: &str, want: Option<(&str, &str, bool)>| {
+            assert_eq!(mount(text).map(|m| (m.host, m.inside, m.read_only)), want, "{text}");
+        };
+        check("/a:/b", Some(("/a", "/b", false)));
+        check("/a:/b:ro", Some(("/a", "/b", true)));
+        check("/a:/b:rw", Some(("/a", "/b", false)));
+        for wrong in ["", "/a", "a:/b", "/a:b", "/a:/b:z", "/a:/b:ro:ro", "/a:"] {
+            check(wrong, None);
+        }
+    }
+}

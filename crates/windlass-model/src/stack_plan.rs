@@ -6,6 +6,7 @@ use crate::binding::Binding;
 use crate::effect::Effect;
 use crate::graph::GraphIndex;
 use crate::id::{InstanceId, RunId, StackId, StepId};
+use crate::place::Place;
 use crate::review::{Affected, AffectedKind, Finding, Outcome, Reason, Review, Revision};
 use crate::rollout::{Gate, InstanceSteps, Rollout, Target, WavePlan, plan_waves, to_steps};
 use crate::run::{Cost, Repeat, Retry, RunPlan, StepSpec, When, Work};
@@ -77,6 +78,9 @@ pub struct StackWork {
     /// Labels that a worker has to have to do its steps, as the deciding commit says.
     #[serde(default)]
     pub labels: Vec<String>,
+    /// Where its programs run, as the deciding commit says.
+    #[serde(default)]
+    pub place: Place,
 }
 
 /// A `terraform_remote_state` of an upstream in the same run.
@@ -518,6 +522,7 @@ pub fn stack_works(repository: &Repository, affected: &[Affected]) -> Vec<StackW
             dependants: index.as_ref().map_or(0, |index| reached(index, &item.instance)),
             files: stack.inputs.files.iter().map(|f| f.path.clone()).collect(),
             labels: Vec::new(),
+            place: Place::Here,
         });
     }
     works

@@ -49,6 +49,6 @@ impl Loader<'_> {
             self.mistake_at(file, block, "WL109", &what, help);
             return None;
         };
-        Some(LintTool { name, command, enforcement, span })
+        Some(LintTool { name, command, enforcement, runner: values.runner, span })
     }
 }

@@ -6,6 +6,7 @@ mod policy;
 mod reader;
 mod references;
 mod rollout;
+mod runner;
 mod schema;
 
 use crate::eval::{Scope, Value, evaluate};
@@ -21,16 +22,16 @@ use std::sync::Arc;
 use windlass_model::definition::{ApprovalRule, Definitions, Environment, InstanceDefinition, StackDefinition, Team};
 use windlass_model::diagnostic::{Diagnostic, Span};
 
-/// Labels are given on command lines, one after the other.
+/// How a label is written: they are given on command lines, one after the other.
+const LABEL: &str = "use letters, digits, `-`, `_` and `.`, as in `windlass worker --label production`";
+
+fn is_label(label: &str) -> bool {
+    !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
 fn check_runner(runner: Option<&str>, reader: &mut Reader<'_>) {
-    let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    if runner.is_some_and(|label| label.is_empty() || !label.bytes().all(good)) {
-        reader.mistake(
-            "runner",
-            "WL106",
-            "`runner` is no label",
-            "use letters, digits, `-`, `_` and `.`, as in `windlass worker --label production`",
-        );
+    if runner.is_some_and(|label| !is_label(label)) {
+        reader.mistake("runner", "WL106", "`runner` is no label", LABEL);
     }
 }
 
@@ -78,11 +79,9 @@ pub fn load_files(files: &[(Arc<str>, String)]) -> (Definitions, Vec<Diagnostic>
                         "WL102",
                         format!("unknown attribute `{}` at the top of a Windlass file", attribute.name),
                     );
-                    diagnostics.push(
-                        diagnostic
-                            .at_source(span, text, "only blocks are expected here")
-                            .help("put it into a `project`, `team`, `grant`, `stack`, `policy` or `locals` block"),
-                    );
+                    diagnostics.push(diagnostic.at_source(span, text, "only blocks are expected here").help(
+                        "put it into a `project`, `team`, `grant`, `runner`, `stack`, `policy` or `locals` block",
+                    ));
                 }
                 blocks.extend(body.blocks.into_iter().map(|block| (index, block)));
             }
@@ -214,6 +213,7 @@ impl<'a> Loader<'a> {
             "project" => self.project(file, block),
             "team" => self.team(file, block),
             "grant" => self.grant(file, block),
+            "runner" => self.runner(file, block),
             "stack" => self.stack(file, block),
             "policy" => self.policy(file, block),
             "locals" => {
@@ -378,10 +378,11 @@ impl<'a> Loader<'a> {
         self.definitions.stacks.push(definition);
     }
 
-    /// Teams and environments that are named but not defined.
+    /// Teams, environments and runners that are named but not defined.
     fn references(&mut self, blocks: &[(usize, Block)]) {
         let teams: Vec<String> = self.definitions.teams.iter().map(|t| t.name.clone()).collect();
         let environments: Vec<String> = self.definitions.environments.iter().map(|e| e.name.clone()).collect();
+        let runners: Vec<String> = self.definitions.runners.iter().map(|r| r.name.clone()).collect();
         let mut report = |file: usize, expr: &Expr, name: &str, what: Named| {
             let (path, text) = &self.files[file];
             let span = Span::of(path, text, expr.range.start as usize, expr.range.end as usize);
@@ -390,6 +391,10 @@ impl<'a> Loader<'a> {
                 Named::Environment => {
                     let help = format!("define it in `project`: environment \"{name}\" {{ match = [ … ] }}");
                     ("WL113", "environment", &environments, help)
+                }
+                Named::Runner => {
+                    let help = format!("define it: runner \"{name}\" {{ container {{ image = … }} }}");
+                    ("WL879", "runner", &runners, help)
                 }
             };
             if known.iter().any(|known| known == name) {
@@ -428,6 +433,10 @@ impl<'a> Loader<'a> {
                 "project" => {
                     let waivers = block.body.blocks.iter().filter(|b| b.kind == "waivers");
                     waivers.for_each(|waivers| check(&waivers.body, "from", Named::Team));
+                    let lint = block.body.blocks.iter().filter(|b| b.kind == "lint");
+                    for tool in lint.flat_map(|lint| &lint.body.blocks).filter(|b| b.kind == "tool") {
+                        check(&tool.body, "runner", Named::Runner);
+                    }
                     for environment in block.body.blocks.iter().filter(|b| b.kind == "environment") {
                         environment
                             .body
@@ -448,6 +457,8 @@ impl<'a> Loader<'a> {
 enum Named {
     Team,
     Environment,
+    /// One with a block.
+    Runner,
 }
 
 fn text_map(map: BTreeMap<String, serde_json::Value>) -> BTreeMap<String, String> {

@@ -35,6 +35,38 @@ pub struct Duration;
 /// A text that may hold outputs of the stack, `${output.NAME}`.
 pub struct Template;
 pub struct Templates;
+/// A size such as `512MiB` or `2GiB`; MiB.
+pub struct Memory;
+/// Processors, such as `"1.5"` or `2`; thousandths of one.
+pub struct Cpu;
+
+impl Kind for Memory {
+    type Output = Option<u32>;
+    const EXPECTED: &'static str = "a size, e.g. \"512MiB\" or \"2GiB\"";
+    fn convert(value: &Value) -> Option<Self::Output> {
+        let Value::String(text) = value else { return None };
+        let sizes = [("MiB", 1), ("GiB", 1024), ("TiB", 1 << 20)];
+        let parsed = sizes.iter().find_map(|(unit, mib)| {
+            let number: u32 = text.strip_suffix(unit)?.trim().parse().ok()?;
+            number.checked_mul(*mib).filter(|mib| *mib > 0)
+        });
+        parsed.map(Some)
+    }
+}
+
+impl Kind for Cpu {
+    type Output = Option<u32>;
+    const EXPECTED: &'static str = "a number of processors, e.g. \"1.5\"";
+    fn convert(value: &Value) -> Option<Self::Output> {
+        let number: f64 = match value {
+            Value::Number(number) => *number,
+            Value::String(text) => text.trim().parse().ok()?,
+            _ => return None,
+        };
+        let milli = (number * 1000.0).round();
+        (1.0..=1_000_000.0).contains(&milli).then_some(Some(milli as u32))
+    }
+}
 
 impl Kind for Template {
     type Output = Option<String>;

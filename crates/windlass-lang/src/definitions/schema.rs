@@ -1,7 +1,7 @@
 //! What each block of a Windlass file takes. One table is the source of everything about an attribute: its name, its type, both
 //! in the file and in the value that is read, whether it is required, and the words that explain it.
 
-use super::reader::{Count, Duration, Flag, Globs, Kind, Map, Reader, Template, Templates, Text, Texts};
+use super::reader::{Count, Cpu, Duration, Flag, Globs, Kind, Map, Memory, Reader, Template, Templates, Text, Texts};
 
 /// What a block may hold, for messages.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ macro_rules! schema {
 pub const TOP: &Schema = &Schema {
     block: "a Windlass file",
     attributes: &[],
-    blocks: &["project", "team", "grant", "stack", "policy", "locals"],
+    blocks: &["project", "team", "grant", "runner", "stack", "policy", "locals"],
 };
 
 schema!(ProjectValues: "project", ["environment", "lint", "waivers"], {
@@ -81,6 +81,7 @@ schema!(LintValues: "lint", ["tool"], {
 schema!(ToolValues: "tool", [], {
     command = "command" Texts optional "program and arguments; it writes a SARIF report",
     enforcement = "enforcement" Text optional "\"warn\" or \"deny\"",
+    runner = "runner" Text optional "the runner in whose container it runs",
 });
 
 schema!(ApprovalsValues: "approvals", [], {
@@ -100,6 +101,32 @@ schema!(GrantValues: "grant", [], {
     permissions = "permissions" Texts optional "permissions beside those of the role",
     stacks = "stacks" Globs optional "the stacks, or instances where a pattern has a bracket, that it is for",
     environments = "environments" Texts optional "the environments that it is for",
+});
+
+schema!(RunnerValues: "runner", ["container", "job"], {
+    description = "description" Text optional "what it is for",
+});
+
+schema!(ContainerValues: "container", [], {
+    image = "image" Text required "the image that has the programs on its PATH",
+    user = "user" Text optional "the user inside, \"UID:GID\" or a name",
+    network = "network" Text optional "a network of the container engine, such as \"host\"",
+    memory = "memory" Memory optional "how much memory a program gets",
+    cpu = "cpu" Cpu optional "how many processors a program gets",
+    environment = "environment" Map optional "variables of the programs",
+    mounts = "mounts" Texts optional "more directories of the machine, \"/HOST:/INSIDE:ro\"",
+    pull = "pull" Text optional "when the image is fetched: missing, always or never",
+});
+
+schema!(JobValues: "job", [], {
+    image = "image" Text required "the image that has the programs on its PATH",
+    namespace = "namespace" Text optional "the namespace of the jobs",
+    service_account = "service_account" Text optional "the service account of the pods",
+    memory = "memory" Memory optional "how much memory a program gets",
+    cpu = "cpu" Cpu optional "how many processors a program gets",
+    environment = "environment" Map optional "variables of the programs",
+    volume_claim = "volume_claim" Text optional "the claim of the volume that holds the data directory",
+    node_selector = "node_selector" Map optional "labels of the nodes that may be used",
 });
 
 schema!(StackValues: "stack", ["instance", "ready", "rollout"], {
@@ -180,12 +207,15 @@ schema!(WaiversValues: "waivers", [], {
 
 /// The tables, for the test that compares them with the documentation.
 #[cfg(test)]
-pub const ALL: [&Schema; 15] = [
+pub const ALL: [&Schema; 18] = [
     ProjectValues::SCHEMA,
     EnvironmentValues::SCHEMA,
     ApprovalsValues::SCHEMA,
     TeamValues::SCHEMA,
     GrantValues::SCHEMA,
+    RunnerValues::SCHEMA,
+    ContainerValues::SCHEMA,
+    JobValues::SCHEMA,
     StackValues::SCHEMA,
     InstanceValues::SCHEMA,
     ReadyValues::SCHEMA,

@@ -315,6 +315,106 @@ fn a_path_that_is_no_name_is_written_as_text() {
 }
 
 #[test]
+fn runners_say_where_programs_run() {
+    use windlass_model::place::{Container, Job, Place, Pull};
+    let (definitions, diagnostics) = load(
+        r#"
+runner "production" {
+  description = "with what production needs"
+  container {
+    image       = "registry.example.com/terraform:1.11"
+    user        = "1000:1000"
+    network     = "host"
+    memory      = "2GiB"
+    cpu         = "1.5"
+    environment = { SSL_CERT_DIR = "/certs", N = 1 }
+    mounts      = ["/etc/ssl/certs:/certs:ro", "/a:/b"]
+    pull        = "always"
+  }
+}
+runner "small" {
+  container { image = "i" }
+}
+runner "cluster" {
+  job {
+    image           = "i"
+    namespace       = "ops"
+    service_account = "windlass"
+    memory          = "512MiB"
+    cpu             = 2
+    volume_claim    = "data"
+    node_selector   = { pool = "ops" }
+  }
+}
+"#,
+    );
+    assert_eq!(diagnostics, vec![]);
+    let texts = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    let places: Vec<(&str, &Place)> = definitions.runners.iter().map(|r| (r.name.as_str(), &r.place)).collect();
+    let production = Place::Container(Container {
+        image: "registry.example.com/terraform:1.11".into(),
+        user: Some("1000:1000".into()),
+        network: Some("host".into()),
+        memory_mib: Some(2048),
+        cpu_milli: Some(1500),
+        environment: texts(&[("SSL_CERT_DIR", "/certs"), ("N", "1")]),
+        mounts: vec!["/etc/ssl/certs:/certs:ro".into(), "/a:/b".into()],
+        pull: Pull::Always,
+    });
+    let small = Place::Container(Container { image: "i".into(), ..Container::default() });
+    let cluster = Place::Job(Job {
+        image: "i".into(),
+        namespace: Some("ops".into()),
+        service_account: Some("windlass".into()),
+        memory_mib: Some(512),
+        cpu_milli: Some(2000),
+        environment: Default::default(),
+        volume_claim: Some("data".into()),
+        node_selector: texts(&[("pool", "ops")]),
+    });
+    assert_eq!(places, [("production", &production), ("small", &small), ("cluster", &cluster)]);
+}
+
+#[test]
+fn mistakes_in_runners_are_told_and_none_is_half_read() {
+    let check = |body: &str, want: &[&str]| {
+        let (definitions, diagnostics) = load(&format!("runner \"r\" {{\n{body}\n}}\n"));
+        let told: Vec<String> = diagnostics.iter().map(|d| format!("{} {}", d.code, d.summary)).collect();
+        assert_eq!(told, want, "{body}");
+        assert!(diagnostics.iter().all(|d| !d.labels.is_empty()), "{body}");
+        assert!(want.is_empty() || windlass_model::diagnostic::has_errors(&diagnostics), "{:?}", definitions.runners);
+    };
+    check("container { image = \"i\" }", &[]);
+    check("", &["WL109 runner needs a `container` or a `job` block"]);
+    let both = "container { image = \"i\" }\njob { image = \"i\" }";
+    check(both, &["WL104 runner \"r\" says twice where its programs run"]);
+    check("container {}", &["WL109 container needs `image`"]);
+    check("job {}", &["WL109 job needs `image`"]);
+    check("container { image = \"\" }", &["WL106 `image` names none"]);
+    let with = |line: &str| format!("container {{\nimage = \"i\"\n{line}\n}}");
+    check(&with("memory = \"512MB\""), &["WL110 `memory` has the wrong type"]);
+    check(&with("memory = \"0MiB\""), &["WL110 `memory` has the wrong type"]);
+    check(&with("cpu = \"many\""), &["WL110 `cpu` has the wrong type"]);
+    check(&with("cpu = 0"), &["WL110 `cpu` has the wrong type"]);
+    check(&with("pull = \"often\""), &["WL106 `pull` says nothing that is known"]);
+    check(&with("mounts = [\"here:/x\"]"), &["WL106 `here:/x` is no mount"]);
+    check(&with("namespace = \"x\""), &["WL102 unknown attribute `namespace` in container"]);
+    let of_tool = |runner: &str| {
+        let text = format!(
+            "project \"p\" {{\n  lint {{\n    tool \"trivy\" {{\n      runner = \"{runner}\"\n    }}\n  }}\n}}\n\
+             runner \"scan\" {{\n  container {{ image = \"i\" }}\n}}\n"
+        );
+        let (definitions, diagnostics) = load(&text);
+        let told: Vec<String> = diagnostics.iter().map(|d| format!("{} {}", d.code, d.summary)).collect();
+        (definitions.lint.tools[0].runner.clone(), told)
+    };
+    assert_eq!(of_tool("scan"), (Some("scan".into()), vec![]));
+    assert_eq!(of_tool("scam").1, ["WL879 there is no runner \"scam\""]);
+    let (_, diagnostics) = load("runner \"a b\" {\n  container { image = \"i\" }\n}\n");
+    assert_eq!(diagnostics.iter().map(|d| d.summary.as_str()).collect::<Vec<_>>(), ["runner \"a b\" is no label"]);
+}
+
+#[test]
 fn every_attribute_is_documented_and_nothing_else() {
     let page = include_str!("../../../../docs/windlass-files.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(name, _)| name);
@@ -342,11 +442,12 @@ fn the_examples_of_the_documentation_are_read() {
         ("lint.md", include_str!("../../../../docs/lint.md")),
         ("decisions.md", include_str!("../../../../docs/decisions.md")),
         ("access.md", include_str!("../../../../docs/access.md")),
+        ("runners.md", include_str!("../../../../docs/runners.md")),
         ("getting-started.md", include_str!("../../../../docs/getting-started.md")),
     ] {
         for block in text.split("```hcl\n").skip(1) {
             let block = block.split("```").next().unwrap_or_default();
-            let ours = ["project ", "team ", "grant ", "stack ", "policy ", "locals "];
+            let ours = ["project ", "team ", "grant ", "runner ", "stack ", "policy ", "locals "];
             if !ours.iter().any(|kind| block.lines().any(|line| line.starts_with(kind))) {
                 continue;
             }
