@@ -23,6 +23,23 @@ pub trait Executor: Send + Sync {
     async fn probe(&self, _cx: &StepContext) -> Probe {
         Probe::Unsettled("this kind of step cannot be checked".into())
     }
+
+    /// Whether something that attempts of the step started lives where it is no process that was recorded: in a container, in a
+    /// cluster.
+    ///
+    /// # Errors
+    /// It cannot be told now; why not.
+    async fn lives(&self, _cx: &StepContext) -> Result<bool, String> {
+        Ok(false)
+    }
+
+    /// Ends that: one interrupt, `grace`, then a kill. It is gone when this comes back.
+    ///
+    /// # Errors
+    /// It may live on; why.
+    async fn end(&self, _cx: &StepContext, _grace: Duration) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -238,6 +255,17 @@ impl StepContext {
         let masked: Vec<(String, Value)> = masked.collect();
         log.give();
         self.record(&mut log, &masked).await
+    }
+
+    /// As [`StepContext::log`], at once, and only while the step is ours: before something that nobody else may do.
+    ///
+    /// # Errors
+    /// The step was given to another engine, or the store cannot be written.
+    pub async fn log_owned(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        let mut log = self.log.lock().await;
+        log.said.push(bytes);
+        log.give();
+        self.record(&mut log, &[]).await
     }
 
     #[cfg(test)]

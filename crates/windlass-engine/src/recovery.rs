@@ -2,11 +2,12 @@
 
 use crate::context::{Executor, Probe, StepContext};
 use crate::{Engine, EngineOptions, host, micros};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{Repeat, RunRecord};
+use windlass_model::run::{Repeat, RunRecord, StepSpec};
 use windlass_store::{Claim, Durability, EngineIdentity, Lost, StepOutcome, Store, StoreError};
 
 /// After this many attempts that took their engine with them, a step is not tried again by itself.
@@ -33,7 +34,8 @@ pub(crate) async fn recover(
         if record.plan.steps.iter().any(|step| step.id == lost.claim.step && !options.take(step)) {
             continue;
         }
-        let finishing = is_finishing(store, &record, lost).await?;
+        let attempt = Attempt::new(store, executors, &record, &lost.claim);
+        let finishing = attempt.is_finishing(store).await?;
         if finishing && lost.claim.run != *run {
             continue;
         }
@@ -46,12 +48,17 @@ pub(crate) async fn recover(
         };
         any = true;
         let store = &store.of_project(&record.project);
+        let attempt = Attempt::new(store, executors, &record, &claim);
         if finishing {
             waits(&claim.step);
-            finish(store, own, options, &claim).await?;
+            attempt.finish(store, own, options).await?;
         }
         crate::end_processes(store, &claim.run, &claim.step, options.grace).await?;
-        let outcome = settle(store, executors, &claim).await?;
+        let outcome = match attempt.end(options.grace).await {
+            Ok(()) => settle(store, executors, &claim).await?,
+            // Nothing is done again while the old attempt may be at it.
+            Err(why) => StepOutcome::Unknown { reason: format!("what it had started may live on: {why}") },
+        };
         match store.step_finish(&claim, &outcome, &[], Durability::Durable).await {
             Ok(_) | Err(StoreError::StaleClaim { .. }) => {}
             Err(error) => return Err(error),
@@ -60,29 +67,89 @@ pub(crate) async fn recover(
     Ok(any)
 }
 
-/// Whether the attempt is of a step that must not be torn, nobody wants it cancelled, and a process of it lives.
-async fn is_finishing(store: &Store, record: &RunRecord, lost: &Lost) -> Result<bool, StoreError> {
-    let checkable = record.plan.steps.iter().any(|s| s.id == lost.claim.step && s.repeat == Repeat::Checkable);
-    if !checkable || record.cancel_requested {
-        return Ok(false);
-    }
-    Ok(store.process_list(&lost.claim.run, &lost.claim.step).await?.iter().any(host::lives))
+/// How long it may be that nobody can say whether an attempt lives.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// An attempt without an engine.
+struct Attempt<'a> {
+    record: &'a RunRecord,
+    spec: Option<&'a StepSpec>,
+    /// Who knows what it left elsewhere.
+    executor: Option<&'a Arc<dyn Executor>>,
+    cx: StepContext,
 }
 
-/// Waits until the processes of the attempt have ended, somebody cancels the run, or its time is over.
-async fn finish(store: &Store, own: &EngineIdentity, options: &EngineOptions, claim: &Claim) -> Result<(), StoreError> {
-    let record = store.run_get(&claim.run).await?;
-    let timeout = record.plan.steps.iter().find(|s| s.id == claim.step).and_then(|s| s.timeout);
-    let started = store.step_get(&claim.run, &claim.step).await?.started_at.unwrap_or(record.created_at);
-    while store.process_list(&claim.run, &claim.step).await?.iter().any(host::lives) {
-        let late = timeout.zip(Some(store.now().await?)).is_some_and(|(timeout, now)| now - started > timeout);
-        if late || store.run_cancel_requested(&claim.run).await? {
-            return Ok(());
-        }
-        store.engine_heartbeat(&own.id, micros(options.lease)).await?;
-        tokio::time::sleep(crate::POLL).await;
+impl<'a> Attempt<'a> {
+    fn new(
+        store: &Store,
+        executors: &'a HashMap<String, Arc<dyn Executor>>,
+        record: &'a RunRecord,
+        claim: &Claim,
+    ) -> Self {
+        let spec = record.plan.steps.iter().find(|step| step.id == claim.step);
+        let input = spec.map(|spec| spec.work.input.clone()).unwrap_or_default();
+        let cx = StepContext::new(
+            store.clone(),
+            claim.clone(),
+            input,
+            record.plan.input.clone(),
+            BTreeMap::new(),
+            BTreeMap::new(),
+            CancellationToken::new(),
+        );
+        Self { record, spec, executor: spec.and_then(|spec| executors.get(&spec.work.driver)), cx }
     }
-    Ok(())
+
+    async fn lives_elsewhere(&self) -> Result<bool, String> {
+        match self.executor {
+            Some(executor) => executor.lives(&self.cx).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn end(&self, grace: Duration) -> Result<(), String> {
+        match self.executor {
+            Some(executor) => executor.end(&self.cx, grace).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it is of a step that must not be torn, nobody wants it cancelled, and something of it lives, as far as can be
+    /// told.
+    async fn is_finishing(&self, store: &Store) -> Result<bool, StoreError> {
+        let checkable = self.spec.is_some_and(|spec| spec.repeat == Repeat::Checkable);
+        if !checkable || self.record.cancel_requested {
+            return Ok(false);
+        }
+        let here = store.process_list(&self.cx.run, &self.cx.step).await?.iter().any(host::lives);
+        Ok(here || self.lives_elsewhere().await.unwrap_or(true))
+    }
+
+    /// Waits until all of it has ended, somebody cancels the run, or its time is over.
+    async fn finish(&self, store: &Store, own: &EngineIdentity, options: &EngineOptions) -> Result<(), StoreError> {
+        let (run, step) = (&self.cx.run, &self.cx.step);
+        let timeout = self.spec.and_then(|spec| spec.timeout);
+        let started = store.step_get(run, step).await?.started_at.unwrap_or(self.record.created_at);
+        let mut silent_since = None;
+        loop {
+            let here = store.process_list(run, step).await?.iter().any(host::lives);
+            let elsewhere = self.lives_elsewhere().await;
+            match &elsewhere {
+                Ok(_) => silent_since = None,
+                Err(_) => drop(silent_since.get_or_insert_with(Instant::now)),
+            }
+            let silent = silent_since.is_some_and(|since| since.elapsed() > SILENCE);
+            if !here && (silent || elsewhere == Ok(false)) {
+                return Ok(());
+            }
+            let late = timeout.zip(Some(store.now().await?)).is_some_and(|(timeout, now)| now - started > timeout);
+            if late || store.run_cancel_requested(run).await? {
+                return Ok(());
+            }
+            store.engine_heartbeat(&own.id, micros(options.lease)).await?;
+            tokio::time::sleep(crate::POLL).await;
+        }
+    }
 }
 
 fn is_lost(lost: &Lost, own: &EngineIdentity) -> bool {

@@ -16,6 +16,10 @@ struct Script {
     /// Steps that run until they are cancelled.
     hang: AtomicBool,
     together: Mutex<(usize, usize)>,
+    /// Whether something lives elsewhere, one answer per question; then that nothing does.
+    elsewhere: Mutex<Vec<bool>>,
+    /// What is said when that is to be ended.
+    unending: Mutex<Option<String>>,
 }
 
 #[async_trait]
@@ -50,7 +54,18 @@ impl Executor for Script {
         }
     }
     async fn probe(&self, _cx: &StepContext) -> Probe {
+        self.executed.lock().unwrap().push("probe".into());
         self.probe.lock().unwrap().clone().unwrap_or(Probe::Repeat)
+    }
+    async fn lives(&self, cx: &StepContext) -> Result<bool, String> {
+        let mut answers = self.elsewhere.lock().unwrap();
+        let lives = !answers.is_empty() && answers.remove(0);
+        self.executed.lock().unwrap().push(format!("{}#{} lives: {lives}", cx.step, cx.attempt));
+        Ok(lives)
+    }
+    async fn end(&self, cx: &StepContext, _: Duration) -> Result<(), String> {
+        self.executed.lock().unwrap().push(format!("{}#{} is ended", cx.step, cx.attempt));
+        self.unending.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 }
 
@@ -437,6 +452,33 @@ async fn recovery_ends_the_orphans_of_a_dead_engine_first() {
     assert_eq!(record.state, RunState::Succeeded);
     assert!(!child.wait().unwrap().success());
     assert_eq!(host::start_ticks(child.id()), None);
+}
+
+#[tokio::test]
+async fn what_an_attempt_left_elsewhere_has_ended_before_anything_else() {
+    let check = async |repeat: Repeat, lives: &[bool], unending: Option<&str>, want: &[&str], state: &str| {
+        let bench = Bench::new().await;
+        let mut spec = step("s", &[]);
+        spec.repeat = repeat;
+        let run = bench.run(vec![spec.clone()]).await;
+        bench.die_during(&run, &spec).await;
+        *bench.script.elsewhere.lock().unwrap() = lives.to_vec();
+        *bench.script.unending.lock().unwrap() = unending.map(str::to_owned);
+        bench.engine().await.run_until_settled(&run).await.unwrap();
+        assert_eq!(
+            (bench.executed(), bench.states(&run).await.as_str()),
+            (want.iter().map(|w| w.to_string()).collect(), state)
+        );
+    };
+    let (lives, dead, ended) = ("s#1 lives: true", "s#1 lives: false", "s#1 is ended");
+    // What must not be torn may finish.
+    let finished = [lives, lives, dead, ended, "probe", "s#2"];
+    check(Repeat::Checkable, &[true, true], None, &finished, "s succeeded").await;
+    check(Repeat::Checkable, &[], None, &[dead, ended, "probe", "s#2"], "s succeeded").await;
+    check(Repeat::Idempotent, &[true], None, &[ended, "s#2"], "s succeeded").await;
+    // Nobody does it again beside one that may live.
+    check(Repeat::Idempotent, &[], Some("no engine"), &[ended], "s unknown").await;
+    check(Repeat::Checkable, &[], Some("no engine"), &[dead, ended], "s unknown").await;
 }
 
 #[tokio::test]
