@@ -67,6 +67,7 @@ pub async fn drift_prepare(service: &Service, patterns: &[String]) -> AppResult<
         let definition = project.definitions.stacks.iter().find(|d| d.id == work.stack);
         work.drift_ignore = definition.map(|d| d.drift_ignore.clone()).unwrap_or_default();
         work.labels = crate::project::labels_of(&project.definitions, &work.instance.id);
+        work.place = crate::project::place_of(&project.definitions, &work.instance.id)?;
     }
     let locked = crate::steps::providers::locked(service, &works);
     let head = crate::review::head_revision(service.checkout.git()?)?;

@@ -91,6 +91,20 @@ pub async fn unlock(service: &Service, instance: &str, why: &str) -> AppResult<L
     }
     // What the dead process started may live on.
     windlass_engine::end_processes(&service.store, &first.run, &first.step, crate::steps::terraform::GRACE).await?;
+    end_elsewhere(service, &first).await?;
     service.store.lock_take_away(&first.name, &first.run, &first.step, &service.actor.to_string(), why).await?;
     Ok(first)
+}
+
+async fn end_elsewhere(service: &Service, lock: &LockView) -> AppResult<()> {
+    let record = service.store.run_get(&lock.run).await?;
+    let Some(spec) = record.plan.steps.iter().find(|step| step.id == lock.step) else { return Ok(()) };
+    let attempt = service.store.step_get(&lock.run, &lock.step).await?.attempt;
+    let token = format!("{}/{}/{attempt}", lock.run, lock.step);
+    let ended = crate::steps::elsewhere::end(&spec.work.input, &token, crate::steps::terraform::GRACE).await;
+    ended.map_err(|why| {
+        let summary = format!("what run {} had started may live on, so {} was not freed: {why}", lock.run, lock.name);
+        let help = "look at the container engine or the cluster, then run the same command again";
+        AppError::new(ErrorKind::Unavailable, Diagnostic::error("WL661", summary).help(help))
+    })
 }

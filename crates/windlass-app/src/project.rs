@@ -6,6 +6,7 @@ use windlass_drivers::git::{GitError, GitRepository};
 use windlass_lang::tree::{DirTree, Tree};
 use windlass_model::definition::Definitions;
 use windlass_model::diagnostic::{Diagnostic, has_errors};
+use windlass_model::place::Place;
 use windlass_model::stack::{Repository, Stack};
 
 /// A directory somebody works in. With git it is the root of the repository the directory lies in.
@@ -135,6 +136,28 @@ pub fn labels_of(definitions: &Definitions, instance: &windlass_model::id::Insta
     labels
 }
 
+/// Where the programs of an instance run: as the runner with one of its labels says.
+///
+/// # Errors
+/// Its environments name several.
+pub fn place_of(definitions: &Definitions, instance: &windlass_model::id::InstanceId) -> AppResult<Place> {
+    let labels = labels_of(definitions, instance);
+    let mut found = definitions.runners.iter().filter(|runner| labels.contains(&runner.name));
+    let Some(first) = found.next() else { return Ok(Place::Here) };
+    match found.find(|other| other.place != first.place) {
+        None => Ok(first.place.clone()),
+        Some(other) => {
+            let names = format!("\"{}\" and \"{}\"", first.name, other.name);
+            let diagnostic =
+                Diagnostic::error("WL877", format!("the environments of {instance} name the runners {names}"))
+                    .at(first.span.clone())
+                    .at(other.span.clone())
+                    .help("write `runner` in the `stack` block: it goes before the environments'");
+            Err(AppError::new(ErrorKind::Definition, diagnostic))
+        }
+    }
+}
+
 /// The commit that is checked out, and the paths with uncommitted changes. What terraform itself leaves beside the configuration
 /// while it works (states, their locks and backups) is no change of anything that is reviewed.
 pub fn head_and_dirty(git: &GitRepository) -> AppResult<(String, Vec<String>)> {
@@ -159,9 +182,10 @@ pub fn git_error(error: &GitError) -> AppError {
 
 #[cfg(test)]
 mod tests {
-    use super::labels_of;
+    use super::{labels_of, place_of};
     use windlass_lang::tree::MemoryTree;
     use windlass_model::id::InstanceId;
+    use windlass_model::place::Place;
 
     #[test]
     fn a_stack_says_where_its_steps_run_before_its_environments_do() {
@@ -182,5 +206,30 @@ mod tests {
             "stack \"a\" {\n  runner = \"a b\"\n}\n",
         )]));
         assert_eq!(wrong.iter().map(|diagnostic| diagnostic.code.as_str()).collect::<Vec<_>>(), ["WL106"]);
+    }
+
+    #[test]
+    fn a_label_with_a_runner_says_where_programs_run() {
+        let text = "project \"p\" {\n  environment \"one\" {\n    match  = [\"aws/**\"]\n    runner = \"inside\"\n  }\n  \
+                    environment \"two\" {\n    match  = [\"aws/db\", \"global/dns\"]\n    runner = \"data\"\n  }\n}\n\
+                    stack \"aws/gpu\" {\n  runner = \"gpu\"\n}\n\
+                    runner \"inside\" {\n  container {\n    image = \"i\"\n  }\n}\n\
+                    runner \"data\" {\n  job {\n    image = \"d\"\n  }\n}\n";
+        let (definitions, diagnostics) = windlass_lang::definitions::load(&MemoryTree::new([("windlass.hcl", text)]));
+        assert!(diagnostics.is_empty(), "{diagnostics:?}");
+        let check = |instance: &str, want: &str| {
+            let found = match place_of(&definitions, &InstanceId::new(instance)) {
+                Ok(Place::Here) => "here".to_owned(),
+                Ok(Place::Container(container)) => format!("container of {}", container.image),
+                Ok(Place::Job(job)) => format!("job of {}", job.image),
+                Err(error) => format!("{} {:?}", error.diagnostics[0].code, error.diagnostics[0].labels.len()),
+            };
+            assert_eq!(found, want, "{instance}");
+        };
+        check("aws/net", "container of i");
+        check("global/dns", "job of d");
+        check("aws/db", "WL877 2");
+        check("aws/gpu", "here");
+        check("other", "here");
     }
 }

@@ -210,7 +210,7 @@ fn work(record: &RunRecord, quarantine: &Quarantine) -> AppResult<StackWork> {
 async fn quarantined_stack(service: &Service, quarantine: &Quarantine) -> AppResult<StackDirectory> {
     let record = service.store.run_get(&quarantine.run).await?;
     let work = work(&record, quarantine)?;
-    let stack = crate::steps::terraform::directory(service, &work, "recover")?;
+    let stack = crate::steps::terraform::placed(service, &work, "recover").await?;
     if stack.directory.is_dir() {
         return Ok(stack);
     }

@@ -158,6 +158,7 @@ pub async fn review_prepare(
     let decisive = service.deciding(input.deciding.as_deref()).await?;
     for work in &mut works {
         work.labels = crate::project::labels_of(&decisive.definitions, &work.instance.id);
+        work.place = crate::project::place_of(&decisive.definitions, &work.instance.id)?;
     }
     let costs = service.costs().await?;
     let locked = crate::steps::providers::locked(service, &works);

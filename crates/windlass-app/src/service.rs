@@ -61,6 +61,8 @@ pub struct Known {
     outputs: Mutex<HashMap<(RunId, InstanceId), Arc<PlannedOutputs>>>,
     /// What terraform marked as sensitive in plans of an instance, as long as this process lives.
     secrets: Mutex<HashMap<InstanceId, BTreeSet<String>>>,
+    /// Tools that are elsewhere, by image and place.
+    tools: Mutex<HashMap<String, Arc<ToolBox>>>,
 }
 
 /// What the services of an installation have in common.
@@ -143,6 +145,14 @@ impl Service {
     /// Remembers that git found the work tree to be `commit` without changes, after this look at it.
     pub(crate) fn clean_put(&self, commit: &str, look: Option<Unmoved>) {
         *lock(&self.clean) = look.map(|look| (commit.to_owned(), look));
+    }
+
+    pub(crate) fn tools_get(&self, key: &str) -> Option<Arc<ToolBox>> {
+        lock(&self.known.tools).get(key).cloned()
+    }
+
+    pub(crate) fn tools_put(&self, key: String, tools: ToolBox) -> Arc<ToolBox> {
+        lock(&self.known.tools).entry(key).or_insert(Arc::new(tools)).clone()
     }
 
     pub fn outputs_put(&self, run: &RunId, instance: &InstanceId, outputs: PlannedOutputs) {

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::error::Error;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -106,14 +106,9 @@ impl Listener for Live<'_> {
 #[async_trait]
 impl Executor for Child {
     async fn execute(&self, cx: &StepContext) -> StepResult {
-        let spec = process::Spec {
-            program: PathBuf::from("/bin/sh"),
-            arguments: ["-c", "echo begins; echo ends"].map(OsString::from).to_vec(),
-            directory: PathBuf::from("/"),
-            environment: [("PATH".into(), "/usr/bin:/bin".into())].into(),
-            grace: Duration::from_secs(1),
-            output: None,
-        };
+        let arguments = ["-c", "echo begins; echo ends"].map(OsString::from).to_vec();
+        let here = process::Spec::here("/bin/sh".into(), arguments, "/".into(), Duration::from_secs(1));
+        let spec = process::Spec { environment: [("PATH".into(), "/usr/bin:/bin".into())].into(), ..here };
         match process::run(&spec, &cx.cancel, &mut Live(cx)).await {
             Ok(ended) if ended.status.success() => StepResult::Succeeded(Value::Null),
             other => StepResult::Unknown(format!("{other:?}")),

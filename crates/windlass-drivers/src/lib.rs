@@ -1,6 +1,7 @@
-//! What steps do their work with: child processes, terraform and tofu, git, probes, bundles of policies.
+//! What steps do their work with: child processes, containers, terraform and tofu, git, probes, bundles of policies.
 
 pub mod bundle;
+pub mod container;
 pub mod git;
 mod http;
 #[cfg(feature = "kubernetes")]

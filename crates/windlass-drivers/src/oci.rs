@@ -228,7 +228,7 @@ fn read(mut response: ureq::http::Response<ureq::Body>, url: &str, limit: u64) -
 }
 
 /// `user:password` in base64, as `docker login` and its kin leave it for a registry.
-fn credentials(host: &str) -> Option<String> {
+pub(crate) fn credentials(host: &str) -> Option<String> {
     let directory = std::env::var_os("DOCKER_CONFIG")
         .map(std::path::PathBuf::from)
         .or_else(|| Some(std::path::PathBuf::from(std::env::var_os("HOME")?).join(".docker")))?;

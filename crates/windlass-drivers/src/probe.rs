@@ -250,14 +250,9 @@ async fn command(
     let Some((program, arguments)) = argv.split_first() else {
         return plain((Answer::Hold, "there is no command to run".into()));
     };
-    let spec = Spec {
-        program: program.into(),
-        arguments: arguments.iter().map(Into::into).collect(),
-        directory: directory.to_owned(),
-        environment: environment.clone(),
-        grace: GRACE,
-        output: None,
-    };
+    let arguments = arguments.iter().map(Into::into).collect();
+    let spec =
+        Spec { environment: environment.clone(), ..Spec::here(program.into(), arguments, directory.to_owned(), GRACE) };
     let mut tail = Tail::default();
     let (ended, timed_out) = run_within(&spec, timeout, cancel, &mut tail).await;
     let output = String::from_utf8_lossy(tail.0.make_contiguous()).into_owned();

@@ -1,5 +1,7 @@
-//! Child processes: own process group, declared environment, streamed output, exactly one interrupt.
+//! Programs, wherever they run: declared environment, streamed output, exactly one interrupt. Those of this machine are child
+//! processes in groups of their own.
 
+use crate::container::{self, ContainerError, Engine};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
@@ -13,6 +15,8 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
+use windlass_model::diagnostic::Diagnostic;
+use windlass_model::place::Place;
 
 /// What is run.
 #[derive(Debug, Clone)]
@@ -27,6 +31,44 @@ pub struct Spec {
     /// Where the child writes to instead of pipes. It does not notice then that this process died, and what it says is there
     /// to be read by the next one.
     pub output: Option<OutputFiles>,
+    pub place: Place,
+    /// The attempt it is of, for places where it is found again by that.
+    pub token: Option<Token>,
+    /// Directories and files that it needs beside `directory`, where it runs elsewhere: they are there at the same paths. Those that
+    /// do not exist are left out.
+    pub reach: Vec<PathBuf>,
+}
+
+impl Spec {
+    /// In this machine, as no attempt of a step.
+    pub fn here(program: PathBuf, arguments: Vec<OsString>, directory: PathBuf, grace: Duration) -> Self {
+        let (output, token, reach) = (None, None, Vec::new());
+        let environment = BTreeMap::new();
+        Self { program, arguments, directory, environment, grace, output, place: Place::Here, token, reach }
+    }
+
+    /// The program's name without its directory: how it is found elsewhere.
+    pub fn name(&self) -> String {
+        self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
+    }
+}
+
+/// Which attempt of which step a program is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    pub run: String,
+    pub step: String,
+    /// From 1.
+    pub attempt: u32,
+}
+
+impl Token {
+    /// Reads `run/step/attempt`; a step may hold slashes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (run, rest) = text.split_once('/')?;
+        let (step, attempt) = rest.rsplit_once('/')?;
+        Some(Self { run: run.to_owned(), step: step.to_owned(), attempt: attempt.parse().ok()? })
+    }
 }
 
 /// Files that take the output of a child.
@@ -99,6 +141,12 @@ pub trait Listener: Send {
     fn note(&mut self, text: &str) -> impl Future<Output = ()> + Send {
         async move { self.output(Stream::Err, format!("windlass: {text}\n").as_bytes()).await }
     }
+
+    /// It is about to run where it is no process of ours, which `what` says in words; an error keeps it from it.
+    fn elsewhere(&mut self, what: &str) -> impl Future<Output = Result<(), String>> + Send {
+        let _ = what;
+        std::future::ready(Ok(()))
+    }
 }
 
 /// How a child ended.
@@ -111,6 +159,8 @@ pub struct Ended {
     pub killed: bool,
     /// The most memory its group was seen to hold, KiB; 0 when it ended before anybody looked.
     pub peak_kib: u64,
+    /// It was ended because it wanted more memory than its runner gives.
+    pub out_of_memory: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +174,66 @@ pub enum ProcessError {
     #[cfg(feature = "kubernetes")]
     #[error(transparent)]
     Job(#[from] crate::kubernetes::KubernetesError),
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error("this build of Windlass has no Kubernetes in it")]
+    NoKubernetes,
+}
+
+impl ProcessError {
+    /// What is said of a place that cannot run programs; `None` for what is wrong in this machine.
+    pub fn diagnostic(&self) -> Option<Diagnostic> {
+        match self {
+            Self::Container(error) => Some(error.diagnostic()),
+            Self::NoKubernetes => Some(
+                Diagnostic::error("WL878", self.to_string())
+                    .help("use a `container` in the `runner` block, or a build with the feature `kubernetes`"),
+            ),
+            Self::Start { .. } | Self::Recorded(_) | Self::Io(_) => None,
+        }
+    }
+
+    /// The place is there and does not run this program.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Start { .. } | Self::Container(ContainerError::Refused { .. }))
+    }
+}
+
+/// The image of a place, by what is in it where that can be told; fetched where the place fetches it by itself.
+///
+/// # Errors
+/// The place does not answer, or the image is not to be had.
+pub async fn image(place: &Place) -> Result<String, ProcessError> {
+    match place {
+        Place::Here => Ok(String::new()),
+        Place::Container(container) => Ok(Engine::of_process().await?.image(container).await?),
+        Place::Job(job) => Ok(job.image.clone()),
+    }
+}
+
+/// Whether something that this or an earlier attempt started runs in a place where it is no process of ours.
+///
+/// # Errors
+/// The place does not answer.
+pub async fn lives(place: &Place, token: &Token) -> Result<bool, ProcessError> {
+    match place {
+        Place::Here => Ok(false),
+        Place::Container(_) => Ok(Engine::of_process().await?.lives(token).await?),
+        Place::Job(_) => Err(ProcessError::NoKubernetes),
+    }
+}
+
+/// Ends what this and earlier attempts started in such a place: one interrupt, `grace`, then a kill. It is gone when this comes
+/// back, and what it said is in its files.
+///
+/// # Errors
+/// The place does not answer.
+pub async fn end(place: &Place, token: &Token, grace: Duration) -> Result<(), ProcessError> {
+    match place {
+        Place::Here => Ok(()),
+        Place::Container(_) => Ok(Engine::of_process().await?.end(token, token.attempt, grace).await?),
+        Place::Job(_) => Err(ProcessError::NoKubernetes),
+    }
 }
 
 /// Kills the group of a child when it is dropped before the child was reaped.
@@ -144,12 +254,27 @@ impl Drop for Group {
     }
 }
 
-/// Runs a child to its end. A cancel sends one interrupt to the child, then kills the group when `grace` is over. What is left of
-/// its group when it has ended is killed, too.
+/// Runs a program to its end, in its place. A cancel sends one interrupt to it, then kills all of it when `grace` is over.
 ///
 /// # Errors
 /// It could not be started or recorded.
 pub async fn run(spec: &Spec, cancel: &CancellationToken, listener: &mut impl Listener) -> Result<Ended, ProcessError> {
+    match &spec.place {
+        Place::Here => run_here(spec, cancel, listener).await,
+        Place::Container(container) => {
+            let engine = Engine::of_process().await?;
+            container::run(&engine, container, spec, cancel, listener).await
+        }
+        Place::Job(_) => Err(ProcessError::NoKubernetes),
+    }
+}
+
+/// Runs a child. What is left of its group when it has ended is killed, too.
+async fn run_here(
+    spec: &Spec,
+    cancel: &CancellationToken,
+    listener: &mut impl Listener,
+) -> Result<Ended, ProcessError> {
     // A child that may outlive this process begins only when it is recorded: it waits for a word, and ends without one.
     let mut command = if spec.output.is_some() {
         let mut shell = tokio::process::Command::new("/bin/sh");
@@ -239,7 +364,7 @@ pub async fn run(spec: &Spec, cancel: &CancellationToken, listener: &mut impl Li
     if let Some(tail) = &mut tail {
         tail.read(listener).await?;
     }
-    Ok(Ended { status, cancelled, killed, peak_kib })
+    Ok(Ended { status, cancelled, killed, peak_kib, out_of_memory: false })
 }
 
 /// How often the memory of a child's group is looked at.
@@ -247,7 +372,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Resident memory of all processes of a group, KiB: of its leader and what that started, where the kernel names the children
 /// of a process; otherwise of every process of the machine that is of the group.
-fn group_kib(group: u32) -> u64 {
+pub(crate) fn group_kib(group: u32) -> u64 {
     let pages = if Path::new("/proc/self/task").join(std::process::id().to_string()).join("children").exists() {
         let (mut pages, mut left) = (0, vec![group]);
         while let Some(pid) = left.pop() {
@@ -325,13 +450,11 @@ mod tests {
         grace: Duration,
         files: Option<OutputFiles>,
     ) -> (Ended, Seen) {
+        let arguments = vec!["-c".into(), script.into()];
         let spec = Spec {
-            program: "/bin/sh".into(),
-            arguments: vec!["-c".into(), script.into()],
-            directory: "/".into(),
             environment: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into()), ("ONLY".into(), "this".into())]),
-            grace,
             output: files.clone(),
+            ..Spec::here("/bin/sh".into(), arguments, "/".into(), grace)
         };
         let cancel = CancellationToken::new();
         let mut seen = Seen { cancel_at: cancel_at.map(|n| (n.to_owned(), cancel.clone())), ..Seen::default() };
@@ -384,13 +507,10 @@ mod tests {
         }
         let directory = tempfile::tempdir().unwrap();
         let made = directory.path().join("made");
+        let arguments = vec!["-c".into(), format!("echo x > {}", made.display()).into()];
         let spec = Spec {
-            program: "/bin/sh".into(),
-            arguments: vec!["-c".into(), format!("echo x > {}", made.display()).into()],
-            directory: "/".into(),
-            environment: BTreeMap::new(),
-            grace: Duration::from_secs(5),
             output: Some(OutputFiles { out: directory.path().join("out"), err: directory.path().join("err") }),
+            ..Spec::here("/bin/sh".into(), arguments, "/".into(), Duration::from_secs(5))
         };
         let refused = run(&spec, &CancellationToken::new(), &mut Refuses).await;
         assert!(matches!(refused, Err(ProcessError::Recorded(_))));

@@ -8,6 +8,7 @@ pub mod depot;
 pub mod git;
 pub mod oidc;
 pub mod plan;
+pub mod podman;
 pub mod postgres;
 pub mod proxy;
 pub mod registry;

@@ -185,4 +185,12 @@ impl Executor for Handed {
             Err(error) => Probe::Unsettled(error.to_string()),
         }
     }
+
+    async fn lives(&self, cx: &StepContext) -> Result<bool, String> {
+        super::elsewhere::lives(cx).await
+    }
+
+    async fn end(&self, cx: &StepContext, grace: Duration) -> Result<(), String> {
+        super::elsewhere::end(&cx.input, &cx.token, grace).await
+    }
 }

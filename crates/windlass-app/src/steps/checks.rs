@@ -9,11 +9,12 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use windlass_drivers::process::{self, Listener, Spec, Stream};
+use windlass_drivers::process::{self, Listener, Spec, Stream, Token};
 use windlass_engine::{Executor, StepContext, StepResult};
 use windlass_lang::discovery::Modules;
 use windlass_model::definition::{Enforcement, LintDefinition, LintTool};
 use windlass_model::diagnostic::{Diagnostic, Span};
+use windlass_model::place::Place;
 use windlass_model::review::{Finding, Level, Severity};
 use windlass_model::sarif;
 use windlass_model::stack_plan::{ChecksInput, ReviewInput};
@@ -23,8 +24,9 @@ const REPORT: usize = 64 << 20;
 /// From the interrupt to the kill of a checker.
 const GRACE: Duration = Duration::from_secs(5);
 /// What a checker sees of our environment.
-const ENVIRONMENT: [&str; 9] =
-    ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "HTTPS_PROXY", "NO_PROXY"];
+const ENVIRONMENT: [&str; 5] = ["LANG", "LC_ALL", "TZ", "HTTPS_PROXY", "NO_PROXY"];
+/// What means something in this machine only.
+const OF_THE_MACHINE: [&str; 4] = ["PATH", "HOME", "TMPDIR", "SSL_CERT_FILE"];
 
 /// What the step found; each finding has its place.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -66,14 +68,16 @@ impl Checks {
         let wanted = |directory: &str| directories.contains(directory);
         findings.extend(own(&modules, lint, wanted).into_iter().map(finding));
         for tool in &lint.tools {
-            findings.extend(self.run(cx, tool).await?);
+            let runner = deciding.definitions.runners.iter().find(|runner| tool.runner.as_ref() == Some(&runner.name));
+            let place = runner.map_or(Place::Here, |runner| runner.place.clone());
+            findings.extend(self.run(cx, tool, place).await?);
         }
         Ok(ChecksOutput { findings })
     }
 
     /// What a checker reports. One that cannot be asked has found nothing, which is no pass: it is said, and blocks where the tool
     /// may.
-    async fn run(&self, cx: &StepContext, tool: &LintTool) -> AppResult<Vec<Finding>> {
+    async fn run(&self, cx: &StepContext, tool: &LintTool, place: Place) -> AppResult<Vec<Finding>> {
         let root = &self.0.checkout.root;
         let (level, blocking) = match tool.enforcement {
             Enforcement::Deny => (Level::Broken, Level::Deny),
@@ -81,7 +85,7 @@ impl Checks {
         };
         cx.log(format!("{}\n", tool.command.join(" ")).as_bytes()).await;
         let directory = self.0.directory.run(&cx.run).join("reports").join(format!("{}.{}", tool.name, cx.attempt));
-        match report(cx, root, tool, &directory).await? {
+        match report(cx, root, tool, &directory, place).await? {
             Ok(mut findings) => {
                 let errors = findings.iter_mut().filter(|finding| sarif::is_error(finding));
                 errors.for_each(|finding| finding.level = blocking);
@@ -122,18 +126,19 @@ async fn report(
     root: &Path,
     tool: &LintTool,
     directory: &Path,
+    place: Place,
 ) -> AppResult<Result<Vec<Finding>, String>> {
     let Some((program, arguments)) = tool.command.split_first() else { return Ok(Err("it has no command".into())) };
     let disk = |error: &std::io::Error| crate::settings::disk(directory, error);
     std::fs::create_dir_all(directory).map_err(|e| disk(&e))?;
-    let place = directory.display().to_string();
+    let reports = directory.display().to_string();
+    let arguments = arguments.iter().map(|a| a.replace(LintTool::REPORT, &reports).into()).collect();
     let spec = Spec {
-        program: program.into(),
-        arguments: arguments.iter().map(|a| a.replace(LintTool::REPORT, &place).into()).collect(),
-        directory: root.to_owned(),
-        environment: environment(),
-        grace: GRACE,
-        output: None,
+        environment: environment(&place),
+        token: Token::parse(&cx.token),
+        reach: vec![directory.to_owned()],
+        place,
+        ..Spec::here(program.into(), arguments, root.to_owned(), GRACE)
     };
     let mut said = Said { cx, out: Vec::new(), err: Vec::new(), overflowed: false };
     let ended = match process::run(&spec, &cx.cancel, &mut said).await {
@@ -160,8 +165,10 @@ async fn report(
     }))
 }
 
-fn environment() -> BTreeMap<OsString, OsString> {
-    ENVIRONMENT.iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect()
+fn environment(place: &Place) -> BTreeMap<OsString, OsString> {
+    let here = place.is_here();
+    let names = ENVIRONMENT.iter().chain(OF_THE_MACHINE.iter().filter(|_| here));
+    names.filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect()
 }
 
 /// Both streams apart.
@@ -175,6 +182,9 @@ struct Said<'a> {
 impl Listener for Said<'_> {
     async fn started(&mut self, pid: u32) -> Result<(), String> {
         self.cx.process_started(pid).await.map_err(|error| error.to_string())
+    }
+    async fn elsewhere(&mut self, what: &str) -> Result<(), String> {
+        super::terraform::starts_elsewhere(self.cx, what).await
     }
     async fn output(&mut self, stream: Stream, bytes: &[u8]) {
         let (to, limit) = match stream {

@@ -3,6 +3,7 @@
 pub mod anywhere;
 pub mod apply;
 pub mod checks;
+pub mod elsewhere;
 pub mod plan;
 pub mod providers;
 pub mod review;
@@ -48,6 +49,9 @@ pub fn executors(service: &Arc<Service>) -> HashMap<String, Arc<dyn Executor>> {
     map.insert(waves::SOAK.into(), Arc::new(rollout::Soak(service.clone())));
     map.insert(waves::GATE.into(), Arc::new(rollout::WaveGate(service.clone())));
     map.insert(driver::FINISH.into(), Arc::new(apply::Finish(service.clone())));
+    for executor in map.values_mut() {
+        *executor = Arc::new(elsewhere::Elsewhere(executor.clone()));
+    }
     map
 }
 

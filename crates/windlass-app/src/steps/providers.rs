@@ -1,7 +1,7 @@
 //! The step that fills the mirror of providers with what the lock files of a run name, before the first `init`.
 
 use super::input;
-use super::terraform::{directory, directory_of};
+use super::terraform::{directory_of, placed};
 use crate::doctor::{provider_usage, size};
 use crate::error::AppResult;
 use crate::service::Service;
@@ -105,7 +105,7 @@ impl Providers {
         let record = service.store.run_get(&cx.run).await?;
         let works: Vec<StackWork> =
             works_of(&record.plan)?.into_iter().filter(|work| asked.instances.contains(&work.instance.id)).collect();
-        let (wanted, notes) = self.wanted(cx, &works);
+        let (wanted, notes) = self.wanted(cx, &works).await;
         for note in notes {
             cx.log(format!("{note}\n").as_bytes()).await;
         }
@@ -165,14 +165,14 @@ impl Providers {
     }
 
     /// Every provider version of these works once, and what has to be said of works whose provider cannot be asked for.
-    fn wanted(&self, cx: &StepContext, works: &[StackWork]) -> (Vec<Wanted>, Vec<String>) {
+    async fn wanted(&self, cx: &StepContext, works: &[StackWork]) -> (Vec<Wanted>, Vec<String>) {
         let service = &self.0;
         let mut stacks = BTreeMap::new();
         let mut notes = Vec::new();
         let mut files = Vec::new();
         let mut texts = LockFiles::new(service);
         for (at, work) in works.iter().enumerate() {
-            match directory(service, work, &cx.token) {
+            match placed(service, work, &cx.token).await {
                 Ok(stack) => drop(stacks.insert(at, stack)),
                 // Its own step says so in full.
                 Err(error) => {
@@ -192,7 +192,10 @@ impl Providers {
                 locked.hashes.sort();
                 let instance = works[at].instance.id.clone();
                 let alike = |v: &&mut Variant| {
-                    v.locked == locked && v.stack.tool.name == stack.tool.name && v.stack.env == stack.env
+                    v.locked == locked
+                        && v.stack.tool.name == stack.tool.name
+                        && v.stack.env == stack.env
+                        && v.stack.place == stack.place
                 };
                 match one.variants.iter_mut().find(alike) {
                     Some(variant) => variant.instances.push(instance),
@@ -293,6 +296,10 @@ impl Lines {
 impl Sink for Lines {
     async fn started(&mut self, pid: u32) -> Result<(), String> {
         self.cx.process_started(pid).await.map_err(|error| error.to_string())
+    }
+
+    async fn elsewhere(&mut self, what: &str) -> Result<(), String> {
+        super::terraform::starts_elsewhere(&self.cx, what).await
     }
 
     async fn log(&mut self, bytes: &[u8]) {

@@ -5,14 +5,15 @@ use crate::recover;
 use crate::service::Service;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use windlass_drivers::process::OutputFiles;
+use windlass_drivers::process::{OutputFiles, Token};
 use windlass_drivers::terraform::cli_configuration::CliConfiguration;
 use windlass_drivers::terraform::events::Event;
 use windlass_drivers::terraform::version::version_files;
-use windlass_drivers::terraform::{Applied, Sink, StackDirectory, TerraformError, ToolBinary, ToolError};
+use windlass_drivers::terraform::{Applied, Sink, StackDirectory, TerraformError, ToolBinary, ToolBox, ToolError};
 use windlass_engine::{StepContext, StepFailure, StepResult};
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::effect::secrets;
+use windlass_model::id::RunId;
 use windlass_model::journal::event;
 use windlass_model::stack::Tool;
 use windlass_model::stack_plan::StackWork;
@@ -54,6 +55,10 @@ impl Sink for Recorder<'_> {
         self.cx.process_started(pid).await.map_err(|error| error.to_string())
     }
 
+    async fn elsewhere(&mut self, what: &str) -> Result<(), String> {
+        starts_elsewhere(self.cx, what).await
+    }
+
     async fn log(&mut self, bytes: &[u8]) {
         self.cx.log(bytes).await;
     }
@@ -85,6 +90,11 @@ impl Sink for Recorder<'_> {
             self.failed.get_or_insert_with(|| error.to_string());
         }
     }
+}
+
+/// Says in the log of a step what starts, which only its owner can: one whose step was given to another starts nothing.
+pub async fn starts_elsewhere(cx: &StepContext, what: &str) -> Result<(), String> {
+    cx.log_owned(format!("windlass: {what}\n").as_bytes()).await.map_err(|error| error.to_string())
 }
 
 /// What an event of an apply says about a resource, as it is recorded.
@@ -122,7 +132,7 @@ fn is_unanswered(diagnostic: &serde_json::Value) -> bool {
 
 /// The commands of one instance, in its own directory of the work tree. What it is given is a secret of the step from then on.
 pub async fn stack_directory(service: &Service, cx: &StepContext, work: &StackWork) -> AppResult<StackDirectory> {
-    let mut stack = directory(service, work, &cx.token)?;
+    let mut stack = placed(service, work, &cx.token).await?;
     if let Some(commit) = &work.source {
         from_commit(service, cx, work, commit, &mut stack)?;
     }
@@ -180,12 +190,32 @@ fn unlink_newer(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// As [`stack_directory`], for commands that belong to no step; `token` is handed to them.
+/// As [`directory`], with commands that run where the work says: with a tool that is there, and what they need of this machine.
+pub async fn placed(service: &Service, work: &StackWork, token: &str) -> AppResult<StackDirectory> {
+    if work.place.is_here() {
+        return directory(service, work, token);
+    }
+    let tools = super::elsewhere::tools(service, &work.place, token).await?;
+    let stack = directory_with(service, &tools, work, token)?;
+    let run = Token::parse(token).map(|token| service.directory.run(&RunId::new(token.run)));
+    if let Some(run) = &run {
+        std::fs::create_dir_all(run).map_err(|e| crate::settings::disk(run, &e))?;
+    }
+    let mut reach = vec![service.checkout.root.clone(), service.directory.kept(&work.instance.id)];
+    reach.extend(run);
+    Ok(StackDirectory { place: work.place.clone(), reach, ..stack })
+}
+
+/// As [`stack_directory`], for commands in this machine that belong to no step; `token` is handed to them.
 pub fn directory(service: &Service, work: &StackWork, token: &str) -> AppResult<StackDirectory> {
+    directory_with(service, &service.tools, work, token)
+}
+
+fn directory_with(service: &Service, tools: &ToolBox, work: &StackWork, token: &str) -> AppResult<StackDirectory> {
     let root = service.checkout.root.clone();
     let tool = version_files(&root, &root.join(directory_of(work)), work.tool)
         .map_err(ToolError::from)
-        .and_then(|files| service.tools.select(work.tool, &work.required_version, &files))
+        .and_then(|files| tools.select(work.tool, &work.required_version, &files))
         .map_err(|error| AppError::new(ErrorKind::Unavailable, error.diagnostic()))?;
     let instance = &work.instance;
     let data = service.directory.terraform_data(&instance.id);
@@ -222,6 +252,11 @@ pub fn directory_of(work: &StackWork) -> String {
 
 /// A driver's failure, which is not terraform's own.
 pub fn driver_error(error: &TerraformError) -> AppError {
+    if let TerraformError::Process(process) = error
+        && let Some(diagnostic) = process.diagnostic()
+    {
+        return AppError::new(ErrorKind::Unavailable, diagnostic);
+    }
     AppError::new(
         ErrorKind::Unavailable,
         Diagnostic::error("WL514", error.to_string())

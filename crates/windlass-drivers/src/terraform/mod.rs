@@ -15,4 +15,4 @@ pub mod transient;
 pub mod version;
 
 pub use stack::{Applied, Invocation, Plan, PlanResult, Provided, Sink, StackDirectory, TerraformError};
-pub use tools::{Places, ToolBinary, ToolBox, ToolError};
+pub use tools::{Places, ToolBinary, ToolBox, ToolError, tools_in};

@@ -10,7 +10,7 @@ use super::state_writer::state_writer;
 use super::tools::ToolBinary;
 use super::transient;
 use super::version::is_newer;
-use crate::process::{Listener, OutputFiles, ProcessError, Spec, Stream, run};
+use crate::process::{Listener, OutputFiles, ProcessError, Spec, Stream, Token, run};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -21,26 +21,8 @@ use tracing::Instrument;
 use windlass_lang::terraform::{module::is_configuration, scan};
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::journal::BackendLock;
+use windlass_model::place::Place;
 use windlass_model::review::Stage;
-
-/// Variables that children get from this process: what finding programs, homes, certificates and proxies needs.
-const INHERITED: [&str; 15] = [
-    "PATH",
-    "HOME",
-    "USER",
-    "TMPDIR",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "SSH_AUTH_SOCK",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "https_proxy",
-    "no_proxy",
-];
 
 /// What every command of one instance has in common.
 #[derive(Debug, Clone)]
@@ -76,6 +58,10 @@ pub struct StackDirectory {
     pub cli: CliConfiguration,
     /// Where init gets providers from that a lock file names.
     pub mirror: Option<Mirror>,
+    /// Where its commands run.
+    pub place: Place,
+    /// Directories that commands need beside those that are named here, where they run elsewhere.
+    pub reach: Vec<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +78,11 @@ pub enum TerraformError {
 pub trait Sink: Send {
     /// The child runs; an error ends it.
     fn started(&mut self, pid: u32) -> impl Future<Output = Result<(), String>> + Send;
+    /// It is about to run elsewhere, as `what` says; an error keeps it from it.
+    fn elsewhere(&mut self, what: &str) -> impl Future<Output = Result<(), String>> + Send {
+        let _ = what;
+        std::future::ready(Ok(()))
+    }
     /// Text for the log.
     fn log(&mut self, bytes: &[u8]) -> impl Future<Output = ()> + Send;
     /// What stands before a line of text and is no part of it.
@@ -170,35 +161,9 @@ impl StackDirectory {
             retry_wait: Duration::from_secs(2),
             cli: CliConfiguration::default(),
             mirror: None,
+            place: Place::Here,
+            reach: Vec::new(),
         }
-    }
-
-    fn environment(&self, command: &str) -> BTreeMap<OsString, OsString> {
-        let mut environment: BTreeMap<OsString, OsString> = INHERITED
-            .iter()
-            .map(|name| (*name).to_owned())
-            .chain(self.env.iter().cloned())
-            .filter_map(|name| Some((OsString::from(&name), std::env::var_os(&name)?)))
-            .collect();
-        let mut set = |name: &str, value: OsString| environment.insert(name.into(), value);
-        set("TF_IN_AUTOMATION", "1".into());
-        set("TF_INPUT", "0".into());
-        set("CHECKPOINT_DISABLE", "1".into());
-        set("TF_DATA_DIR", self.data.clone().into());
-        set("TF_CLI_CONFIG_FILE", self.cli.file(&self.tool.name, &self.data).into());
-        set("WINDLASS_TOKEN", self.token.clone().into());
-        // Short-lived processes spend a fifth of their time collecting garbage; the limit keeps large states in bounds.
-        set("GOGC", "400".into());
-        set("GOMEMLIMIT", "1GiB".into());
-        let hosted = matches!(self.backend.as_str(), "remote" | "cloud");
-        if self.workspace != "default" && (command != "init" || hosted) {
-            set("TF_WORKSPACE", self.workspace.clone().into());
-        }
-        for (name, value) in &self.variables {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            set(&format!("TF_VAR_{name}"), text.into());
-        }
-        environment
     }
 
     /// Runs one command. `json` tells whether standard output is the event stream.
@@ -227,6 +192,9 @@ impl StackDirectory {
             environment: self.environment(&arguments[0].to_string_lossy()),
             grace: self.grace,
             output: output.cloned(),
+            place: self.place.clone(),
+            token: Token::parse(&self.token),
+            reach: self.reachable()?,
         };
         let mut adapter = Adapter {
             stack: self,
@@ -262,7 +230,11 @@ impl StackDirectory {
         if !success && !diagnostics.iter().any(|d| d.severity == Severity::Error) && ended.status.code() != Some(2) {
             let text = if err.trim().is_empty() { String::from_utf8_lossy(&out).into_owned() } else { err.clone() };
             let mut diagnostic = from_text(&text);
-            if ended.status.code().is_none() && !ended.cancelled {
+            if ended.out_of_memory {
+                diagnostic = Diagnostic::error("WL876", format!("{} ran out of memory", self.tool.name))
+                    .detail(diagnostic.summary)
+                    .help("raise `memory` in the `runner` block, or give the stack a runner of its own");
+            } else if ended.status.code().is_none() && !ended.cancelled {
                 diagnostic = Diagnostic::error("WL513", format!("{} was killed from outside", self.tool.name))
                     .detail(diagnostic.summary)
                     .help("look whether the machine ran out of memory; run the same command again");
@@ -778,6 +750,10 @@ impl<S: Sink> Listener for Adapter<'_, S> {
         self.sink.started(pid).await
     }
 
+    async fn elsewhere(&mut self, what: &str) -> Result<(), String> {
+        self.sink.elsewhere(what).await
+    }
+
     async fn output(&mut self, stream: Stream, bytes: &[u8]) {
         match stream {
             Stream::Out if self.json => {
@@ -801,6 +777,7 @@ impl<S: Sink> Listener for Adapter<'_, S> {
 }
 
 mod beside;
+mod environment;
 mod providers;
 mod said;
 mod schema;
@@ -813,6 +790,9 @@ struct Quiet<'a, S>(&'a mut S);
 impl<S: Sink> Sink for Quiet<'_, S> {
     async fn started(&mut self, pid: u32) -> Result<(), String> {
         self.0.started(pid).await
+    }
+    async fn elsewhere(&mut self, what: &str) -> Result<(), String> {
+        self.0.elsewhere(what).await
     }
     async fn log(&mut self, _: &[u8]) {}
     async fn event(&mut self, _: &Event) {}

@@ -1,11 +1,15 @@
 //! Which terraform or tofu runs a stack.
 
 use super::version::{NotAConstraint, Pin, UnknownPin, VersionFile, order, satisfies};
+use crate::process::{self, Listener, ProcessError, Spec, Stream, Token};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use windlass_model::diagnostic::Diagnostic;
+use windlass_model::place::Place;
 use windlass_model::stack::Tool;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,6 +250,54 @@ impl ToolBox {
     }
 }
 
+/// The terraform and the tofu that are on the `PATH` of a place. They run in `directory`.
+///
+/// # Errors
+/// The place does not run programs, or has neither.
+pub async fn tools_in(place: &Place, directory: &Path, token: Option<Token>) -> Result<ToolBox, ProcessError> {
+    let mut tools = Vec::new();
+    let mut missing = None;
+    for name in ["terraform", "tofu"] {
+        let arguments = ["version", "-json"].map(OsString::from).to_vec();
+        let spec = Spec {
+            environment: BTreeMap::from([("CHECKPOINT_DISABLE".into(), "1".into())]),
+            place: place.clone(),
+            token: token.clone(),
+            ..Spec::here(name.into(), arguments, directory.to_owned(), GRACE)
+        };
+        let mut said = Said::default();
+        match process::run(&spec, &CancellationToken::new(), &mut said).await {
+            Ok(_) => tools.extend(version_of(&said.0).map(|version| {
+                let (path, name) = (PathBuf::from(name), name.to_owned());
+                ToolBinary { path, name, version }
+            })),
+            Err(error) if error.is_refusal() => drop(missing.get_or_insert(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    match missing {
+        Some(error) if tools.is_empty() => Err(error),
+        _ => Ok(ToolBox { on_path: tools.len(), tools }),
+    }
+}
+
+/// From the interrupt to the kill of a tool that is asked its version.
+const GRACE: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+struct Said(Vec<u8>);
+
+impl Listener for Said {
+    async fn started(&mut self, _: u32) -> Result<(), String> {
+        Ok(())
+    }
+    async fn output(&mut self, stream: Stream, bytes: &[u8]) {
+        if stream == Stream::Out {
+            self.0.extend_from_slice(bytes);
+        }
+    }
+}
+
 fn is_prerelease(version: &str) -> bool {
     version.split('+').next().is_some_and(|version| version.contains('-'))
 }
@@ -265,7 +317,12 @@ fn ask_version(path: &Path) -> Option<String> {
         .stdin(std::process::Stdio::null())
         .output()
         .ok()?;
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    version_of(&output.stdout)
+}
+
+/// What `version -json` says.
+fn version_of(said: &[u8]) -> Option<String> {
+    let answer: serde_json::Value = serde_json::from_slice(said).ok()?;
     answer.get("terraform_version")?.as_str().map(str::to_owned)
 }
 
