@@ -33,6 +33,15 @@ pub fn postgresql() -> Result<()> {
     programs(&[("initdb", "--version", "postgresql")])
 }
 
+/// Makes sure of Podman and of what its images are made of in tests: nothing is fetched from a registry.
+pub fn containers() -> Result<()> {
+    programs(&[
+        ("podman", "--version", "podman"),
+        ("runc", "--version", "runc"),
+        ("busybox", "--help", "busybox-static"),
+    ])
+}
+
 /// Makes sure of a browser, of the checker of alert rules, and of Node with npm, with which tests run an identity provider and
 /// steer the browser; and of Helm where it can be had. Gives the `PATH` to run with.
 pub fn service(path: OsString) -> Result<OsString> {

@@ -32,6 +32,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     }
     let path = setup::everything()?;
     setup::postgresql()?;
+    setup::containers()?;
     let path = setup::service(path)?;
     shell::run(cargo().args(cargo_arguments(arguments)).env("PATH", path))
 }

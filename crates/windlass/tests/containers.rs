@@ -1,0 +1,91 @@
+//! Steps whose programs run in containers: the real program with the real terraform in the real Podman.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
+mod common;
+
+use common::*;
+use windlass_testkit::cli::{CliEnv, terraform};
+use windlass_testkit::podman::Podman;
+
+const IMAGE: &str = "localhost/windlass-terraform:1";
+
+/// A project whose only environment runs in containers of `image`. What its stacks do says where it was done.
+fn project(podman: &Podman, image: &str, stacks: &[(&str, &str)]) -> CliEnv {
+    let definitions = format!(
+        "project \"p\" {{\n  environment \"all\" {{\n    match  = [\"**\"]\n    runner = \"inside\"\n  }}\n}}\n\
+         runner \"inside\" {{\n  container {{\n    image       = \"{image}\"\n    network     = \"host\"\n    \
+         pull        = \"never\"\n    environment = {{ WHERE = \"inside\" }}\n  }}\n}}\n"
+    );
+    let mut files = vec![("windlass.hcl", definitions.as_str())];
+    files.extend(stacks);
+    let mut env = env(&files);
+    env.set("DOCKER_HOST", podman.host());
+    env
+}
+
+/// As [`slow`], with what only the container has in its notes.
+fn slow_inside() -> String {
+    slow("net").replace("echo net-", "echo $WHERE-")
+}
+
+const MADE: [&str; 3] = ["inside-1", "inside-2", "inside-3"];
+
+/// One Podman for all stories: an image with terraform in it is large.
+#[test]
+fn stacks_are_reviewed_and_applied_in_containers() {
+    let podman = Podman::start().unwrap();
+    podman.image(IMAGE, &[&terraform().unwrap()]).unwrap();
+    let containers = |all: bool| {
+        let arguments: &[&str] = if all { &["ps", "--all", "--quiet"] } else { &["ps", "--quiet"] };
+        podman.run(arguments).unwrap().lines().count()
+    };
+
+    let env = project(&podman, IMAGE, &[("net/main.tf", &slow_inside()), ("app/main.tf", APP)]);
+    expect(&env, &["check"], 0, &[]);
+    expect(&env, &["review", "--all"], 0, &["Ready to apply", "preview"]);
+    expect(&env, &["logs", "latest"], 0, &[&format!("windlass: terraform runs in a container of {IMAGE} (")]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied 2 instances."]);
+    assert_eq!(made(&env), MADE);
+    expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
+    assert_eq!(containers(true), 0);
+
+    // Cancelled: one interrupt, and what was begun is ended in good order.
+    let env = project(&podman, IMAGE, &[("net/main.tf", &slow_inside())]);
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    let mut child = start(&env, &["apply", "--yes"]);
+    wait(|| (made(&env).len() == 1).then_some(()));
+    expect(&env, &["cancel", "latest"], 0, &[]);
+    assert_ne!(child.wait().unwrap().code(), Some(0));
+    assert!(made(&env).len() < 3 && containers(true) == 0, "{:?}", made(&env));
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    assert_eq!(made(&env), MADE);
+
+    // Killed in the middle of an apply: the container goes on, and is waited for.
+    for ended in [false, true] {
+        let env = project(&podman, IMAGE, &[("net/main.tf", &slow_inside())]);
+        expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+        let mut child = start(&env, &["apply", "--yes"]);
+        wait(|| (made(&env).len() == 1).then_some(()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(containers(true), 1);
+        if ended {
+            wait(|| (containers(false) == 0).then_some(()));
+        }
+        expect(&env, &["resume"], 0, &["Applied"]);
+        assert_eq!(made(&env), MADE, "the container had ended: {ended}");
+        assert_eq!(containers(true), 0);
+        let done = run(&env, &["runs", "latest", "--json"]).stdout;
+        assert!(done.contains("already in place"), "{done}");
+        expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
+    }
+
+    let env = project(&podman, "localhost/none:1", &[("net/main.tf", NET)]);
+    expect(&env, &["review", "--all"], 1, &["localhost/none:1", "is not on this machine"]);
+    let mut env = project(&podman, IMAGE, &[("net/main.tf", NET)]);
+    env.set("DOCKER_HOST", "unix:///not/there.sock");
+    expect(&env, &["review", "--all"], 1, &["no container engine answers at unix:///not/there.sock"]);
+    assert_eq!(containers(true), 0);
+}
