@@ -372,13 +372,8 @@ fn keep_all(path: &Path, all: &[u8]) -> Result<(), ContainerError> {
 
 /// The directories and files that a program needs, without what lies in another of them, and what its runner adds.
 fn mounts(container: &Container, spec: &Spec) -> Vec<Mount> {
-    let all: BTreeSet<&Path> = spec
-        .reach
-        .iter()
-        .map(PathBuf::as_path)
-        .chain([spec.directory.as_path()])
-        .filter(|path| path.exists())
-        .collect();
+    let named = spec.reach.iter().map(PathBuf::as_path).chain([spec.directory.as_path()]);
+    let all: BTreeSet<&Path> = named.filter(|path| path.exists() && path.parent().is_some()).collect();
     let outer = all.iter().filter(|path| path.ancestors().skip(1).all(|above| !all.contains(above)));
     let bind = |host: &str, inside: &str, read_only: bool| Mount {
         typ: Some(MountType::BIND),

@@ -30,6 +30,31 @@ fn a_signal_is_told_from_a_code() {
     check(255, Some(255));
 }
 
+#[test]
+fn what_a_program_needs_is_mounted_once() {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["a/b/c", "d", "ab"] {
+        std::fs::create_dir_all(root.path().join(name)).unwrap();
+    }
+    let at = |name: &str| root.path().join(name);
+    let check = |directory: &str, reach: &[&str], own: &[&str], want: &[&str]| {
+        let container = Container { mounts: own.iter().map(|m| (*m).to_owned()).collect(), ..Container::default() };
+        let here = Spec::here("x".into(), Vec::new(), at(directory), Duration::ZERO);
+        let spec = Spec { reach: reach.iter().map(|name| at(name)).collect(), ..here };
+        let shown = mounts(&container, &spec).into_iter().map(|mount| {
+            let text = format!("{}:{}", mount.source.unwrap(), mount.target.unwrap());
+            let text = text.replace(&format!("{}/", root.path().display()), "");
+            if mount.read_only == Some(true) { format!("{text}:ro") } else { text }
+        });
+        assert_eq!(shown.collect::<Vec<_>>(), want, "{directory} {reach:?}");
+    };
+    check("a", &[], &[], &["a:a"]);
+    check("a/b/c", &["a", "d", "a/b", "missing"], &[], &["a:a", "d:d"]);
+    check("a/b", &["ab"], &["/x:/y:ro", "/z:/z"], &["a/b:a/b", "ab:ab", "/x:/y:ro", "/z:/z"]);
+    // The whole machine is never what is meant.
+    check("/", &["d"], &[], &["d:d"]);
+}
+
 const IMAGE: &str = "localhost/windlass-busybox:1";
 
 /// What a program said, and until what it is left alone.

@@ -154,7 +154,7 @@ impl CliConfiguration {
     }
 
     /// Directories that hold providers which the program finds without being told when it runs in `stack`.
-    fn implied(&self, tool: &str, stack: &Path) -> Vec<PathBuf> {
+    pub fn implied(&self, tool: &str, stack: &Path) -> Vec<PathBuf> {
         let below = if tool == "tofu" { "opentofu/plugins" } else { "terraform/plugins" };
         let mut directories = vec![stack.join("terraform.d/plugins")];
         directories.extend(self.home.as_ref().map(|home| home.join(".terraform.d/plugins")));

@@ -237,7 +237,12 @@ impl StackDirectory {
             } else if ended.status.code().is_none() && !ended.cancelled {
                 diagnostic = Diagnostic::error("WL513", format!("{} was killed from outside", self.tool.name))
                     .detail(diagnostic.summary)
-                    .help("look whether the machine ran out of memory; run the same command again");
+                    .help(if self.place.is_here() {
+                        "look whether the machine ran out of memory; run the same command again"
+                    } else {
+                        "look whether the machine ran out of memory, or `memory` of its runner is too little; run the same \
+                         command again"
+                    });
             }
             diagnostics.push(diagnostic);
         }

@@ -62,6 +62,7 @@ impl StackDirectory {
             reach.push(made);
         }
         reach.push(self.cli.file(&self.tool.name, &self.data));
+        reach.extend(self.cli.implied(&self.tool.name, &self.directory));
         reach.extend(self.reach.iter().cloned());
         reach.retain(|path| path != Path::new("/dev/null"));
         Ok(reach)
