@@ -211,13 +211,15 @@ pub(crate) fn claim_in(
         return Ok(Vec::new());
     }
     let now = tx.now()?;
+    // A claim can be lost with a database that crashes before it is on its disk. Who had it does not know, and the next claim must
+    // not look like it: an epoch is never the same as one at another time.
     let mut begun: HashMap<String, (i64, i64)> = HashMap::new();
     if tx.is_remote() {
         let ids = serde_json::to_string(steps).unwrap_or_default();
         let found: Vec<(String, i64, i64)> = tx.rows(
             // A row that another engine has its hands on is that engine's: nobody waits for anybody.
-            "UPDATE steps SET state = 'running', attempt = attempt + 1, epoch = epoch + 1, engine = $3, lease_until = $4,
-                 started_at = COALESCE(started_at, $5), reason = NULL, not_before = NULL
+            "UPDATE steps SET state = 'running', attempt = attempt + 1, epoch = GREATEST(epoch + 1, $5), engine = $3,
+                 lease_until = $4, started_at = COALESCE(started_at, $5), reason = NULL, not_before = NULL
              WHERE run = $1 AND id IN (
                  SELECT id FROM steps
                  WHERE run = $1 AND id IN (SELECT json_array_elements_text(CAST($2 AS json)))
@@ -232,7 +234,7 @@ pub(crate) fn claim_in(
     } else {
         for step in steps {
             let found: Option<(i64, i64)> = tx.row(
-                "UPDATE steps SET state = 'running', attempt = attempt + 1, epoch = epoch + 1, engine = $3,
+                "UPDATE steps SET state = 'running', attempt = attempt + 1, epoch = MAX(epoch + 1, $5), engine = $3,
                      lease_until = $4, started_at = COALESCE(started_at, $5), reason = NULL, not_before = NULL
                  WHERE run = $1 AND id = $2
                  AND (state = 'pending' AND not_before IS NULL OR state IN ('pending', 'waiting') AND not_before <= $5)

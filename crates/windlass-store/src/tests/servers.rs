@@ -30,7 +30,7 @@ async fn each_of_many_steps_is_claimed_once(place: &Place<'_>) {
                     if let ClaimResult::Claimed(claim) =
                         store.step_claim(&format!("e{task}"), &run, spec, 10).await.unwrap()
                     {
-                        assert_eq!((claim.attempt, claim.epoch), (1, 1));
+                        assert_eq!(claim.attempt, 1);
                         store
                             .step_finish(&claim, &StepOutcome::Succeeded(task.into()), &[], Durability::Lazy)
                             .await
