@@ -102,9 +102,18 @@ impl Anywhere {
         }
         let record = self.installation.common.store.run_get(run).await?;
         let input: OfCommit = super::input(&record.plan.input)?;
-        let workspace = self.installation.workspace(&record.project, &input.head).await?;
+        self.installation.workspace(&record.project, &input.head).await
+    }
+
+    /// Keeps the files of a run that is driven here from one step to the next.
+    fn keep(&self, run: &RunId, workspace: &Workspace) {
         let mut workspaces = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(workspaces.entry(run.clone()).or_insert(workspace).clone())
+        workspaces.entry(run.clone()).or_insert_with(|| workspace.clone());
+    }
+
+    /// Gives back the files of a run that is not driven here any more; it gets them anew when it goes on.
+    fn leave(&self, run: &RunId) {
+        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
     }
 
     async fn end(&self, run: &RunRecord) -> AppResult<()> {
@@ -135,12 +144,13 @@ impl Watcher for Anywhere {
         if ended_here && let Err(error) = self.trace(run).await {
             (self.failed)(&run.id, &format!("its trace cannot be read: {error}"));
         }
-        // One that waits gets its files anew when it goes on.
-        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).remove(&run.id);
+        self.leave(&run.id);
     }
 
     fn failed(&self, run: &RunId, error: &StoreError) {
         (self.failed)(run, &error.to_string());
+        // It may be another server that goes on with it.
+        self.leave(run);
     }
 }
 
@@ -150,8 +160,7 @@ struct Handed {
 }
 
 impl Handed {
-    async fn executor(&self, cx: &StepContext) -> AppResult<Arc<dyn Executor>> {
-        let workspace = self.anywhere.workspace(&cx.run).await?;
+    fn executor(&self, workspace: &Workspace) -> AppResult<Arc<dyn Executor>> {
         super::executors(&workspace.service)
             .remove(&self.driver)
             .ok_or_else(|| crate::error::internal(format!("no executor `{}`", self.driver)))
@@ -162,8 +171,9 @@ impl Handed {
 impl Executor for Handed {
     async fn execute(&self, cx: &StepContext) -> StepResult {
         let work = async {
-            match self.executor(cx).await {
-                Ok(executor) => {
+            match self.anywhere.workspace(&cx.run).await.and_then(|files| Ok((self.executor(&files)?, files))) {
+                Ok((executor, files)) => {
+                    self.anywhere.keep(&cx.run, &files);
                     cx.hide(self.anywhere.installation.common.hidden.all()).await;
                     executor.execute(cx).await
                 }
@@ -177,8 +187,9 @@ impl Executor for Handed {
     }
 
     async fn probe(&self, cx: &StepContext) -> Probe {
-        match self.executor(cx).await {
-            Ok(executor) => {
+        // Of a run that may be driven elsewhere: nothing is kept for it.
+        match self.anywhere.workspace(&cx.run).await.and_then(|files| Ok((self.executor(&files)?, files))) {
+            Ok((executor, _files)) => {
                 cx.hide(self.anywhere.installation.common.hidden.all()).await;
                 executor.probe(cx).await
             }
