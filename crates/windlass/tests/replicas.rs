@@ -179,7 +179,8 @@ fn three_servers_behind_one_address_are_one_service() {
         }
         service.audit(&database);
 
-        // The one who followed the feed has it all, once and in order.
+        // The one who followed the feed has it all, once and in order. The beginning of a step that may be repeated is not waited for
+        // to be on the disk: a crash of the database takes back what was seen of the last moment before it.
         runs.push(far);
         let mut all: Vec<u64> = client
             .list("/api/v1/events?project=repo&limit=500")
@@ -189,7 +190,11 @@ fn three_servers_behind_one_address_are_one_service() {
         all.reverse();
         patiently("the end of the feed", || (feed.lock().unwrap().last() >= all.last()).then_some(()));
         let followed = feed.lock().unwrap().clone();
-        assert_eq!(followed[..all.len().min(followed.len())], all);
+        assert!(followed.is_sorted_by(|a, b| a < b), "{followed:?}");
+        let missed: Vec<&u64> = all.iter().filter(|id| followed.binary_search(id).is_err()).collect();
+        assert!(missed.is_empty(), "{missed:?} of {all:?} did not come: {followed:?}");
+        let taken_back = followed.iter().filter(|id| **id <= all[all.len() - 1] && !all.contains(id)).count();
+        assert!(taken_back <= 20 * faults.iter().filter(|(_, fault)| matches!(fault, Fault::Database)).count());
     });
 }
 
