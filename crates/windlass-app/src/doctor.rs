@@ -79,6 +79,13 @@ pub fn doctor(directory: &Path) -> Vec<Fitness> {
     );
     if let Ok(checkout) = &checkout {
         add("mirror of providers", Ok(mirror(&checkout.root)));
+        let project = checkout.project();
+        let stacks = project.iter().flat_map(|project| &project.definitions.stacks);
+        let names = stacks.flat_map(|stack| stack.env.iter().map(String::as_str));
+        for name in crate::secrets::too_short(names, |name| std::env::var(name).ok()) {
+            let help = "make it longer; where it is no secret, nothing is to be done".to_owned();
+            add("secrets of stacks", Err((format!("{name} {}", crate::secrets::TOO_SHORT), Some(help))));
+        }
     }
     out
 }

@@ -115,6 +115,7 @@ pub async fn look(
         return Ok(None);
     }
     let reason = sentence(instance, &aftermath, errored.is_some(), unread.as_deref(), lock.as_ref());
+    let reason = cx.mask().await.text(&reason);
     let quarantine = Quarantine {
         instance: instance.clone(),
         run: cx.run.clone(),

@@ -131,6 +131,9 @@ fn content(path: &Path) -> Option<String> {
     (found.is_file() && found.len() <= CREDENTIALS).then(|| std::fs::read_to_string(path).ok()).flatten()
 }
 
+/// What is wrong with [`too_short`] ones.
+pub const TOO_SHORT: &str = "has fewer than 4 bytes: it is not kept out of logs, reviews and events";
+
 /// Variables that stacks name and whose values are too short to be kept out of logs, each once.
 pub fn too_short<'a>(
     names: impl IntoIterator<Item = &'a str>,

@@ -119,6 +119,10 @@ impl Log {
 
 /// Log bytes that are held back until there are this many, or they are [`AGE`] old, or the step ends.
 const BUFFER: usize = 16 * 1024;
+/// A longer line is recorded in pieces, bytes: readers have some of them in memory at once.
+const PIECE: usize = 64 * 1024;
+/// So much of a log is kept while it cannot be written, bytes.
+const KEPT: usize = 1024 * 1024;
 /// How long those who follow a step wait for what it said.
 const AGE: Duration = Duration::from_millis(250);
 
@@ -206,7 +210,7 @@ impl StepContext {
         log.give();
         // A log that cannot be written now is kept for the next try, within bounds; it must not fail the work.
         let lost = matches!(self.record(log, &[]).await, Err(StoreError::StaleClaim { .. }));
-        if lost || log.masked.len() > 64 * BUFFER {
+        if lost || log.masked.len() > KEPT {
             log.masked.clear();
         }
     }
@@ -214,9 +218,16 @@ impl StepContext {
     /// Writes what is masked, with these facts.
     async fn record(&self, log: &mut Log, events: &[(String, Value)]) -> Result<(), StoreError> {
         self.settle(log).await?;
-        match self.store.step_record(&self.claim, &log.masked, events).await {
+        while log.masked.len() > PIECE {
+            self.write_piece(log, PIECE, &[]).await?;
+        }
+        self.write_piece(log, log.masked.len(), events).await
+    }
+
+    async fn write_piece(&self, log: &mut Log, length: usize, events: &[(String, Value)]) -> Result<(), StoreError> {
+        match self.store.step_record(&self.claim, &log.masked[..length], events).await {
             Ok(end) => {
-                log.masked.clear();
+                log.masked.drain(..length);
                 log.end = end.or(log.end);
                 Ok(())
             }

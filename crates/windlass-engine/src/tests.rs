@@ -569,3 +569,48 @@ async fn an_engine_takes_and_recovers_only_what_its_labels_let_it() {
         assert_eq!(bench.states(&run).await, want);
     }
 }
+
+/// Says a secret in pieces, records it, and fails with it.
+struct Tells;
+
+#[async_trait]
+impl Executor for Tells {
+    async fn execute(&self, cx: &StepContext) -> StepResult {
+        cx.hide(["hunter22".to_owned()]).await;
+        for piece in ["it is hun", "ter", "22, in base64 aHVu", "dGVyMjI=\nline: hunt"] {
+            cx.log(piece.as_bytes()).await;
+            cx.flush().await;
+        }
+        cx.events(&[("told".into(), json!({ "secret": "hunter22", "rest": "hunt" }))]).await.unwrap();
+        match cx.step.as_str() {
+            "fails" => {
+                let message = "no hunter22 here".into();
+                StepResult::Failed(StepFailure { code: "WL501".into(), message, retryable: false })
+            }
+            _ => StepResult::Wait { reason: "for hunter22".into(), until: None },
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_step_hides_is_in_nothing_that_it_leaves() {
+    let bench = Bench::new().await;
+    let run = bench.run(vec![step("fails", &[]), step("waits", &[])]).await;
+    let executors: HashMap<String, Arc<dyn Executor>> = HashMap::from([("script".to_owned(), Arc::new(Tells) as _)]);
+    let engine = Engine::start(bench.store.clone(), executors, EngineOptions::default()).await.unwrap();
+    engine.run_until_settled(&run).await.unwrap();
+    let steps = bench.store.step_list(&run).await.unwrap();
+    let reasons: Vec<_> = steps.iter().map(|step| step.reason.clone().unwrap()).collect();
+    assert_eq!(reasons, ["no (sensitive) here", "for (sensitive)"]);
+    for id in ["fails", "waits"] {
+        let log = bench.store.log_read(&run, &id.into(), 0, 100).await.unwrap();
+        let said: Vec<u8> = log.into_iter().flat_map(|chunk| chunk.bytes).collect();
+        let want = "it is (sensitive), in base64 (sensitive)=\nline: hunt";
+        assert_eq!(String::from_utf8(said).unwrap(), want, "{id}");
+    }
+    let events = bench.store.event_list(Some(&run), 0, 100).await.unwrap();
+    let told: Vec<_> = events.iter().filter(|event| event.kind == "told").map(|event| &event.data).collect();
+    let want = json!({ "secret": "(sensitive)", "rest": "hunt" });
+    assert_eq!(told, [&want, &want]);
+    assert!(!format!("{events:?} {steps:?}").contains("hunter"));
+}

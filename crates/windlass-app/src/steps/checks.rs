@@ -72,6 +72,8 @@ impl Checks {
             let place = runner.map_or(Place::Here, |runner| runner.place.clone());
             findings.extend(self.run(cx, tool, place).await?);
         }
+        let mask = cx.mask().await;
+        findings.iter_mut().for_each(|finding| finding.message = mask.text(&finding.message));
         Ok(ChecksOutput { findings })
     }
 

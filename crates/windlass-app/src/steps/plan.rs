@@ -2,6 +2,7 @@
 
 use super::terraform::{Recorder, directory_of, driver_error, stack_directory};
 use crate::error::{AppError, AppResult, ErrorKind};
+use crate::secrets::TOO_SHORT;
 use crate::service::{Deciding, PlannedOutputs, Service};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -63,6 +64,9 @@ pub async fn plan_instance(
     let policies = &deciding.policies;
     let protected = deciding.definitions.stacks.iter().any(|d| d.id == work.stack && d.protect);
     let mut stack = stack_directory(service, cx, work).await?;
+    for name in crate::secrets::too_short(work.env.iter().map(String::as_str), |name| std::env::var(name).ok()) {
+        cx.log(format!("windlass: {name} {TOO_SHORT}\n").as_bytes()).await;
+    }
     let files = service.directory.run(&cx.run);
     let file = files.join("plans").join(format!("{}.{}.tfplan", work.instance.id.file_name(), cx.attempt));
     let real = matches!(kind, PlanKind::Real);

@@ -60,6 +60,11 @@ impl MirrorError {
             Self::Credentials { .. } => {
                 ("WL832", "set what the credentials refer to where the server runs, readable by its user")
             }
+            // Not every git says what is wrong with it.
+            Self::Fetch { message, .. } if message.contains("certificate") => (
+                "WL831",
+                "its certificate is not good here: expired, of another name, or of an authority that this machine does not know; `curl -v` of the address says which",
+            ),
             Self::Fetch { .. } | Self::TimedOut { .. } => {
                 ("WL831", "look whether the machine reaches it and the credentials allow reading; it is tried again")
             }

@@ -5,6 +5,7 @@
 
 pub mod place;
 pub mod program;
+pub mod server;
 
 use std::path::Path;
 use std::process::{Child, Stdio};
