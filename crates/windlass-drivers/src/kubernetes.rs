@@ -25,8 +25,6 @@ use windlass_model::place::Job;
 mod log;
 mod manifest;
 mod status;
-#[cfg(test)]
-mod tests;
 
 pub use manifest::Token;
 
@@ -383,7 +381,7 @@ impl Cluster {
                 piece = log.pieces.recv(), if follower.is_some() && !log.over => match piece {
                     Some(Piece::Said(bytes)) => listener.output(Stream::Out, &bytes).await,
                     Some(Piece::Gap) => {
-                        listener.note("the node has thrown away lines of the log before they were read").await;
+                        listener.note("lines of the log may be missing: the node threw it away before it was read").await;
                     }
                     None => {
                         log.over = true;
@@ -410,6 +408,10 @@ impl Cluster {
                 }
                 () = tokio::time::sleep_until(deadline), if limited => {
                     if !cancelled {
+                        self.look(job, &mut state).await?;
+                        if state.begun() || state.ended() {
+                            continue;
+                        }
                         let why = state.note.take().unwrap_or_else(|| "nothing says why".into());
                         return Err(KubernetesError::NotStarted { job: name.to_owned(), why });
                     }
@@ -446,6 +448,11 @@ impl Cluster {
             state.job_gone();
             return Ok(());
         };
+        // The watch may be behind.
+        let (pods, ours) = (self.pods(), ListParams::default().labels(&pods_of(name)));
+        for pod in &self.ask("list pods", || async { pods.list(&ours).await }).await? {
+            state.pod_is(pod);
+        }
         if state.pod.is_some() {
             return Ok(());
         }

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod cpu;
 pub mod depot;
 pub mod git;
+pub mod kubernetes;
 pub mod oidc;
 pub mod plan;
 pub mod podman;

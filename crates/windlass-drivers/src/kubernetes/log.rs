@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 pub enum Piece {
     /// Bytes of the program.
     Said(Vec<u8>),
-    /// Lines were lost: the node has thrown them away before they were read.
+    /// Lines may be lost: the node has thrown them away before they were read.
     Gap,
 }
 
@@ -41,6 +41,8 @@ pub async fn follow(
 ) -> Result<(), KubernetesError> {
     let mut reader = Reader::default();
     let mut wait = WAIT.0;
+    // Whether the last connection came to its own end.
+    let mut complete = false;
     loop {
         let was_ended = *ended.borrow();
         let parameters = LogParams {
@@ -57,7 +59,7 @@ pub async fn follow(
                 reader.reconnected();
                 let mut stream = std::pin::pin!(stream);
                 let mut buffer = vec![0; 32 * 1024];
-                let complete = loop {
+                complete = loop {
                     let silence = if *ended.borrow() { SILENCE_AFTER_END } else { SILENCE };
                     let read = tokio::select! {
                         read = tokio::time::timeout(silence, stream.read(&mut buffer)) => read,
@@ -82,7 +84,13 @@ pub async fn follow(
                     return Ok(());
                 }
             }
-            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                if !complete {
+                    // Nobody is left who does not know by now.
+                    let _ = to.send(Piece::Gap).await;
+                }
+                return Ok(());
+            }
             // The container is not there yet, which the pod tells.
             Err(kube::Error::Api(status)) if status.code == 400 && !was_ended => {}
             // The container is not there any more.

@@ -30,8 +30,9 @@ pub fn progress(pod: &Pod) -> Progress {
     let state = container.and_then(|container| container.state.as_ref());
     if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
         let out_of_memory = ended.reason.as_deref() == Some("OOMKilled");
-        // The kill of a container is told as a status that a shell would make of it.
-        let signal = ended.signal.or((out_of_memory || ended.exit_code == 128 + KILL).then_some(KILL));
+        // The signals that containers are sent are told as the status that a shell would make of them.
+        let sent = [KILL, TERMINATE].into_iter().find(|signal| ended.exit_code == 128 + signal);
+        let signal = ended.signal.or(out_of_memory.then_some(KILL)).or(sent);
         let note = match ended.reason.as_deref() {
             Some("OOMKilled") => Some("the program was killed because it took more memory than it may have".into()),
             None | Some("Completed" | "Error") => None,
@@ -141,6 +142,7 @@ mod tests {
         check(container(json!({ "terminated": { "exitCode": 3, "reason": "Error" } })), &ended(exited(3), None));
         check(container(json!({ "terminated": { "exitCode": 0, "reason": "Completed" } })), &ended(exited(0), None));
         check(container(json!({ "terminated": { "exitCode": 137, "reason": "Error" } })), &ended(killed(), None));
+        check(container(json!({ "terminated": { "exitCode": 143, "reason": "Error" } })), &ended(stopped(), None));
         check(
             container(json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } })),
             &ended(killed(), Some("the program was killed because it took more memory than it may have")),
