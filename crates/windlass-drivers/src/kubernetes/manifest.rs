@@ -28,8 +28,6 @@ pub const ATTEMPT: &str = "windlass.attempt";
 /// How long a Job that has ended stays, seconds: long enough to be looked at, and for an engine that was away meanwhile to find
 /// that a newer attempt has been here.
 const STAYS: i32 = 600;
-/// Variables that tell of the machine that asks; in a container they would be wrong.
-const OF_THE_MACHINE: [&str; 7] = ["PATH", "HOME", "USER", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// Whose program it is: `run/step/attempt`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +125,7 @@ pub fn job(place: &Job, spec: &Spec, token: &Token, name: &str, data: &Path) -> 
             place
                 .environment
                 .iter()
-                .filter(|(name, _)| !spec.environment.contains_key(OsStr::new(name)) || is_of_the_machine(name))
+                .filter(|(name, _)| !spec.environment.contains_key(OsStr::new(name)))
                 .map(|(name, value)| EnvVar { name: name.clone(), value: Some(unexpanded(value)), value_from: None })
                 .collect(),
         ),
@@ -215,9 +213,6 @@ pub fn secret(spec: &Spec, owner: &BatchJob) -> Result<Secret, KubernetesError> 
     let mut data = BTreeMap::new();
     for (name, value) in &spec.environment {
         let name = text(name)?;
-        if is_of_the_machine(&name) {
-            continue;
-        }
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
             return Err(KubernetesError::Spec(format!("a variable cannot be named `{name}` in a cluster")));
         }
@@ -270,10 +265,6 @@ fn command(spec: &Spec, shared: bool, data: &Path) -> Result<Vec<String>, Kubern
 /// Kubernetes replaces `$(NAME)` in commands and variables, and reads `$$` as one dollar.
 fn unexpanded(text: &str) -> String {
     text.replace('$', "$$")
-}
-
-fn is_of_the_machine(name: &str) -> bool {
-    OF_THE_MACHINE.contains(&name)
 }
 
 fn text(text: &OsStr) -> Result<String, KubernetesError> {
