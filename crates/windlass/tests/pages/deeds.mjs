@@ -103,7 +103,11 @@ await ask("change first");
 const commit = await ask("commit");
 await page.goto(`${base}/settings`);
 await page.getByRole("button", { name: /^Fetch now/ }).click();
-await page.locator("#repository-list", { hasText: commit.slice(0, 12) }).waitFor();
+const followed = page.locator("#repository-list", { hasText: commit.slice(0, 12) });
+for (let tries = 0; tries < 240 && await followed.count() === 0; tries += 1) {
+  await page.waitForTimeout(250);
+  await page.reload();
+}
 await reviewOf("w/first");
 await headline("Ready to apply");
 await press("Apply");
