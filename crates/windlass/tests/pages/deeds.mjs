@@ -165,4 +165,14 @@ await press("End the quarantine");
 await says("The quarantine is over.");
 expect("quarantines", await page.getByRole("heading", { name: /quarantined/ }).count(), 0);
 await recorded("stack.released", "r2 is not there");
+
+// Nobody has the label.
+await page.goto(`${base}/stacks/shop/gpu`);
+await press("Review it");
+await page.waitForURL(/\/runs\//);
+await page.locator("#run-head .notice", { hasText: "no worker with the label `gpu` is alive; start one that has it: `windlass worker --label gpu`" }).waitFor();
+await look("run-unserved");
+await page.goto(`${base}/`);
+await page.locator("section[aria-labelledby=home-waiting]", { hasText: "no worker with the label `gpu` is alive" }).waitFor();
+await look("home-unserved");
 await end("done");

@@ -34,6 +34,9 @@ project "shop" {{
     }}
   }}
 }}
+stack "gpu" {{
+  runner = "gpu"
+}}
 team "sre" {{ members = ["email:anna@example.com"] }}
 grant "sre" {{
   to   = [team.sre]
@@ -76,6 +79,7 @@ fn repository() -> CliEnv {
             ("w/second/main.tf".to_owned(), stack(states, "second", &input("one"))),
             ("named/main.tf".to_owned(), stack(states, "named", &input("bad"))),
             ("other/main.tf".to_owned(), stack(states, "other", &input("other"))),
+            ("gpu/main.tf".to_owned(), stack(states, "gpu", &input("one"))),
             ("slow/main.tf".to_owned(), stack(states, "slow", &slow())),
         ]
     })
