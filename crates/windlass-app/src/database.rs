@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use windlass_model::diagnostic::Diagnostic;
-pub use windlass_store::Counts;
+pub use windlass_store::Poured;
 use windlass_store::backup::{self, Content};
 use windlass_store::{Database, StoreError};
 
@@ -39,7 +39,8 @@ pub struct Restored {
 pub struct Moved {
     pub from: String,
     pub to: String,
-    pub rows: Counts,
+    #[serde(flatten)]
+    pub poured: Poured,
 }
 
 /// The database that was named (`postgres://…`, or a path), or that of the checkout that `directory` lies in.
@@ -104,8 +105,8 @@ pub fn check(file: Option<&Path>) -> AppResult<Content> {
 /// As of [`backup()`] and [`restore`].
 pub fn relocate(from: &Database, to: &Database, replace: bool, tell: Tell<'_>) -> AppResult<Moved> {
     let (of, into) = (from.place()?, to.place()?);
-    let rows = backup::copy(from, to, replace, tell).map_err(refused)?;
-    Ok(Moved { from: of, to: into, rows })
+    let poured = backup::copy(from, to, replace, tell).map_err(refused)?;
+    Ok(Moved { from: of, to: into, poured })
 }
 
 /// Counts the bytes that go through it.

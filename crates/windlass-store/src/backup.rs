@@ -4,7 +4,7 @@
 //! many rows there are of each, with the SHA-256 of all lines before.
 
 use crate::db::Cell;
-use crate::transfer::{Counts, Database, Pump, Sink, TABLES, Table, alone, read, sink};
+use crate::transfer::{Counts, Database, Poured, Pump, Sink, TABLES, Table, alone, read, sink};
 use crate::{Result, StoreError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -41,8 +41,8 @@ pub struct Header {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Content {
     pub header: Header,
-    /// Rows of each table.
-    pub rows: Counts,
+    #[serde(flatten)]
+    pub poured: Poured,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,11 +81,11 @@ pub fn backup(database: &Database, out: impl Write, tell: &mut dyn FnMut(&str, u
         line: Vec::new(),
         header: header(0),
     };
-    let rows = read(database, false, Pump::new(&mut file, tell))?;
+    let poured = read(database, false, Pump::new(&mut file, tell))?;
     let header = file.header;
     let written = file.out.finish().and_then(|mut out| out.flush());
     written.map_err(|error| unwritten(&error))?;
-    Ok(Content { header, rows })
+    Ok(Content { header, poured })
 }
 
 /// Puts a backup into a database, which has to be empty unless it is to be replaced, and which nobody may use meanwhile. All of it
@@ -118,7 +118,7 @@ pub fn check(input: impl Read) -> Result<Content> {
 ///
 /// # Errors
 /// As of [`backup`] and of [`restore`].
-pub fn copy(from: &Database, to: &Database, replace: bool, tell: &mut dyn FnMut(&str, u64)) -> Result<Counts> {
+pub fn copy(from: &Database, to: &Database, replace: bool, tell: &mut dyn FnMut(&str, u64)) -> Result<Poured> {
     if from == to {
         return Err(StoreError::Conflict("a database cannot be moved to where it is".into()));
     }
@@ -299,7 +299,7 @@ impl<R: Read> FileSource<R> {
         if rest > 0 || !after.is_empty() {
             return Err(altered("something was added to its end"));
         }
-        Ok(Content { header: self.header.clone(), rows: pump.end()? })
+        Ok(Content { header: self.header.clone(), poured: pump.end()? })
     }
 }
 

@@ -38,6 +38,13 @@ pub enum StoreError {
     Output(String),
     #[error("the backup cannot be used: {0}")]
     Backup(String),
+    /// It was there, or should be.
+    #[error("the {what} is not there: {why}")]
+    ArtefactGone { what: String, why: String },
+    #[error("the {what} in {place} is not what was kept: {why}")]
+    ArtefactChanged { what: String, place: String, why: String },
+    #[error("artefacts in {place} cannot be read or written: {message}")]
+    Contents { place: String, message: String },
     #[error("database: {0}")]
     Sql(String),
 }
@@ -104,6 +111,7 @@ impl StoreError {
             | Self::Met(_)
             | Self::Sql(_)
             | Self::InUse { .. }
+            | Self::Contents { .. }
             | Self::Output(_) => true,
             Self::Corrupt { .. }
             | Self::Newer { .. }
@@ -115,6 +123,8 @@ impl StoreError {
             | Self::Panicked(_)
             | Self::Closed
             | Self::NotEmpty { .. }
+            | Self::ArtefactGone { .. }
+            | Self::ArtefactChanged { .. }
             | Self::Backup(_) => false,
         }
     }
@@ -133,6 +143,9 @@ impl StoreError {
             Self::InUse { .. } => "WL627",
             Self::NotEmpty { .. } => "WL628",
             Self::Backup(_) => "WL629",
+            Self::ArtefactGone { .. } => "WL890",
+            Self::ArtefactChanged { .. } => "WL891",
+            Self::Contents { .. } => "WL892",
         }
     }
 }

@@ -103,7 +103,8 @@ pub(crate) fn log_in(tx: &mut Tx<'_>, run: &RunId, step: &StepId, attempt: u32, 
     let start: Option<i64> = tx.row(
         "INSERT INTO logs (run, step, start, attempt, bytes, at)
          SELECT $1, $2, COALESCE(
-             (SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0
+             (SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1),
+             (SELECT next FROM log_blocks WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0
          ), CAST($3 AS BIGINT), $4, CAST($5 AS BIGINT)
          RETURNING start",
         params![run.as_str(), step.as_str(), attempt, bytes, now],
@@ -258,53 +259,5 @@ impl Store {
             log_in(tx, &run, &step, attempt, &bytes)
         })
         .await
-    }
-
-    /// The log of a step from byte `from` on, at most `limit` chunks; the first one is cut to begin at `from`.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn log_read(&self, run: &RunId, step: &StepId, from: i64, limit: u32) -> Result<Vec<LogChunk>> {
-        let (of, at) = (run.clone(), step.clone());
-        let found: Vec<(i64, i64, Vec<u8>, i64)> = self
-            .read(move |tx| {
-                // Chunks have no gaps: the one that holds the byte is the last that does not begin after it.
-                tx.rows(
-                    "SELECT start, attempt, bytes, at FROM logs WHERE run = $1 AND step = $2 AND start >= COALESCE(
-                         (SELECT start FROM logs WHERE run = $1 AND step = $2 AND start <= $3 ORDER BY start DESC LIMIT 1), 0
-                     ) AND start + LENGTH(bytes) > $3
-                     ORDER BY start LIMIT $4",
-                    params![of.as_str(), at.as_str(), from, limit],
-                )
-            })
-            .await?;
-        let chunk = |(start, attempt, bytes, at): (i64, i64, Vec<u8>, i64)| {
-            let skip = usize::try_from(from - start).unwrap_or(0);
-            LogChunk {
-                step: step.clone(),
-                attempt: attempt as u32,
-                start: start + skip as i64,
-                bytes: bytes[skip..].to_vec(),
-                at,
-            }
-        };
-        Ok(found.into_iter().map(chunk).collect())
-    }
-
-    /// Where the log of a step ends: its length in bytes.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn log_end(&self, run: &RunId, step: &StepId) -> Result<i64> {
-        let (run, step) = (run.clone(), step.clone());
-        let end: Option<i64> = self
-            .read(move |tx| {
-                tx.row(
-                    "SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1",
-                    params![run.as_str(), step.as_str()],
-                )
-            })
-            .await?;
-        Ok(end.unwrap_or_default())
     }
 }

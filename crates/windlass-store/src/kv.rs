@@ -52,6 +52,24 @@ impl Store {
         .await
     }
 
+    /// Sets a value that is not set yet; the one that is set now.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn kv_first(&self, scope: &str, name: &str, value: &str) -> Result<String> {
+        let (project, of) = (self.scope.project.clone(), scope.to_owned());
+        let (named, first) = (name.to_owned(), value.to_owned());
+        self.write(Durability::Durable, move |tx| {
+            tx.execute(
+                "INSERT INTO kv (project, scope, name, value) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (project, scope, name) DO NOTHING",
+                params![&project, &of, &named, &first],
+            )
+        })
+        .await?;
+        Ok(self.kv_get(scope, name).await?.unwrap_or_else(|| value.to_owned()))
+    }
+
     /// Removes a value; whether there was one.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The record: runs, steps, events, logs, locks, reviews and approvals, every change in one transaction with the event that tells
 //! of it; in a SQLite file or in PostgreSQL, by the same statements.
 
+mod artefacts;
 pub mod backup;
 mod db;
 mod error;
@@ -8,6 +9,7 @@ mod hold;
 mod journal;
 mod kv;
 mod locks;
+mod logs;
 mod postgres;
 mod reviews;
 mod runs;
@@ -22,16 +24,18 @@ mod turns;
 mod views;
 mod waivers;
 
+pub use artefacts::{Artefact, ArtefactKind, Contents, ContentsError, NewArtefact, Unread};
 pub use error::StoreError;
 pub use journal::{Event, EventFilter, LogChunk};
 pub use locks::{Holder, LockRow};
+pub use logs::Packed;
 pub use reviews::{ReviewRow, ReviewState};
 pub use runs::{RunFilter, RunSummary};
 pub use seals::SealRow;
 pub use states::{RunEnd, RunWait, StuckStep, WaitClass, WorkerRow};
 pub use steps::{Claim, ClaimResult, EngineIdentity, EngineRow, Lost, ProcessRow, Settlement, StepOutcome};
 pub use tokens::TokenRow;
-pub use transfer::{Counts, Database};
+pub use transfer::{Counts, Database, Elsewhere, Poured};
 pub use turns::{Finish, Look, Move, Turn, Turned};
 pub use views::{AppliedRow, ReviewBrief, ReviewQuery, RunQuery};
 
@@ -43,7 +47,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span, Tracer};
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 use windlass_model::Micros;
 use windlass_model::id::RunId;
@@ -54,10 +58,12 @@ type Result<T> = std::result::Result<T, StoreError>;
 static MIGRATIONS_SQLITE: &[(i64, &str)] = &[
     (1, include_str!("../migrations/sqlite/0001_runs.sql")),
     (2, include_str!("../migrations/sqlite/0002_views.sql")),
+    (3, include_str!("../migrations/sqlite/0003_artefacts.sql")),
 ];
 static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
     (1, include_str!("../migrations/postgres/0001_runs.sql")),
     (2, include_str!("../migrations/postgres/0002_views.sql")),
+    (3, include_str!("../migrations/postgres/0003_artefacts.sql")),
 ];
 
 /// How many connections to PostgreSQL one process has.
@@ -108,6 +114,10 @@ struct Inner {
     /// Set by tests; otherwise time comes from the database.
     clock: Option<Arc<AtomicI64>>,
     changed: Arc<tokio::sync::watch::Sender<Changes>>,
+    /// Where artefacts are kept; in the database where nothing was said.
+    contents: OnceLock<Arc<dyn Contents>>,
+    /// Blocks of logs that were read last.
+    blocks: logs::Blocks,
 }
 
 enum Threads {
@@ -210,7 +220,9 @@ impl Store {
         clock: Option<Arc<AtomicI64>>,
         changed: Arc<tokio::sync::watch::Sender<Changes>>,
     ) -> Self {
-        let inner = Inner { place, threads: Mutex::new(Some(threads)), clock, changed };
+        let threads = Mutex::new(Some(threads));
+        let (contents, blocks) = (OnceLock::new(), logs::Blocks::default());
+        let inner = Inner { place, threads, clock, changed, contents, blocks };
         Self { inner: Arc::new(inner), scope: Arc::default() }
     }
 

@@ -86,6 +86,7 @@ macro_rules! cases {
 mod backup;
 mod faults;
 mod hold;
+mod logs;
 mod records;
 mod servers;
 

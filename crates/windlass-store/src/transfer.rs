@@ -8,6 +8,8 @@ use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
 use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, ValueRef};
+use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -52,10 +54,12 @@ pub(crate) struct Table {
     drawn: Option<&'static str>,
     /// Whether it goes into a backup: what was taken once must not be there again after a restore.
     pub lasting: bool,
+    /// The version of the schema that it came with.
+    since: i64,
 }
 
 const fn table(name: &'static str, key: &'static str) -> Table {
-    Table { name, key, drawn: None, lasting: true }
+    Table { name, key, drawn: None, lasting: true, since: 1 }
 }
 
 /// Every table of the schema; one comes after those that it refers to.
@@ -74,10 +78,25 @@ pub(crate) static TABLES: &[Table] = &[
     Table { lasting: false, ..table("tickets", "kind, name") },
     table("tokens", "id"),
     table("seals", "number"),
+    Table { since: 3, ..table("log_blocks", "run, step, start") },
+    Table { since: 3, ..table("artefacts", "id") },
+    Table { since: 3, ..table("artefact_contents", "id") },
 ];
 
 /// How many rows a table has, in the order of the tables.
 pub type Counts = Vec<(String, u64)>;
+
+/// Where artefacts are kept that are not in the database: how many, and how many bytes.
+pub type Elsewhere = BTreeMap<String, (u64, u64)>;
+
+/// What went from one place to another.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Poured {
+    pub rows: Counts,
+    /// What it counts on, and what has to be copied by itself.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub elsewhere: Elsewhere,
+}
 
 /// Where rows go.
 pub(crate) trait Sink {
@@ -94,12 +113,15 @@ pub(crate) trait Sink {
 pub(crate) struct Pump<'a> {
     sink: &'a mut dyn Sink,
     pub counts: Counts,
+    elsewhere: Elsewhere,
+    /// Of artefacts: in which columns place, state and size are.
+    columns: Option<[usize; 3]>,
     tell: &'a mut dyn FnMut(&str, u64),
 }
 
 impl<'a> Pump<'a> {
     pub fn new(sink: &'a mut dyn Sink, tell: &'a mut dyn FnMut(&str, u64)) -> Self {
-        Self { sink, counts: Counts::new(), tell }
+        Self { sink, counts: Counts::new(), elsewhere: Elsewhere::new(), columns: None, tell }
     }
 
     pub fn begin(&mut self, schema: i64) -> Result<()> {
@@ -108,12 +130,23 @@ impl<'a> Pump<'a> {
 
     pub fn table(&mut self, table: &'static Table, columns: &[String], last: Option<i64>) -> Result<()> {
         self.counts.push((table.name.to_owned(), 0));
+        let at = |name: &str| columns.iter().position(|column| column == name);
+        let found = at("place").zip(at("state")).zip(at("size")).map(|((place, state), size)| [place, state, size]);
+        self.columns = found.filter(|_| table.name == "artefacts");
         (self.tell)(table.name, 0);
         self.sink.table(table, columns, last)
     }
 
     pub fn row(&mut self, row: &[Cell]) -> Result<()> {
         self.sink.row(row)?;
+        let kept = self.columns.map(|columns| columns.map(|at| row.get(at)));
+        if let Some([Some(Cell::Text(place)), Some(Cell::Text(state)), Some(Cell::Int(size))]) = kept
+            && state == "kept"
+            && place != crate::artefacts::DATABASE
+        {
+            let sum = self.elsewhere.entry(place.clone()).or_default();
+            *sum = (sum.0 + 1, sum.1 + size.unsigned_abs());
+        }
         if let Some((name, count)) = self.counts.last_mut() {
             *count += 1;
             if *count % 10_000 == 0 {
@@ -123,14 +156,14 @@ impl<'a> Pump<'a> {
         Ok(())
     }
 
-    pub fn end(self) -> Result<Counts> {
+    pub fn end(self) -> Result<Poured> {
         self.sink.end(&self.counts)?;
-        Ok(self.counts)
+        Ok(Poured { rows: self.counts, elsewhere: self.elsewhere })
     }
 }
 
 /// Reads a snapshot of all tables; `tickets` too when they are to go on being good.
-pub(crate) fn read(database: &Database, tickets: bool, pump: Pump<'_>) -> Result<Counts> {
+pub(crate) fn read(database: &Database, tickets: bool, pump: Pump<'_>) -> Result<Poured> {
     let tables = TABLES.iter().filter(|table| table.lasting || tickets);
     match database {
         Database::File(path) => read_sqlite(path, tables, pump),
@@ -192,7 +225,7 @@ fn known(version: i64, migrations: &[(i64, &str)], place: String) -> Result<i64>
     Ok(version)
 }
 
-fn read_sqlite<'t>(path: &Path, tables: impl Iterator<Item = &'t Table>, mut pump: Pump<'_>) -> Result<Counts>
+fn read_sqlite<'t>(path: &Path, tables: impl Iterator<Item = &'t Table>, mut pump: Pump<'_>) -> Result<Poured>
 where
     't: 'static,
 {
@@ -205,7 +238,7 @@ where
         return Err(StoreError::NotFound { what: "record in the database", id: path.display().to_string() });
     }
     pump.begin(schema)?;
-    for table in tables {
+    for table in tables.filter(|table| table.since <= schema) {
         let last = match table.drawn {
             Some(_) => {
                 let sql = "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = $1";
@@ -273,9 +306,10 @@ impl Sink for SqliteSink {
     fn begin(&mut self, schema: i64) -> Result<()> {
         // Tables that refer to others go away together with them; references are looked at as a whole at the end.
         self.execute("PRAGMA foreign_keys = OFF; PRAGMA synchronous = FULL; BEGIN IMMEDIATE")?;
-        if sqlite_schema(&self.connection, &self.path)? > 0 {
+        let present = sqlite_schema(&self.connection, &self.path)?;
+        if present > 0 {
             let place = self.path.display().to_string();
-            empty(&place, self.replace, |sql| self.number(sql).map(|count| count > 0))?;
+            empty(&place, present, self.replace, |sql| self.number(sql).map(|count| count > 0))?;
             for table in TABLES.iter().rev() {
                 self.execute(&format!("DROP TABLE IF EXISTS {}", table.name))?;
             }
@@ -333,11 +367,11 @@ impl rusqlite::ToSql for Cell {
 }
 
 /// Refuses a database in which there is something that would be lost.
-fn empty(place: &str, replace: bool, mut any: impl FnMut(&str) -> Result<bool>) -> Result<()> {
+fn empty(place: &str, schema: i64, replace: bool, mut any: impl FnMut(&str) -> Result<bool>) -> Result<()> {
     if replace {
         return Ok(());
     }
-    for table in TABLES {
+    for table in TABLES.iter().filter(|table| table.since <= schema) {
         if any(&format!("SELECT COUNT(*) FROM {}", table.name))? {
             return Err(StoreError::NotEmpty { place: place.to_owned(), rows: format!("it holds {}", table.name) });
         }
@@ -402,7 +436,7 @@ fn read_postgres(
     shared: &crate::postgres::Shared,
     tables: impl Iterator<Item = &'static Table>,
     mut pump: Pump<'_>,
-) -> Result<Counts> {
+) -> Result<Poured> {
     let of = |error| StoreError::of_postgres(&shared.place, &error);
     let mut client = connect_postgres(shared)?;
     client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").map_err(of)?;
@@ -411,7 +445,7 @@ fn read_postgres(
         return Err(StoreError::NotFound { what: "record in the database", id: shared.place.to_string() });
     }
     pump.begin(schema)?;
-    for table in tables {
+    for table in tables.filter(|table| table.since <= schema) {
         let last = match table.drawn {
             Some(column) => {
                 let sequence = format!("{}_{column}_seq", table.name);
@@ -510,9 +544,10 @@ impl Sink for PostgresSink {
     fn begin(&mut self, schema: i64) -> Result<()> {
         refuse_others(&self.shared, &mut self.client)?;
         self.execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({})", crate::postgres::EVENTS))?;
-        if postgres_schema(&mut self.client, &self.shared.place)? > 0 {
+        let present = postgres_schema(&mut self.client, &self.shared.place)?;
+        if present > 0 {
             let place = self.shared.place.to_string();
-            empty(&place, self.replace, |sql| self.number(sql).map(|count| count > 0))?;
+            empty(&place, present, self.replace, |sql| self.number(sql).map(|count| count > 0))?;
             for table in TABLES.iter().rev() {
                 self.execute(&format!("DROP TABLE IF EXISTS {}", table.name))?;
             }

@@ -278,7 +278,10 @@ impl Store {
         let found: Vec<(String, i64)> = self
             .read(move |tx| {
                 tx.rows(
-                    "SELECT step, CAST(MAX(start + LENGTH(bytes)) AS BIGINT) FROM logs WHERE run = $1 GROUP BY step",
+                    "SELECT step, CAST(MAX(next) AS BIGINT) FROM (
+                         SELECT step, start + LENGTH(bytes) AS next FROM logs WHERE run = $1
+                         UNION ALL SELECT step, next FROM log_blocks WHERE run = $1
+                     ) AS parts GROUP BY step",
                     params![run.as_str()],
                 )
             })

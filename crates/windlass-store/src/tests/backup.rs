@@ -87,7 +87,7 @@ async fn from_bytes(bytes: &[u8], at: &Database, replace: bool) -> Result<Conten
 }
 
 /// All of one into another.
-async fn moved(from: &Database, to: &Database, replace: bool) -> Result<Counts> {
+async fn moved(from: &Database, to: &Database, replace: bool) -> Result<Poured> {
     let (from, to) = (from.clone(), to.clone());
     off(move || copy(&from, &to, replace, &mut |_, _| {})).await
 }
@@ -113,12 +113,19 @@ async fn fill(store: &Store) -> RunId {
     shop.token_create("digest", "ci", "me", "{}", i64::MAX).await.unwrap();
     shop.ticket_put("session", "s1", ODD, 2_000_000_000).await.unwrap();
     shop.seal_add(&SealRow { number: 1, first: 1, last: 2, body: ODD.into(), at: -5 }).await.unwrap();
+    let plan = NewArtefact { kind: ArtefactKind::Plan, run: run.clone(), subject: ODD.into(), number: 1 };
+    shop.artefact_put(&plan, bytes).await.unwrap();
     let of = run.clone();
     let raw = move |tx: &mut Tx<'_>| {
         tx.execute(
             "INSERT INTO reviews (run, project, state, head, head_commit, effect_digest, document, created_at)
              VALUES ($1, 'shop', 'open', 'main', 'c', 'd', '{}', 5)",
             params![of.as_str()],
+        )?;
+        tx.execute(
+            "INSERT INTO log_blocks (run, step, start, next, bytes, size, run_ended_at, removed)
+             VALUES ($1, 'c', 0, 4, $2, 2, 7, TRUE), ($1, 'd', 0, 4, NULL, 2, 7, FALSE)",
+            params![of.as_str(), &[0u8, 255][..]],
         )?;
         tx.execute("INSERT INTO approvals (subject, record, at) VALUES ($1, $2, 6)", params![of.as_str(), ODD])
             .map(drop)
@@ -135,7 +142,7 @@ async fn a_backup_holds_everything_and_comes_back_on_both_engines(place: &Place<
     // While the store is open, and others may write.
     let (bytes, content) = to_bytes(&fixture.at).await;
     assert_eq!(content, check(&bytes[..]).unwrap());
-    assert_eq!(content.rows.iter().find(|(name, _)| name == "steps").unwrap().1, 2);
+    assert_eq!(content.poured.rows.iter().find(|(name, _)| name == "steps").unwrap().1, 2);
     let mut lasting = before.rows.clone();
     // What was good for a time is not good again.
     lasting.insert("tickets".into(), vec![]);
@@ -146,7 +153,7 @@ async fn a_backup_holds_everything_and_comes_back_on_both_engines(place: &Place<
         from_bytes(&bytes, &to, false).await.unwrap();
         let after = all(&to, true).await;
         assert_eq!((&after.rows, &after.last), (&lasting, &before.last));
-        assert_eq!(to_bytes(&to).await.1.rows, content.rows);
+        assert_eq!(to_bytes(&to).await.1.poured.rows, content.poured.rows);
         // It is a database to work with.
         let store = open(&to, &fixture.clock).await;
         assert_eq!(store.run_get(&run).await.unwrap(), fixture.store.run_get(&run).await.unwrap());

@@ -5,7 +5,7 @@ use crate::{Answer, Context, print, print_json, views};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use windlass_app::database;
+use windlass_app::database::{self, Poured};
 
 #[derive(Debug, Args)]
 pub struct DatabaseChoice {
@@ -62,15 +62,18 @@ pub fn backup(cx: &Context, output: Option<PathBuf>, choice: &DatabaseChoice) ->
     progress.clear();
     match &made.file {
         // The backup is all there is on standard output.
-        None => eprintln!("Backed up {}: {}", made.database, tally(&made.content.rows)),
+        None => eprintln!("Backed up {}: {}", made.database, tally(&made.content.poured)),
         Some(_) if cx.json => print_json(&made),
         Some(file) => print(&format!(
             "Backed up {} in {}: {}, {} bytes\n",
             made.database,
             file.display(),
-            tally(&made.content.rows),
+            tally(&made.content.poured),
             made.bytes
         )),
+    }
+    if made.file.is_some() && !cx.json {
+        print(&beside(&made.content.poured));
     }
     Ok(true)
 }
@@ -83,7 +86,7 @@ pub fn restore(cx: &Context, options: &RestoreOptions) -> Answer {
         } else {
             let made = views::time(content.header.made);
             let release = &content.header.release;
-            print(&format!("A whole backup, made {made} by Windlass {release}: {}\n", tally(&content.rows)));
+            print(&format!("A whole backup, made {made} by Windlass {release}: {}\n", tally(&content.poured)));
         }
         return Ok(true);
     }
@@ -96,7 +99,7 @@ pub fn restore(cx: &Context, options: &RestoreOptions) -> Answer {
         print_json(&restored);
     } else {
         let (content, made) = (&restored.content, views::time(restored.content.header.made));
-        print(&format!("Restored {} as of {made}: {}\n", restored.database, tally(&content.rows)));
+        print(&format!("Restored {} as of {made}: {}\n", restored.database, tally(&content.poured)));
     }
     Ok(true)
 }
@@ -111,7 +114,8 @@ pub fn run(cx: &Context, command: DatabaseCommand) -> Answer {
     if cx.json {
         print_json(&moved);
     } else {
-        print(&format!("Moved {} to {}: {}\n", moved.from, moved.to, tally(&moved.rows)));
+        print(&format!("Moved {} to {}: {}\n", moved.from, moved.to, tally(&moved.poured)));
+        print(&beside(&moved.poured));
         print("Start servers and workers with the new database; the old one was left as it was.\n");
     }
     Ok(true)
@@ -122,12 +126,21 @@ fn named(path: &Path) -> Option<&Path> {
     (path != Path::new("-")).then_some(path)
 }
 
-fn tally(rows: &windlass_app::database::Counts) -> String {
+fn tally(poured: &Poured) -> String {
+    let rows = &poured.rows;
     let count = |name: &str| rows.iter().find(|(table, _)| table == name).map_or(0, |(_, count)| *count);
     let all: u64 = rows.iter().map(|(_, count)| count).sum();
     let parts = [("runs", "run"), ("reviews", "review"), ("events", "event")];
     let parts: Vec<String> = parts.iter().map(|(table, one)| views::count(count(table) as usize, one)).collect();
     format!("{}, {all} rows in all", parts.join(", "))
+}
+
+/// What is not in the database, one line for each place.
+fn beside(poured: &Poured) -> String {
+    let line = |(place, (artefacts, bytes)): (&String, &(u64, u64))| {
+        format!("Not in it: {}, {bytes} bytes, in {place}\n", views::count(*artefacts as usize, "artefact"))
+    };
+    poured.elsewhere.iter().map(line).collect()
 }
 
 /// What goes on, on a terminal; programs and files get nothing of it.
