@@ -43,12 +43,14 @@ pub fn containers() -> Result<()> {
 }
 
 /// Makes sure of a browser, of the checker of alert rules, and of Node with npm, with which tests run an identity provider and
-/// steer the browser; and of Helm where it can be had. Gives the `PATH` to run with.
+/// steer the browser; of Helm where it can be had; and of Python, with which they run what speaks as S3 does. Gives the `PATH` to
+/// run with.
 pub fn service(path: OsString) -> Result<OsString> {
     programs(&[
         ("chromium", "--version", "chromium"),
         ("promtool", "--version", "prometheus"),
         ("npm", "--version", "npm"),
+        ("python3", "--version", "python3-venv"),
     ])?;
     Ok(helm(&node(path)?))
 }

@@ -1,4 +1,4 @@
-//! What steps do their work with: child processes, containers, terraform and tofu, git, probes, bundles of policies.
+//! What steps do their work with: child processes, containers, terraform and tofu, git, probes, bundles of policies, objects.
 
 pub mod bundle;
 pub mod container;
@@ -6,6 +6,7 @@ pub mod git;
 mod http;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+pub mod objects;
 mod oci;
 pub mod probe;
 pub mod process;

@@ -13,6 +13,7 @@ pub mod podman;
 pub mod postgres;
 pub mod proxy;
 pub mod registry;
+pub mod s3;
 pub mod sample;
 pub mod state_server;
 pub mod synthetic;
