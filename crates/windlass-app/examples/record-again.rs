@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use windlass_app::settings::StateDirectory;
-use windlass_drivers::terraform::plan_file::{Opened, seal, seal_bytes, state_of};
+use windlass_drivers::terraform::plan_file::{Opened, seal, state_of};
 use windlass_engine::identity;
 use windlass_model::Micros;
 use windlass_model::effect::{Effect, secrets};
@@ -202,12 +202,14 @@ fn sign(file: &Path, json: &serde_json::Value) -> Result<()> {
     let state = state_of(file)?;
     let effect = Effect::from_plan(instance.clone(), json, &key, &secrets(json, |_, _| false))?;
     let purpose = format!("plan of {instance} with effect {}", effect.digest());
-    let (sealed, _) = seal(file, &key, &purpose)?;
-    let opened = Opened::new(&sealed, &key, &purpose)?;
+    let sealed = seal(&std::fs::read(file)?, &key, &purpose)?;
+    let kept = file.with_extension("sealed");
+    std::fs::write(&kept, &sealed)?;
+    let opened = Opened::new(&std::fs::read(&kept)?, file.with_extension("open"), &key, &purpose)?;
     // As the state from before the apply is kept, where there is one.
     let before = state_of(opened.path())?;
     if before.version.is_some() {
-        seal_bytes(&state.content, &file.with_extension("tfstate.sealed"), &key, &purpose)?;
+        std::fs::write(file.with_extension("tfstate.sealed"), seal(&state.content, &key, &purpose)?)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What a server is told by the file that it is started with, by the environment and by flags: resolved once into plain values.
 
 use crate::error::{AppError, AppResult, ErrorKind};
+use crate::housekeeping::{Retention, Retentions};
 use crate::repositories::Repository;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -28,6 +29,26 @@ pub struct Configuration {
     pub data: Option<PathBuf>,
     /// Address of PostgreSQL; a file in the data directory otherwise. `WINDLASS_DATABASE`, `--database`.
     pub database: Option<String>,
+    /// Where plan files, states from before applies, inputs of policies and packed logs are kept, which all servers and workers need:
+    /// `database`, `file:///DIRECTORY`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`, with credentials from the
+    /// environment as the tools of each cloud read them; the directory `artefacts` in the data directory, with logs in the database,
+    /// otherwise. `WINDLASS_ARTEFACTS`.
+    pub artefacts: Option<String>,
+    /// File with the key of the installation, which all servers and workers share: 32 bytes or 64 hexadecimal digits; `key` in the data
+    /// directory, made by the first start, otherwise. `WINDLASS_KEY_FILE`.
+    pub key_file: Option<PathBuf>,
+    /// Fingerprint of a key that takes over from the one that the database was written with, where that is lost for good.
+    pub accept_key: Option<String>,
+    /// File with the key that the first start takes to sign seals of the audit record, where the data directory has none
+    /// (`audit-key.pk8`); one is made otherwise. `WINDLASS_AUDIT_KEY_FILE`.
+    pub audit_key_file: Option<PathBuf>,
+    /// How long logs are kept after the end of their run, such as `30d`, `52w`, or `forever`; `90d` otherwise.
+    pub retain_logs: Option<Retention>,
+    /// How long plan files of runs that do not end are kept, which are planned again after that; `7d` otherwise. They go with the end
+    /// of their run.
+    pub retain_plans: Option<Retention>,
+    /// How long states from before applies are kept, of which each instance has the last twenty; `365d` otherwise.
+    pub retain_states: Option<Retention>,
     /// Identities that may do everything everywhere, e.g. `email:anna@example.com`.
     pub admins: Vec<String>,
     /// Seconds that steps under way may take to end when the server is stopped; 60 otherwise.
@@ -78,6 +99,10 @@ impl Configuration {
         configuration.data = set("WINDLASS_DATA").map(PathBuf::from).or(configuration.data);
         configuration.database = set("WINDLASS_DATABASE").or(configuration.database);
         configuration.log = set("WINDLASS_LOG").or(configuration.log);
+        configuration.artefacts = set("WINDLASS_ARTEFACTS").or(configuration.artefacts);
+        configuration.key_file = set("WINDLASS_KEY_FILE").map(PathBuf::from).or(configuration.key_file);
+        configuration.audit_key_file =
+            set("WINDLASS_AUDIT_KEY_FILE").map(PathBuf::from).or(configuration.audit_key_file);
         Ok(configuration)
     }
 
@@ -88,10 +113,26 @@ impl Configuration {
             ("url", self.url != new.url),
             ("data", self.data != new.data),
             ("database", self.database != new.database),
+            ("artefacts", self.artefacts != new.artefacts),
+            ("key_file", self.key_file != new.key_file),
+            ("audit_key_file", self.audit_key_file != new.audit_key_file),
+            ("retain_logs", self.retain_logs != new.retain_logs),
+            ("retain_plans", self.retain_plans != new.retain_plans),
+            ("retain_states", self.retain_states != new.retain_states),
             ("drain", self.drain != new.drain),
             ("otlp_endpoint", self.otlp_endpoint != new.otlp_endpoint),
         ];
         differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// How long what steps leave is kept.
+    pub fn retentions(&self) -> Retentions {
+        let usual = Retentions::default();
+        Retentions {
+            logs: self.retain_logs.unwrap_or(usual.logs),
+            plans: self.retain_plans.unwrap_or(usual.plans),
+            states: self.retain_states.unwrap_or(usual.states),
+        }
     }
 
     fn parse(file: &Path) -> AppResult<Self> {

@@ -1,13 +1,11 @@
 //! Decisions about a change: what policies are asked with, what is made of their answers, and what is kept of both.
 
-use crate::error::{AppError, AppResult, ErrorKind};
+use crate::error::{AppError, AppResult, ErrorKind, internal};
 use crate::project::git_error;
 use crate::service::{Deciding, Service};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
 use windlass_drivers::git::Target;
 use windlass_drivers::terraform::plan_file;
 use windlass_engine::StepContext;
@@ -21,6 +19,7 @@ use windlass_model::review::{AffectedKind, Finding, Level, Outcome, Review, Verd
 use windlass_model::stack_plan::{ReviewInput, StackWork};
 use windlass_policy::decision::input::{Approval, Change, Input, PlanFacts, Question, Rule, change_of};
 use windlass_policy::decision::{Decision, Required, masked_plan};
+use windlass_store::{ArtefactKind, NewArtefact};
 
 pub use windlass_policy::decision::schema;
 
@@ -28,15 +27,15 @@ pub use windlass_policy::decision::schema;
 pub type Rules = Vec<(String, ApprovalRule)>;
 
 /// Judges the change as a whole, says what it needs, and keeps what was asked with, so that other policies can be asked the same.
-pub fn conclude(service: &Service, review: &mut Review, deciding: &Deciding) -> AppResult<()> {
+pub async fn conclude(service: &Service, review: &mut Review, deciding: &Deciding) -> AppResult<()> {
     let files = files(service, review)?;
     let asked = Input::review(&Change::new(review, &files, Question::Review { approvals: None }));
-    keep_change(service, review, &files, &deciding.definitions)?;
+    keep_change(service, review, &files, &deciding.definitions).await?;
     review.findings = deciding.policies.decide(None, &asked).findings;
     let environments = crate::review::rules(review, &deciding.definitions);
     let (required, broken) = required(review, deciding, &files, &environments);
     review.findings.extend(broken);
-    review.findings.extend(crate::replay::of_change(service, review, &files));
+    review.findings.extend(crate::replay::of_change(service, review, &files).await);
     review.verdict = verdict(review, !environments.is_empty() || !required.is_empty());
     Ok(())
 }
@@ -234,54 +233,58 @@ impl Kept {
 
 /// Keeps what the policies were asked with about one instance of a review; nothing in other runs. `mask` replaces secrets in a
 /// text.
-pub fn keep_plan(
+pub async fn keep_plan(
     service: &Service,
     cx: &StepContext,
     work: &StackWork,
     asked: Input,
-    mask: &dyn Fn(&str) -> String,
+    mask: impl Fn(&str) -> String,
 ) -> AppResult<()> {
     let Ok(run) = ReviewInput::deserialize(&cx.run_input) else { return Ok(()) };
     let Input { kind, mut value } = asked;
-    masked_plan(&mut value, mask);
+    masked_plan(&mut value, &mask);
     let instance = work.instance.id.clone();
     let name = format!("plan-{}", instance.file_name());
     let kept = Kept { kind, instance: Some(instance), stack: Some(work.stack.clone()), head: run.head.name, value };
-    keep(service, &cx.run, &name, &kept)
+    keep(service, &cx.run, &name, &kept).await
 }
 
-fn keep_change(service: &Service, review: &Review, files: &[PathChange], definitions: &Definitions) -> AppResult<()> {
+async fn keep_change(
+    service: &Service,
+    review: &Review,
+    files: &[PathChange],
+    definitions: &Definitions,
+) -> AppResult<()> {
     let environments = crate::review::rules(review, definitions);
     let change = Change::new(review, files, Question::Review { approvals: None });
     for input in [Input::review(&change), approval_input(review, files, &environments)] {
         let Input { kind, value } = input;
         let kept = Kept { kind, instance: None, stack: None, head: review.head.name.clone(), value };
-        keep(service, &review.run, kind.as_str(), &kept)?;
+        keep(service, &review.run, kind.as_str(), &kept).await?;
     }
-    let runs = kept_runs(service);
+    let runs = kept_runs(service).await?;
     for old in runs.iter().take(runs.len().saturating_sub(KEPT)) {
-        // One too many does no harm.
-        let _ = std::fs::remove_dir_all(service.directory.inputs().join(old.as_str()));
+        for input in service.store.artefact_list(ArtefactKind::Input, Some(old), None).await? {
+            // One too many does no harm.
+            let _ = service.store.artefact_remove(&input, None).await;
+        }
     }
     Ok(())
 }
 
-fn keep(service: &Service, run: &RunId, name: &str, kept: &Kept) -> AppResult<()> {
-    let directory = service.directory.inputs().join(run.as_str());
-    let path = directory.join(format!("{name}.sealed"));
-    let failed =
-        |error: &dyn std::fmt::Display| crate::settings::disk(&path, &std::io::Error::other(error.to_string()));
+async fn keep(service: &Service, run: &RunId, name: &str, kept: &Kept) -> AppResult<()> {
     let mut packed =
         Limited { inner: flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()), left: LONGEST };
     match serde_json::to_writer(&mut packed, kept) {
         Ok(()) => {}
         // Not worth its room.
         Err(_) if packed.left == 0 => return Ok(()),
-        Err(error) => return Err(failed(&error)),
+        Err(error) => return Err(internal(error)),
     }
-    let packed = packed.inner.finish().map_err(|error| failed(&error))?;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(|error| failed(&error))?;
-    plan_file::seal_bytes(&packed, &path, &service.key, &purpose(run, name)).map_err(|error| failed(&error))?;
+    let packed = packed.inner.finish().map_err(internal)?;
+    let sealed = plan_file::seal(&packed, &service.key, &purpose(run, name)).map_err(internal)?;
+    let of = NewArtefact { kind: ArtefactKind::Input, run: run.clone(), subject: name.to_owned(), number: 0 };
+    service.store.artefact_put(&of, sealed).await?;
     Ok(())
 }
 
@@ -312,28 +315,26 @@ impl<W: Write> Write for Limited<W> {
 }
 
 /// Reviews whose inputs are kept, oldest first: ids of runs grow with time.
-pub fn kept_runs(service: &Service) -> Vec<RunId> {
-    let mut runs: Vec<String> = std::fs::read_dir(service.directory.inputs())
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    runs.sort();
-    runs.into_iter().map(RunId::new).collect()
+pub async fn kept_runs(service: &Service) -> AppResult<Vec<RunId>> {
+    let inputs = service.store.artefact_list(ArtefactKind::Input, None, None).await?;
+    let mut runs: Vec<RunId> = inputs.into_iter().map(|input| input.of.run).collect();
+    runs.dedup();
+    Ok(runs)
 }
 
-/// The inputs of one review, by name. What cannot be opened (of another installation, or changed) is left out.
-pub fn kept_inputs(service: &Service, run: &RunId) -> Vec<Kept> {
-    let directory = service.directory.inputs().join(run.as_str());
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(directory).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    paths.iter().filter_map(|path| open(service, run, path)).collect()
+/// The inputs of one review, by name. What cannot be had or opened (of another installation, or changed) is left out.
+pub async fn kept_inputs(service: &Service, run: &RunId) -> AppResult<Vec<Kept>> {
+    let mut found = Vec::new();
+    for input in service.store.artefact_list(ArtefactKind::Input, Some(run), None).await? {
+        if let Ok(sealed) = service.store.artefact_read(&input.id).await {
+            found.extend(open(service, run, &input.of.subject, &sealed));
+        }
+    }
+    Ok(found)
 }
 
-fn open(service: &Service, run: &RunId, path: &Path) -> Option<Kept> {
-    let name = path.file_name()?.to_str()?.strip_suffix(".sealed")?;
-    let packed = plan_file::open(path, &service.key, &purpose(run, name)).ok()?;
+fn open(service: &Service, run: &RunId, name: &str, sealed: &[u8]) -> Option<Kept> {
+    let packed = plan_file::open(sealed, &service.key, &purpose(run, name)).ok()?;
     let mut text = Vec::new();
     flate2::read::GzDecoder::new(packed.as_slice()).take(LONGEST + 1).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()

@@ -1,5 +1,6 @@
 //! What of the outside world is here and fit.
 
+use crate::artefacts::Place;
 use crate::configuration::Configuration;
 use crate::error::AppError;
 use crate::project::Checkout;
@@ -114,6 +115,9 @@ pub async fn server(configuration: &Configuration) -> Vec<Fitness> {
             let found = if file.exists() { "is there" } else { "is made by the first start" };
             add("database".into(), Ok(format!("{} {found}", file.display())));
         }
+    }
+    if let Some(setting) = &configuration.artefacts {
+        add("artefacts".into(), Place::parse(setting).check().await.map_err(first));
     }
     for repository in &configuration.repositories {
         let checked = repository.check().into_iter().next().map_or(Ok(()), |wrong| Err(Box::new(wrong)));

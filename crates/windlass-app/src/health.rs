@@ -1,6 +1,7 @@
 //! How the installation is: read from the same record that lists and pages show, for metrics, probes and people.
 
 use crate::error::AppResult;
+use crate::housekeeping::Stored;
 use crate::installation::Installation;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub struct Readings {
     pub workers: Vec<WorkerRow>,
     /// When the newest seal over the record was made.
     pub sealed: Option<Micros>,
+    /// What steps left, by kind, as it was found last.
+    pub stored: BTreeMap<String, Stored>,
     pub repositories: Vec<RepositoryHealth>,
 }
 
@@ -79,6 +82,7 @@ impl Readings {
             stuck: store.step_stuck().await?,
             workers,
             sealed: store.seal_last().await?.map(|seal| seal.at),
+            stored: crate::housekeeping::stored(store).await?,
             repositories: repositories(installation),
         })
     }

@@ -1,7 +1,10 @@
 //! What a server stands on: one store, the repositories it follows, and a service of any of their commits for any caller.
 
+use crate::artefacts::{self, Place};
+use crate::audit::keys::Keys;
 use crate::bundles::{Bundles, Fetch};
 use crate::caller::Caller;
+use crate::configuration::Configuration;
 use crate::error::{AppError, AppResult, ErrorKind, internal};
 use crate::project::Checkout;
 use crate::repositories::{Followed, Good, Loader, Repository};
@@ -65,20 +68,31 @@ pub struct Workspace {
     _tree: Arc<WorkTree>,
 }
 
-/// What a server has in common for all that it does: the store, in PostgreSQL or in a file in `data`, and what is in `data`.
+/// What a server has in common for all that it does: the store, in PostgreSQL or in a file in `data`; its key; and where artefacts are.
 ///
 /// # Errors
-/// The database cannot be used, the directory cannot be written, or the environment is wrong.
-pub async fn common(database: Option<&str>, data: &Path, worker: Worker) -> AppResult<Common> {
+/// The database cannot be used or was written with another key, the directory cannot be written, or the environment is wrong.
+pub async fn common(configuration: &Configuration, data: &Path, worker: Worker) -> AppResult<Common> {
     let directory = StateDirectory::create_as(data.to_owned())?;
-    let store = match database {
+    let store = match &configuration.database {
         Some(url) => Store::connect(url).await?,
         None => Store::open(&directory.database()).await?,
     };
+    let key = match &configuration.key_file {
+        Some(file) => artefacts::key_of(file)?,
+        None => directory.key()?,
+    };
+    artefacts::same_key(&store, &key, configuration.accept_key.as_deref()).await?;
+    let usual = || Place::Directory(directory.artefacts());
+    let place = configuration.artefacts.as_deref().map_or_else(usual, Place::parse);
+    artefacts::keep(&store, &place, &key)?;
+    if let Some(file) = &configuration.audit_key_file {
+        Keys::of(data).adopt(file)?;
+    }
     let (settings, tools) = (Settings::of_process()?, crate::service::tools(&directory));
     let hidden = Hidden::default();
-    hidden.add(database.into_iter().flat_map(windlass_model::secrets::in_text));
-    Ok(Common { settings, store, tools, key: directory.key()?, worker: Some(worker), hidden })
+    hidden.add(configuration.database.iter().flat_map(|url| windlass_model::secrets::in_text(url)));
+    Ok(Common { settings, store, tools, key, worker: Some(worker), hidden })
 }
 
 /// Keeps a second server from the SQLite file in `data`, for as long as the answer lives; commands of the terminal may still read it.

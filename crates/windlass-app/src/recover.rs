@@ -14,14 +14,14 @@ use windlass_model::journal::{Aftermath, BackendLock, Entry, Quarantine, afterma
 use windlass_model::review::Revision;
 use windlass_model::run::RunRecord;
 use windlass_model::stack_plan::StackWork;
-use windlass_store::Event;
+use windlass_store::{ArtefactKind, Event, NewArtefact};
 
 const SCOPE: &str = "quarantine";
 /// States from before applies that are kept for each instance.
 const SNAPSHOTS: usize = 20;
 
 /// Seals the state that the plan was made from, so that there is a way back whatever the apply does.
-pub fn snapshot(service: &Service, instance: &InstanceId, run: &RunId, plan: &Path) -> AppResult<()> {
+pub async fn snapshot(service: &Service, instance: &InstanceId, run: &RunId, plan: &Path) -> AppResult<()> {
     let failed = |error: &dyn std::fmt::Display| {
         let summary = format!("the state of {instance} from before the apply cannot be kept: {error}");
         AppError::new(
@@ -33,14 +33,13 @@ pub fn snapshot(service: &Service, instance: &InstanceId, run: &RunId, plan: &Pa
     if state.version.is_none() {
         return Ok(());
     }
-    let directory = service.directory.kept(instance);
-    std::fs::create_dir_all(&directory).map_err(|e| failed(&e))?;
-    let file = directory.join(format!("{run}.tfstate.sealed"));
-    plan_file::seal_bytes(&state.content, &file, &service.key, &state_purpose(instance)).map_err(|e| failed(&e))?;
-    let kept = snapshots(service, instance);
+    let sealed = plan_file::seal(&state.content, &service.key, &state_purpose(instance)).map_err(|e| failed(&e))?;
+    let of = NewArtefact { kind: ArtefactKind::State, run: run.clone(), subject: instance.to_string(), number: 0 };
+    service.store.artefact_put(&of, sealed).await.map_err(|e| failed(&e))?;
+    let kept = service.store.artefact_list(ArtefactKind::State, None, Some(instance.as_str())).await?;
     for old in kept.iter().take(kept.len().saturating_sub(SNAPSHOTS)) {
         // One too many does no harm.
-        let _ = std::fs::remove_file(&old.file);
+        let _ = service.store.artefact_remove(old, None).await;
     }
     Ok(())
 }
@@ -54,28 +53,23 @@ fn state_purpose(instance: &InstanceId) -> String {
 pub struct Snapshot {
     /// The apply it was taken before.
     pub run: RunId,
-    pub file: PathBuf,
+    pub artefact: String,
+    /// Why it is not there any more.
+    pub note: Option<String>,
 }
 
 /// Kept states of an instance, oldest first: ids of runs grow with time.
-pub fn snapshots(service: &Service, instance: &InstanceId) -> Vec<Snapshot> {
-    let mut found: Vec<Snapshot> = std::fs::read_dir(service.directory.kept(instance))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let file = entry.ok()?.path();
-            let run = file.file_name()?.to_str()?.strip_suffix(".tfstate.sealed")?.to_owned();
-            Some(Snapshot { run: RunId::new(run), file })
-        })
-        .collect();
-    found.sort_by(|a, b| a.run.cmp(&b.run));
-    found
+pub async fn snapshots(service: &Service, instance: &InstanceId) -> AppResult<Vec<Snapshot>> {
+    let kept = service.store.artefact_list(ArtefactKind::State, None, Some(instance.as_str())).await?;
+    Ok(kept.into_iter().map(|kept| Snapshot { run: kept.of.run, artefact: kept.id, note: kept.note }).collect())
 }
 
 /// The content of a kept state.
-pub fn snapshot_read(service: &Service, instance: &InstanceId, snapshot: &Snapshot) -> AppResult<Vec<u8>> {
-    plan_file::open(&snapshot.file, &service.key, &state_purpose(instance)).map_err(|error| {
-        let summary = format!("the kept state {} cannot be opened: {error}", snapshot.file.display());
+pub async fn snapshot_read(service: &Service, instance: &InstanceId, snapshot: &Snapshot) -> AppResult<Vec<u8>> {
+    let sealed = service.store.artefact_read(&snapshot.artefact).await?;
+    plan_file::open(&sealed, &service.key, &state_purpose(instance)).map_err(|error| {
+        let summary =
+            format!("the kept state of {instance} from before run {} cannot be opened: {error}", snapshot.run);
         AppError::new(ErrorKind::Refused, Diagnostic::error("WL652", summary))
     })
 }

@@ -101,7 +101,7 @@ pub async fn replay(service: &Service, last: usize, base: Option<&str>) -> AppRe
     let before = service.deciding(Some(&commit)).await?;
     let after = load(&*service.checkout.work_tree()?, &service.bundles(Fetch::Missing), Author::Anybody)?
         .within(service.settings.policy_limits);
-    let mut runs = kept_runs(service);
+    let mut runs = kept_runs(service).await?;
     if runs.is_empty() {
         let diagnostic = Diagnostic::error("WL475", "no review is kept that policies could be asked about")
             .help("make one with `windlass review --all`");
@@ -109,7 +109,7 @@ pub async fn replay(service: &Service, last: usize, base: Option<&str>) -> AppRe
     }
     runs.reverse();
     runs.truncate(last);
-    Ok(compare(service, &runs, &before.policies, &after, Asked::All))
+    compare(service, &runs, &before.policies, &after, Asked::All).await
 }
 
 fn load(tree: &dyn Tree, bundles: &Bundles, author: Author) -> AppResult<Policies> {
@@ -120,7 +120,13 @@ fn load(tree: &dyn Tree, bundles: &Bundles, author: Author) -> AppResult<Policie
     Policies::load(tree, &definitions, bundles, author)
 }
 
-fn compare(service: &Service, runs: &[RunId], before: &Policies, after: &Policies, asked: Asked) -> Replay {
+async fn compare(
+    service: &Service,
+    runs: &[RunId],
+    before: &Policies,
+    after: &Policies,
+    asked: Asked,
+) -> AppResult<Replay> {
     let mut differing = Vec::new();
     let mut reviews = 0;
     let usual = service.settings.policy_limits;
@@ -130,7 +136,7 @@ fn compare(service: &Service, runs: &[RunId], before: &Policies, after: &Policie
             break;
         }
         reviews += 1;
-        let inputs = kept_inputs(service, run);
+        let inputs = kept_inputs(service, run).await?;
         let mut differences: Vec<Difference> = inputs
             .iter()
             .flat_map(|kept| {
@@ -148,7 +154,7 @@ fn compare(service: &Service, runs: &[RunId], before: &Policies, after: &Policie
             differing.push(ReplayedReview { review: run.clone(), head, differences });
         }
     }
-    Replay { reviews, differing }
+    Ok(Replay { reviews, differing })
 }
 
 type Found<'a> = BTreeSet<(Level, &'a str, &'a str, Option<&'a str>)>;
@@ -215,7 +221,7 @@ const LAST: usize = 10;
 
 /// What a change to policies would have decided about the last reviews, where the change has one. Policies of a change are not
 /// trusted: nothing is fetched for them, they run in processes of their own, and no other engine runs them.
-pub fn of_change(service: &Service, review: &Review, files: &[PathChange]) -> Option<Finding> {
+pub async fn of_change(service: &Service, review: &Review, files: &[PathChange]) -> Option<Finding> {
     let touches = |path: &str| {
         path.ends_with(".rego") || path.ends_with(".json") || windlass_lang::definitions::is_windlass_file(path)
     };
@@ -238,10 +244,12 @@ pub fn of_change(service: &Service, review: &Review, files: &[PathChange]) -> Op
         Some(Finding { help: Some(help), ..Finding::new(Level::Warn, "change of policies", message) })
     };
     let bundles = service.bundles(Fetch::Never);
-    let before = git.tree(&base).ok()?;
-    let before = load(&before, &bundles, Author::Organisation).ok()?;
-    let tree = service.checkout.work_tree().ok()?;
-    let after = match load(&*tree, &bundles, Author::Anybody) {
+    let before = load(&git.tree(&base).ok()?, &bundles, Author::Organisation).ok()?;
+    let after = {
+        let tree = service.checkout.work_tree().ok()?;
+        load(&*tree, &bundles, Author::Anybody)
+    };
+    let after = match after {
         Ok(after) => after,
         // Nothing is fetched on the word of a change.
         Err(error) if error.diagnostics.iter().all(|diagnostic| diagnostic.code == "WL473") => {
@@ -256,13 +264,14 @@ pub fn of_change(service: &Service, review: &Review, files: &[PathChange]) -> Op
     if before.digest == after.digest {
         return None;
     }
-    let mut runs: Vec<RunId> = kept_runs(service).into_iter().filter(|run| *run != review.run).collect();
+    let mut runs: Vec<RunId> = kept_runs(service).await.ok()?.into_iter().filter(|run| *run != review.run).collect();
     runs.reverse();
     runs.truncate(LAST);
     if runs.is_empty() {
         return warn("this change touches policies; no earlier review is kept that they could be asked about".into());
     }
-    let replay = compare(service, &runs, &before, &after, Asked::Untrusted(Instant::now() + TOGETHER));
+    let asked = Asked::Untrusted(Instant::now() + TOGETHER);
+    let replay = compare(service, &runs, &before, &after, asked).await.ok()?;
     let mut message = format!("with the policies of this change, {}", replay.summary());
     let worst = replay.differing.iter().flat_map(|review| review.differences.iter().map(move |d| (review, d)));
     if let Some((review, worst)) = worst.min_by_key(|(_, difference)| difference.outcome) {

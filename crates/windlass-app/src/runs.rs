@@ -10,7 +10,7 @@ use windlass_engine::{Engine, EngineOptions, Progress};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::run::{RunRecord, StepRecord};
-use windlass_store::{LogChunk, RunFilter, RunSummary, Settlement};
+use windlass_store::{ArtefactKind, LogChunk, RunFilter, RunSummary, Settlement};
 
 /// Drives a run in this process until it has ended or waits for a person. The first interrupt of the terminal asks it to be
 /// cancelled; what runs is then given time to stop.
@@ -50,8 +50,12 @@ pub async fn run_drive(
 /// The database cannot be written.
 pub async fn run_end(service: &Service, run: &RunId) -> AppResult<()> {
     release_ended(service, run).await?;
-    // Plan files hold secrets in the clear and nothing needs them any more.
+    // Scratch files hold secrets in the clear and nothing needs them any more.
     let _ = std::fs::remove_dir_all(service.directory.run(run));
+    for plan in service.store.artefact_list(ArtefactKind::Plan, Some(run), None).await? {
+        // They are sealed, and go when they are old at the latest.
+        let _ = service.store.artefact_remove(&plan, None).await;
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! What every use case stands on: the checkout, the store, the tools, the actor; and the policies that decide, loaded once.
 
+use crate::artefacts::Place;
 use crate::bundles::{Bundles, Fetch};
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::policy::{Author, Policies};
@@ -86,6 +87,7 @@ impl Service {
         let state = StateDirectory::create(&checkout.root)?;
         let store = Store::open(&state.database()).await?;
         let key = state.key()?;
+        crate::artefacts::keep(&store, &Place::Directory(state.artefacts()), &key)?;
         let tools = tools(&state);
         let actor = crate::actor::local(checkout.git_if_any());
         let common = Common { settings, store, tools, key, worker, hidden: Hidden::default() };

@@ -138,11 +138,12 @@ impl StateDirectory {
     pub fn cache(&self) -> PathBuf {
         self.path.join("cache")
     }
-    /// Plan files and scratch copies of one run; removed when the run has ended.
+    /// Files of one run that only this machine needs: scratch copies, plans that are open, what commands say; removed when the run has
+    /// ended.
     pub fn run(&self, run: &RunId) -> PathBuf {
         self.path.join("runs").join(run.as_str())
     }
-    /// What of an instance must outlive its runs: sealed states from before each apply, and `errored.tfstate`.
+    /// What of an instance must outlive its runs: `errored.tfstate`.
     pub fn kept(&self, instance: &InstanceId) -> PathBuf {
         self.path.join("kept").join(instance.file_name())
     }
@@ -150,9 +151,9 @@ impl StateDirectory {
     pub fn bundles(&self) -> PathBuf {
         self.path.join("bundles")
     }
-    /// What policies were asked with, sealed, by run.
-    pub fn inputs(&self) -> PathBuf {
-        self.path.join("inputs")
+    /// What steps leave that others may need, where nothing else was said.
+    pub fn artefacts(&self) -> PathBuf {
+        self.path.join("artefacts")
     }
     /// Where an attempt of a step writes what it says (`.out`, `.err`).
     pub fn output(&self, run: &RunId, step: &StepId, attempt: u32) -> PathBuf {

@@ -245,6 +245,7 @@ pub fn document() -> Document {
         approved: Some(&earlier),
         history: vec![Earlier::of(&earlier, 1_763_700_000_000_000, true)],
         link: None,
+        progress: None,
     };
     Document::new(&rich(), context)
 }

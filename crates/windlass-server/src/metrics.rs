@@ -57,6 +57,10 @@ pub struct Metrics {
     spans: Family<Labels, Counter>,
     configuration_bad: Whole,
     configuration_restart: Whole,
+    artefacts: Family<Labels, Whole>,
+    artefact_bytes: Family<Labels, Whole>,
+    removed: Family<Labels, Counter>,
+    removed_bytes: Family<Labels, Counter>,
     /// Until when (µs) runs that ended are in `run_seconds`; the families above are cleared and filled while it is held.
     counted: Mutex<Option<Micros>>,
 }
@@ -158,6 +162,10 @@ impl Default for Metrics {
                 "1 while the configuration says what needs a restart",
                 Whole::default()
             ),
+            artefacts: family!("artefacts", "What steps left and is kept, packed logs among it", Family::default()),
+            artefact_bytes: family!("artefact_bytes", "How much that is", Family::default()),
+            removed: family!("artefacts_removed", "What was removed because it was old", Family::default()),
+            removed_bytes: family!("artefact_removed_bytes", "How much that was", Family::default()),
             registry,
             counted: Mutex::default(),
         }
@@ -234,6 +242,10 @@ impl Metrics {
         }
         self.fetched.clear();
         self.sealed.clear();
+        self.artefacts.clear();
+        self.artefact_bytes.clear();
+        self.removed.clear();
+        self.removed_bytes.clear();
         self.database_up.set(i64::from(readings.is_some()));
         if let Some(readings) = readings {
             self.fill(readings);
@@ -288,6 +300,13 @@ impl Metrics {
         }
         if let Some(at) = readings.sealed {
             self.sealed.get_or_create(&Labels::new()).set(seconds(at));
+        }
+        for (kind, stored) in &readings.stored {
+            let labels = vec![("kind", kind.clone())];
+            self.artefacts.get_or_create(&labels).set(stored.count);
+            self.artefact_bytes.get_or_create(&labels).set(stored.bytes);
+            self.removed.get_or_create(&labels).inc_by(stored.removed.unsigned_abs());
+            self.removed_bytes.get_or_create(&labels).inc_by(stored.removed_bytes.unsigned_abs());
         }
         self.queue_age.set(seconds(readings.queue_age()));
         self.database_seconds.set(readings.database.as_secs_f64());

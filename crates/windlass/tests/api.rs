@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use windlass_app::configuration::Configuration;
 use windlass_app::installation::{self, Installation};
 use windlass_app::sessions;
 use windlass_app::tokens::Record;
@@ -76,7 +77,7 @@ fn data(env: &CliEnv) -> PathBuf {
 
 /// Tokens of all kinds of people, made before the server starts.
 async fn tokens(data: &Path) -> BTreeMap<String, String> {
-    let common = installation::common(None, data, worker()).await.unwrap();
+    let common = installation::common(&Configuration::default(), data, worker()).await.unwrap();
     let store = common.store;
     let person = |name: &str| Actor {
         name: name.to_owned(),
@@ -258,7 +259,7 @@ impl Iterator for Events {
 /// The endpoints of the program, without one that runs.
 async fn table() -> Vec<Endpoint> {
     let directory = tempfile::tempdir().unwrap();
-    let common = installation::common(None, directory.path(), worker()).await.unwrap();
+    let common = installation::common(&Configuration::default(), directory.path(), worker()).await.unwrap();
     let store = common.store.clone();
     let data = directory.path().to_owned();
     let opened = tokio::task::spawn_blocking(move || Installation::open(&data, common, &[], Vec::new()));

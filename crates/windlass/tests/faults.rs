@@ -290,11 +290,8 @@ fn an_effect_that_is_not_the_preview_waits_for_a_new_approval() {
     expect(&env, &["apply", "--yes"], 1, &["waiting", "app is not what was reviewed", "windlass approve"]);
     expect(&env, &["resume"], 1, &["is not what was reviewed"]);
     // No plan lies about in the clear while somebody makes up their mind.
-    let plans = walk(&env.root().join(".windlass/runs"));
-    assert!(
-        plans.iter().any(|p| p.ends_with(".tfplan.sealed")) && !plans.iter().any(|p| p.ends_with(".tfplan")),
-        "{plans:?}"
-    );
+    let (kept, files) = (env.root().join(".windlass/artefacts/plan"), walk(&env.root().join(".windlass/runs")));
+    assert!(!walk(&kept).is_empty() && !files.iter().any(|file| file.contains(".tfplan")), "{files:?}");
     expect(&env, &["approve"], 0, &["windlass resume"]);
     expect(&env, &["resume"], 0, &["Applied"]);
     expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);

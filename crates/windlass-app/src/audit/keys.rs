@@ -61,6 +61,19 @@ impl Keys {
         self.current()?.ok_or_else(|| internal("the key that was made is not there"))
     }
 
+    /// Takes the key that somebody else keeps in `file` where none is here yet. One that is here goes on: it may be a later one.
+    ///
+    /// # Errors
+    /// It cannot be read, is no key, or cannot be written here.
+    pub fn adopt(&self, file: &Path) -> AppResult<()> {
+        if self.current()?.is_some() {
+            return Ok(());
+        }
+        let der = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
+        SigningKey::from_pkcs8(&der).map_err(|error| unreadable(file, &error))?;
+        write_key(&self.current_file(), &der)
+    }
+
     /// The key that is to take over.
     ///
     /// # Errors
@@ -138,13 +151,16 @@ fn read_key(path: &Path) -> AppResult<Option<SigningKey>> {
     }
 }
 
-/// A key in a file of mode 0600, whole or not at all. One that is there already stays: of two that make it at once, both use one.
 fn create_key(path: &Path) -> AppResult<()> {
-    let der = SigningKey::generate_pkcs8(&SystemRandom::new()).map_err(internal)?;
+    write_key(path, &SigningKey::generate_pkcs8(&SystemRandom::new()).map_err(internal)?)
+}
+
+/// A key in a file of mode 0600, whole or not at all. One that is there already stays: of two that make it at once, both use one.
+fn write_key(path: &Path, der: &[u8]) -> AppResult<()> {
     let draft = path.with_extension(format!("{}.draft", std::process::id()));
     let make = || -> std::io::Result<()> {
         let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        file.write_all(&der)?;
+        file.write_all(der)?;
         file.sync_all()?;
         let linked = std::fs::hard_link(&draft, path);
         std::fs::remove_file(&draft)?;

@@ -76,13 +76,14 @@ pub async fn needs(installation: &Installation, caller: &Caller, project: &str) 
         teams: Vec::new(),
         projects: Vec::new(),
     };
+    let admins = installation.admins();
     for one in &projects {
         let known = match states(installation, caller, one.name()).await {
             // Nothing good was fetched yet, which is told apart.
             Err(error) if error.kind == ErrorKind::Unavailable => continue,
             known => known?,
         };
-        let rules = Rules::new(&known.good.deciding.definitions, &installation.admins);
+        let rules = Rules::new(&known.good.deciding.definitions, &admins);
         let teams = rules.teams_of(&caller.actor).into_iter();
         needs.teams.extend(teams.map(|team| (one.name().to_owned(), team.to_owned())));
         needs.stacks += known.good.project.repository.stacks.len();

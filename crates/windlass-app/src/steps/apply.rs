@@ -5,7 +5,6 @@ use super::{failed, input};
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::service::Service;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 use std::sync::Arc;
 use windlass_drivers::terraform::plan_file::Opened;
 use windlass_engine::{Executor, Probe, StepContext, StepResult};
@@ -20,10 +19,8 @@ use windlass_model::stack_plan::{ApplyInput, ApplyWork, apply_step, driver, plan
 /// What [`Prepare`] leaves for the gate and the apply.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Prepared {
-    /// The sealed plan file.
-    pub plan: PathBuf,
-    /// Its SHA-256, hexadecimal.
-    pub sha256: String,
+    /// The artefact with the sealed plan file.
+    pub plan: String,
     pub binding: Binding,
     pub effect: Effect,
     pub effect_digest: String,
@@ -100,7 +97,7 @@ async fn prepare(service: &Service, cx: &StepContext, compare: Compare) -> AppRe
         Err(differences) => differences.into_iter().map(|d| d.to_string()).collect(),
     };
     let effect_digest = effect.digest();
-    Ok(Some(Prepared { plan: artefact.path, sha256: artefact.sha256, binding, effect, effect_digest, differences }))
+    Ok(Some(Prepared { plan: artefact, binding, effect, effect_digest, differences }))
 }
 
 /// Refuses when something that the reviewed plan stands on is not what it was, with the name of each thing that moved.
@@ -272,7 +269,9 @@ impl Apply {
         }
         let instance = &work.work.instance.id;
         let purpose = purpose(&cx.run, instance, &prepared.effect_digest, &prepared.binding);
-        let plan = Opened::new(&prepared.plan, &service.key, &purpose).map_err(|error| {
+        let sealed = service.store.artefact_read(&prepared.plan).await?;
+        let open = super::plan::plan_path(service, cx, instance, cx.attempt).with_extension("tfplan.open");
+        let plan = Opened::new(&sealed, open, &service.key, &purpose).map_err(|error| {
             AppError::new(
                 ErrorKind::Refused,
                 Diagnostic::error(
@@ -282,9 +281,7 @@ impl Apply {
                 .help("nothing was applied; run `windlass apply` again, which plans anew"),
             )
         })?;
-        // Two plans made within a second of each other can be the same to the byte; the same file is what must not be used twice.
-        let mark = format!("{} {}", prepared.sha256, prepared.plan.display());
-        if !service.store.plan_mark_used(&mark, &cx.run, &cx.step).await? {
+        if !service.store.plan_mark_used(&prepared.plan, &cx.run, &cx.step).await? {
             let summary = format!("the plan of {} was applied before; a plan is used once", work.work.instance.id);
             return Err(AppError::new(
                 ErrorKind::Conflict,

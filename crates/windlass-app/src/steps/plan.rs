@@ -5,7 +5,7 @@ use crate::error::{AppError, AppResult, ErrorKind};
 use crate::secrets::TOO_SHORT;
 use crate::service::{Deciding, PlannedOutputs, Service};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use windlass_drivers::terraform::plan_file::{self, Opened};
 use windlass_drivers::terraform::{Plan, PlanResult, StackDirectory, preview};
@@ -19,6 +19,7 @@ use windlass_model::id::{InstanceId, RunId, StackId};
 use windlass_model::review::{Finding, Level, Stage};
 use windlass_model::run::Cost;
 use windlass_model::stack_plan::{Read, StackWork, UNMEASURED};
+use windlass_store::{ArtefactKind, NewArtefact};
 
 pub enum PlanKind {
     Real,
@@ -26,10 +27,9 @@ pub enum PlanKind {
     Preview(Vec<Read>),
 }
 
-/// A sealed plan file.
-pub struct Artefact {
-    pub path: PathBuf,
-    pub sha256: String,
+/// Where the plan of an attempt is while it is not under seal.
+pub(super) fn plan_path(service: &Service, cx: &StepContext, instance: &InstanceId, attempt: u32) -> PathBuf {
+    service.directory.run(&cx.run).join("plans").join(format!("{}.{attempt}.tfplan", instance.file_name()))
 }
 
 /// What a sealed plan may be used for: this plan of this instance in this run, and nothing else.
@@ -47,7 +47,8 @@ pub struct Judged {
     pub effect: Effect,
     pub findings: Vec<Finding>,
     pub changed_outputs: Vec<String>,
-    pub artefact: Artefact,
+    /// The sealed plan file.
+    pub artefact: String,
     pub binding: Binding,
     /// By address of a resource that changes: the resources of the same plan that refer to it.
     pub dependants: BTreeMap<String, Vec<String>>,
@@ -67,8 +68,7 @@ pub async fn plan_instance(
     for name in crate::secrets::too_short(work.env.iter().map(String::as_str), |name| std::env::var(name).ok()) {
         cx.log(format!("windlass: {name} {TOO_SHORT}\n").as_bytes()).await;
     }
-    let files = service.directory.run(&cx.run);
-    let file = files.join("plans").join(format!("{}.{}.tfplan", work.instance.id.file_name(), cx.attempt));
+    let file = plan_path(service, cx, &work.instance.id, cx.attempt);
     let real = matches!(kind, PlanKind::Real);
     if let PlanKind::Preview(reads) = kind {
         prepare_preview(service, cx, work, reads, &mut stack).await?;
@@ -114,10 +114,8 @@ pub async fn plan_instance(
     })?;
     stack.mark_sets(&mut effect, &service.directory.cache(), &cx.cancel, &mut Recorder::new(cx)).await;
     let binding = binding(service, work, &stack, &json, state.version).await?;
-    let (path, sha256) =
-        plan_file::seal(&file, &service.key, &purpose(&cx.run, &work.instance.id, &effect.digest(), &binding))
-            .map_err(|error| sealing(&work.instance.id, &error))?;
-    let artefact = Artefact { path, sha256 };
+    let purpose = purpose(&cx.run, &work.instance.id, &effect.digest(), &binding);
+    let artefact = seal(service, cx, &work.instance.id, &file, &purpose).await?;
     let outputs = planned_outputs(&json);
     let changed_outputs = outputs.iter().filter(|(_, output)| output.changed).map(|(name, _)| name.clone()).collect();
     service.outputs_put(&cx.run, &work.instance.id, outputs);
@@ -125,7 +123,7 @@ pub async fn plan_instance(
     let mask = cx.mask().await;
     let asked = crate::decisions::plan_input(service, work, json, !real, deciding);
     let mut findings = policies.decide(Some(&work.stack), &asked).findings;
-    crate::decisions::keep_plan(service, cx, work, asked, &|text| mask.text(text))?;
+    crate::decisions::keep_plan(service, cx, work, asked, |text| mask.text(text)).await?;
     for finding in &mut findings {
         finding.message = mask.text(&finding.message);
     }
@@ -192,9 +190,25 @@ async fn binding(
     })
 }
 
-fn sealing(instance: &InstanceId, error: &plan_file::PlanFileError) -> AppError {
-    let diagnostic = Diagnostic::error("WL901", format!("the plan of {instance} cannot be sealed: {error}"));
-    AppError::new(ErrorKind::Unavailable, diagnostic.help("make room on the disk, then run the same command again"))
+/// Puts a plan file under seal where all that may need it can have it; no other copy stays.
+async fn seal(
+    service: &Service,
+    cx: &StepContext,
+    instance: &InstanceId,
+    file: &Path,
+    purpose: &str,
+) -> AppResult<String> {
+    let failed = |error: plan_file::PlanFileError| {
+        let diagnostic = Diagnostic::error("WL901", format!("the plan of {instance} cannot be sealed: {error}"));
+        AppError::new(ErrorKind::Unavailable, diagnostic.help("make room on the disk, then run the same command again"))
+    };
+    let content = std::fs::read(file).map_err(|error| failed(error.into()))?;
+    let sealed = plan_file::seal(&content, &service.key, purpose).map_err(failed)?;
+    let number = i64::from(cx.attempt);
+    let of = NewArtefact { kind: ArtefactKind::Plan, run: cx.run.clone(), subject: instance.to_string(), number };
+    let artefact = service.store.artefact_put(&of, sealed).await?;
+    std::fs::remove_file(file).map_err(|error| failed(error.into()))?;
+    Ok(artefact)
 }
 
 /// Where each finding can be mended: the resource it names, by address field or in its message.
@@ -287,31 +301,23 @@ async fn upstream_outputs(
     if let Some(outputs) = service.outputs_get(&cx.run, upstream) {
         return Ok(outputs);
     }
-    let plans = service.directory.run(&cx.run).join("plans");
-    let prefix = format!("{}.", upstream.file_name());
-    let attempts: BTreeSet<(u32, PathBuf)> = std::fs::read_dir(&plans)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let attempt = name.strip_prefix(&prefix)?.strip_suffix(".tfplan.sealed")?.parse().ok()?;
-            Some((attempt, entry.path()))
-        })
-        .collect();
+    let plans = service.store.artefact_list(ArtefactKind::Plan, Some(&cx.run), Some(upstream.as_str())).await?;
     let gone = |what: &str| {
         let diagnostic =
             Diagnostic::error("WL517", format!("the plan of {upstream} {what}, and this one needs what it outputs"))
                 .help("run `windlass review` again");
         AppError::new(ErrorKind::Conflict, diagnostic)
     };
-    let Some((_, file)) = attempts.into_iter().next_back() else { return Err(gone("is gone")) };
+    let Some(plan) = plans.last() else { return Err(gone("is gone")) };
     let planned = service.store.step_get(&cx.run, &windlass_model::stack_plan::plan_step(upstream)).await?;
     let planned: super::review::PlanOutput = super::input(&planned.output.unwrap_or_default())?;
     let (Some(effect), Some(binding)) = (planned.outcome.effect(), &planned.binding) else {
         return Err(gone("was not made"));
     };
-    let opened = Opened::new(&file, &service.key, &purpose(&cx.run, upstream, &effect.digest(), binding))
+    let sealed = service.store.artefact_read(&plan.id).await?;
+    let attempt = u32::try_from(plan.of.number).unwrap_or_default();
+    let open = plan_path(service, cx, upstream, attempt).with_extension("tfplan.open");
+    let opened = Opened::new(&sealed, open, &service.key, &purpose(&cx.run, upstream, &effect.digest(), binding))
         .map_err(|error| gone(&format!("cannot be opened ({error})")))?;
     let record = service.store.run_get(&cx.run).await?;
     let step = windlass_model::stack_plan::plan_step(upstream);

@@ -198,7 +198,7 @@ impl Assemble {
             });
         }
         let mut review = crate::review::assemble(&cx.run, run, stacks, deciding.policies.digest.clone());
-        crate::decisions::conclude(service, &mut review, &deciding)?;
+        crate::decisions::conclude(service, &mut review, &deciding).await?;
         if review.effects().any(|effect| !effect.is_empty()) {
             // Who reads from whom is told where it is known; a tree that cannot be read any more takes nothing from the review.
             if let Ok(project) = service.checkout.project() {

@@ -288,7 +288,7 @@ pub async fn apply(service: &Service, cx: &StepContext, work: &StackWork, plan: 
         let marked = plan.map(|plan| secrets(&plan, |data, output| work.is_sensitive(data, output)));
         cx.hide(marked.unwrap_or_default()).await;
     }
-    recover::snapshot(service, &work.instance.id, &cx.run, plan)?;
+    recover::snapshot(service, &work.instance.id, &cx.run, plan).await?;
     let base = service.directory.output(&cx.run, &cx.step, cx.attempt);
     let output = OutputFiles { out: base.with_extension("out"), err: base.with_extension("err") };
     let mut recorder = Recorder::new(cx).with_lock_of(&stack);

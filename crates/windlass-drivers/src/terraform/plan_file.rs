@@ -5,7 +5,7 @@ use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use windlass_model::binding::{StateVersion, keyed_digest};
 
@@ -51,42 +51,24 @@ pub fn state_of(path: &Path) -> Result<PlanState, PlanFileError> {
     Ok(PlanState { version, content: before.to_string().into_bytes() })
 }
 
-/// Encrypts the file at `path` into `path` + `.sealed` and removes it. `purpose` has to be given again to open it. What comes
-/// back is the SHA-256 of the sealed file, hexadecimal.
+/// Encrypts a content; `purpose` has to be given again to open it.
 ///
 /// # Errors
-/// It cannot be read, or the sealed one not written.
-pub fn seal(path: &Path, key: &[u8], purpose: &str) -> Result<(PathBuf, String), PlanFileError> {
-    let sealed = sealed_name(path);
-    let digest = seal_bytes(&std::fs::read(path)?, &sealed, key, purpose)?;
-    std::fs::remove_file(path)?;
-    Ok((sealed, digest))
-}
-
-/// Encrypts `content` into a new private file.
-///
-/// # Errors
-/// It cannot be written.
-pub fn seal_bytes(content: &[u8], to: &Path, key: &[u8], purpose: &str) -> Result<String, PlanFileError> {
+/// There is no randomness.
+pub fn seal(content: &[u8], key: &[u8], purpose: &str) -> Result<Vec<u8>, PlanFileError> {
     let mut nonce = [0; 24];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut nonce)?;
     let payload = Payload { msg: content, aad: purpose.as_bytes() };
     let encrypted = cipher(key).encrypt(&XNonce::from(nonce), payload).map_err(|_| PlanFileError::Changed)?;
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
-    file.write_all(&nonce)?;
-    file.write_all(&encrypted)?;
-    file.sync_all()?;
-    let digest = Sha256::new_with_prefix(nonce).chain_update(&encrypted).finalize();
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok([&nonce[..], &encrypted].concat())
 }
 
-/// The content of a sealed file.
+/// The content that was sealed.
 ///
 /// # Errors
 /// [`PlanFileError::Changed`] when it is not what was sealed with this key for this purpose.
-pub fn open(sealed: &Path, key: &[u8], purpose: &str) -> Result<Vec<u8>, PlanFileError> {
-    let content = std::fs::read(sealed)?;
-    let (nonce, encrypted) = content.split_at_checked(24).ok_or(PlanFileError::Changed)?;
+pub fn open(sealed: &[u8], key: &[u8], purpose: &str) -> Result<Vec<u8>, PlanFileError> {
+    let (nonce, encrypted) = sealed.split_at_checked(24).ok_or(PlanFileError::Changed)?;
     let nonce: [u8; 24] = nonce.try_into().map_err(|_| PlanFileError::Changed)?;
     let payload = Payload { msg: encrypted, aad: purpose.as_bytes() };
     cipher(key).decrypt(&XNonce::from(nonce), payload).map_err(|_| PlanFileError::Changed)
@@ -99,11 +81,16 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// Opens what was sealed into the file `path`, whose directory is made where it is missing.
+    ///
     /// # Errors
-    /// As [`open`].
-    pub fn new(sealed: &Path, key: &[u8], purpose: &str) -> Result<Self, PlanFileError> {
+    /// As [`open`]; the file cannot be written.
+    pub fn new(sealed: &[u8], path: PathBuf, key: &[u8], purpose: &str) -> Result<Self, PlanFileError> {
         let content = open(sealed, key, purpose)?;
-        let opened = Self { path: sealed.with_extension("open") };
+        if let Some(directory) = path.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        let opened = Self { path };
         let mut file =
             std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&opened.path)?;
         file.write_all(&content)?;
@@ -122,12 +109,6 @@ impl Drop for Opened {
     }
 }
 
-fn sealed_name(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".sealed");
-    name.into()
-}
-
 /// The installation's key serves several ends; each has a key of its own made from it.
 fn cipher(key: &[u8]) -> XChaCha20Poly1305 {
     let own = Sha256::digest(keyed_digest(key, b"windlass plan files v1").as_bytes());
@@ -139,30 +120,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sealed_file_opens_only_as_it_was_made() {
+    fn what_is_sealed_opens_only_as_it_was_made() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("x.tfplan");
-        std::fs::write(&path, "a plan with secret").unwrap();
-        let (sealed, _) = seal(&path, b"key", "net at commit c").unwrap();
-        assert!(!path.exists());
-        let raw = std::fs::read(&sealed).unwrap();
-        assert!(!raw.windows(6).any(|w| w == b"secret"));
+        let sealed = seal(b"a plan with secret", b"key", "net at commit c").unwrap();
+        assert!(!sealed.windows(6).any(|w| w == b"secret"));
+        assert_ne!(sealed, seal(b"a plan with secret", b"key", "net at commit c").unwrap(), "no two are the same");
         assert_eq!(open(&sealed, b"key", "net at commit c").unwrap(), b"a plan with secret");
         assert!(matches!(open(&sealed, b"key", "app at commit c"), Err(PlanFileError::Changed)));
         assert!(matches!(open(&sealed, b"other", "net at commit c"), Err(PlanFileError::Changed)));
-        let opened = Opened::new(&sealed, b"key", "net at commit c").unwrap();
-        let clear = opened.path().to_owned();
+        let clear = directory.path().join("runs/x.tfplan.open");
+        let opened = Opened::new(&sealed, clear.clone(), b"key", "net at commit c").unwrap();
+        assert_eq!(opened.path(), clear);
         assert_eq!(std::fs::read(&clear).unwrap(), b"a plan with secret");
         drop(opened);
         assert!(!clear.exists());
-        for at in [0, 30, raw.len() - 1] {
-            let mut edited = raw.clone();
+        for at in [0, 30, sealed.len() - 1] {
+            let mut edited = sealed.clone();
             edited[at] ^= 1;
-            std::fs::write(&sealed, &edited).unwrap();
-            assert!(matches!(open(&sealed, b"key", "net at commit c"), Err(PlanFileError::Changed)), "byte {at}");
+            assert!(matches!(open(&edited, b"key", "net at commit c"), Err(PlanFileError::Changed)), "byte {at}");
         }
-        std::fs::write(&sealed, &raw[..20]).unwrap();
-        assert!(matches!(open(&sealed, b"key", "net at commit c"), Err(PlanFileError::Changed)));
-        assert!(matches!(state_of(&sealed), Err(PlanFileError::NotAPlan(_))));
+        assert!(matches!(open(&sealed[..20], b"key", "net at commit c"), Err(PlanFileError::Changed)));
+        std::fs::write(&clear, &sealed).unwrap();
+        assert!(matches!(state_of(&clear), Err(PlanFileError::NotAPlan(_))));
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use axum::http::{HeaderName, HeaderValue};
 use windlass_app::health::RepositoryHealth;
+use windlass_app::housekeeping::Stored;
 use windlass_model::id::RunId;
 use windlass_model::run::{Labels as WorkerLabels, RunState, StepState};
 use windlass_store::{RunWait, StuckStep, WaitClass, WorkerRow};
@@ -36,6 +37,7 @@ fn readings() -> Readings {
             seen_at: 0,
         }],
         sealed: Some(400_000_000),
+        stored: [("log".to_owned(), Stored { count: 3, bytes: 4000, removed: 2, removed_bytes: 50 })].into(),
         repositories: vec![RepositoryHealth {
             project: "infra".into(),
             branch: "main".into(),
@@ -81,6 +83,10 @@ fn metrics_say_what_was_read() {
     check(r#"windlass_repository_info{project="infra",branch="main",commit="abc"}"#, "1");
     check("windlass_database_up", "1");
     check("windlass_audit_sealed_timestamp_seconds{}", "400.0");
+    check(r#"windlass_artefacts{kind="log"}"#, "3");
+    check(r#"windlass_artefact_bytes{kind="log"}"#, "4000");
+    check(r#"windlass_artefacts_removed_total{kind="log"}"#, "2");
+    check(r#"windlass_artefact_removed_bytes_total{kind="log"}"#, "50");
     check(r#"windlass_run_duration_seconds_count{project="infra",kind="apply",state="failed"}"#, "1");
     check(r#"windlass_run_duration_seconds_sum{project="infra",kind="apply",state="failed"}"#, "5.0");
     check(r#"windlass_http_requests_total{method="GET",path="/runs/{run}",status="200"}"#, "1");

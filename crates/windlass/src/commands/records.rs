@@ -28,7 +28,7 @@ pub async fn run(cx: &Context, service: &Service, command: Command) -> Answer {
                 return Ok(true);
             }
             match (snapshot, push, release) {
-                (Some(run), ..) => print_snapshot(service, &instance, &run),
+                (Some(run), ..) => print_snapshot(service, &instance, &run).await,
                 (None, true, _) => {
                     let kept = recover::push(service, &instance).await?;
                     print(&format!(
@@ -91,7 +91,7 @@ pub async fn run(cx: &Context, service: &Service, command: Command) -> Answer {
 
 async fn show_recovery(cx: &Context, service: &Service, instance: &InstanceId) -> Answer {
     let quarantine = recover::quarantine_get(service, instance).await?;
-    let snapshots = recover::snapshots(service, instance);
+    let snapshots = recover::snapshots(service, instance).await?;
     if cx.json {
         print_json(&serde_json::json!({ "instance": instance, "quarantine": quarantine, "snapshots": snapshots }));
     } else {
@@ -100,8 +100,8 @@ async fn show_recovery(cx: &Context, service: &Service, instance: &InstanceId) -
     Ok(quarantine.is_none())
 }
 
-fn print_snapshot(service: &Service, instance: &InstanceId, run: &str) -> Answer {
-    let kept = recover::snapshots(service, instance);
+async fn print_snapshot(service: &Service, instance: &InstanceId, run: &str) -> Answer {
+    let kept = recover::snapshots(service, instance).await?;
     let found = match run {
         "latest" => kept.last(),
         run => kept.iter().find(|s| s.run.as_str().starts_with(run)),
@@ -111,7 +111,7 @@ fn print_snapshot(service: &Service, instance: &InstanceId, run: &str) -> Answer
             .help(format!("`windlass recover {instance}` lists what is kept"));
         return Err(AppError::new(ErrorKind::NotFound, diagnostic));
     };
-    let content = recover::snapshot_read(service, instance, found)?;
+    let content = recover::snapshot_read(service, instance, found).await?;
     // A reader that went away is no failure.
     let _ = std::io::stdout().write_all(&content);
     Ok(true)

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use windlass_app::configuration::{Configuration, LISTEN};
 use windlass_app::error::{AppError, AppResult, ErrorKind, internal};
+use windlass_app::housekeeping;
 use windlass_app::installation::{self, Installation};
 use windlass_app::project::Checkout;
 use windlass_app::repositories::Repository;
@@ -130,7 +131,7 @@ async fn run(cx: &Context, arguments: &Serve, configuration: Configuration, tele
         None => Some(installation::alone(&data)?),
         Some(_) => None,
     };
-    let common = installation::common(configuration.database.as_deref(), &data, crate::policy_worker()).await?;
+    let common = installation::common(&configuration, &data, crate::policy_worker()).await?;
     let store = common.store.clone();
     let installation = {
         let (data, repositories) = (data.clone(), configuration.repositories.clone());
@@ -147,6 +148,10 @@ async fn run(cx: &Context, arguments: &Serve, configuration: Configuration, tele
     let pace = windlass_app::audit::Pace::new(|name| std::env::var_os(name))?;
     let unsealed = |error: &AppError| tracing::error!(%error, "the audit record is not sealed");
     let sealed = tokio::spawn(windlass_app::audit::run(store.clone(), data, pace, sealing.clone(), unsealed));
+    let unkept = |error: &AppError| tracing::error!(%error, "logs are not packed, or what is old is not removed");
+    let every = housekeeping::pace(|name| std::env::var_os(name))?;
+    let kept = housekeeping::run(store.clone(), configuration.retentions(), every, stop.clone(), unkept);
+    let kept = tokio::spawn(kept);
     let drain = configuration.drain.map_or(DRAIN, Duration::from_secs);
     let told = |run: &windlass_model::id::RunId, why: &str| tracing::error!(%run, "{why}");
     let worked = tokio::spawn(anywhere::work(installation.clone(), labels, stop.clone(), drain, told));
@@ -186,6 +191,7 @@ async fn run(cx: &Context, arguments: &Serve, configuration: Configuration, tele
     let drained = worked.await.map_err(internal)??;
     served.await.map_err(internal)?.map_err(internal)?;
     followed.abort();
+    kept.await.map_err(internal)?;
     // Last, so that nothing that happened stays unsealed.
     sealing.cancel();
     sealed.await.map_err(internal)?;

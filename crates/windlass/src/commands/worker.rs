@@ -30,26 +30,28 @@ async fn run(cx: &Context, arguments: Worker, configuration: Configuration, tele
     let lacks = |what: &str, help: &str| {
         AppError::new(ErrorKind::Usage, Diagnostic::error("WL909", format!("a worker needs {what}")).help(help))
     };
-    let Some(database) = arguments.database.or(configuration.database.clone()) else {
+    let database = arguments.database.or(configuration.database.clone());
+    let given = Configuration { database, ..configuration.clone() };
+    if given.database.is_none() {
         return Err(lacks(
             "the PostgreSQL of the servers",
             "give it with `--database`, WINDLASS_DATABASE or `database`",
         ));
-    };
+    }
     if configuration.repositories.is_empty() {
         return Err(lacks("the repositories of the servers", "give it the servers' configuration with `--config`"));
     }
-    let data = match arguments.data.or(configuration.data.clone()) {
-        Some(data) => data,
+    let data = match arguments.data.as_ref().or(configuration.data.as_ref()) {
+        Some(data) => data.clone(),
         None => StateDirectory::create(&cx.directory)?.server(),
     };
     let data = std::path::absolute(data).map_err(internal)?;
-    if !data.join("key").exists() {
+    if configuration.key_file.is_none() && !data.join("key").exists() {
         // One of its own would make every effect look different from what was reviewed.
-        let help = "share the servers' data directory with it, or copy the file `key` of it there";
+        let help = "name a file with it with `key_file`, or copy the file `key` of the servers' data directory there";
         return Err(lacks(&format!("the servers' key in {}", data.display()), help));
     }
-    let common = installation::common(Some(&database), &data, crate::policy_worker()).await?;
+    let common = installation::common(&given, &data, crate::policy_worker()).await?;
     let store = common.store.clone();
     let installation = {
         let repositories = configuration.repositories.clone();

@@ -34,10 +34,11 @@ pub fn recovery(
             steps(terminal, quarantine, &mut out);
         }
     }
-    if let Some(latest) = snapshots.last() {
+    let kept: Vec<&Snapshot> = snapshots.iter().filter(|snapshot| snapshot.note.is_none()).collect();
+    if let Some(latest) = kept.last() {
         out.push_str(&format!(
             "\n{} from before an apply are kept; the last is of {}:\n  windlass recover {instance} --snapshot latest > before.tfstate\n",
-            count(snapshots.len(), "state"),
+            count(kept.len(), "state"),
             latest.run
         ));
     }

@@ -30,7 +30,7 @@ impl Place {
         let data = env.home().join("server");
         let token = tokio::runtime::Runtime::new().unwrap().block_on(async {
             let worker = Worker { program: "windlass".into(), arguments: Vec::new(), environment: Vec::new() };
-            let store = installation::common(None, &data, worker).await.unwrap().store;
+            let store = installation::common(&Configuration::default(), &data, worker).await.unwrap().store;
             let secret = format!("wlt_{}", sessions::secret().unwrap());
             let actor = Actor { verified: true, ..windlass_app::actor::local(None) };
             let name = actor.to_string();
