@@ -179,6 +179,9 @@ fn seconds(micros: Micros) -> f64 {
 /// Runs that ended so short a time ago (µs) may still be on their way into the record.
 const SETTLE: Micros = 5_000_000;
 
+/// A database whose time is so much (µs) before what it was has had its clock set back: what ends now is counted again.
+const SET_BACK: Micros = 60_000_000;
+
 impl Metrics {
     /// Counts a request that was answered.
     pub fn request(&self, method: &str, path: &str, status: u16, took: Duration) {
@@ -214,6 +217,11 @@ impl Metrics {
         ended: Option<(Micros, Vec<RunEnd>)>,
     ) -> Result<String, std::fmt::Error> {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((until, _)) = &ended
+            && counted.is_some_and(|counted| *until + SET_BACK < counted)
+        {
+            *counted = Some(*until);
+        }
         // Of two that look at the same time, one counts what ended.
         if let Some((until, ends)) = ended.filter(|(until, _)| counted.is_none_or(|counted| counted < *until)) {
             let from = counted.unwrap_or(until);
@@ -223,7 +231,7 @@ impl Metrics {
                     ("kind", end.kind.clone()),
                     ("state", end.state.as_str().to_owned()),
                 ];
-                self.run_seconds.get_or_create(&labels).observe(seconds(end.ended_at - end.created_at));
+                self.run_seconds.get_or_create(&labels).observe(seconds((end.ended_at - end.created_at).max(0)));
             }
             *counted = Some(until);
         }

@@ -119,6 +119,29 @@ async fn until(mut predicate: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
+async fn what_is_followed_can_change() {
+    let (one, two, data) = (Upstream::new(), Upstream::new(), tempfile::tempdir().unwrap());
+    let newer = two.commit("b/main.tf", STACK);
+    let followed = Arc::new(open(data.path(), &[one.repository("one")]).unwrap());
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(followed.clone().run(cancel.clone()));
+    let good = |name: &str| Some(followed.status(name)?.good.as_ref()?.commit.clone());
+    until(|| good("one") == Some(one.head())).await;
+    let mirror = followed.mirror("one").unwrap();
+    followed.change(&[one.repository("one"), two.repository("two")]).unwrap();
+    until(|| good("two") == Some(newer.clone())).await;
+    assert!(Arc::ptr_eq(&mirror, &followed.mirror("one").unwrap()), "what is as it was goes on");
+    let wrong = followed.change(&[Repository::new("no name", "/nowhere")]).err().unwrap();
+    assert_eq!((wrong.kind, followed.list().len()), (ErrorKind::Usage, 2), "all is as it was");
+    // Another one of that name; and one that is followed no more.
+    followed.change(&[two.repository("one")]).unwrap();
+    until(|| good("one") == Some(newer.clone())).await;
+    assert!(followed.status("two").is_none() && !followed.poke("two"));
+    cancel.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
 async fn one_that_hangs_delays_no_other_and_a_poke_has_it_fetched() {
     let (upstream, data) = (Upstream::new(), tempfile::tempdir().unwrap());
     // It takes connections and says nothing.

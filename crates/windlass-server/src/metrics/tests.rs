@@ -53,17 +53,24 @@ fn line<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
 }
 
+fn ended(ended_at: Micros) -> RunEnd {
+    RunEnd { project: "infra".into(), kind: "apply".into(), state: RunState::Failed, created_at: 0, ended_at }
+}
+
+#[test]
+fn a_clock_that_is_set_back_hides_no_run() {
+    let metrics = Metrics::default();
+    metrics.render(None, Some((7_200_000_000, Vec::new()))).unwrap();
+    metrics.render(None, Some((3_600_000_000, Vec::new()))).unwrap();
+    let text = metrics.render(None, Some((3_700_000_000, vec![ended(3_650_000_000)]))).unwrap();
+    let name = r#"windlass_run_duration_seconds_count{project="infra",kind="apply",state="failed"}"#;
+    assert_eq!(line(&text, name), Some("1"), "{text}");
+}
+
 #[test]
 fn metrics_say_what_was_read() {
     let metrics = Metrics::default();
     metrics.request("GET", "/runs/{run}", 200, Duration::from_millis(3));
-    let ended = |ended_at| RunEnd {
-        project: "infra".into(),
-        kind: "apply".into(),
-        state: RunState::Failed,
-        created_at: 0,
-        ended_at,
-    };
     metrics.render(None, Some((1_000_000, Vec::new()))).unwrap();
     let text = metrics.render(Some(&readings()), Some((9_000_000, vec![ended(5_000_000)]))).unwrap();
     let check = |name: &str, want: &str| assert_eq!(line(&text, name), Some(want), "{name} in\n{text}");
