@@ -2,6 +2,7 @@
 
 use super::program::{Program, get};
 use super::wait;
+use windlass_app::configuration::Configuration;
 use windlass_app::tokens::Record;
 use windlass_app::{installation, sessions};
 use windlass_model::access::TokenScope;
