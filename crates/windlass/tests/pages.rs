@@ -244,6 +244,7 @@ fn every_page_is_there_and_every_form_does_what_it_says() {
         ("/runs", "Nothing has run yet"),
         ("/events?kind=session.", "No event matches"),
         ("/settings", "windlass.hcl:"),
+        ("/terminal", "shows a code in the terminal"),
         ("/access", "What each role gives"),
         ("/access?permission=review.apply&subject=shop:net", "Yes, this is allowed"),
         ("/access?permission=review.apply&subject=shop:net&actor=email:bob@example.com", "No, this is not allowed"),

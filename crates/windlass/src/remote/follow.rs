@@ -38,10 +38,10 @@ enum Signal {
     Log(String, News),
 }
 
-/// Whether the second Ctrl-C ends the program.
+/// Ctrl-C was pressed and not answered yet: the next one ends the program.
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Hears of each Ctrl-C from now on; the second one while a question stands ends the program, as a negative answer.
+/// Hears of each Ctrl-C from now on; one that comes before the last was answered ends the program, as a negative answer.
 fn interrupts(sender: Sender<Signal>) -> AppResult<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
@@ -52,12 +52,10 @@ fn interrupts(sender: Sender<Signal>) -> AppResult<()> {
     std::thread::spawn(move || {
         runtime.block_on(async {
             while interrupt.recv().await.is_some() {
-                if ASKED.swap(true, Ordering::Relaxed) {
+                // Also when nobody waits any more, but for an answer.
+                if ASKED.swap(true, Ordering::Relaxed) || sender.send(Signal::Interrupt).is_err() {
                     eprintln!();
                     std::process::exit(1);
-                }
-                if sender.send(Signal::Interrupt).is_err() {
-                    return;
                 }
             }
         });
@@ -137,7 +135,8 @@ fn goes_on(at: &At, id: &RunId) -> AppResult<bool> {
     eprintln!(
         "\nRun {id} goes on on the server: `windlass cancel {id}` stops it, `windlass runs {id} --follow` watches it again."
     );
-    if !std::io::stdin().is_terminal() {
+    // Standard output is for one document then.
+    if at.cx.json || !std::io::stdin().is_terminal() {
         return Ok(false);
     }
     let question = "Cancel the run (c), stop watching it (s, or Ctrl-C again), or go on watching (anything else)? ";

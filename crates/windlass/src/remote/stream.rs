@@ -84,7 +84,9 @@ fn connection(client: &Client, path: &str, after: &mut Option<String>, out: &imp
                 (said, patience) = (true, QUIET);
                 let Some(event) = line else { continue };
                 had = true;
-                after.clone_from(&event.id);
+                if event.id.is_some() {
+                    after.clone_from(&event.id);
+                }
                 let is_last = event.kind == "end";
                 if !out(News::Event(event)) || is_last {
                     return Ended::Done;

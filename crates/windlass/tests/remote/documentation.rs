@@ -1,4 +1,4 @@
-//! The page about the terminal and a server, typed line by line.
+//! Pages about a server, typed line by line.
 
 use super::World;
 use super::common::{run, wait};
@@ -13,6 +13,13 @@ fn network(world: &World, size: u32) {
     let text = std::fs::read_to_string(root.join("net/main.tf")).unwrap().replace("net.tfstate", "network.tfstate");
     std::fs::write(root.join("aws/network/main.tf"), text).unwrap();
     super::stack(&world.env, 1, "true");
+}
+
+/// The commands of a page.
+fn lines(page: &str) -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
+    let text = std::fs::read_to_string(page).unwrap();
+    text.lines().filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned).collect()
 }
 
 /// The words of a command; text in single quotes is one.
@@ -34,11 +41,9 @@ fn every_command_of_the_page_does_what_it_says() {
     world.push("main");
     wait(|| (run(&world.env, &["show", "aws/network"]).code == Some(0)).then_some(()));
     world.env.set("WINDLASS_TOKEN", "");
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/remote.md");
-    let page = std::fs::read_to_string(page).unwrap();
     let mut typed = Vec::new();
-    for line in page.lines().filter_map(|line| line.strip_prefix("$ ")) {
-        let all = words(line);
+    for line in lines("remote.md") {
+        let all = words(&line);
         let arguments: Vec<&str> = all[1..].iter().map(String::as_str).collect();
         match (all[0].as_str(), arguments.as_slice()) {
             ("export", [_]) => {}
@@ -60,4 +65,22 @@ fn every_command_of_the_page_does_what_it_says() {
     }
     assert!(typed.len() > 25, "{typed:?}");
     assert!(world.env.home().join("network.tfstate").is_file(), "what was applied is there");
+}
+
+#[test]
+fn every_command_for_who_keeps_a_server_does_what_it_says() {
+    let world = World::new();
+    let home = world.env.home();
+    std::fs::create_dir(home.join("backups")).unwrap();
+    let places = [("/etc/windlass/", "/"), ("/var/lib/windlass", "/server"), ("/backups/", "/backups/")];
+    let typed = lines("operating.md");
+    for line in &typed {
+        let line = places
+            .iter()
+            .fold(line.clone(), |line, (there, here)| line.replace(there, &format!("{}{here}", home.display())));
+        let all = words(&line);
+        let arguments: Vec<&str> = all[1..].iter().map(String::as_str).collect();
+        world.expect(&arguments, 0, &[]);
+    }
+    assert!(typed.len() >= 5 && home.join("backups/windlass.db").is_file(), "{typed:?}");
 }

@@ -74,7 +74,7 @@ pub fn ended(mut child: Child, code: i32, texts: &[&str]) {
 fn a_terminal_gets_a_token_that_somebody_confirms() {
     let mut world = World::new();
     let url = world.url.clone();
-    let token = std::mem::replace(&mut world.token, String::new());
+    let token = std::mem::take(&mut world.token);
     world.env.set("WINDLASS_TOKEN", "");
     let ana = Browser::new(&world, &url, "ana");
     let file = world.env.home().join(".config/windlass/credentials");

@@ -58,3 +58,22 @@ fn denials_and_what_a_dead_apply_left_are_settled_from_a_terminal() {
     world.expect(&["diff", &review, "latest"], 1, &["terraform_data.more"]);
     world.expect(&["audit", "log", "--kind", "state."], 0, &["state.pushed"]);
 }
+
+#[test]
+fn a_mistake_has_its_place_wherever_it_is_found() {
+    let world = World::new();
+    world.git.run(&["switch", "--quiet", "-c", "wrong"]).unwrap();
+    world.env.write("windlass.hcl", "project \"p\" {\n  enviroment \"e\" {}\n}\n").unwrap();
+    world.env.commit("A mistake").unwrap();
+    world.push("wrong");
+    let here = run(&world.env, &["check"]);
+    let there = run(&world.env, &["review"]);
+    assert_eq!(there.code, Some(2), "{there:?}");
+    let of = |text: &str| -> Vec<String> {
+        let lines = text.lines().skip_while(|line| !line.starts_with("error["));
+        lines.take_while(|line| !line.trim().is_empty()).map(str::to_owned).collect()
+    };
+    let found = of(&there.stderr);
+    assert!(found.iter().any(|line| line.contains("windlass.hcl:2")) && found.len() > 2, "{there:?}");
+    assert_eq!(found, of(&format!("{}{}", here.stdout, here.stderr)));
+}

@@ -4,7 +4,7 @@ use super::common::wait;
 use super::{World, stack};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -144,6 +144,40 @@ fn a_log_has_no_gap_and_nothing_twice_over_connections_that_break() {
     same(&all, &world.expect(&["logs", "latest"], 0, &["── apply:net"]));
     let run = follow(&world, &proxy, &["runs", "latest", "--follow", "--json"], "-", &go);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&run).unwrap()["run"]["state"], "succeeded");
+}
+
+/// What a program says at a terminal, until it says `wanted`.
+fn until(said: &mut Vec<u8>, out: &mut impl Read, wanted: &str) {
+    let mut byte = [0];
+    while !String::from_utf8_lossy(said).contains(wanted) {
+        assert_eq!(out.read(&mut byte).unwrap(), 1, "no `{wanted}` in {}", String::from_utf8_lossy(said));
+        said.push(byte[0]);
+    }
+}
+
+#[test]
+fn the_second_interrupt_ends_the_terminal_and_not_the_run() {
+    let world = World::new();
+    let go = talking(&world);
+    let inner = world.env.command(&[]);
+    // The shell is not to be there when Ctrl-C comes.
+    let line = format!("exec {} runs latest --follow", inner.get_program().display());
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env_clear().current_dir(world.env.root());
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut keys, mut out) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut said = Vec::new();
+    until(&mut said, &mut out, "plan:net");
+    keys.write_all(b"\x03").unwrap();
+    until(&mut said, &mut out, "goes on on the server: `windlass cancel ");
+    until(&mut said, &mut out, "or Ctrl-C again");
+    keys.write_all(b"\x03").unwrap();
+    out.read_to_end(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{}", String::from_utf8_lossy(&said));
+    assert_eq!(world.json(&["runs", "latest"])["run"]["state"], "running");
+    std::fs::write(go, "").unwrap();
+    world.expect(&["runs", "latest", "--follow"], 0, &["Applied 1 instance."]);
 }
 
 #[test]
