@@ -143,4 +143,10 @@ fn a_terminal_gets_a_token_that_somebody_confirms() {
     ana.get(&format!("/terminal?code={code}"), 404, &["no terminal waits with this code"]);
     assert_eq!(run(&world.env, &["login", "--days", "400"]).code, Some(2));
     assert_eq!(std::fs::read_to_string(&file).unwrap().matches("wlt_").count(), 0);
+    // Codes are not to be tried out.
+    let tried = |_: &i32| {
+        let request = ana.agent.get(format!("{url}/terminal?code=BBBB-BBBB")).header("accept", "text/html");
+        request.header("cookie", &ana.cookie).call().unwrap().status().as_u16() == 429
+    };
+    assert!((0..500).find(tried).is_some(), "nobody was held up");
 }
