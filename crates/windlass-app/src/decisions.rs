@@ -10,7 +10,7 @@ use windlass_drivers::git::Target;
 use windlass_drivers::terraform::plan_file;
 use windlass_engine::StepContext;
 use windlass_model::affected::PathChange;
-use windlass_model::approval::ApprovalRecord;
+use windlass_model::approval::{Actor, ApprovalRecord};
 use windlass_model::definition::{ApprovalRule, DecisionKind, Definitions};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::effect::Effect;
@@ -153,10 +153,10 @@ pub async fn refuse_denied(service: &Service, review: &Review) -> AppResult<()> 
             && record.policy_digest == review.policy_digest
     };
     let given = service.store.approval_list(&review.run).await?;
-    let approvals = given
-        .iter()
-        .filter(|record| counts(record))
-        .map(|record| Approval::new(record, teams_of(&deciding.definitions, &record.actor.identities)));
+    let rules = windlass_model::access::Rules::new(&deciding.definitions, &[]);
+    let teams = |actor: &Actor| rules.teams_of(actor).into_iter().map(str::to_owned).collect();
+    let approvals =
+        given.iter().filter(|record| counts(record)).map(|record| Approval::new(record, teams(&record.actor)));
     let question = Question::Review { approvals: Some(approvals.collect()) };
     let asked = Input::review(&Change::new(review, &files(service, review)?, question));
     let findings = deciding.policies.decide(None, &asked).findings;
@@ -167,12 +167,6 @@ pub async fn refuse_denied(service: &Service, review: &Review) -> AppResult<()> 
         .map(|finding| denial("WL454", finding).help("do what it asks for, then apply again"))
         .collect();
     if denied.is_empty() { Ok(()) } else { Err(AppError::many(ErrorKind::Refused, denied)) }
-}
-
-/// Names of the teams that somebody with these identities belongs to.
-fn teams_of(definitions: &Definitions, identities: &[String]) -> Vec<String> {
-    let belongs = |members: &[String]| members.iter().any(|member| identities.contains(member));
-    definitions.teams.iter().filter(|team| belongs(&team.members)).map(|team| team.name.clone()).collect()
 }
 
 /// What differs between the base of a review and its commit.
