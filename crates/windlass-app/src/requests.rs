@@ -2,7 +2,6 @@
 //! use case; pages, the API and chat have no others.
 
 pub mod events;
-pub mod events_view;
 pub mod explain;
 pub mod home;
 pub mod projects;

@@ -1,12 +1,13 @@
 //! The record of everything, as far as somebody may read it.
 
 use super::run_for;
-use crate::caller::Caller;
+use super::run_view::chosen;
+use crate::caller::{Caller, not_found};
 use crate::error::AppResult;
 use crate::installation::Installation;
 use std::collections::BTreeSet;
 use windlass_model::access::{Permission, Subject};
-use windlass_store::{Event, EventFilter};
+use windlass_store::{Event, EventFilter, SealRow};
 
 /// Of which projects somebody may read the events, and of which they may only know that something happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,6 +82,56 @@ pub async fn event_search(
     found.sort_by_key(|event| std::cmp::Reverse(event.id));
     found.truncate(limit as usize);
     Ok(found)
+}
+
+/// One page of events.
+pub struct EventPage {
+    /// Newest first.
+    pub events: Vec<Event>,
+    /// The last seal.
+    pub seal: Option<SealRow>,
+    /// Id of the newest event of all.
+    pub newest: i64,
+    /// Whether the caller may take the record of what is shown out.
+    pub export: bool,
+}
+
+/// As [`event_search`], with what a page shows around it.
+///
+/// # Errors
+/// As [`event_search`]; and where the caller may search nowhere, why not.
+pub async fn event_page(
+    installation: &Installation,
+    caller: &Caller,
+    project: &str,
+    filter: &EventFilter,
+    before: Option<i64>,
+    limit: u32,
+) -> AppResult<EventPage> {
+    let mut searched = Vec::new();
+    let mut refused = None;
+    for one in chosen(installation, caller, project).await? {
+        match caller.must(installation, Permission::AuditRead, &Subject::project(one.name())).await {
+            Ok(()) => searched.push(one),
+            Err(error) => refused = Some(error),
+        }
+    }
+    let server = caller.may(installation, Permission::AuditRead, &Subject::server()).await?.allowed;
+    if searched.is_empty() && filter.run.is_none() && !(server && project.is_empty()) {
+        return Err(refused.unwrap_or_else(|| not_found("project", project)));
+    }
+    let of = (!project.is_empty()).then_some(project);
+    let mut export = true;
+    for one in &searched {
+        let subject = Subject::project(one.name());
+        export &= caller.may(installation, Permission::AuditExport, &subject).await?.allowed;
+    }
+    Ok(EventPage {
+        events: event_search(installation, caller, of, filter, before, limit).await?,
+        seal: installation.common.store.seal_last().await?,
+        newest: event_last(installation).await?,
+        export: export && (server || !searched.is_empty()),
+    })
 }
 
 /// The newest event there is: where a feed begins.

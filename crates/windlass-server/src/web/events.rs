@@ -11,7 +11,7 @@ use axum::http::Method;
 use axum::response::Html;
 use axum::routing::get;
 use std::sync::Arc;
-use windlass_app::requests::events_view::event_page;
+use windlass_app::requests::events::event_page;
 use windlass_model::Micros;
 use windlass_model::access::Permission;
 use windlass_model::id::RunId;
