@@ -1,16 +1,13 @@
-//! What settings show beside repositories: processes at work, and why somebody may or may not.
+//! What settings show beside repositories: processes at work, and who may ask about others.
 
-use super::places;
 use super::visible::visible;
-use crate::access::authorise;
-use crate::caller::{Caller, not_found};
+use crate::caller::Caller;
 use crate::error::AppResult;
 use crate::installation::Installation;
 use std::collections::HashMap;
 use windlass_model::Micros;
-use windlass_model::access::{Answer, Permission, Question, Rules, Subject, decide, is_identity};
-use windlass_model::approval::Actor;
-use windlass_model::id::{InstanceId, RunId};
+use windlass_model::access::{Permission, Subject};
+use windlass_model::id::RunId;
 use windlass_store::{EngineRow, WorkerRow};
 
 /// A process that drives runs.
@@ -62,15 +59,6 @@ pub async fn workers(installation: &Installation, caller: &Caller) -> AppResult<
         .collect())
 }
 
-/// "Why may I, or not?"
-pub struct Asking<'a> {
-    /// An identity; empty for the caller.
-    pub actor: &'a str,
-    pub permission: Permission,
-    /// `PROJECT`, or `PROJECT:INSTANCE`; empty for the server.
-    pub subject: &'a str,
-}
-
 /// Whether the caller may ask about others: who may search the record in any project that they see.
 ///
 /// # Errors
@@ -82,46 +70,4 @@ pub async fn may_ask_about_others(installation: &Installation, caller: &Caller) 
         }
     }
     Ok(false)
-}
-
-/// The answer with its reasons.
-///
-/// # Errors
-/// There is no such project that the caller may see, or the caller may not ask about others.
-pub async fn access_explain(installation: &Installation, caller: &Caller, asking: &Asking<'_>) -> AppResult<Answer> {
-    let (project, instance) = asking.subject.split_once(':').unwrap_or((asking.subject, ""));
-    if !project.is_empty() {
-        let read = Subject::project(project);
-        caller.must(installation, Permission::ProjectRead, &read).await?;
-    }
-    let subject = match (project, instance) {
-        ("", _) => Subject::server(),
-        (project, "") => Subject::project(project),
-        (project, instance) => {
-            let good = installation.good(project)?;
-            let id = InstanceId::new(instance);
-            let stack = good.project.repository.stack(&id.stack()).ok_or_else(|| not_found("stack", instance))?;
-            let all = stack.instances.iter().map(|one| &one.id).filter(|one| **one == id || id.key().is_none());
-            Subject::of(project, "stack", instance, places(&good, all))
-        }
-    };
-    if asking.actor.is_empty() {
-        return caller.may(installation, asking.permission, &subject).await;
-    }
-    let about = if project.is_empty() { Subject::server() } else { Subject::project(project) };
-    let needs = if project.is_empty() { Permission::ServerManage } else { Permission::AuditRead };
-    caller.must(installation, needs, &about).await?;
-    let name = asking.actor.to_owned();
-    let identities = if is_identity(&name) { vec![name.clone()] } else { vec![format!("user:{name}")] };
-    let actor = Actor { name, identities, verified: true };
-    let question = Question { actor: &actor, token: None, permission: asking.permission, subject: &subject };
-    let at = installation.common.store.now().await?;
-    let admins = installation.admins();
-    Ok(match installation.good(project) {
-        Ok(good) => {
-            let rules = Rules::new(&good.deciding.definitions, &admins);
-            authorise(&rules, &good.deciding.policies, &question, at)
-        }
-        Err(_) => decide(&question, &Rules::server(&admins)),
-    })
 }

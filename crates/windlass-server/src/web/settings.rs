@@ -16,11 +16,13 @@ use std::sync::Arc;
 use windlass_app::caller::Caller;
 use windlass_app::error::AppResult;
 use windlass_app::requests;
-use windlass_app::requests::settings_view::{Asking, Engine, access_explain, workers};
+use windlass_app::requests::explain::explain as explain_access;
+use windlass_app::requests::settings_view::{Engine, workers};
 use windlass_app::requests::visible::{Visible, visible, why_not};
 use windlass_app::tokens::{self, NewToken, Record};
 use windlass_model::Micros;
-use windlass_model::access::{Permission, Role, Subject, TokenScope};
+use windlass_model::access::{Permission, Role, Subject, TokenScope, is_identity};
+use windlass_model::approval::Actor;
 use windlass_store::TokenRow;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -235,6 +237,12 @@ async fn revoke(State(app): State<Arc<App>>, sent: Sent) -> Response {
     sent.answer(&app, done).await
 }
 
+/// Who is asked about: an identity, or the name of a user.
+fn named(name: &str) -> Actor {
+    let identity = if is_identity(name) { name.to_owned() } else { format!("user:{name}") };
+    Actor { name: name.to_owned(), identities: vec![identity], verified: true }
+}
+
 async fn explain(State(app): State<Arc<App>>, asked: Asked) -> Page {
     let caller = &asked.who.caller;
     let question = Question {
@@ -244,9 +252,12 @@ async fn explain(State(app): State<Arc<App>>, asked: Asked) -> Page {
     };
     let answer = match Permission::parse(&question.permission) {
         Some(permission) => {
-            let asking = Asking { actor: &question.actor, permission, subject: &question.subject };
-            let answer = access_explain(&app.installation, caller, &asking).await?;
-            Some(Answer { allowed: answer.allowed, because: answer.because })
+            let (project, instance) = question.subject.split_once(':').unwrap_or((&question.subject, ""));
+            let stacks: Vec<String> = Some(instance.to_owned()).filter(|one| !one.is_empty()).into_iter().collect();
+            let project = Some(project).filter(|project| !project.is_empty());
+            let other = (!question.actor.is_empty()).then(|| named(&question.actor));
+            let explained = explain_access(&app.installation, caller, other, permission, project, &stacks).await?;
+            Some(Answer { allowed: explained.answer.allowed, because: explained.answer.because })
         }
         None => None,
     };
