@@ -56,7 +56,9 @@ export const start = async ({ modules, base, secret, shots }) => {
       reached.add(Number(place));
       if (!seen) wrong.push(`${name}: focus is not seen on ${all[place]}`);
     }
-    all.forEach((html, place) => { if (!reached.has(place)) wrong.push(`${name}: the keyboard does not reach ${html}`); });
+    // What was replaced meanwhile, since it is live, was there to be reached in another version.
+    const there = new Set(await page.evaluate(() => [...document.querySelectorAll("[data-place]")].map((e) => Number(e.dataset.place))));
+    all.forEach((html, place) => { if (there.has(place) && !reached.has(place)) wrong.push(`${name}: the keyboard does not reach ${html}`); });
     await page.evaluate(() => document.activeElement?.blur());
   };
 
