@@ -254,11 +254,11 @@ fn what_one_server_planned_another_applies() {
     let logs = || expect(&world.env, &["logs", apply.as_str()], 0, &["── plan:net", "── apply:net"]).stdout;
     let said = logs();
     wait(|| {
-        let packed = world.artefacts(ArtefactKind::Log);
-        packed.iter().any(|part| part.of.run == apply && part.of.subject == "apply:net").then_some(())
+        let unpacked = world.runtime.block_on(world.store.log_unpacked(i64::MAX, None, 100)).unwrap();
+        unpacked.iter().all(|(run, _)| *run != apply).then_some(())
     });
-    let unpacked = world.runtime.block_on(world.store.log_unpacked(i64::MAX, None, 100)).unwrap();
-    assert!(unpacked.iter().all(|(run, _)| *run != apply), "{unpacked:?}");
+    let packed = world.artefacts(ArtefactKind::Log);
+    assert!(packed.iter().any(|part| part.of.run == apply && part.of.subject == "apply:net"), "{packed:?}");
     assert_eq!(logs(), said);
     let third = Server::start(&world.env, "third");
     world.through(&third);
