@@ -61,7 +61,7 @@ impl Retention {
 
     /// µs; `None` for ever.
     fn micros(self) -> Option<Micros> {
-        self.0.map(|(number, unit)| Micros::from(number) * unit.seconds() * 1_000_000)
+        self.0.map(|(number, unit)| Micros::from(number).saturating_mul(unit.seconds()).saturating_mul(1_000_000))
     }
 }
 
@@ -346,7 +346,7 @@ mod tests {
         check("5m", Some(("5 minutes", Some(300))));
         check("1s", Some(("1 second", Some(1))));
         check("forever", Some(("ever", None)));
-        check("4294967295w", Some(("4294967295 weeks", Some(4_294_967_295 * 604_800))));
+        check("4294967295w", Some(("4294967295 weeks", Some(i64::MAX / 1_000_000))));
         for wrong in ["", "d", "90", "0d", "-1d", "1.5d", "90 d", "90D", "90é", "never", "4294967296d"] {
             check(wrong, None);
         }
