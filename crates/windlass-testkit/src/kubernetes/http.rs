@@ -227,10 +227,10 @@ fn create(shared: &Shared, target: &Target, body: &[u8]) -> Response {
     let name = text(&object, "/metadata/name").to_owned();
     let made = shared.change(|store| {
         if store.get(target.plural, &target.namespace, &name).is_some() {
-            return Err(refuse(409, "AlreadyExists", &format!("{} \"{name}\" already exists", target.plural)));
+            return None;
         }
         if target.plural != "jobs" {
-            return Ok(store.add(target.plural, &target.namespace, object));
+            return Some(store.add(target.plural, &target.namespace, object));
         }
         let mut made = store.add("jobs", &target.namespace, object.take());
         let uid = made["metadata"]["uid"].clone();
@@ -241,7 +241,7 @@ fn create(shared: &Shared, target: &Target, body: &[u8]) -> Response {
             labels[format!("{prefix}job-name")] = name.clone().into();
         }
         store.update("jobs", made.clone());
-        Ok(made)
+        Some(made)
     });
     let lost = {
         let mut settings = lock(&shared.settings);
@@ -250,9 +250,9 @@ fn create(shared: &Shared, target: &Target, body: &[u8]) -> Response {
         lost
     };
     match made {
-        Ok(_) if lost => refuse(504, "Timeout", "request did not complete within requested timeout"),
-        Ok(made) => (StatusCode::CREATED, axum::Json(made)).into_response(),
-        Err(refused) => refused,
+        Some(_) if lost => refuse(504, "Timeout", "request did not complete within requested timeout"),
+        Some(made) => (StatusCode::CREATED, axum::Json(made)).into_response(),
+        None => refuse(409, "AlreadyExists", &format!("{} \"{name}\" already exists", target.plural)),
     }
 }
 

@@ -89,7 +89,7 @@ fn job(name: &str, spec: &Value) -> Result<(), String> {
 }
 
 fn of_container(pod: &Value, container: &Value) -> Result<(), String> {
-    if !container["name"].as_str().is_some_and(|name| is_dns_label(name)) {
+    if !container["name"].as_str().is_some_and(is_dns_label) {
         return Err("name: Required value".into());
     }
     if container["image"].as_str().unwrap_or_default().is_empty() {
