@@ -169,8 +169,7 @@ mod tests {
         let token = write("token", "a-web-identity\n");
         let shared =
             write("credentials", "[default]\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG\nregion = eu-west-1\n");
-        let key =
-            write("key.json", r#"{"type": "service_account", "project_id": "p", "client_secret": "s3cr3t-4f-json"}"#);
+        let key = write("key.json", "{\n  \"project_id\": \"p\",\n  \"client_secret\": \"s3cr3t-4f-json\"\n}\n");
         let check = |name: &str, value: &str, want: &[&str]| {
             let found = of_variables([name], |_| Some(value.to_owned()));
             assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), want, "{name}={value}");
