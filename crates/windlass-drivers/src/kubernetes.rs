@@ -3,7 +3,7 @@
 //! A Job is made suspended. It begins when its variables are in the cluster and no attempt of the same step is left that is older;
 //! one that is newer forbids it. Jobs that have ended stay for some minutes, so that an engine which was away finds them.
 
-use crate::process::{Ended, Listener, ProcessError, Spec, Stream, Tail};
+use crate::process::{Ended, Listener, ProcessError, Spec, Stream, Tail, Token};
 use futures_util::TryStreamExt;
 use k8s_openapi::api::batch::v1::Job as BatchJob;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
@@ -20,13 +20,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use windlass_model::diagnostic::Diagnostic;
 use windlass_model::place::Job;
 
 mod log;
 mod manifest;
 mod status;
-
-pub use manifest::Token;
 
 /// Why a program could not be run in a cluster, or not be followed to its end.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +44,8 @@ pub enum KubernetesError {
     Superseded { newer: u32 },
     #[error("the Job {job} was asked to end, and its pod is still there: nobody knows whether its program runs")]
     NotEnded { job: String },
+    #[error("the Job could not be recorded, so it did not begin: {0}")]
+    Recorded(String),
     #[error("cannot prepare a Job: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -54,10 +55,36 @@ impl KubernetesError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoCluster(_) | Self::Unreachable { .. } => "WL885",
-            Self::Refused { .. } | Self::Spec(_) | Self::Io(_) => "WL886",
+            Self::Refused { .. } | Self::Spec(_) | Self::Recorded(_) | Self::Io(_) => "WL886",
             Self::NotStarted { .. } => "WL887",
             Self::Superseded { .. } | Self::NotEnded { .. } => "WL888",
         }
+    }
+
+    /// With what can be done about it.
+    pub fn diagnostic(&self) -> Diagnostic {
+        let help = match self {
+            Self::NoCluster(_) | Self::Unreachable { .. } => {
+                "run this server or worker in the cluster, or set KUBECONFIG for it; `kubectl get jobs` has to answer there"
+            }
+            Self::Refused { .. } => {
+                "give the account of this server or worker the role in packaging/kubernetes/runner-role.yaml, and look at the `job` block"
+            }
+            Self::Spec(_) | Self::Recorded(_) | Self::Io(_) => {
+                "look at the `job` block of the `runner`, then try again"
+            }
+            Self::NotStarted { .. } => "look at the reason, which is the cluster's, then try again",
+            Self::Superseded { .. } => "nothing is to be done: the newer attempt goes on",
+            Self::NotEnded { .. } => {
+                "look whether the node of its pod answers; nothing begins while the program may run"
+            }
+        };
+        Diagnostic::error(self.code(), self.to_string()).help(help)
+    }
+
+    /// The cluster is there and does not run this program.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Spec(_) | Self::NotStarted { .. })
     }
 
     fn refused(what: &'static str, error: kube::Error) -> Self {
@@ -106,21 +133,40 @@ impl Default for Patience {
 }
 
 /// Runs a program as a Job to its end, with the contract of [`crate::process::run`]; but the cluster keeps both streams as one,
-/// which is told as standard output. `data` is where the volume of the Job's claim is mounted. The cluster is that of this
-/// process's service account or of `KUBECONFIG`.
+/// which is told as standard output. The volume of the Job's claim is the one that holds the program's directory here, and is
+/// mounted at the same path. The cluster is that of this process's service account or of `KUBECONFIG`.
 ///
 /// # Errors
 /// There is no cluster, it refuses, the program does not begin, or its end is not known.
 pub async fn run(
     job: &Job,
     spec: &Spec,
-    token: &Token,
-    data: &Path,
     cancel: &CancellationToken,
     listener: &mut impl Listener,
 ) -> Result<Ended, ProcessError> {
-    let cluster = Cluster::inferred(job, data).await?;
-    Ok(cluster.run(job, spec, token, cancel, listener).await?)
+    let cluster = Cluster::inferred(job).await?;
+    let data = match &job.volume_claim {
+        Some(_) => volume_of(&spec.directory)?,
+        None => PathBuf::from("/"),
+    };
+    Ok(cluster.run(job, spec, &data, cancel, listener).await?)
+}
+
+/// Where the volume is mounted that holds the directory.
+fn volume_of(directory: &Path) -> Result<PathBuf, KubernetesError> {
+    let mounted = mount_of(&std::fs::read_to_string("/proc/self/mountinfo")?, &std::fs::canonicalize(directory)?);
+    mounted.filter(|path| path != Path::new("/")).ok_or_else(|| {
+        let directory = directory.display();
+        let why = format!("{directory} is on no volume of its own here, so it cannot be the one of the `volume_claim`");
+        KubernetesError::Spec(why)
+    })
+}
+
+/// The innermost mount point above a directory, from the text of `mountinfo` (proc(5): the fifth field, with blanks as `\040`).
+fn mount_of(mounts: &str, directory: &Path) -> Option<PathBuf> {
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let points = points.map(|point| PathBuf::from(point.replace("\\040", " ").replace("\\134", "\\")));
+    points.filter(|point| directory.starts_with(point)).max_by_key(|point| point.components().count())
 }
 
 /// A namespace of a cluster.
@@ -128,25 +174,24 @@ pub async fn run(
 pub struct Cluster {
     client: Client,
     namespace: String,
-    data: PathBuf,
     patience: Patience,
 }
 
 impl Cluster {
-    /// That of this process's service account or of `KUBECONFIG`; `data` is where volumes are mounted.
+    /// That of this process's service account or of `KUBECONFIG`.
     ///
     /// # Errors
     /// There is none.
-    pub async fn inferred(job: &Job, data: &Path) -> Result<Self, KubernetesError> {
+    pub async fn inferred(job: &Job) -> Result<Self, KubernetesError> {
         let none = |error| KubernetesError::NoCluster(Box::new(error));
         let config = Config::infer().await.map_err(|error| none(kube::Error::InferConfig(error)))?;
         let namespace = job.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(none)?;
-        Ok(Self::new(client, namespace, data, Patience::default()))
+        Ok(Self::new(client, namespace, Patience::default()))
     }
 
-    pub fn new(client: Client, namespace: String, data: &Path, patience: Patience) -> Self {
-        Self { client, namespace, data: data.to_owned(), patience }
+    pub fn new(client: Client, namespace: String, patience: Patience) -> Self {
+        Self { client, namespace, patience }
     }
 
     fn jobs(&self) -> Api<BatchJob> {
@@ -161,7 +206,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// As [`run`], here.
+    /// As [`run`], here, with the volume at `data`.
     ///
     /// # Errors
     /// See there.
@@ -169,18 +214,21 @@ impl Cluster {
         &self,
         place: &Job,
         spec: &Spec,
-        token: &Token,
+        data: &Path,
         cancel: &CancellationToken,
         listener: &mut impl Listener,
     ) -> Result<Ended, KubernetesError> {
+        let Some(token) = &spec.token else {
+            return Err(KubernetesError::Spec("it is of no step of a run, by which it would be found again".into()));
+        };
         let name = manifest::name(token)?;
-        let job = manifest::job(place, spec, token, &name, &self.data)?;
+        let job = manifest::job(place, spec, token, &name, data)?;
         let mut tail = match &spec.output {
             Some(files) => Some(Tail::open(files)?.0),
             None => None,
         };
         let mut left = Left { cluster: self.clone(), job: Some(name.clone()) };
-        let released = match cancel.run_until_cancelled(self.release(&job, spec, token)).await {
+        let released = match cancel.run_until_cancelled(self.release(&job, spec, token, listener)).await {
             Some(released) => released.map(Some),
             None => Ok(None),
         };
@@ -194,7 +242,13 @@ impl Cluster {
                 }
                 ended => ended,
             },
-            Ok(None) => Ok(Ended { status: status::stopped(), cancelled: true, killed: false, peak_kib: 0 }),
+            Ok(None) => Ok(Ended {
+                status: status::stopped(),
+                cancelled: true,
+                killed: false,
+                peak_kib: 0,
+                out_of_memory: false,
+            }),
             Err(error) => Err(error),
         };
         if matches!(ended, Ok(Ended { cancelled: false, .. })) {
@@ -208,7 +262,13 @@ impl Cluster {
     }
 
     /// Makes the Job with its Secret, ends older attempts, and lets it begin.
-    async fn release(&self, job: &BatchJob, spec: &Spec, token: &Token) -> Result<BatchJob, KubernetesError> {
+    async fn release(
+        &self,
+        job: &BatchJob,
+        spec: &Spec,
+        token: &Token,
+        listener: &mut impl Listener,
+    ) -> Result<BatchJob, KubernetesError> {
         let name = job.metadata.name.clone().unwrap_or_default();
         let jobs = self.jobs();
         // A name that is taken is ours: nobody else knows it, and the answer to an earlier request was lost.
@@ -230,6 +290,8 @@ impl Cluster {
         .await?;
         // Two attempts that get here at the same time see each other: each has made its Job before it looks.
         self.end_older(token).await?;
+        let what = format!("{} runs as the Job {name} in the namespace {}", spec.name(), self.namespace);
+        listener.elsewhere(&what).await.map_err(KubernetesError::Recorded)?;
         let begin = Patch::Merge(serde_json::json!({ "spec": { "suspend": false } }));
         self.ask("let a Job begin", || async { jobs.patch(&name, &PatchParams::default(), &begin).await }).await
     }
@@ -239,19 +301,43 @@ impl Cluster {
     /// # Errors
     /// There is a newer attempt, the cluster does not answer, or a pod does not go.
     pub async fn end_older(&self, token: &Token) -> Result<(), KubernetesError> {
-        let jobs = self.jobs();
-        let selected = ListParams::default().labels(&token.selector());
-        let found = self.ask("list Jobs", || async { jobs.list(&selected).await }).await?;
-        let attempt = |job: &BatchJob| job.metadata.labels.as_ref()?.get(ATTEMPT)?.parse::<u32>().ok();
-        if let Some(newer) = found.iter().filter_map(attempt).find(|attempt| *attempt > token.attempt) {
+        let found = self.attempts(token).await?;
+        if let Some(newer) = found.iter().filter_map(attempt_of).find(|attempt| *attempt > token.attempt) {
             return Err(KubernetesError::Superseded { newer });
         }
-        let older: Vec<&BatchJob> =
-            found.iter().filter(|job| attempt(job).is_none_or(|attempt| attempt < token.attempt)).collect();
-        for job in &older {
+        self.end_all(found.iter().filter(|job| attempt_of(job).is_none_or(|attempt| attempt < token.attempt))).await
+    }
+
+    /// Ends the Jobs of this and older attempts of the step and returns when they are gone with their pods.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or a pod does not go.
+    pub async fn end(&self, token: &Token) -> Result<(), KubernetesError> {
+        let found = self.attempts(token).await?;
+        self.end_all(found.iter().filter(|job| attempt_of(job).is_none_or(|attempt| attempt <= token.attempt))).await
+    }
+
+    /// Whether a program of this or an older attempt runs or may begin.
+    ///
+    /// # Errors
+    /// The cluster does not answer.
+    pub async fn lives(&self, token: &Token) -> Result<bool, KubernetesError> {
+        let found = self.attempts(token).await?;
+        let mut ours = found.iter().filter(|job| attempt_of(job).is_none_or(|attempt| attempt <= token.attempt));
+        Ok(ours.any(status::lives))
+    }
+
+    /// Jobs of all attempts of a step.
+    async fn attempts(&self, token: &Token) -> Result<Vec<BatchJob>, KubernetesError> {
+        let (jobs, selected) = (self.jobs(), ListParams::default().labels(&manifest::selector(token)));
+        Ok(self.ask("list Jobs", || async { jobs.list(&selected).await }).await?.items)
+    }
+
+    async fn end_all(&self, jobs: impl Iterator<Item = &BatchJob> + Clone) -> Result<(), KubernetesError> {
+        for job in jobs.clone() {
             self.delete(job.metadata.name.as_deref().unwrap_or_default()).await?;
         }
-        for job in older {
+        for job in jobs {
             self.gone(job).await?;
         }
         Ok(())
@@ -432,12 +518,12 @@ impl Cluster {
             tail.reopen(files)?;
             tail.read(listener).await?;
         }
-        let (status, note) = state.end.unwrap_or((status::killed(), None));
+        let (status, note, out_of_memory) = state.end.unwrap_or((status::killed(), None, false));
         if let Some(note) = note.filter(|_| !cancelled) {
             listener.note(&note).await;
         }
         let killed = cancelled && status.signal() == status::killed().signal();
-        Ok(Ended { status, cancelled, killed, peak_kib: 0 })
+        Ok(Ended { status, cancelled, killed, peak_kib: 0, out_of_memory })
     }
 
     /// Why there is no pod, or none any more.
@@ -478,6 +564,10 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// How often files of output are looked at.
 const GLANCE: Duration = Duration::from_millis(250);
 
+fn attempt_of(job: &BatchJob) -> Option<u32> {
+    job.metadata.labels.as_ref()?.get(ATTEMPT)?.parse().ok()
+}
+
 /// Selects the pods of a Job by the label that its controller gives them.
 fn pods_of(job: &str) -> String {
     format!("batch.kubernetes.io/job-name={job}")
@@ -501,8 +591,8 @@ struct State<'a> {
     job: &'a str,
     pod: Option<OurPod>,
     running: bool,
-    /// How the program ended, with what there is to say about it.
-    end: Option<(std::process::ExitStatus, Option<String>)>,
+    /// How the program ended, with what there is to say about it, and whether it was for memory.
+    end: Option<(std::process::ExitStatus, Option<String>, bool)>,
     /// Why the program has not begun.
     note: Option<String>,
     /// The last note that was told.
@@ -579,19 +669,22 @@ impl<'a> State<'a> {
         match status::progress(pod) {
             Progress::Waiting(note) => self.wait(note),
             Progress::Running => self.running = true,
-            Progress::Ended { status, note } => {
-                self.end.get_or_insert((status, note));
+            Progress::Ended { status, note, out_of_memory } => {
+                self.end.get_or_insert((status, note, out_of_memory));
             }
         }
     }
 
     fn pod_gone(&mut self) {
-        self.end.get_or_insert_with(|| (status::killed(), Some("the pod was deleted before its program ended".into())));
+        self.end.get_or_insert_with(|| {
+            (status::killed(), Some("the pod was deleted before its program ended".into()), false)
+        });
     }
 
     fn job_gone(&mut self) {
         if self.pod.is_none() {
-            self.end.get_or_insert_with(|| (status::stopped(), Some("the Job was deleted before it began".into())));
+            self.end
+                .get_or_insert_with(|| (status::stopped(), Some("the Job was deleted before it began".into()), false));
         }
     }
 
@@ -619,5 +712,27 @@ impl Drop for Left {
             // Nobody is left to be told; what fails is ended before the next attempt.
             runtime.spawn(async move { cluster.delete(&job).await });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_the_innermost_mount_above_a_directory() {
+        let mounts = "22 1 0:21 / / rw - overlay overlay rw\n\
+                      30 22 0:40 / /var/lib/windlass rw - nfs4 nas:/a rw\n\
+                      31 22 0:41 / /var/lib/wind rw - nfs4 nas:/b rw\n\
+                      32 22 0:42 /x /with\\040blank rw - ext4 /dev/sda rw\n";
+        for (directory, wanted) in [
+            ("/var/lib/windlass/checkouts/a", "/var/lib/windlass"),
+            ("/var/lib/windlass", "/var/lib/windlass"),
+            ("/var/lib/windlasses", "/"),
+            ("/with blank/a", "/with blank"),
+        ] {
+            assert_eq!(mount_of(mounts, Path::new(directory)), Some(wanted.into()), "{directory}");
+        }
+        assert_eq!(mount_of("", Path::new("/a")), None);
     }
 }

@@ -2,6 +2,8 @@
 //! processes in groups of their own.
 
 use crate::container::{self, ContainerError, Engine};
+#[cfg(feature = "kubernetes")]
+use crate::kubernetes::Cluster;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
@@ -185,6 +187,8 @@ impl ProcessError {
     pub fn diagnostic(&self) -> Option<Diagnostic> {
         match self {
             Self::Container(error) => Some(error.diagnostic()),
+            #[cfg(feature = "kubernetes")]
+            Self::Job(error) => Some(error.diagnostic()),
             Self::NoKubernetes => Some(
                 Diagnostic::error("WL878", self.to_string())
                     .help("use a `container` in the `runner` block, or a build with the feature `kubernetes`"),
@@ -195,6 +199,10 @@ impl ProcessError {
 
     /// The place is there and does not run this program.
     pub fn is_refusal(&self) -> bool {
+        #[cfg(feature = "kubernetes")]
+        if let Self::Job(error) = self {
+            return error.is_refusal();
+        }
         matches!(self, Self::Start { .. } | Self::Container(ContainerError::Refused { .. }))
     }
 }
@@ -219,6 +227,9 @@ pub async fn lives(place: &Place, token: &Token) -> Result<bool, ProcessError> {
     match place {
         Place::Here => Ok(false),
         Place::Container(_) => Ok(Engine::of_process().await?.lives(token).await?),
+        #[cfg(feature = "kubernetes")]
+        Place::Job(job) => Ok(Cluster::inferred(job).await?.lives(token).await?),
+        #[cfg(not(feature = "kubernetes"))]
         Place::Job(_) => Err(ProcessError::NoKubernetes),
     }
 }
@@ -232,6 +243,10 @@ pub async fn end(place: &Place, token: &Token, grace: Duration) -> Result<(), Pr
     match place {
         Place::Here => Ok(()),
         Place::Container(_) => Ok(Engine::of_process().await?.end(token, token.attempt, grace).await?),
+        // With the grace that they were made with.
+        #[cfg(feature = "kubernetes")]
+        Place::Job(job) => Ok(Cluster::inferred(job).await?.end(token).await?),
+        #[cfg(not(feature = "kubernetes"))]
         Place::Job(_) => Err(ProcessError::NoKubernetes),
     }
 }
@@ -265,6 +280,9 @@ pub async fn run(spec: &Spec, cancel: &CancellationToken, listener: &mut impl Li
             let engine = Engine::of_process().await?;
             container::run(&engine, container, spec, cancel, listener).await
         }
+        #[cfg(feature = "kubernetes")]
+        Place::Job(job) => crate::kubernetes::run(job, spec, cancel, listener).await,
+        #[cfg(not(feature = "kubernetes"))]
         Place::Job(_) => Err(ProcessError::NoKubernetes),
     }
 }

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use windlass_drivers::kubernetes::{Cluster, KubernetesError, Patience, Token};
-use windlass_drivers::process::{Ended, Listener, OutputFiles, Spec, Stream};
+use windlass_drivers::kubernetes::{Cluster, KubernetesError, Patience};
+use windlass_drivers::process::{Ended, Listener, OutputFiles, Spec, Stream, Token};
 use windlass_model::place::Job;
 use windlass_testkit::kubernetes::Kubernetes;
 
@@ -100,18 +100,12 @@ impl Story {
 
     fn cluster(&self) -> Cluster {
         let client = Client::try_from(Config::new(self.kubernetes.url().parse().unwrap())).unwrap();
-        Cluster::new(client, "ops".into(), self.directory.path(), self.patience)
+        Cluster::new(client, "ops".into(), self.patience)
     }
 
     fn spec(&self, script: &str) -> Spec {
-        Spec {
-            program: "/bin/sh".into(),
-            arguments: vec!["-c".into(), script.into()],
-            directory: self.directory.path().to_owned(),
-            environment: BTreeMap::new(),
-            grace: Duration::from_secs(20),
-            output: None,
-        }
+        let arguments = vec!["-c".into(), script.into()];
+        Spec::here("/bin/sh".into(), arguments, self.directory.path().to_owned(), Duration::from_secs(20))
     }
 
     async fn run(&self, place: &Job, spec: &Spec, attempt: u32) -> (Result<Ended, KubernetesError>, Heard) {
@@ -128,16 +122,38 @@ impl Story {
     ) -> (Result<Ended, KubernetesError>, Heard) {
         let cancel = CancellationToken::new();
         let heard = Heard { cancel_at: cancel_at.map(|text| (text, cancel.clone())), ..Heard::default() };
-        let ended = self.cluster().run(place, spec, &token(attempt), &cancel, &mut heard.clone()).await;
+        let ended = self.run_as(place, spec, attempt, &cancel, &mut heard.clone()).await;
         (ended, heard)
+    }
+
+    async fn run_as(
+        &self,
+        place: &Job,
+        spec: &Spec,
+        attempt: u32,
+        cancel: &CancellationToken,
+        heard: &mut Heard,
+    ) -> Result<Ended, KubernetesError> {
+        let spec = Spec { token: Some(token(attempt)), ..spec.clone() };
+        self.cluster().run(place, &spec, self.directory.path(), cancel, heard).await
     }
 
     /// The same, while the story goes on.
     fn spawn(&self, script: &str, attempt: u32) -> (tokio::task::JoinHandle<Result<Ended, KubernetesError>>, Heard) {
-        let (cluster, spec, heard) = (self.cluster(), self.spec(script), Heard::default());
-        let mut listener = heard.clone();
+        self.spawn_in(place(), self.spec(script), attempt)
+    }
+
+    fn spawn_in(
+        &self,
+        place: Job,
+        spec: Spec,
+        attempt: u32,
+    ) -> (tokio::task::JoinHandle<Result<Ended, KubernetesError>>, Heard) {
+        let (cluster, heard) = (self.cluster(), Heard::default());
+        let (mut listener, directory) = (heard.clone(), self.directory.path().to_owned());
+        let spec = Spec { token: Some(token(attempt)), ..spec };
         let running = tokio::spawn(async move {
-            cluster.run(&place(), &spec, &token(attempt), &CancellationToken::new(), &mut listener).await
+            cluster.run(&place, &spec, &directory, &CancellationToken::new(), &mut listener).await
         });
         (running, heard)
     }
@@ -261,12 +277,8 @@ async fn what_waits_says_why_and_goes_on_or_fails() {
     let mut story = Story::begin().await;
     let spec = story.spec("echo ran");
     // It can be pulled after a while.
-    let (cluster, heard) = (story.cluster(), Heard::default());
     let late = Job { image: "registry.test/late:1".into(), ..place() };
-    let (mut listener, late_spec) = (heard.clone(), spec.clone());
-    let running = tokio::spawn(async move {
-        cluster.run(&late, &late_spec, &token(1), &CancellationToken::new(), &mut listener).await
-    });
+    let (running, heard) = story.spawn_in(late, spec.clone(), 1);
     let told = || heard.notes().contains("ImagePullBackOff: Back-off pulling image");
     story.kubernetes.until(|_| told()).await.unwrap();
     story.kubernetes.set(|settings| settings.images.extend(["registry.test/late:1".into()]));
@@ -342,7 +354,8 @@ async fn an_older_attempt_is_over_before_the_next_begins() {
     let other = Token::parse("01K0RUN/apply:other/1").unwrap();
     story.cluster().end_older(&other).await.unwrap();
     assert_eq!(story.kubernetes.objects("jobs").len(), 2);
-    story.cluster().end_older(&token(3)).await.unwrap();
+    assert!(!story.cluster().lives(&token(2)).await.unwrap());
+    story.cluster().end(&token(2)).await.unwrap();
     assert_eq!(story.kubernetes.objects("jobs").len(), 0);
 }
 
@@ -364,12 +377,14 @@ async fn nobody_says_that_a_program_ended_where_no_node_does() {
     let hastened =
         |all: &Kubernetes| all.objects("pods").iter().any(|pod| pod["metadata"]["deletionGracePeriodSeconds"] == 1);
     story.kubernetes.until(hastened).await.unwrap();
+    assert!(story.cluster().lives(&token(2)).await.unwrap());
     let refused = fenced.await.unwrap().unwrap_err();
     assert!(matches!(refused, KubernetesError::NotEnded { .. }) && refused.code() == "WL888", "{refused}");
     // The node is back.
     story.kubernetes.set(|settings| settings.node_away = false);
     assert_eq!(code(&running.await.unwrap()), None);
     story.cluster().end_older(&token(2)).await.unwrap();
+    assert!(story.kubernetes.objects("jobs").is_empty() && !story.cluster().lives(&token(2)).await.unwrap());
     // All that the role allows was needed, but for the Secret of a program that comes to its own end.
     let (ended, _) = story.run(&place(), &story.spec(":"), 2).await;
     assert_eq!(code(&ended), Some(0));

@@ -1,7 +1,7 @@
 //! What is sent to a cluster for one program: a Job, and a Secret with its variables that the Job owns.
 
 use super::KubernetesError;
-use crate::process::Spec;
+use crate::process::{Spec, Token};
 use k8s_openapi::api::batch::v1::{Job as BatchJob, JobSpec};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, EnvFromSource, EnvVar, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec,
@@ -14,7 +14,6 @@ use k8s_openapi::{ByteString, Resource};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fmt;
 use std::io::Read;
 use std::path::Path;
 use windlass_model::place::Job;
@@ -29,48 +28,20 @@ pub const ATTEMPT: &str = "windlass.attempt";
 /// that a newer attempt has been here.
 const STAYS: i32 = 600;
 
-/// Whose program it is: `run/step/attempt`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Token {
-    pub run: String,
-    pub step: String,
-    pub attempt: u32,
+/// Selects the Jobs of all attempts of a step.
+pub fn selector(token: &Token) -> String {
+    format!("{RUN}={},{STEP}={}", label(&token.run), label(&token.step))
 }
 
-impl Token {
-    /// # Errors
-    /// It has not the three parts.
-    pub fn parse(text: &str) -> Result<Self, KubernetesError> {
-        let parts = text.split_once('/').and_then(|(run, rest)| Some((run, rest.rsplit_once('/')?)));
-        match parts.and_then(|(run, (step, attempt))| Some((run, step, attempt.parse().ok()?))) {
-            Some((run, step, attempt)) if !run.is_empty() && !step.is_empty() => {
-                Ok(Self { run: run.into(), step: step.into(), attempt })
-            }
-            _ => Err(KubernetesError::Spec(format!("`{text}` does not name an attempt of a step of a run"))),
-        }
-    }
-
-    /// Selects the Jobs of all attempts of the step.
-    pub fn selector(&self) -> String {
-        format!("{RUN}={},{STEP}={}", label(&self.run), label(&self.step))
-    }
-
-    fn labels(&self) -> BTreeMap<String, String> {
-        let attempt = self.attempt.to_string();
-        [(RUN, &self.run), (STEP, &self.step), (ATTEMPT, &attempt)]
-            .map(|(name, value)| (name.to_owned(), label(value)))
-            .into()
-    }
-
-    fn annotations(&self) -> BTreeMap<String, String> {
-        [(RUN, &self.run), (STEP, &self.step)].map(|(name, value)| (name.to_owned(), value.clone())).into()
-    }
+fn labels(token: &Token) -> BTreeMap<String, String> {
+    let attempt = token.attempt.to_string();
+    [(RUN, &token.run), (STEP, &token.step), (ATTEMPT, &attempt)]
+        .map(|(name, value)| (name.to_owned(), label(value)))
+        .into()
 }
 
-impl fmt::Display for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.run, self.step, self.attempt)
-    }
+fn annotations(token: &Token) -> BTreeMap<String, String> {
+    [(RUN, &token.run), (STEP, &token.step)].map(|(name, value)| (name.to_owned(), value.clone())).into()
 }
 
 /// The text itself where a label can hold it (at most 63 letters, digits, `-`, `_` and `.`, a letter or digit at both ends),
@@ -97,7 +68,7 @@ pub fn name(token: &Token) -> std::io::Result<String> {
     let mut random = [0; 5];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
     let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("windlass-{}-{random}", &digest(&token.to_string())[..12]))
+    Ok(format!("windlass-{}-{random}", &digest(&format!("{}/{}/{}", token.run, token.step, token.attempt))[..12]))
 }
 
 /// The Job, which does not begin yet: its Secret needs its id, and older attempts have to end first. `data` is where the volume is
@@ -184,8 +155,8 @@ pub fn job(place: &Job, spec: &Spec, token: &Token, name: &str, data: &Path) -> 
     };
     let metadata = |name: Option<String>| ObjectMeta {
         name,
-        labels: Some(token.labels()),
-        annotations: Some(token.annotations()),
+        labels: Some(labels(token)),
+        annotations: Some(annotations(token)),
         ..ObjectMeta::default()
     };
     Ok(BatchJob {

@@ -16,6 +16,7 @@ pub enum Progress {
     Ended {
         status: ExitStatus,
         note: Option<String>,
+        out_of_memory: bool,
     },
 }
 
@@ -38,11 +39,12 @@ pub fn progress(pod: &Pod) -> Progress {
             None | Some("Completed" | "Error") => None,
             Some(reason) => Some(because(reason, ended.message.as_deref())),
         };
-        return Progress::Ended { status: signal.map_or_else(|| exited(ended.exit_code), ExitStatus::from_raw), note };
+        let status = signal.map_or_else(|| exited(ended.exit_code), ExitStatus::from_raw);
+        return Progress::Ended { status, note, out_of_memory };
     }
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
         let note = because(status.reason.as_deref().unwrap_or("the pod failed"), status.message.as_deref());
-        return Progress::Ended { status: killed(), note: Some(note) };
+        return Progress::Ended { status: killed(), note: Some(note), out_of_memory: false };
     }
     if state.is_some_and(|state| state.running.is_some()) {
         return Progress::Running;
@@ -78,6 +80,14 @@ pub fn killed() -> ExitStatus {
 /// The end of a program that never began, because it was asked to stop.
 pub fn stopped() -> ExitStatus {
     ExitStatus::from_raw(TERMINATE)
+}
+
+/// Whether a Job has a program that runs, or is about to.
+pub fn lives(job: &Job) -> bool {
+    let conditions = job.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+    let mut ended = conditions.filter(|condition| matches!(condition.type_.as_str(), "Complete" | "Failed"));
+    let held = job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true));
+    !held && !ended.any(|condition| condition.status == "True")
 }
 
 /// Why the Job has failed as a whole.
@@ -126,7 +136,11 @@ mod tests {
     #[test]
     fn a_pod_tells_how_far_its_program_is() {
         let waiting = |reason: &str| Progress::Waiting(Some(reason.to_owned()));
-        let ended = |status, note: Option<&str>| Progress::Ended { status, note: note.map(str::to_owned) };
+        let ended = |status, note: Option<&str>| Progress::Ended {
+            status,
+            note: note.map(str::to_owned),
+            out_of_memory: note.is_some_and(|note| note.contains("memory than")),
+        };
         check(json!({ "phase": "Pending" }), &Progress::Waiting(None));
         check(
             json!({ "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": "False",

@@ -759,6 +759,11 @@ impl<S: Sink> Listener for Adapter<'_, S> {
         self.sink.elsewhere(what).await
     }
 
+    // Not terraform's own words, so not among those that tell why it failed.
+    async fn note(&mut self, text: &str) {
+        self.sink.log(format!("windlass: {text}\n").as_bytes()).await;
+    }
+
     async fn output(&mut self, stream: Stream, bytes: &[u8]) {
         match stream {
             Stream::Out if self.json => {
