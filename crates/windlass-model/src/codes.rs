@@ -35,6 +35,12 @@ pub fn explain(code: &str) -> Option<&'static str> {
     PAGES.binary_search_by(|(known, _)| known.cmp(&code)).ok().map(|index| PAGES[index].1)
 }
 
+/// What a page is about, from its first line: `# WL201: syntax error` is about `syntax error`.
+pub fn title(page: &str) -> &str {
+    let first = page.lines().next().unwrap_or_default();
+    first.split_once(": ").map_or(first, |(_, title)| title)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
