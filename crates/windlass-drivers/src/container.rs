@@ -438,7 +438,7 @@ impl Engine {
             ..ContainerCreateBody::default()
         };
         let created = self.0.create_container(None, body).await;
-        Ok(created.map_err(|error| refused(container, spec, &error))?.id)
+        Ok(created.map_err(|error| refused(container, spec, error))?.id)
     }
 
     /// The user of this process, so that what a program leaves is ours. To an engine without root this user is root.
@@ -454,12 +454,16 @@ impl Engine {
     }
 }
 
-fn refused(container: &Container, spec: &Spec, error: &Error) -> ContainerError {
-    let why = match error {
-        Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
-        other => other.to_string(),
-    };
-    ContainerError::Refused { program: spec.name(), image: container.image.clone(), why }
+/// What an engine says to a container that it is to make or start. Podman looks for the program when it is attached to.
+fn refused(container: &Container, spec: &Spec, error: Error) -> ContainerError {
+    match error {
+        Error::DockerResponseServerError { message, .. } => ContainerError::Refused {
+            program: spec.name(),
+            image: container.image.clone(),
+            why: message.trim().to_owned(),
+        },
+        other => lost(other),
+    }
 }
 
 /// Removes a container that nobody waits for any more.
@@ -562,8 +566,9 @@ async fn follow(
     let mut heard = Heard { listener, files, bytes: (0, 0) };
     // Before the start: nothing is missed then.
     let options = AttachContainerOptionsBuilder::new().stdout(true).stderr(true).stream(true).build();
-    let mut output = engine.0.attach_container(id, Some(options)).await.map_err(lost)?.output;
-    engine.0.start_container(id, None).await.map_err(|error| refused(container, spec, &error))?;
+    let not_begun = |error| refused(container, spec, error);
+    let mut output = engine.0.attach_container(id, Some(options)).await.map_err(not_begun)?.output;
+    engine.0.start_container(id, None).await.map_err(not_begun)?;
     let pid = engine.inspect(id).await.map_err(lost)?.and_then(|found| found.state?.pid);
     let pid = pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| is_of(*pid, id));
     let mut exiting = std::pin::pin!(engine.exit(id));

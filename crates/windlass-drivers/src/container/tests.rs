@@ -209,8 +209,8 @@ async fn mistakes(bench: &Bench) {
     check(Container { image: "localhost/none:1".into(), ..own.clone() }, "sh", "WL874", "pull = \"never\"").await;
     let fetched = Container { image: "127.0.0.1:1/none".into(), pull: Pull::Missing, ..own.clone() };
     check(fetched, "sh", "WL874", "cannot be fetched").await;
-    check(own.clone(), "terraform", "WL875", "terraform").await;
-    check(Container { network: Some("not-there".into()), ..own }, "sh", "WL875", "not-there").await;
+    check(own.clone(), "terraform", "WL875", "refuses to run `terraform`").await;
+    check(Container { network: Some("not-there".into()), ..own }, "sh", "WL875", "refuses to run `sh`").await;
     let nobody = Engine::connect("unix:///not/there.sock").await.map(drop).unwrap_err();
     assert_eq!(nobody.diagnostic().code, "WL873");
     assert_eq!(bench.left(), "");
