@@ -155,7 +155,7 @@ async fn own_lock(service: &Service, cx: &StepContext, stack: &StackDirectory) -
 
 /// When the attempt was seen to do its first thing to a resource: it held the lock then.
 fn first_act(service: &Service, cx: &StepContext) -> Option<String> {
-    let path = service.directory.output(&cx.run, &cx.step, cx.attempt).with_extension("out");
+    let path = service.directory.output(&cx.run, &cx.step, cx.attempt, "out");
     let content = std::fs::read_to_string(path).ok()?;
     let mut lines = content.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let first = lines.find(|line| line["type"] == "apply_start")?;
@@ -258,7 +258,7 @@ fn remove_opened(service: &Service, run: &RunId, instance: &InstanceId) {
 
 /// What terraform said after this process's predecessor died is in the files of the attempt: it is recorded now.
 async fn ingest(service: &Service, cx: &StepContext, stack: &StackDirectory) -> AppResult<()> {
-    let path = service.directory.output(&cx.run, &cx.step, cx.attempt).with_extension("out");
+    let path = service.directory.output(&cx.run, &cx.step, cx.attempt, "out");
     let Ok(content) = std::fs::read(&path) else { return Ok(()) };
     let mut lines = Lines::default();
     let mut said: Vec<Vec<u8>> = lines.push(&content);

@@ -155,9 +155,11 @@ impl StateDirectory {
     pub fn artefacts(&self) -> PathBuf {
         self.path.join("artefacts")
     }
-    /// Where an attempt of a step writes what it says (`.out`, `.err`).
-    pub fn output(&self, run: &RunId, step: &StepId, attempt: u32) -> PathBuf {
-        self.run(run).join("output").join(format!("{}.{attempt}", InstanceId::new(step.as_str()).file_name()))
+    /// Where an attempt of a step writes what it says: `stream` is `out` or `err`.
+    pub fn output(&self, run: &RunId, step: &StepId, attempt: u32, stream: &str) -> PathBuf {
+        // Names may hold dots: an extension is never replaced.
+        let name = format!("{}.{attempt}.{stream}", InstanceId::new(step.as_str()).file_name());
+        self.run(run).join("output").join(name)
     }
 
     /// The installation's key for keyed digests: 32 random bytes in a file of mode 0600, made on first use.
@@ -269,6 +271,20 @@ mod tests {
         check("0", "4096", Err(&[time]));
         check("3600", "63", Err(&[memory]));
         check("5s", "1G", Err(&[time, memory]));
+    }
+
+    #[test]
+    fn every_attempt_of_every_step_says_it_in_a_file_of_its_own() {
+        let state = StateDirectory::at(Path::new("/r"));
+        let of = |step: &str, attempt, stream| state.output(&RunId::new("run"), &StepId::new(step), attempt, stream);
+        let mut all: Vec<PathBuf> = ["apply:eu.dev", "apply:eu.prod", "apply:eu"]
+            .iter()
+            .flat_map(|step| [of(step, 1, "out"), of(step, 2, "out"), of(step, 1, "err")])
+            .collect();
+        let before = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), before, "{all:?}");
     }
 
     #[test]

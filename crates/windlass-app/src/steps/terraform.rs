@@ -289,8 +289,8 @@ pub async fn apply(service: &Service, cx: &StepContext, work: &StackWork, plan: 
         cx.hide(marked.unwrap_or_default()).await;
     }
     recover::snapshot(service, &work.instance.id, &cx.run, plan).await?;
-    let base = service.directory.output(&cx.run, &cx.step, cx.attempt);
-    let output = OutputFiles { out: base.with_extension("out"), err: base.with_extension("err") };
+    let file = |stream| service.directory.output(&cx.run, &cx.step, cx.attempt, stream);
+    let output = OutputFiles { out: file("out"), err: file("err") };
     let mut recorder = Recorder::new(cx).with_lock_of(&stack);
     let applied = stack.apply(plan, &output, &cx.cancel, &mut recorder).await.map_err(|e| driver_error(&e))?;
     let unrecorded = recorder.failed.take();
