@@ -17,7 +17,8 @@ type Check = (&'static str, fn() -> Result<()>);
 const CHECKS: [Check; 6] = [
     ("format", || shell::run(cargo().args(["fmt", "--all", "--", "--check"]))),
     ("clippy", || {
-        shell::run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+        let all = ["clippy", "--workspace", "--all-targets", "--all-features", "--quiet", "--", "-D", "warnings"];
+        shell::run(cargo().args(all))
     }),
     ("documentation", || {
         shell::run(cargo().args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))

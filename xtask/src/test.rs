@@ -6,10 +6,10 @@ use crate::shell::{self, Result, cargo};
 const HELP: &str = "\
 Usage: cargo xtask test [CARGO TEST ARGUMENTS]
 
-Runs all tests of the workspace, in one debug build. First makes sure of what they work with: git, a C compiler
-(for the bundled SQLite), PostgreSQL, terraform or tofu, and for the service Chromium, promtool and Node; installs what is missing (with apt-get as root or through sudo,
-OpenTofu pinned and checked by its checksum) or says exactly what to install. Helm is built with Go where that can be had; without it
-the chart is not checked, and it says so.
+Runs all tests of the workspace, in one debug build with all features. First makes sure of what they work with: git, a C
+compiler (for the bundled SQLite), PostgreSQL, terraform or tofu, Podman, and for the service Chromium, promtool, Node and
+Python; installs what is missing (with apt-get as root or through sudo, OpenTofu pinned and checked by its checksum) or says
+exactly what to install. Helm is built with Go where that can be had; without it the chart is not checked, and it says so.
 
 Arguments are handed to cargo: `cargo xtask test -p windlass-model approval`.";
 
@@ -18,7 +18,7 @@ fn cargo_arguments(arguments: &[String]) -> Vec<String> {
     // Named packages instead of all.
     let chosen = arguments.iter().any(|a| a == "-p" || a == "--package" || a.starts_with("--package="));
     if !chosen {
-        all.push("--workspace".into());
+        all.extend(["--workspace", "--all-features"].map(str::to_owned));
     }
     all.push("--no-fail-fast".into());
     all.extend(arguments.iter().cloned());
@@ -47,8 +47,8 @@ mod tests {
             let given: Vec<String> = given.iter().map(|word| (*word).to_owned()).collect();
             assert_eq!(cargo_arguments(&given).join(" "), want);
         };
-        check(&[], "test --workspace --no-fail-fast");
-        check(&["graph"], "test --workspace --no-fail-fast graph");
+        check(&[], "test --workspace --all-features --no-fail-fast");
+        check(&["graph"], "test --workspace --all-features --no-fail-fast graph");
         check(&["-p", "windlass-model"], "test --no-fail-fast -p windlass-model");
     }
 }

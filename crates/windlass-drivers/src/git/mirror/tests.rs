@@ -278,6 +278,26 @@ fn a_token_lets_in_and_is_seen_nowhere() {
 }
 
 #[test]
+fn those_that_make_room_at_once_do_not_take_each_other_for_users() {
+    let upstream = Upstream::new();
+    let commits: Vec<String> = (0..6).map(|n| upstream.commit("b.txt", &format!("change {n}"))).collect();
+    let copy = copy_with(Remote::new(upstream.url()));
+    copy.mirror.fetch().unwrap();
+    // As many as use one at once, so that each of them has to make room.
+    let limits = Limits { free: 0, count: 3, ..Limits::default() };
+    std::thread::scope(|scope| {
+        for first in 0..3 {
+            let (mirror, commits, limits) = (&copy.mirror, &commits, &limits);
+            scope.spawn(move || {
+                for commit in commits.iter().cycle().skip(first * 2).take(18) {
+                    drop(mirror.checkout(commit, None, limits).unwrap());
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn a_checkout_is_a_repository_of_exactly_one_commit() {
     let upstream = Upstream::new();
     let base = upstream.git(&["rev-parse", "HEAD"]);

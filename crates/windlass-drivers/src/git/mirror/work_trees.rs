@@ -94,7 +94,7 @@ impl Mirror {
         let short = &commit[..commit.len().min(16)];
         for number in 0..=limits.count {
             let name = format!("{short}-{number}");
-            let (path, Some(lock)) = (work.join(&name), self.try_own(&name)?) else { continue };
+            let (path, Some(lock)) = (work.join(&name), self.own(&name)?) else { continue };
             let tree = WorkTree { path, name, commit: commit.clone(), lock };
             if tree.path.join(".git").exists() && self.fill(&tree, branch).is_ok() {
                 return Ok(tree);
@@ -125,7 +125,7 @@ impl Mirror {
         if !path.join(".git").exists() {
             return Ok(None);
         }
-        let Some(lock) = self.try_own(name)? else { return Ok(None) };
+        let Some(lock) = self.own(name)? else { return Ok(None) };
         let head = run(&path, &["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]);
         Ok(head.ok().map(|head| WorkTree { path, name: name.to_owned(), commit: text(head), lock }))
     }
@@ -142,14 +142,20 @@ impl Mirror {
     fn prune_for(&self, limits: &Limits, coming: Option<&str>) -> Result<Pruned, MirrorError> {
         let work = self.work()?;
         let disk = |source| MirrorError::Disk { path: work.clone(), source };
-        let (mut pruned, mut idle) = (Pruned::default(), Vec::new());
-        pruned.count = usize::from(coming.is_some());
+        let mut trees = Vec::new();
         for entry in std::fs::read_dir(&work).map_err(disk)?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if coming == Some(name.as_str()) || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if coming != Some(name.as_str()) && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                trees.push((name, size(&entry.path())));
+            }
+        }
+        let _alone = self.alone()?;
+        let (mut pruned, mut idle) = (Pruned::default(), Vec::new());
+        pruned.count = usize::from(coming.is_some());
+        for (name, bytes) in trees {
+            if !work.join(&name).is_dir() {
                 continue;
             }
-            let bytes = size(&entry.path());
             pruned.count += 1;
             pruned.bytes += bytes;
             if let Some(lock) = self.try_own(&name)? {
@@ -203,6 +209,22 @@ impl Mirror {
             Ok(()) => Ok(work),
             Err(source) => Err(MirrorError::Disk { path: work, source }),
         }
+    }
+
+    /// Who has this is the only one, in any process, that looks whether checkouts are in use: a look takes the lock of a checkout for
+    /// a moment, and would be taken for a use.
+    fn alone(&self) -> Result<File, MirrorError> {
+        let path = self.work()?.join("look.lock");
+        let disk = |source| MirrorError::Disk { path: path.clone(), source };
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(disk)?;
+        file.lock().map_err(disk)?;
+        Ok(file)
+    }
+
+    /// The lock of a checkout, unless somebody uses it.
+    fn own(&self, name: &str) -> Result<Option<File>, MirrorError> {
+        let _alone = self.alone()?;
+        self.try_own(name)
     }
 
     /// The lock of a checkout, unless somebody has it.
