@@ -361,7 +361,7 @@ fn every_endpoint_lets_in_whom_the_table_says() {
             "unlock" => Some(r#"{"instance":"net","lock":"none"}"#),
             "take-away" | "release" => Some(r#"{"instance":"net","reason":"test"}"#),
             "waivers" => Some(r#"{"finding":"abcd1234","reason":"test"}"#),
-            "refuse" => Some(r#"{"reason":"test"}"#),
+            "refuse" | "halt" => Some(r#"{"reason":"test"}"#),
             "exchange" => Some(r#"{"token":"none"}"#),
             "reviews" => Some(r#"{"all":true}"#),
             _ => Some("{}"),

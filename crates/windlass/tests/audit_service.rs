@@ -318,8 +318,11 @@ fn two_servers_of_one_database_seal_one_chain() {
     let first = serve(&env, &of("a"));
     happen(Some(&url), &path("a"), 10);
     sealed(&env, &of("a"), 10);
+    // They need one key for what is kept, and may have another one each for the audit record.
+    std::fs::create_dir(path("b")).unwrap();
+    std::fs::copy(path("a/key"), path("b/key")).unwrap();
     let _second = serve(&env, &of("b"));
-    // Without the key the other one does not seal; with it, it takes over.
+    // Without the key of the record the other one does not seal; with it, it takes over.
     std::fs::copy(path("a/audit-key.pk8"), path("b/audit-key.pk8")).unwrap();
     happen(Some(&url), &path("a"), 10);
     sealed(&env, &of("a"), 20);

@@ -302,7 +302,7 @@ fn other_policies_are_asked_about_earlier_reviews() {
     expect(&env, &["review", "--all"], 1, &["deny net-1 is a bad name"]);
     expect(&env, &["policy", "replay"], 0, &["The last review would have been decided the same"]);
     // Nothing of it lies there in the clear.
-    let files = walk(&env.root().join(".windlass/inputs"));
+    let files = walk(&env.root().join(".windlass/artefacts/input"));
     assert!(files.len() >= 3, "{files:?}");
     for file in files {
         let bytes = std::fs::read(file).unwrap();
