@@ -176,3 +176,5 @@ await page.goto(`${base}/`);
 await page.locator("section[aria-labelledby=home-waiting]", { hasText: "no worker with the label `gpu` is alive" }).waitFor();
 await look("home-unserved");
 await end("done");
+// Nobody asks any more: without this the process would wait for answers.
+process.stdin.destroy();
