@@ -301,15 +301,11 @@ impl Store {
         let block = crate::blocking(move || pack(&chunks)).await?;
         let size = block.len() as i64;
         let outside = next > start && self.contents().is_some_and(|contents| contents.takes_logs());
-        let (artefact, bytes) = if outside {
-            let of =
-                NewArtefact { kind: ArtefactKind::Log, run: run.clone(), subject: step.to_string(), number: start };
-            (Some(self.artefact_write(&of, block).await?), None)
-        } else {
-            (None, Some(block))
-        };
-        let (run, step) = (run.clone(), step.clone());
-        self.write(Durability::Durable, move |tx| {
+        let of = NewArtefact { kind: ArtefactKind::Log, run: run.clone(), subject: step.to_string(), number: start };
+        let (artefact, bytes) =
+            if outside { (Some(self.artefact_write(&of, block).await?), None) } else { (None, Some(block)) };
+        let (run, step, id) = (run.clone(), step.clone(), artefact.clone());
+        let put = self.write(Durability::Durable, move |tx| {
             tx.serialise(&format!("{run}/{step}/log"))?;
             if next > start {
                 let put = tx.execute(
@@ -319,7 +315,7 @@ impl Store {
                 )?;
                 if put == 0 {
                     // Somebody else packed the same just now, and took the chunks.
-                    return Ok(());
+                    return Ok(false);
                 }
                 if let Some(artefact) = &artefact {
                     keep_in(tx, artefact)?;
@@ -328,10 +324,15 @@ impl Store {
             tx.execute(
                 "DELETE FROM logs WHERE run = $1 AND step = $2 AND start >= $3 AND start <= $4",
                 params![run.as_str(), step.as_str(), start, from],
-            )
-            .map(drop)
-        })
-        .await?;
+            )?;
+            Ok(true)
+        });
+        if let (false, Some(id)) = (put.await?, id) {
+            // It may have seen more of the chunks than this one did.
+            let (project, place) = (self.scope.project.clone(), self.artefact_place().to_owned());
+            let mine = Artefact { id, project, of, size, place, note: None, at: 0 };
+            self.artefact_abandon(&mine).await?;
+        }
         Ok(size.unsigned_abs())
     }
 

@@ -409,7 +409,7 @@ fn refuse_others(shared: &crate::postgres::Shared, client: &mut postgres::Client
         if others == 0 {
             return Ok(());
         }
-        if since.elapsed() > Duration::from_secs(3) {
+        if since.elapsed() > Duration::from_secs(10) {
             let by = format!("Windlass servers or workers ({others} connections); stop them first");
             return Err(StoreError::InUse { place: shared.place.to_string(), by });
         }

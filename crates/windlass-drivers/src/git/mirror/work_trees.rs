@@ -46,7 +46,19 @@ pub struct WorkTree {
     path: PathBuf,
     name: String,
     commit: String,
-    lock: File,
+    lock: Lock,
+}
+
+/// A file that is locked until this is dropped. To close it is not enough: a child that another thread has just forked holds it as
+/// well until it is the program that it is to be.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What cannot be unlocked is when it is closed.
+        let _ = self.0.unlock();
+    }
 }
 
 impl WorkTree {
@@ -68,13 +80,13 @@ impl WorkTree {
 impl Drop for WorkTree {
     fn drop(&mut self) {
         // Its age counts from here; a clock that cannot be set makes it look older, which is harmless.
-        let _ = self.lock.set_modified(SystemTime::now());
+        let _ = self.lock.0.set_modified(SystemTime::now());
     }
 }
 
 struct Idle {
     name: String,
-    lock: File,
+    lock: Lock,
     used: SystemTime,
     bytes: u64,
 }
@@ -159,7 +171,7 @@ impl Mirror {
             pruned.count += 1;
             pruned.bytes += bytes;
             if let Some(lock) = self.try_own(&name)? {
-                let used = lock.metadata().and_then(|meta| meta.modified()).map_err(disk)?;
+                let used = lock.0.metadata().and_then(|meta| meta.modified()).map_err(disk)?;
                 idle.push(Idle { name, lock, used, bytes });
             }
         }
@@ -213,22 +225,22 @@ impl Mirror {
 
     /// Who has this is the only one, in any process, that looks whether checkouts are in use: a look takes the lock of a checkout for
     /// a moment, and would be taken for a use.
-    fn alone(&self) -> Result<File, MirrorError> {
+    fn alone(&self) -> Result<Lock, MirrorError> {
         let path = self.work()?.join("look.lock");
         let disk = |source| MirrorError::Disk { path: path.clone(), source };
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(disk)?;
         file.lock().map_err(disk)?;
-        Ok(file)
+        Ok(Lock(file))
     }
 
     /// The lock of a checkout, unless somebody uses it.
-    fn own(&self, name: &str) -> Result<Option<File>, MirrorError> {
+    fn own(&self, name: &str) -> Result<Option<Lock>, MirrorError> {
         let _alone = self.alone()?;
         self.try_own(name)
     }
 
     /// The lock of a checkout, unless somebody has it.
-    fn try_own(&self, name: &str) -> Result<Option<File>, MirrorError> {
+    fn try_own(&self, name: &str) -> Result<Option<Lock>, MirrorError> {
         let path = self.directory.join("work").join(format!("{name}.lock"));
         let disk = |source| MirrorError::Disk { path: path.clone(), source };
         loop {
@@ -238,8 +250,9 @@ impl Mirror {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(source)) => return Err(disk(source)),
             }
+            let file = Lock(file);
             // It may have been removed between the two, with what it was the lock of.
-            let ours = file.metadata().map_err(disk)?.ino();
+            let ours = file.0.metadata().map_err(disk)?.ino();
             if std::fs::metadata(&path).is_ok_and(|meta| meta.ino() == ours) {
                 return Ok(Some(file));
             }
