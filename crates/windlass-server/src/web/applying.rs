@@ -124,8 +124,8 @@ fn bars(apply: &Applying) -> Vec<(Bar, bool)> {
             let (at, step) = *steps.get(&spec.id)?;
             let instance = &work.work.instance.id;
             // What stops an apply is often a step before it: its plan, or the approval of what that found.
-            let before = spec.after.iter().filter_map(|id| steps.get(id)).map(|(_, step)| *step);
-            let held = before.filter(|step| !matches!(step.state, StepState::Succeeded | StepState::Pending)).last();
+            let mut before = spec.after.iter().filter_map(|id| steps.get(id)).map(|(_, step)| *step);
+            let held = before.rfind(|step| !matches!(step.state, StepState::Succeeded | StepState::Pending));
             let shown =
                 if step.state.is_final() && step.state != StepState::Skipped { step } else { held.unwrap_or(step) };
             let state = match (step.state, shown.state) {

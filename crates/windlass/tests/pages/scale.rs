@@ -24,7 +24,7 @@ fn files(states: &Path) -> Vec<(String, String)> {
         )
     };
     let stack = |at: usize| {
-        let body = if at % 100 == 0 { String::new() } else { reads(at - 1) };
+        let body = if at.is_multiple_of(100) { String::new() } else { reads(at - 1) };
         (format!("{}/main.tf", name(at)), super::stack(states, &format!("s{at:05}"), &body))
     };
     let windlass = "project \"shop\" {}\nteam \"sre\" { members = [\"email:anna@example.com\"] }\ngrant \"sre\" {\n  to   = [team.sre]\n  role = \"admin\"\n}\n";
