@@ -230,7 +230,7 @@ async fn a_sentence_stands_where_a_log_was(place: &Place<'_>) {
         let packed = store.log_pack(&run, now).await.unwrap();
         seen(&store, &run).await;
         assert_eq!(store.log_expired(now).await.unwrap(), []);
-        assert_eq!(store.log_expired(now + 1).await.unwrap(), [run.clone()]);
+        assert_eq!(store.log_expired(now + 1).await.unwrap(), std::slice::from_ref(&run));
         let all_of_it = store.of_project("").log_remove(&run, "removed today", "windlass").await.unwrap();
         assert_eq!(all_of_it, packed.size);
         for name in ["small", "large"] {
