@@ -254,7 +254,8 @@ impl Installation {
         let known = lock(&self.known).entry(project.to_owned()).or_default().clone();
         let common = Common { store: self.common.store.of_project(project), ..self.common.clone() };
         let actor = Actor { name: ITSELF.into(), identities: Vec::new(), verified: true };
-        Ok(Service::of(common, checkout, directory, actor, known))
+        // The directory of a work tree says nothing to anybody.
+        Ok(Service::of(common, checkout.called(project), directory, actor, known))
     }
 }
 

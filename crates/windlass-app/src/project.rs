@@ -14,6 +14,7 @@ use windlass_model::stack::{Repository, Stack};
 pub struct Checkout {
     pub root: PathBuf,
     git: Result<GitRepository, GitError>,
+    called: Option<String>,
 }
 
 impl Checkout {
@@ -26,12 +27,18 @@ impl Checkout {
         })?;
         let git = GitRepository::open(&directory);
         let root = git.as_ref().map_or(directory, |git| git.root().to_owned());
-        Ok(Self { root, git })
+        Ok(Self { root, git, called: None })
     }
 
     /// Commits of a repository without its files: for what is decided and shown.
     pub fn of_commits(git: GitRepository) -> Self {
-        Self { root: git.root().to_owned(), git: Ok(git) }
+        Self { root: git.root().to_owned(), git: Ok(git), called: None }
+    }
+
+    /// The same where something else than the directory says what the project is called.
+    #[must_use]
+    pub fn called(self, name: &str) -> Self {
+        Self { called: Some(name.to_owned()), ..self }
     }
 
     /// The repository, or why there is none.
@@ -64,9 +71,9 @@ impl Checkout {
         Ok(Project::load(&*self.work_tree()?))
     }
 
-    /// Name of the project: as defined, else the directory's.
+    /// Name of the project: as defined, else as it is called, else the directory's.
     pub fn name(&self, definitions: &Definitions) -> String {
-        definitions.project.clone().unwrap_or_else(|| {
+        definitions.project.clone().or_else(|| self.called.clone()).unwrap_or_else(|| {
             self.root.file_name().map_or_else(|| "project".to_owned(), |name| name.to_string_lossy().into_owned())
         })
     }
@@ -182,10 +189,22 @@ pub fn git_error(error: &GitError) -> AppError {
 
 #[cfg(test)]
 mod tests {
-    use super::{labels_of, place_of};
+    use super::{Checkout, Definitions, labels_of, place_of};
     use windlass_lang::tree::MemoryTree;
     use windlass_model::id::InstanceId;
     use windlass_model::place::Place;
+
+    #[test]
+    fn a_project_is_called_as_it_says_then_as_it_is_followed_then_as_its_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("9cbe24cd-0");
+        std::fs::create_dir(&directory).unwrap();
+        let named = Definitions { project: Some("company".into()), ..Definitions::default() };
+        let open = || Checkout::open(&directory).unwrap();
+        assert_eq!(open().name(&Definitions::default()), "9cbe24cd-0");
+        assert_eq!(open().called("shop").name(&Definitions::default()), "shop");
+        assert_eq!(open().called("shop").name(&named), "company");
+    }
 
     #[test]
     fn a_stack_says_where_its_steps_run_before_its_environments_do() {
