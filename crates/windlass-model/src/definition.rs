@@ -5,6 +5,8 @@ use crate::Micros;
 use crate::access::{Permission, Role};
 use crate::diagnostic::Span;
 use crate::id::StackId;
+use crate::operation::trigger::Freeze;
+use crate::operation::{HostSet, Notifier, OperationDefinition, ServiceDefinition};
 use crate::place::Place;
 use crate::rollout::{Gate, Rollout};
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,16 @@ pub struct Definitions {
     /// Of everybody who is signed in; `None`: who is granted nothing may do nothing.
     #[serde(default)]
     pub default_role: Option<Role>,
+    #[serde(default)]
+    pub operations: Vec<OperationDefinition>,
+    #[serde(default)]
+    pub notifiers: Vec<Notifier>,
+    #[serde(default)]
+    pub freezes: Vec<Freeze>,
+    #[serde(default)]
+    pub host_sets: Vec<HostSet>,
+    #[serde(default)]
+    pub services: Vec<ServiceDefinition>,
 }
 
 /// `lint { disable = ["WL703"]  tool "tflint" {} }` inside `project`.

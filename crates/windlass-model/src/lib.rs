@@ -18,6 +18,7 @@ pub mod graph;
 pub mod id;
 pub mod journal;
 pub mod mask;
+pub mod operation;
 pub mod place;
 pub mod planner;
 pub mod review;
