@@ -41,6 +41,18 @@ pub struct Subject {
     pub name: String,
     /// All stack instances that it touches. Without any, only who may do it everywhere may do what is of stacks.
     pub places: Vec<Place>,
+    /// Whom it lets do it by itself, beside those who are granted it. Whether they may see it was asked before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lets: Vec<Lets>,
+}
+
+/// `allow = [team.ledger]` in the definition of what is asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lets {
+    /// Names of teams; `None`: whoever may see it.
+    pub teams: Option<Vec<String>>,
+    /// Where that is said, e.g. `` operation `restart` (windlass.hcl:3) ``.
+    pub by: String,
 }
 
 /// A stack instance, with what grants and policies ask about it.
@@ -55,12 +67,12 @@ pub struct Place {
 
 impl Subject {
     pub fn server() -> Self {
-        Self { project: None, kind: "server".into(), name: "server".into(), places: Vec::new() }
+        Self { project: None, kind: "server".into(), name: "server".into(), places: Vec::new(), lets: Vec::new() }
     }
 
     pub fn project(name: impl Into<String>) -> Self {
         let name = name.into();
-        Self { project: Some(name.clone()), kind: "project".into(), name, places: Vec::new() }
+        Self { project: Some(name.clone()), kind: "project".into(), name, places: Vec::new(), lets: Vec::new() }
     }
 
     /// Something in a project (`review` and its id), and the stack instances that it touches.
@@ -70,7 +82,13 @@ impl Subject {
         name: impl Into<String>,
         places: Vec<Place>,
     ) -> Self {
-        Self { project: Some(project.into()), kind: kind.into(), name: name.into(), places }
+        Self { project: Some(project.into()), kind: kind.into(), name: name.into(), places, lets: Vec::new() }
+    }
+
+    /// The same, which lets these do it by itself.
+    #[must_use]
+    pub fn letting(self, lets: Vec<Lets>) -> Self {
+        Self { lets, ..self }
     }
 }
 
@@ -202,6 +220,9 @@ fn granted(question: &Question<'_>, rules: &Rules<'_>) -> Answer {
         return allowed(vec![format!("everybody who is signed in is {} here, who has `{permission}`", role.as_str())]);
     }
     let teams = rules.teams_of(question.actor);
+    if let Some(sentence) = question.subject.lets.iter().find_map(|lets| lets.whom(&teams)) {
+        return allowed(vec![sentence]);
+    }
     let (own, others): (Vec<&Reach<'_>>, Vec<&Reach<'_>>) = rules
         .grants
         .iter()
@@ -247,6 +268,7 @@ fn missing(
     };
     let mut because = vec![format!("nothing gives {} ({teams}) `{permission}`{place}", question.actor.name)];
     because.extend(own.iter().map(|reach| format!("grant `{}` gives it for {} only", reach.grant.name, reach.place())));
+    because.extend(question.subject.lets.iter().filter_map(Lets::sentence));
     let helps = |reach: &&&Reach<'_>| {
         !reach.is_narrow(permission) || left.is_empty() || left.iter().any(|place| reach.covers(place))
     };
@@ -264,6 +286,26 @@ fn missing(
         ));
     }
     because
+}
+
+impl Lets {
+    /// Why somebody of these teams may.
+    fn whom(&self, teams: &[&str]) -> Option<String> {
+        match &self.teams {
+            None => Some(format!("{} lets everybody who sees it", self.by)),
+            Some(own) => {
+                let team = own.iter().find(|team| teams.contains(&team.as_str()))?;
+                Some(format!("{} lets team {team}", self.by))
+            }
+        }
+    }
+
+    /// Whom somebody else could ask.
+    fn sentence(&self) -> Option<String> {
+        let teams = self.teams.as_ref().filter(|teams| !teams.is_empty())?;
+        let team = if teams.len() == 1 { "team" } else { "teams" };
+        Some(format!("{} lets {team} {}: ask somebody of them", self.by, teams.join(" or ")))
+    }
 }
 
 /// A grant, and the stacks that it is narrowed to.

@@ -104,10 +104,13 @@ permissions! {
     RunSettle "run.settle" Stacks Operator "Say what became of a step whose end is unknown.";
     LockTakeAway "lock.take_away" Stacks Operator "Take the lock of a stack away from a run.";
     StackRecover "stack.recover" Stacks Operator "Push a kept state, break a lock at the backend, lift a quarantine.";
+    OperationRun "operation.run" Stacks Operator "Run any operation, also without being of a team that it allows.";
+    OperationAnswer "operation.answer" Stacks Operator "Answer what a run of an operation asks of people; whom it asks decides whether it counts.";
     StackAdopt "stack.adopt" Stacks Operator "Take what was made by hand into a stack.";
     StateRead "state.read" Stacks Operator "Read kept states of a stack, with their secrets in the clear.";
     AuditRead "audit.read" Project Operator "Search who did what, when, from where and why.";
     AuditExport "audit.export" Project Admin "Take the whole audit record out.";
+    OperationBreakGlass "operation.break_glass" Stacks Admin "Run an operation at once: without approvals, in a freeze, outside of its window.";
     ProjectManage "project.manage" Project Admin "Fetch the repository now, and reload its definitions.";
     MetricsRead "metrics.read" Server None "Read the metrics of the installation.";
     WorkerJoin "worker.join" Server None "Take steps as a worker.";

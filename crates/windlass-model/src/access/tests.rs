@@ -260,3 +260,41 @@ fn a_token_narrows_and_never_widens() {
     let blind = scope(Some(&[ReviewCreate]), None);
     assert!(world.ask(&actor("dev"), Some(&blind), "drift.check", &["a"]).hides());
 }
+
+#[test]
+fn what_lets_teams_by_itself_is_for_those_teams() {
+    let world = World::new(&["g: sre; operator", "see: dev; viewer"]);
+    let check = |who: &str, lets: Vec<Lets>, token: Option<&TokenScope>, allowed: bool, want: &[&str]| {
+        let subject = Subject::of("p", "operation", "restart", Vec::new()).letting(lets);
+        let (actor, permission) = (actor(who), Permission::OperationRun);
+        let answer =
+            decide(&Question { actor: &actor, token, permission, subject: &subject }, &Rules::new(&world.0, &[]));
+        assert_eq!(answer.allowed, allowed, "{who}: {answer:?}");
+        assert!(
+            want.iter().all(|want| answer.because.iter().any(|found| found.contains(want))),
+            "{answer:?}\n{want:?}"
+        );
+    };
+    let lets = |teams: &[&str]| {
+        let teams = Some(teams.iter().map(|team| (*team).to_owned()).collect());
+        vec![Lets { teams, by: "operation `restart` (w.hcl:3)".into() }]
+    };
+    check("dev", lets(&["dev"]), None, true, &["operation `restart` (w.hcl:3) lets team dev"]);
+    check(
+        "dev",
+        lets(&["sre"]),
+        None,
+        false,
+        &["lets team sre: ask somebody of them", "nothing gives dev (of team dev)"],
+    );
+    check("dev", Vec::new(), None, false, &["ask somebody of team sre, who have it by grant `g`"]);
+    check("ops", lets(&["dev"]), None, true, &["grant `g`"]);
+    check("dev", vec![Lets { teams: None, by: "it".into() }], None, true, &["lets everybody who sees it"]);
+    // A token is for what it is for, and people nobody has checked are of no team.
+    let token = TokenScope { permissions: Some([Permission::ProjectRead].into()), projects: None };
+    check("dev", lets(&["dev"]), Some(&token), false, &["limited to `project.read`"]);
+    let subject = Subject::of("p", "operation", "restart", Vec::new()).letting(lets(&["dev"]));
+    let dev = Actor { verified: false, ..actor("dev") };
+    let question = Question { actor: &dev, token: None, permission: Permission::OperationRun, subject: &subject };
+    assert!(!decide(&question, &Rules::new(&world.0, &[])).allowed);
+}

@@ -1,5 +1,9 @@
 //! Parameters: what is asked for, and whether a value is one. The same for a form, a terminal, the API and chat.
 
+mod value;
+
+pub use value::{Choice, Context, Mistake, duration, validate};
+
 use super::Expression;
 use crate::Micros;
 use crate::diagnostic::Span;
