@@ -11,7 +11,7 @@ use std::process::Command;
 const TABLE: [(&str, &[&str]); 13] = [
     (
         "windlass-model",
-        &["tokio", "rusqlite", "postgres", "axum", "reqwest", "hyper", "hcl-edit", "jiff", "chrono", "clap", "regorus"],
+        &["tokio", "rusqlite", "postgres", "axum", "reqwest", "hyper", "hcl-edit", "chrono", "clap", "regorus"],
     ),
     ("windlass-lang", &["tokio", "rusqlite", "postgres", "axum", "reqwest", "hyper", "clap"]),
     ("windlass-policy", &["tokio", "rusqlite", "postgres", "axum", "reqwest", "hyper", "clap"]),

@@ -26,6 +26,7 @@ pub mod risk;
 pub mod rollout;
 pub mod run;
 pub mod sarif;
+pub mod schedule;
 pub mod secrets;
 pub mod stack;
 pub mod stack_plan;
