@@ -27,6 +27,7 @@ pub mod housekeeping;
 pub mod installation;
 pub mod locks;
 pub mod logins;
+pub mod notifications;
 pub mod plans;
 pub mod policy;
 pub mod policy_check;

@@ -69,7 +69,7 @@ fn is_bare(url: &Url) -> bool {
     url.scheme() == "http" && is_loopback(url)
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -133,7 +133,8 @@ impl Http {
     }
 }
 
-fn tls(roots: Option<&Path>) -> Result<TlsConfig, String> {
+/// The machine's own roots, and those of a PEM file.
+pub(crate) fn tls(roots: Option<&Path>) -> Result<TlsConfig, String> {
     let mut certificates = system_roots().to_vec();
     if let Some(path) = roots {
         let unusable = |why: String| format!("`root_certificates` {} {why}", path.display());

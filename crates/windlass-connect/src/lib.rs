@@ -1,4 +1,4 @@
-//! The world outside that speaks a protocol: identity providers.
+//! The world outside that speaks a protocol: identity providers, and channels for messages.
 //!
 //! Everything here blocks its thread: an asynchronous caller uses one that may block. Times are parameters.
 
@@ -6,6 +6,7 @@ mod claims;
 mod discovery;
 mod error;
 mod http;
+pub mod notify;
 pub mod oidc;
 mod token;
 pub mod workload;
