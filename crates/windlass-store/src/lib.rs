@@ -13,8 +13,10 @@ mod logs;
 mod postgres;
 mod reviews;
 mod runs;
+mod schedules;
 mod seals;
 mod sqlite;
+mod starts;
 mod states;
 mod steps;
 mod tickets;
@@ -31,7 +33,9 @@ pub use locks::{Holder, LockRow};
 pub use logs::Packed;
 pub use reviews::{ReviewRow, ReviewState};
 pub use runs::{RunFilter, RunSummary};
+pub use schedules::{Fire, Pause, ScheduleKey, ScheduleState};
 pub use seals::SealRow;
+pub use starts::{NewStart, StartKind, StartRow, Started};
 pub use states::{RunEnd, RunWait, StuckStep, WaitClass, WorkerRow};
 pub use steps::{Claim, ClaimResult, EngineIdentity, EngineRow, Lost, ProcessRow, Settlement, StepOutcome};
 pub use tokens::TokenRow;
@@ -59,11 +63,13 @@ static MIGRATIONS_SQLITE: &[(i64, &str)] = &[
     (1, include_str!("../migrations/sqlite/0001_runs.sql")),
     (2, include_str!("../migrations/sqlite/0002_views.sql")),
     (3, include_str!("../migrations/sqlite/0003_artefacts.sql")),
+    (5, include_str!("../migrations/sqlite/0005_schedules.sql")),
 ];
 static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
     (1, include_str!("../migrations/postgres/0001_runs.sql")),
     (2, include_str!("../migrations/postgres/0002_views.sql")),
     (3, include_str!("../migrations/postgres/0003_artefacts.sql")),
+    (5, include_str!("../migrations/postgres/0005_schedules.sql")),
 ];
 
 /// How many connections to PostgreSQL one process has.

@@ -88,7 +88,10 @@ mod faults;
 mod hold;
 mod logs;
 mod records;
+mod schedules;
 mod servers;
+
+use schedules::{a_start_is_taken_by_one_and_becomes_one_run, what_is_due_is_put_in_once};
 
 cases! {
     a_step_is_claimed_once_and_finished_by_its_claim_alone,
@@ -105,6 +108,8 @@ cases! {
     nothing_waits_for_the_next_transaction_to_come,
     a_run_that_waits_is_ready_when_it_is_woken_or_its_time_has_come,
     lists_find_what_they_show,
+    what_is_due_is_put_in_once,
+    a_start_is_taken_by_one_and_becomes_one_run,
 }
 
 fn claimed(result: ClaimResult) -> Claim {

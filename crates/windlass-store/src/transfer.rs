@@ -81,6 +81,8 @@ pub(crate) static TABLES: &[Table] = &[
     Table { since: 3, ..table("log_blocks", "run, step, start") },
     Table { since: 3, ..table("artefacts", "id") },
     Table { since: 3, ..table("artefact_contents", "id") },
+    Table { since: 5, ..table("schedule_states", "project, operation, schedule") },
+    Table { since: 5, ..table("starts", "id") },
 ];
 
 /// How many rows a table has, in the order of the tables.

@@ -112,6 +112,7 @@ async fn fill(store: &Store) -> RunId {
     shop.plan_mark_used("p", &run, &"a".into()).await.unwrap();
     shop.token_create("digest", "ci", "me", "{}", i64::MAX).await.unwrap();
     shop.ticket_put("session", "s1", ODD, 2_000_000_000).await.unwrap();
+    schedules::fill(&shop).await;
     shop.seal_add(&SealRow { number: 1, first: 1, last: 2, body: ODD.into(), at: -5 }).await.unwrap();
     let plan = NewArtefact { kind: ArtefactKind::Plan, run: run.clone(), subject: ODD.into(), number: 1 };
     shop.artefact_put(&plan, bytes).await.unwrap();
