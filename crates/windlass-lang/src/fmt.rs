@@ -10,8 +10,7 @@ use windlass_model::diagnostic::{Diagnostic, Span};
 /// # Errors
 /// It is not valid HCL: nothing is changed then.
 pub fn format(path: &str, text: &str) -> Result<String, Box<Diagnostic>> {
-    let parsed = |text: &str| crate::terraform::syntax::parse_native(text, 0);
-    if let Err(error) = parsed(text) {
+    if let Err(error) = crate::definitions::parse(text) {
         let at = error.at as usize;
         let what = error.message.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or("not valid HCL").to_owned();
         let span = Span::of(&Arc::from(path), text, at, at + 1);
@@ -82,7 +81,7 @@ fn same(a: &str, b: &str) -> bool {
         }
     }
     let parsed = |text: &str| {
-        let mut body = crate::terraform::syntax::parse_native(text, 0).ok()?;
+        let mut body = crate::definitions::parse(text).ok()?;
         plain(&mut body);
         Some(body)
     };

@@ -4,6 +4,7 @@
 pub mod definitions;
 pub mod discovery;
 pub mod eval;
+pub mod expression;
 pub mod fmt;
 pub mod lint;
 pub mod preview;

@@ -2,22 +2,32 @@
 
 mod grant;
 mod lint;
+mod notifier;
+mod oneline;
+mod operation;
+mod operation_schema;
+mod parameter;
 mod policy;
 mod reader;
-mod references;
+pub(crate) mod references;
 mod rollout;
 mod runner;
+mod schedule;
 mod schema;
+mod step;
+mod written;
 
 use crate::eval::{Scope, Value, evaluate};
-use crate::terraform::syntax::{Block, Expr, parse_native};
+use crate::terraform::syntax::{Block, Expr, ExprKind};
 use crate::tree::Tree;
+pub(crate) use oneline::parse;
 use reader::Reader;
+pub(crate) use reader::duration_text;
 use schema::{
     ApprovalsValues, Attributes, EnvironmentValues, InstanceValues, ProjectValues, StackValues, TOP, TeamValues,
 };
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use windlass_model::definition::{ApprovalRule, Definitions, Environment, InstanceDefinition, StackDefinition, Team};
 use windlass_model::diagnostic::{Diagnostic, Span};
@@ -69,7 +79,7 @@ pub fn load_files(files: &[(Arc<str>, String)]) -> (Definitions, Vec<Diagnostic>
     let mut diagnostics = Vec::new();
     let mut blocks: Vec<(usize, Block)> = Vec::new();
     for (index, (path, text)) in files.iter().enumerate() {
-        match parse_native(text, 0) {
+        match parse(text) {
             Ok(mut body) => {
                 references::resolve(path, text, &mut body, &mut diagnostics);
                 for attribute in &body.attributes {
@@ -79,9 +89,11 @@ pub fn load_files(files: &[(Arc<str>, String)]) -> (Definitions, Vec<Diagnostic>
                         "WL102",
                         format!("unknown attribute `{}` at the top of a Windlass file", attribute.name),
                     );
-                    diagnostics.push(diagnostic.at_source(span, text, "only blocks are expected here").help(
-                        "put it into a `project`, `team`, `grant`, `runner`, `stack`, `policy` or `locals` block",
-                    ));
+                    diagnostics.push(
+                        diagnostic
+                            .at_source(span, text, "only blocks are expected here")
+                            .help("put it into a block, such as `project`, `stack`, `operation` or `locals`"),
+                    );
                 }
                 blocks.extend(body.blocks.into_iter().map(|block| (index, block)));
             }
@@ -101,15 +113,25 @@ pub fn load_files(files: &[(Arc<str>, String)]) -> (Definitions, Vec<Diagnostic>
         }
     }
     let names = Names::new(&blocks);
-    let mut loader =
-        Loader { files, names: &names, diagnostics, definitions: Definitions::default(), seen: HashMap::new() };
+    let templates = blocks.iter().filter(|(_, block)| block.kind == "template");
+    let templates = templates.filter_map(|(file, block)| Some((block.labels.first()?.clone(), (*file, block))));
+    let mut loader = Loader {
+        files,
+        names: &names,
+        diagnostics,
+        definitions: Definitions::default(),
+        seen: HashMap::new(),
+        templates: templates.collect(),
+    };
     for (file, block) in &blocks {
         loader.top(*file, block);
     }
     loader.references(&blocks);
     let Loader { definitions, mut diagnostics, .. } = loader;
     diagnostics.sort_by_key(|d| d.labels.first().map(|l| l.span.clone()));
-    diagnostics.dedup();
+    // What is wrong in a template is found again in every operation that is made of it.
+    let mut told = std::collections::HashSet::new();
+    diagnostics.retain(|d| told.insert((d.labels.first().map(|l| l.span.clone()), d.summary.clone())));
     (definitions, diagnostics)
 }
 
@@ -117,12 +139,37 @@ pub fn load_files(files: &[(Arc<str>, String)]) -> (Definitions, Vec<Diagnostic>
 struct Names {
     locals: HashMap<String, Expr>,
     known: RefCell<HashMap<String, Option<Value>>>,
+    /// Those that expressions name which are evaluated later on.
+    locals_used: RefCell<BTreeSet<String>>,
 }
 
 impl Names {
     fn new(blocks: &[(usize, Block)]) -> Self {
         let attributes = blocks.iter().filter(|(_, b)| b.kind == "locals").flat_map(|(_, b)| &b.body.attributes);
-        Self { locals: attributes.map(|a| (a.name.clone(), a.value.clone())).collect(), known: RefCell::default() }
+        Self {
+            locals: attributes.map(|a| (a.name.clone(), a.value.clone())).collect(),
+            known: RefCell::default(),
+            locals_used: RefCell::default(),
+        }
+    }
+
+    /// Remembers the locals that an expression names, for whoever evaluates it.
+    fn note_locals(&self, expr: &Expr) {
+        expr.walk(&mut |part| {
+            if let ExprKind::Attribute(base, name) = &part.kind
+                && matches!(&base.kind, ExprKind::Variable(root) if root == "local")
+            {
+                self.locals_used.borrow_mut().insert(name.clone());
+            }
+            true
+        });
+    }
+
+    /// Values of those; what has none was told where it is defined, or is told where it is used.
+    fn used_locals(&self) -> BTreeMap<String, serde_json::Value> {
+        let names = self.locals_used.take();
+        let value = |name: String| Some((self.lookup("local", Some(&name))?.to_json()?, name));
+        names.into_iter().filter_map(value).map(|(value, name)| (name, value)).collect()
     }
 }
 
@@ -138,7 +185,10 @@ impl Scope for Names {
             _ => {}
         }
         match (root, name?) {
-            ("team", name) => Some(Value::string(name)),
+            ("team" | "notifier" | "template" | "service" | "host_set", name) => Some(Value::string(name)),
+            ("param" | "step" | "each" | "secret" | "run" | "trigger" | "failure", _) => Some(Value::unknown(format!(
+                "what begins with `{root}.` is known when the operation runs, and this has to be known before"
+            ))),
             // Known when the stack has been applied; only kinds that wait for it take such a text.
             ("output", name) => Some(Value::string(format!("{OUTPUT}{name}}}"))),
             ("local", name) => {
@@ -170,6 +220,8 @@ struct Loader<'a> {
     definitions: Definitions,
     /// First place of each named block, by kind and name.
     seen: HashMap<(String, String), Span>,
+    /// By name.
+    templates: HashMap<String, (usize, &'a Block)>,
 }
 
 impl<'a> Loader<'a> {
@@ -208,7 +260,7 @@ impl<'a> Loader<'a> {
         self.diagnostics.push(Diagnostic::error(code, summary).at_source(span, text, "here").help(help));
     }
 
-    fn top(&mut self, file: usize, block: &Block) {
+    fn top(&mut self, file: usize, block: &'a Block) {
         match block.kind.as_str() {
             "project" => self.project(file, block),
             "team" => self.team(file, block),
@@ -216,6 +268,13 @@ impl<'a> Loader<'a> {
             "runner" => self.runner(file, block),
             "stack" => self.stack(file, block),
             "policy" => self.policy(file, block),
+            "operation" => self.operation(file, block),
+            "template" => self.template(file, block),
+            "batch" => self.batch(file, block),
+            "notifier" => self.notifier(file, block),
+            "freeze" => self.freeze(file, block),
+            "host_set" => self.host_set(file, block),
+            "service" => self.service(file, block),
             "locals" => {
                 for attribute in &block.body.attributes {
                     let (path, text) = &self.files[file];

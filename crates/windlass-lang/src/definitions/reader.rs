@@ -3,10 +3,11 @@
 use super::Names;
 use super::schema::{Attribute, Attributes, Schema};
 use crate::eval::{Value, evaluate};
-use crate::terraform::syntax::{Block, Body, Range};
+use crate::terraform::syntax::{Block, Body, Expr, Range};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_model::diagnostic::{Diagnostic, Span};
+use windlass_model::operation::Expression;
 
 /// A type of attribute: what is written, and what is read.
 pub trait Kind {
@@ -19,6 +20,13 @@ pub trait Kind {
     /// Mistakes in values of the right type: summary and help.
     fn mistakes(_output: &Self::Output) -> Vec<(String, &'static str)> {
         Vec::new()
+    }
+    /// What is read of the attribute `name`. Kinds that are not evaluated here read it as it is written.
+    fn read(reader: &mut Reader<'_>, name: &str, expr: &Expr) -> Self::Output
+    where
+        Self: Sized,
+    {
+        reader.evaluated::<Self>(name, expr)
     }
 }
 
@@ -90,14 +98,17 @@ impl Kind for Duration {
     const EXPECTED: &'static str = "a time, e.g. \"90s\", \"5m\", \"2h\" or \"7d\"";
     fn convert(value: &Value) -> Option<Self::Output> {
         let Value::String(text) = value else { return None };
-        let units =
-            [("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000_i64)];
-        let parsed = units.iter().find_map(|(unit, micros)| {
-            let number: i64 = text.strip_suffix(unit)?.trim().parse().ok()?;
-            (number >= 0).then(|| number.checked_mul(*micros)).flatten()
-        });
-        parsed.map(Some)
+        duration_text(text).map(Some)
     }
+}
+
+/// A time such as `90s`, `5m`, `2h`, `7d`; microseconds.
+pub(crate) fn duration_text(text: &str) -> Option<windlass_model::Micros> {
+    let units = [("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000_i64)];
+    units.iter().find_map(|(unit, micros)| {
+        let number: i64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+        (number >= 0).then(|| number.checked_mul(*micros)).flatten()
+    })
 }
 
 impl Kind for Text {
@@ -235,7 +246,13 @@ impl<'a> Reader<'a> {
 
     /// One attribute; its default when it is not there or wrong.
     pub fn value<K: Kind>(&mut self, name: &str) -> K::Output {
-        let Some(expr) = self.body.value(name) else { return K::Output::default() };
+        match self.body.value(name) {
+            Some(expr) => K::read(self, name, expr),
+            None => K::Output::default(),
+        }
+    }
+
+    fn evaluated<K: Kind>(&mut self, name: &str, expr: &Expr) -> K::Output {
         let value = evaluate(expr, self.names);
         if let Some(why) = value.why_unknown() {
             self.mistake(
@@ -247,15 +264,32 @@ impl<'a> Reader<'a> {
             return K::Output::default();
         }
         let Some(output) = K::convert(&value) else {
-            let meaning = self.schema.attributes.iter().find(|a| a.name == name).map_or("", |a| a.meaning);
-            let help = format!("expected {}: {meaning}", K::EXPECTED);
-            self.mistake(name, "WL110", &format!("`{name}` has the wrong type"), &help);
+            self.wrong_type::<K>(name);
             return K::Output::default();
         };
         for (summary, help) in K::mistakes(&output) {
             self.mistake(name, "WL106", &summary, help);
         }
         output
+    }
+
+    /// The value of an attribute is not what its kind takes.
+    pub fn wrong_type<K: Kind>(&mut self, name: &str) {
+        let meaning = self.schema.attributes.iter().find(|a| a.name == name).map_or("", |a| a.meaning);
+        let help = format!("expected {}: {meaning}", K::EXPECTED);
+        self.mistake(name, "WL110", &format!("`{name}` has the wrong type"), &help);
+    }
+
+    /// The attribute is written in this block.
+    pub fn has(&self, name: &str) -> bool {
+        self.body.value(name).is_some()
+    }
+
+    /// An expression as it is written; the locals in it are noted.
+    pub fn expression(&self, expr: &Expr) -> Expression {
+        self.names.note_locals(expr);
+        let text = self.text.get(expr.range.start as usize..expr.range.end as usize).unwrap_or_default();
+        Expression { text: text.to_owned(), span: self.span(expr.range) }
     }
 }
 

@@ -11,6 +11,11 @@ pub(super) fn resolve(path: &Arc<str>, text: &str, body: &mut Body, diagnostics:
     Resolver { path, text, bound: Vec::new(), diagnostics }.body(body);
 }
 
+/// The same in one expression, `text`.
+pub(crate) fn resolve_expression(path: &Arc<str>, text: &str, expr: &mut Expr, diagnostics: &mut Vec<Diagnostic>) {
+    Resolver { path, text, bound: Vec::new(), diagnostics }.expr(expr);
+}
+
 /// A reference that the grammar cannot read at all, around the byte where it gave up.
 pub(super) fn unreadable(path: &Arc<str>, text: &str, at: usize) -> Option<Diagnostic> {
     let is_path = |c: char| c.is_alphanumeric() || "-_./".contains(c);

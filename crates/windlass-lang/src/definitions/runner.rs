@@ -37,21 +37,8 @@ impl Loader<'_> {
 
     fn container(&mut self, file: usize, block: &Block) -> Option<Place> {
         let (values, mut reader) = self.read::<ContainerValues>(file, block);
-        let pull = values.pull.as_deref().map_or(Some(Pull::default()), Pull::parse);
-        if pull.is_none() {
-            let names = Pull::ALL.map(|pull| format!("\"{}\"", pull.as_str())).join(", ");
-            let help = format!("it is one of {names}; \"missing\" is the default");
-            reader.mistake("pull", "WL106", "`pull` says nothing that is known", &help);
-        }
-        for wrong in values.mounts.iter().filter(|text| mount(text).is_none()) {
-            let what = format!("`{wrong}` is no mount");
-            reader.mistake(
-                "mounts",
-                "WL106",
-                &what,
-                "write \"/HOST:/INSIDE\" or \"/HOST:/INSIDE:ro\", with whole paths",
-            );
-        }
+        let pull = pull(&mut reader, values.pull.as_deref());
+        check_mounts(&mut reader, &values.mounts);
         Some(Place::Container(Container {
             image: image(&mut reader, values.image)?,
             user: values.user,
@@ -76,6 +63,25 @@ impl Loader<'_> {
             volume_claim: values.volume_claim,
             node_selector: text_map(values.node_selector),
         }))
+    }
+}
+
+/// When the image is fetched; `None` for a word that is not known, which was told then.
+pub(super) fn pull(reader: &mut Reader<'_>, text: Option<&str>) -> Option<Pull> {
+    let pull = text.map_or(Some(Pull::default()), Pull::parse);
+    if pull.is_none() {
+        let names = Pull::ALL.map(|pull| format!("\"{}\"", pull.as_str())).join(", ");
+        let help = format!("it is one of {names}; \"missing\" is the default");
+        reader.mistake("pull", "WL106", "`pull` says nothing that is known", &help);
+    }
+    pull
+}
+
+pub(super) fn check_mounts(reader: &mut Reader<'_>, mounts: &[String]) {
+    for wrong in mounts.iter().filter(|text| mount(text).is_none()) {
+        let what = format!("`{wrong}` is no mount");
+        let help = "write \"/HOST:/INSIDE\" or \"/HOST:/INSIDE:ro\", with whole paths";
+        reader.mistake("mounts", "WL106", &what, help);
     }
 }
 

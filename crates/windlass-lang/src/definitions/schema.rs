@@ -57,11 +57,28 @@ macro_rules! schema {
     (@optional) => { false };
 }
 
+pub(super) use schema;
+
 /// The top of a file.
 pub const TOP: &Schema = &Schema {
     block: "a Windlass file",
     attributes: &[],
-    blocks: &["project", "team", "grant", "runner", "stack", "policy", "locals"],
+    blocks: &[
+        "project",
+        "team",
+        "grant",
+        "runner",
+        "stack",
+        "policy",
+        "locals",
+        "operation",
+        "template",
+        "batch",
+        "notifier",
+        "freeze",
+        "host_set",
+        "service",
+    ],
 };
 
 schema!(ProjectValues: "project", ["environment", "lint", "waivers"], {

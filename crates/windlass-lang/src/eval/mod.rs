@@ -102,6 +102,14 @@ pub trait Scope {
     fn lookup(&self, root: &str, name: Option<&str>) -> Option<Value>;
     /// Directory of the module relative to the repository's root, for functions that read files.
     fn file(&self, path: &str) -> Option<Vec<u8>>;
+    /// Nothing becomes known later: what has no value is a mistake, which `try` and `can` catch.
+    fn is_final(&self) -> bool {
+        false
+    }
+    /// The value of `root.a.b.c` at once, where that is cheaper than the value of `root.a`.
+    fn deep(&self, _root: &str, _names: &[&str]) -> Option<Value> {
+        None
+    }
 }
 
 /// Evaluates in a scope.
@@ -148,6 +156,9 @@ impl Evaluator<'_> {
                     return self
                         .name(root, Some(name))
                         .unwrap_or_else(|| Value::unknown(format!("`{root}.{name}` is not known before a plan")));
+                }
+                if let Some(value) = self.deep(expr) {
+                    return value;
                 }
                 attribute(&self.eval(base), name)
             }
@@ -198,6 +209,19 @@ impl Evaluator<'_> {
             Some((_, value)) => Some(value.clone()),
             None => self.scope.lookup(root, name),
         }
+    }
+
+    /// A traversal by names alone, as far as the scope can say it at once.
+    fn deep(&self, expr: &Expr) -> Option<Value> {
+        let mut names = Vec::new();
+        let mut at = expr;
+        while let ExprKind::Attribute(base, name) = &at.kind {
+            names.push(name.as_str());
+            at = base;
+        }
+        let ExprKind::Variable(root) = &at.kind else { return None };
+        names.reverse();
+        (!self.is_bound(root)).then(|| self.scope.deep(root, &names)).flatten()
     }
 
     fn template(&mut self, parts: &[Expr]) -> Value {
@@ -251,7 +275,8 @@ impl Evaluator<'_> {
                         // An error and something not known yet look the same from here.
                         Value::Unknown(why) => last = Value::Unknown(why),
                         value => {
-                            return if matches!(last, Value::Unknown(ref w) if &**w != MISSING && !w.starts_with("no argument"))
+                            return if !self.scope.is_final()
+                                && matches!(last, Value::Unknown(ref w) if &**w != MISSING && !w.starts_with("no argument"))
                             {
                                 last
                             } else {
@@ -264,7 +289,7 @@ impl Evaluator<'_> {
             }
             "can" => {
                 return match arguments.first().map(|a| self.eval(a)) {
-                    Some(Value::Unknown(why)) if &*why == MISSING => Value::Bool(false),
+                    Some(Value::Unknown(why)) if &*why == MISSING || self.scope.is_final() => Value::Bool(false),
                     Some(Value::Unknown(why)) => Value::Unknown(why),
                     Some(_) => Value::Bool(true),
                     None => Value::unknown("can() without an argument"),
