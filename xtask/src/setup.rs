@@ -42,6 +42,23 @@ pub fn containers() -> Result<()> {
     ])
 }
 
+/// Makes sure of what the sample operations work on and with.
+pub fn operations() -> Result<()> {
+    // Debian keeps it where the `PATH` of most users does not lead.
+    if !works("/usr/sbin/haproxy", "-v") {
+        programs(&[("haproxy", "-v", "haproxy")])?;
+    }
+    programs(&[
+        ("etcd", "--version", "etcd-server"),
+        ("etcdctl", "--help", "etcd-client"),
+        // Which comes with `runsv` and `sv`.
+        ("chpst", "true", "runit"),
+        ("socat", "-V", "socat"),
+        ("jq", "--version", "jq"),
+        ("openssl", "version", "openssl"),
+    ])
+}
+
 /// Makes sure of a browser, of the checker of alert rules, and of Node with npm, with which tests run an identity provider and
 /// steer the browser; of Helm where it can be had; and of Python, with which they run what speaks as S3 does. Gives the `PATH` to
 /// run with.

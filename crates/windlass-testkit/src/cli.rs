@@ -216,6 +216,17 @@ pub fn terraform() -> Result<PathBuf, TestkitError> {
     find_program("terraform", &path).or_else(|| find_program("tofu", &path)).ok_or_else(missing)
 }
 
+/// A program of this machine, on the `PATH` or where Debian keeps those of administrators.
+///
+/// # Errors
+/// [`TestkitError::Start`] when it is not there.
+pub fn program(name: &str) -> Result<PathBuf, TestkitError> {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "it is not installed");
+    find_program(name, &path).ok_or_else(|| TestkitError::Start { program: name.to_owned(), source: missing() })
+}
+
 fn find_program(name: &str, path: &OsString) -> Option<PathBuf> {
     std::env::split_paths(path).map(|directory| directory.join(name)).find(|file| is_executable(file))
 }

@@ -1,13 +1,17 @@
 //! What tests, the demo and the benchmarks stand on: repositories to work on and a hermetic environment to run the command line
 //! in. Development only; no shipped crate may depend on it.
 
+pub mod authority;
 pub mod balancer;
 pub mod cli;
 pub mod cpu;
 pub mod depot;
+pub mod etcd;
 pub mod git;
+pub mod haproxy;
 pub mod kubernetes;
 pub mod oidc;
+pub mod operations;
 pub mod plan;
 pub mod podman;
 pub mod postgres;
@@ -15,6 +19,7 @@ pub mod proxy;
 pub mod registry;
 pub mod s3;
 pub mod sample;
+pub mod services;
 pub mod state_server;
 pub mod synthetic;
 
@@ -31,6 +36,8 @@ pub enum TestkitError {
     Start { program: String, source: std::io::Error },
     #[error("`{command}` failed ({status}): {stderr}")]
     Failed { command: String, status: std::process::ExitStatus, stderr: String },
+    #[error("{program} does not answer: {log}")]
+    Silent { program: String, log: String },
 }
 
 /// Writes a file and the directories above it.

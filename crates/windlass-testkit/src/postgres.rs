@@ -141,6 +141,11 @@ impl Postgres {
             .status()
     }
 
+    /// Where it listens on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Connection string of the database `postgres`, for terraform's `pg` backend and for clients.
     pub fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable", self.port)
