@@ -54,7 +54,7 @@ operation "backup-database" {
     timeout = "1h"
     retry {
       attempts = 2
-      backoff  = "5s"
+      backoff  = "2s"
     }
     undo {
       directory = "backup"

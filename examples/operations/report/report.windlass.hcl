@@ -32,7 +32,7 @@ operation "sales-report" {
     timeout = "5m"
     retry {
       attempts = 2
-      backoff  = "5s"
+      backoff  = "2s"
     }
   }
 
