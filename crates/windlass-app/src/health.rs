@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use windlass_model::Micros;
-use windlass_model::planner::next;
+use windlass_model::planner::{Situation, next};
 use windlass_model::run::{Decision, RunRecord, RunState, StepState, Steps};
 use windlass_store::{RunWait, Store, StuckStep, WaitClass, WorkerRow};
 
@@ -140,7 +140,7 @@ pub async fn unserved(store: &Store, run: &RunRecord, workers: &[WorkerRow]) -> 
     }
     let steps: Steps = store.step_list_brief(&run.id).await?.into_iter().map(|step| (step.id.clone(), step)).collect();
     let now = store.now().await?;
-    let missing = next(&run.plan, &steps, run.cancel_requested, now).into_iter().find_map(|decision| {
+    let missing = next(&run.plan, &steps, &Situation::of(run, now)).into_iter().find_map(|decision| {
         let Decision::Start(id) = decision else { return None };
         let step = run.plan.steps.iter().find(|step| step.id == id)?;
         let served = workers.iter().any(|worker| !worker.draining && worker.labels.take(step));

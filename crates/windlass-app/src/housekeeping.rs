@@ -330,7 +330,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicI64, Ordering};
     use windlass_model::id::RunId;
-    use windlass_model::run::{Cost, Repeat, Retry, RunPlan, RunState, StepSpec, When, Work};
+    use windlass_model::run::{Cost, Flow, Repeat, Retry, RunPlan, RunState, StepSpec, When, Work};
     use windlass_store::{NewArtefact, StoreError};
 
     #[test]
@@ -368,8 +368,15 @@ mod tests {
             locks: vec![],
             cost: Cost::NONE,
             labels: vec![],
+            flow: Flow::default(),
         };
-        RunPlan { kind: "test".into(), title: "t".into(), input: serde_json::Value::Null, steps: vec![step] }
+        RunPlan {
+            kind: "test".into(),
+            title: "t".into(),
+            input: serde_json::Value::Null,
+            steps: vec![step],
+            ..RunPlan::default()
+        }
     }
 
     #[tokio::test]

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_drivers::process::{self, Listener, Stream};
 use windlass_engine::{Engine, EngineOptions, Executor, StepContext, StepResult, Watcher};
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{Cost, Repeat, Retry, RunPlan, RunRecord, RunState, StepSpec, When, Work};
+use windlass_model::run::{Cost, Flow, Repeat, Retry, RunPlan, RunRecord, RunState, StepSpec, When, Work};
 use windlass_store::{Store, StoreError};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -129,11 +129,12 @@ fn step(id: String, after: Option<String>, driver: &str, repeat: Repeat, cost: C
         locks: vec![],
         labels: Vec::new(),
         cost,
+        flow: Flow::default(),
     }
 }
 
 fn plan(steps: Vec<StepSpec>) -> RunPlan {
-    RunPlan { kind: "bench".into(), title: "measured".into(), input: Value::Null, steps }
+    RunPlan { kind: "bench".into(), title: "measured".into(), input: Value::Null, steps, ..RunPlan::default() }
 }
 
 fn chain(repeat: Repeat) -> RunPlan {

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use windlass_model::Micros;
 use windlass_model::id::StepId;
-use windlass_model::planner::next;
+use windlass_model::planner::{Situation, next};
 use windlass_model::run::{Decision, RunRecord, RunState, StepSpec, StepState, Steps};
 use windlass_store::{Claim, ClaimResult, Durability, Finish, Move, StepOutcome, StoreError, Turn, Turned};
 
@@ -147,13 +147,13 @@ impl Drive {
     /// What the planner says; steps that it closes are shown as closed, and those that this closes too are among them.
     async fn decide(&mut self) -> Result<Decided, StoreError> {
         // Only where something has a time does it matter what time it is.
-        let timed = self.steps.values().any(|step| step.not_before.is_some());
+        let timed = self.record.plan.timeout.is_some() || self.steps.values().any(|step| step.not_before.is_some());
         let now: Micros = if timed { self.engine.store.now().await? } else { 0 };
         let mut decided = Decided::default();
         loop {
             let closed = decided.closed.len();
             decided = Decided { closed: decided.closed, ..Decided::default() };
-            for decision in next(&self.record.plan, &self.steps, self.record.cancel_requested, now) {
+            for decision in next(&self.record.plan, &self.steps, &Situation::of(&self.record, now)) {
                 match decision {
                     Decision::Start(id) => decided.starts.push(id),
                     Decision::Skip(id, reason) => decided.closed.push((id, StepState::Skipped, reason)),

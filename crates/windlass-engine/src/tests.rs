@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use windlass_model::run::RunState;
-use windlass_model::run::{Repeat, Retry, RunPlan, When, Work};
+use windlass_model::run::{Flow, Repeat, Retry, RunPlan, When, Work};
 use windlass_store::{ClaimResult, Durability, Settlement};
 
 /// Answers from a script: per step, one result per attempt; then success. Counts what was executed.
@@ -82,6 +82,7 @@ fn step(id: &str, after: &[&str]) -> StepSpec {
         locks: vec![],
         cost: Cost { cpu_milli: 1000, memory_mib: 1 },
         labels: Vec::new(),
+        flow: Flow::default(),
     }
 }
 
@@ -113,7 +114,10 @@ impl Bench {
     }
     async fn run(&self, steps: Vec<StepSpec>) -> RunId {
         self.store
-            .run_create(&RunPlan { kind: "t".into(), title: "t".into(), input: Value::Null, steps }, "me")
+            .run_create(
+                &RunPlan { kind: "t".into(), title: "t".into(), input: Value::Null, steps, ..RunPlan::default() },
+                "me",
+            )
             .await
             .unwrap()
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What a run will do; never changed once stored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunPlan {
     /// `review`, `apply`, …
     pub kind: String,
@@ -16,6 +16,46 @@ pub struct RunPlan {
     /// Parameters of the kind, e.g. base and head commit.
     pub input: serde_json::Value,
     pub steps: Vec<StepSpec>,
+    /// How long it may take from when it was made, microseconds: then what is left of its main phase is cancelled, and it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Micros>,
+    /// What it is a run of among those of its kind: the name of an operation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+}
+
+impl RunPlan {
+    /// The plan with what its steps have added to it: each expansion behind the step that made it.
+    #[must_use]
+    pub fn expanded(mut self, expansions: &BTreeMap<StepId, Expansion>) -> Self {
+        if expansions.is_empty() {
+            return self;
+        }
+        let mut steps = Vec::with_capacity(self.steps.len());
+        // Last in, first out: what a step has added comes before what follows it.
+        let mut rest: Vec<StepSpec> = self.steps.into_iter().rev().collect();
+        while let Some(mut spec) = rest.pop() {
+            if let Some(gathered) = spec.flow.gathers.as_ref().and_then(|by| expansions.get(by)) {
+                spec.gather(gathered);
+            }
+            for added in expansions.get(&spec.id).into_iter().flat_map(|expansion| expansion.steps.iter().rev()) {
+                rest.push(added.clone().added_by(&spec.id));
+            }
+            steps.push(spec);
+        }
+        self.steps = steps;
+        self
+    }
+}
+
+/// Steps that a step adds to its run when it succeeds; recorded together with that.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Expansion {
+    pub steps: Vec<StepSpec>,
+    /// What the step that [gathers](Flow::gathers) them comes after besides, as [`StepSpec::after`].
+    pub after: Vec<StepId>,
+    /// What that step also waits for, however it ends, as [`Flow::behind`].
+    pub behind: Vec<StepId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +78,83 @@ pub struct StepSpec {
     /// What the worker that does it has to have, e.g. `production`; where it is empty, a worker for everything else does it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    #[serde(default, skip_serializing_if = "Flow::is_plain")]
+    pub flow: Flow,
+}
+
+impl StepSpec {
+    /// Waits for what was added, too.
+    pub(crate) fn gather(&mut self, expansion: &Expansion) {
+        self.after.extend(expansion.after.iter().cloned());
+        self.flow.behind.extend(expansion.behind.iter().cloned());
+    }
+
+    pub(crate) fn added_by(mut self, step: &StepId) -> Self {
+        self.flow.added_by = Some(step.clone());
+        self
+    }
+}
+
+/// Where a step stands in its run, beside what it comes after. The default is what steps of reviews and applies are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub phase: Phase,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_failure: OnFailure,
+    /// Steps that must have ended before, however, whatever [`StepSpec::when`] says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<StepId>,
+    /// It also waits for what this step has added to the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gathers: Option<StepId>,
+    /// The step that added it to the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added_by: Option<StepId>,
+}
+
+impl Flow {
+    fn is_plain(&self) -> bool {
+        is_default(self)
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// When a step has its turn.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    #[default]
+    Main,
+    /// Takes back what this step did or may have done, when all of the main phase has ended and the run has failed or is
+    /// cancelled. One after the other, the last step first; a cancel does not stop it.
+    Undo(StepId),
+    /// After all undoing, when the run has failed.
+    Failed,
+    /// After all undoing, when the run is cancelled.
+    Cancelled,
+}
+
+impl Phase {
+    pub fn is_main(&self) -> bool {
+        *self == Self::Main
+    }
+}
+
+/// What the failure of a step of the main phase means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// What comes after it is skipped, and the run fails.
+    #[default]
+    Fail,
+    /// What comes after it is skipped; the run does not fail for that.
+    Tolerate,
+    /// What comes after it goes on.
+    GoOn,
 }
 
 /// Which steps a worker takes.
@@ -191,6 +308,10 @@ impl StepState {
 /// The code of a step that was to begin and waits because its run was halted.
 pub const HALTED: &str = "WL915";
 
+/// The code of a step that was skipped because it was not needed, or was passed over by a person: what comes after it goes on as
+/// after a success.
+pub const NOT_NEEDED: &str = "WL916";
+
 /// The recorded state of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
@@ -207,8 +328,37 @@ pub struct StepRecord {
     pub output: Option<serde_json::Value>,
     /// Of a failure, a skip, a wait or an unknown: one sentence.
     pub reason: Option<String>,
-    /// Stable code of the failure, e.g. `WL501`; [`HALTED`] of one that is held back.
+    /// Stable code of the failure, e.g. `WL501`; [`HALTED`] of one that is held back, [`NOT_NEEDED`] of one that was skipped for
+    /// that.
     pub code: Option<String>,
+}
+
+impl StepRecord {
+    /// As it is when its run is made.
+    pub fn pending(id: StepId) -> Self {
+        Self {
+            id,
+            state: StepState::Pending,
+            attempt: 0,
+            epoch: 0,
+            not_before: None,
+            started_at: None,
+            ended_at: None,
+            output: None,
+            reason: None,
+            code: None,
+        }
+    }
+
+    /// It was skipped, and what comes after it goes on.
+    pub fn is_not_needed(&self) -> bool {
+        self.state == StepState::Skipped && self.code.as_deref() == Some(NOT_NEEDED)
+    }
+
+    /// Something of it may have happened.
+    pub fn has_begun(&self) -> bool {
+        self.attempt > 0 && self.state != StepState::Skipped
+    }
 }
 
 /// A run as recorded.
@@ -222,12 +372,37 @@ pub struct RunRecord {
     pub state: RunState,
     /// Set when somebody asked for it to be cancelled.
     pub cancel_requested: bool,
+    /// Set when it was also asked that nothing is taken back, and that what runs ends at once.
+    #[serde(default)]
+    pub kill_requested: bool,
     /// Who started it, as recorded, e.g. `os:anna (Anna <anna@example.com>), unverified`.
     pub actor: String,
     pub created_at: Micros,
     pub ended_at: Option<Micros>,
     /// Why it failed, was cancelled or abandoned, or what it waits for.
     pub reason: Option<String>,
+}
+
+impl RunRecord {
+    /// What somebody asked for.
+    pub fn stop(&self) -> Stop {
+        match (self.kill_requested, self.cancel_requested) {
+            (true, _) => Stop::Kill,
+            (false, true) => Stop::Cancel,
+            (false, false) => Stop::No,
+        }
+    }
+}
+
+/// What somebody asked for while a run was under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    #[default]
+    No,
+    /// The main phase ends; what it did is taken back.
+    Cancel,
+    /// All of it ends.
+    Kill,
 }
 
 /// What the planner says is to be done now.

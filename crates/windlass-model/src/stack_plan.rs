@@ -9,7 +9,7 @@ use crate::id::{InstanceId, RunId, StackId, StepId};
 use crate::place::Place;
 use crate::review::{Affected, AffectedKind, Finding, Outcome, Reason, Review, Revision};
 use crate::rollout::{Gate, InstanceSteps, Rollout, Target, WavePlan, plan_waves, to_steps};
-use crate::run::{Cost, Repeat, Retry, RunPlan, StepSpec, When, Work};
+use crate::run::{Cost, Flow, Repeat, Retry, RunPlan, StepSpec, When, Work};
 use crate::stack::{ConsumedOutputs, EdgeKind, Instance, Repository, Tool};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -185,6 +185,7 @@ fn providers(locked: &ProvidersInput, wanted: impl Fn(&InstanceId) -> bool) -> O
         locks: Vec::new(),
         cost: UNMEASURED,
         labels: Vec::new(),
+        flow: Flow::default(),
     })
 }
 
@@ -217,6 +218,7 @@ pub fn review(
             locks: Vec::new(),
             cost: UNMEASURED,
             labels: Vec::new(),
+            flow: Flow::default(),
         });
     }
     for work in works {
@@ -234,6 +236,7 @@ pub fn review(
             locks: Vec::new(),
             cost: costs.get(&work.instance.id).copied().unwrap_or(UNMEASURED),
             labels: work.labels.clone(),
+            flow: Flow::default(),
         });
     }
     steps.push(StepSpec {
@@ -248,9 +251,16 @@ pub fn review(
         locks: Vec::new(),
         cost: Cost::NONE,
         labels: Vec::new(),
+        flow: Flow::default(),
     });
     let against = input.base.as_ref().map_or("all".to_owned(), |b| format!("against {}", b.name));
-    RunPlan { kind: "review".into(), title: format!("{} {against}", input.head.name), input: to_value(input), steps }
+    RunPlan {
+        kind: "review".into(),
+        title: format!("{} {against}", input.head.name),
+        input: to_value(input),
+        steps,
+        ..RunPlan::default()
+    }
 }
 
 /// Steps of an apply: for each instance that changes or was only previewed, plan → gate → apply, after the applies of its
@@ -305,6 +315,7 @@ pub fn apply(
             locks: lock.clone(),
             cost,
             labels: work.labels.clone(),
+            flow: Flow::default(),
         });
         steps.push(StepSpec {
             id: ids[1].clone(),
@@ -318,6 +329,7 @@ pub fn apply(
             locks: Vec::new(),
             cost: Cost::NONE,
             labels: Vec::new(),
+            flow: Flow::default(),
         });
         steps.push(StepSpec {
             id: ids[2].clone(),
@@ -331,6 +343,7 @@ pub fn apply(
             locks: lock,
             cost,
             labels: work.labels.clone(),
+            flow: Flow::default(),
         });
         if !work.ready.is_empty() && !work.destroy {
             let id = ready_step(instance);
@@ -348,6 +361,7 @@ pub fn apply(
                 locks: Vec::new(),
                 cost: Cost::NONE,
                 labels: work.labels.clone(),
+                flow: Flow::default(),
             });
         }
     }
@@ -377,6 +391,7 @@ pub fn apply(
         locks: Vec::new(),
         cost: Cost::NONE,
         labels: Vec::new(),
+        flow: Flow::default(),
     });
     let input = to_value(&ApplyInput { review: review.run.clone(), head: review.head.clone(), deciding });
     Some(RunPlan {
@@ -384,6 +399,7 @@ pub fn apply(
         title: format!("{} of review {}", review.head.name, review.run),
         input,
         steps,
+        ..RunPlan::default()
     })
 }
 
@@ -558,12 +574,14 @@ pub fn drift(works: &[StackWork], locked: &ProvidersInput, head: &Revision, cost
         locks: Vec::new(),
         cost: costs.get(&work.instance.id).copied().unwrap_or(UNMEASURED),
         labels: work.labels.clone(),
+        flow: Flow::default(),
     };
     RunPlan {
         kind: "drift".into(),
         title: format!("drift of {} instances", works.len()),
         input: to_value(&DriftInput { head: head.clone() }),
         steps: provided.into_iter().chain(works.iter().map(step)).collect(),
+        ..RunPlan::default()
     }
 }
 

@@ -63,12 +63,14 @@ static MIGRATIONS_SQLITE: &[(i64, &str)] = &[
     (1, include_str!("../migrations/sqlite/0001_runs.sql")),
     (2, include_str!("../migrations/sqlite/0002_views.sql")),
     (3, include_str!("../migrations/sqlite/0003_artefacts.sql")),
+    (4, include_str!("../migrations/sqlite/0004_operations.sql")),
     (5, include_str!("../migrations/sqlite/0005_schedules.sql")),
 ];
 static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
     (1, include_str!("../migrations/postgres/0001_runs.sql")),
     (2, include_str!("../migrations/postgres/0002_views.sql")),
     (3, include_str!("../migrations/postgres/0003_artefacts.sql")),
+    (4, include_str!("../migrations/postgres/0004_operations.sql")),
     (5, include_str!("../migrations/postgres/0005_schedules.sql")),
 ];
 

@@ -49,15 +49,18 @@ pub(crate) fn state(text: String) -> Result<RunState> {
     RunState::parse(&text).ok_or(StoreError::Decode { what: "run state", message: text })
 }
 
-type Row = (String, String, String, String, bool, String, i64, Option<i64>, Option<String>);
+type Row = (String, String, String, String, bool, bool, String, i64, Option<i64>, Option<String>);
 
-fn record((id, project, plan, state, cancel_requested, actor, created_at, ended_at, reason): Row) -> Result<RunRecord> {
+fn record(
+    (id, project, plan, state, cancel_requested, kill_requested, actor, created_at, ended_at, reason): Row,
+) -> Result<RunRecord> {
     Ok(RunRecord {
         id: RunId::new(id),
         project,
         plan: decode("run plan", &plan)?,
         state: self::state(state)?,
         cancel_requested,
+        kill_requested,
         actor,
         created_at,
         ended_at,
@@ -91,15 +94,26 @@ impl Store {
         let id = self.scope.run.clone().unwrap_or_else(Self::run_id);
         let text = encode("run plan", plan)?;
         let (scope, run, actor) = (self.scope.clone(), id.clone(), actor.to_owned());
-        let (kind, title) = (plan.kind.clone(), plan.title.clone());
+        let (kind, title, subject, timeout) =
+            (plan.kind.clone(), plan.title.clone(), plan.subject.clone(), plan.timeout);
         let (steps, ids) =
             (plan.steps.len(), encode("step ids", &plan.steps.iter().map(|s| &s.id).collect::<Vec<_>>())?);
         self.write(Durability::Durable, move |tx| {
             let now = tx.now()?;
             let created = tx.execute(
-                "INSERT INTO runs (id, project, kind, title, plan, state, actor, created_at)
-                 VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7) ON CONFLICT (id) DO NOTHING",
-                params![run.as_str(), &scope.project, &kind, &title, &text, &actor, now],
+                "INSERT INTO runs (id, project, kind, title, plan, state, actor, created_at, subject, deadline)
+                 VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING",
+                params![
+                    run.as_str(),
+                    &scope.project,
+                    &kind,
+                    &title,
+                    &text,
+                    &actor,
+                    now,
+                    subject.as_deref(),
+                    timeout.map(|timeout| now.saturating_add(timeout)),
+                ],
             )?;
             if created == 0 {
                 return Ok(());
@@ -131,7 +145,8 @@ impl Store {
         let found: Option<Row> = self
             .read(move |tx| {
                 tx.row(
-                    "SELECT id, project, plan, state, cancel_requested, actor, created_at, ended_at, reason FROM runs WHERE id = $1",
+                    "SELECT id, project, plan, state, cancel_requested, kill_requested, actor, created_at, ended_at, reason
+                     FROM runs WHERE id = $1",
                     params![run.as_str()],
                 )
             })

@@ -1,6 +1,6 @@
 use super::*;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{Cost, Repeat, Retry, RunPlan, RunState, StepSpec, StepState, When, Work};
+use windlass_model::run::{Cost, Flow, Repeat, Retry, RunPlan, RunState, StepSpec, StepState, When, Work};
 use windlass_testkit::postgres::Postgres;
 
 fn step(id: &str, locks: &[&str]) -> StepSpec {
@@ -16,11 +16,12 @@ fn step(id: &str, locks: &[&str]) -> StepSpec {
         locks: locks.iter().map(|l| l.to_string()).collect(),
         cost: Cost::NONE,
         labels: Vec::new(),
+        flow: Flow::default(),
     }
 }
 
 fn plan(steps: Vec<StepSpec>) -> RunPlan {
-    RunPlan { kind: "test".into(), title: "t".into(), input: serde_json::Value::Null, steps }
+    RunPlan { kind: "test".into(), title: "t".into(), input: serde_json::Value::Null, steps, ..RunPlan::default() }
 }
 
 struct Fixture {
@@ -540,7 +541,8 @@ async fn lists_find_what_they_show(place: &Place<'_>) {
     ] {
         let steps: Vec<StepSpec> = steps.iter().map(|id| step(id, &[])).collect();
         let input = serde_json::json!({ "review": format!("of-{title}") });
-        let plan = RunPlan { kind: kind.into(), title: title.into(), input, steps: steps.clone() };
+        let plan =
+            RunPlan { kind: kind.into(), title: title.into(), input, steps: steps.clone(), ..RunPlan::default() };
         let run = store.run_create(&plan, actor).await.unwrap();
         let claim = claimed(store.step_claim("e", &run, &steps[1], 10).await.unwrap());
         fixture.clock.fetch_add(1_000, std::sync::atomic::Ordering::SeqCst);
@@ -583,7 +585,13 @@ async fn lists_find_what_they_show(place: &Place<'_>) {
     assert_eq!(shop.log_sizes(&runs[0]).await.unwrap(), [("apply:a[x]".into(), 3)]);
     assert_eq!(shop.apply_of(&"of-smaller net".into()).await.unwrap(), None);
     let input = serde_json::json!({ "review": runs[4] });
-    let plan = RunPlan { kind: "apply".into(), title: "t".into(), input, steps: vec![step("apply:a[x]", &[])] };
+    let plan = RunPlan {
+        kind: "apply".into(),
+        title: "t".into(),
+        input,
+        steps: vec![step("apply:a[x]", &[])],
+        ..RunPlan::default()
+    };
     let apply = shop.run_create(&plan, "anna").await.unwrap();
     assert_eq!(shop.apply_of(&runs[4]).await.unwrap(), Some(apply));
     assert_eq!(data.apply_of(&runs[4]).await.unwrap(), None);

@@ -81,6 +81,9 @@ pub(crate) static TABLES: &[Table] = &[
     Table { since: 3, ..table("log_blocks", "run, step, start") },
     Table { since: 3, ..table("artefacts", "id") },
     Table { since: 3, ..table("artefact_contents", "id") },
+    Table { since: 4, ..table("expansions", "run, step") },
+    Table { since: 4, drawn: Some("position"), ..table("admissions", "position") },
+    Table { since: 4, drawn: Some("id"), ..table("answers", "id") },
     Table { since: 5, ..table("schedule_states", "project, operation, schedule") },
     Table { since: 5, ..table("starts", "id") },
 ];

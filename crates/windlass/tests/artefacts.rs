@@ -15,7 +15,7 @@ use windlass_app::tokens::Record;
 use windlass_model::access::TokenScope;
 use windlass_model::approval::Actor;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{Cost, Repeat, Retry, RunPlan, RunState, StepSpec, StepState, When, Work};
+use windlass_model::run::{Cost, Flow, Repeat, Retry, RunPlan, RunState, StepSpec, StepState, When, Work};
 use windlass_store::{ArtefactKind, Claim, ClaimResult, Durability, RunFilter, StepOutcome, Store};
 use windlass_testkit::cli::CliEnv;
 use windlass_testkit::git::Git;
@@ -153,9 +153,15 @@ impl World {
             locks: vec![lock.to_owned()],
             cost: Cost::NONE,
             labels: vec!["nobody".into()],
+            flow: Flow::default(),
         };
-        let plan =
-            RunPlan { kind: "other".into(), title: "other".into(), input: Value::Null, steps: vec![step.clone()] };
+        let plan = RunPlan {
+            kind: "other".into(),
+            title: "other".into(),
+            input: Value::Null,
+            steps: vec![step.clone()],
+            ..RunPlan::default()
+        };
         (self.runtime.block_on(self.company().run_create(&plan, "test")).unwrap(), step)
     }
 

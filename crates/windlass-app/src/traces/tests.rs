@@ -1,6 +1,6 @@
 use super::*;
 use serde_json::{Value, json};
-use windlass_model::run::{Cost, Repeat, Retry, RunPlan, When, Work};
+use windlass_model::run::{Cost, Flow, Repeat, Retry, RunPlan, When, Work};
 
 fn step(id: &str, after: &[&str]) -> StepSpec {
     StepSpec {
@@ -15,6 +15,7 @@ fn step(id: &str, after: &[&str]) -> StepSpec {
         locks: Vec::new(),
         cost: Cost::NONE,
         labels: Vec::new(),
+        flow: Flow::default(),
     }
 }
 
@@ -23,9 +24,10 @@ fn record(state: RunState) -> RunRecord {
     RunRecord {
         id: RunId::new("01run"),
         project: "infra".into(),
-        plan: RunPlan { kind: "review".into(), title: "t".into(), input: Value::Null, steps },
+        plan: RunPlan { kind: "review".into(), title: "t".into(), input: Value::Null, steps, ..RunPlan::default() },
         state,
         cancel_requested: false,
+        kill_requested: false,
         actor: "anna".into(),
         created_at: 100,
         ended_at: Some(900),

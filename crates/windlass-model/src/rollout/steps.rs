@@ -4,7 +4,7 @@
 use super::{Gate, Wave};
 use crate::Micros;
 use crate::id::{InstanceId, StepId};
-use crate::run::{Cost, Repeat, Retry, StepSpec, StepState, Steps, When, Work};
+use crate::run::{Cost, Flow, Repeat, Retry, StepSpec, StepState, Steps, When, Work};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -180,6 +180,7 @@ fn step(
         locks: Vec::new(),
         cost: Cost::NONE,
         labels: Vec::new(),
+        flow: Flow::default(),
     }
 }
 

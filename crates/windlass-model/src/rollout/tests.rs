@@ -1,8 +1,9 @@
 use super::*;
 use crate::diagnostic::Severity;
 use crate::id::StepId;
+use crate::planner::Situation;
 use crate::run::{
-    Cost, Decision, Repeat, Retry, RunPlan, RunState, StepRecord, StepSpec, StepState, Steps, When, Work,
+    Cost, Decision, Flow, Repeat, Retry, RunPlan, RunState, StepRecord, StepSpec, StepState, Steps, Stop, When, Work,
 };
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -220,6 +221,7 @@ fn run(max_failures: u32, bad: &[&str]) -> (Vec<String>, RunState) {
         locks: vec![],
         cost: Cost::NONE,
         labels: Vec::new(),
+        flow: Flow::default(),
     };
     let mut specs = Vec::new();
     for id in all() {
@@ -231,7 +233,13 @@ fn run(max_failures: u32, bad: &[&str]) -> (Vec<String>, RunState) {
         specs.push(simple(&own.apply, vec![own.first.clone()]));
     }
     specs.extend(chain.steps);
-    let plan = RunPlan { kind: "t".into(), title: String::new(), input: serde_json::Value::Null, steps: specs };
+    let plan = RunPlan {
+        kind: "t".into(),
+        title: String::new(),
+        input: serde_json::Value::Null,
+        steps: specs,
+        ..RunPlan::default()
+    };
     let mut steps: Steps = plan
         .steps
         .iter()
@@ -254,7 +262,7 @@ fn run(max_failures: u32, bad: &[&str]) -> (Vec<String>, RunState) {
     let (mut ran, mut now) = (Vec::new(), 0);
     for _ in 0..200 {
         let mut wake = None;
-        for decision in crate::planner::next(&plan, &steps, false, now) {
+        for decision in crate::planner::next(&plan, &steps, &Situation { stop: Stop::No, created_at: 0, now }) {
             let (id, ended) = match decision {
                 Decision::Start(id) => {
                     let spec = plan.steps.iter().find(|s| s.id == id).unwrap();

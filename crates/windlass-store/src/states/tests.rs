@@ -88,7 +88,13 @@ async fn story(store: &Store, clock: &AtomicI64, seed: u64) {
         match dice.roll(5) {
             0 => {
                 let steps = vec![step("a", (dice.roll(2) == 0).then_some("stack:x")), step("b", None)];
-                let plan = RunPlan { kind: format!("k{}", dice.roll(2)), title: "t".into(), input: 1.into(), steps };
+                let plan = RunPlan {
+                    kind: format!("k{}", dice.roll(2)),
+                    title: "t".into(),
+                    input: 1.into(),
+                    steps,
+                    ..RunPlan::default()
+                };
                 let run = store.run_create(&plan, "me").await.unwrap();
                 specs.insert(run, plan.steps);
             }
@@ -135,7 +141,13 @@ async fn story(store: &Store, clock: &AtomicI64, seed: u64) {
 async fn stuck_and_alive(store: &Store, clock: &AtomicI64) {
     clock.store(START, Ordering::SeqCst);
     let spec = step("a", None);
-    let plan = RunPlan { kind: "k".into(), title: "t".into(), input: 1.into(), steps: vec![spec.clone()] };
+    let plan = RunPlan {
+        kind: "k".into(),
+        title: "t".into(),
+        input: 1.into(),
+        steps: vec![spec.clone()],
+        ..RunPlan::default()
+    };
     let run = store.of_project("p").run_create(&plan, "me").await.unwrap();
     let claimed = store.step_claim("lonely", &run, &spec, 10).await.unwrap();
     assert!(matches!(claimed, ClaimResult::Claimed(_)));

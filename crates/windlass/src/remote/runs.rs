@@ -44,13 +44,15 @@ struct Run {
 
 impl From<Run> for RunRecord {
     fn from(run: Run) -> Self {
-        let plan = RunPlan { kind: run.kind, title: run.title, input: Value::Null, steps: Vec::new() };
+        let plan =
+            RunPlan { kind: run.kind, title: run.title, input: Value::Null, steps: Vec::new(), ..RunPlan::default() };
         Self {
             id: run.id,
             project: run.project,
             plan,
             state: run.state,
             cancel_requested: run.cancel_requested,
+            kill_requested: false,
             actor: run.actor,
             created_at: run.created_at,
             ended_at: run.ended_at,
