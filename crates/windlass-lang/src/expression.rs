@@ -9,7 +9,7 @@
 //! assert_eq!(text(&written, &scope).unwrap(), "db-a");
 //! ```
 
-use crate::definitions::{duration_text, references};
+use crate::definitions::references;
 use crate::eval::{self, MISSING, Value};
 use crate::terraform::syntax::{Access, Expr, ExprKind, Range, parse_expression};
 use std::collections::BTreeMap;
@@ -153,6 +153,10 @@ impl Parsed {
         let mut out = Vec::new();
         self.collect(&self.expr, &mut Vec::new(), &mut out);
         out
+    }
+
+    pub(crate) fn expr(&self) -> &Expr {
+        &self.expr
     }
 
     /// Where a part of it stands in its file.
@@ -360,7 +364,7 @@ pub fn boolean(expression: &Expression, scope: &Scope) -> Result<bool, Expressio
 pub fn duration(expression: &Expression, scope: &Scope) -> Result<Micros, ExpressionError> {
     let parsed = parse(expression)?;
     let value = parsed.evaluate(scope)?;
-    let micros = value.as_str().and_then(duration_text);
+    let micros = value.as_str().and_then(windlass_model::operation::parameter::duration);
     micros.ok_or_else(|| parsed.wrong(&value, "a time such as \"5m\""))
 }
 

@@ -1,5 +1,6 @@
 //! Windlass files: `windlass.hcl` at the root and `*.windlass.hcl` anywhere, into [`Definitions`]. All mistakes are collected.
 
+mod check;
 mod grant;
 mod lint;
 mod notifier;
@@ -22,7 +23,6 @@ use crate::terraform::syntax::{Block, Expr, ExprKind};
 use crate::tree::Tree;
 pub(crate) use oneline::parse;
 use reader::Reader;
-pub(crate) use reader::duration_text;
 use schema::{
     ApprovalsValues, Attributes, EnvironmentValues, InstanceValues, ProjectValues, StackValues, TOP, TeamValues,
 };
@@ -127,6 +127,7 @@ pub fn load_files(files: &[(Arc<str>, String)]) -> (Definitions, Vec<Diagnostic>
         loader.top(*file, block);
     }
     loader.references(&blocks);
+    loader.operations(&blocks);
     let Loader { definitions, mut diagnostics, .. } = loader;
     diagnostics.sort_by_key(|d| d.labels.first().map(|l| l.span.clone()));
     // What is wrong in a template is found again in every operation that is made of it.
@@ -134,6 +135,9 @@ pub fn load_files(files: &[(Arc<str>, String)]) -> (Definitions, Vec<Diagnostic>
     diagnostics.retain(|d| told.insert((d.labels.first().map(|l| l.span.clone()), d.summary.clone())));
     (definitions, diagnostics)
 }
+
+/// Path and content.
+type LoadedFile = (Arc<str>, String);
 
 /// What expressions may refer to: `team.x`, `stack.a/b`, `local.x`.
 struct Names {
@@ -437,77 +441,85 @@ impl<'a> Loader<'a> {
         self.definitions.stacks.push(definition);
     }
 
-    /// Teams, environments and runners that are named but not defined.
+    /// Checks the operations as a whole, and leaves out those that have mistakes.
+    fn operations(&mut self, blocks: &[(usize, Block)]) {
+        let named = blocks.iter().filter(|(_, block)| matches!(block.kind.as_str(), "operation" | "batch"));
+        let names = named.filter_map(|(_, block)| block.labels.first().cloned()).collect();
+        let mut wrong = BTreeSet::new();
+        for (at, diagnostic) in check::check(self.files, &self.definitions, &names) {
+            wrong.extend(at);
+            self.diagnostics.push(diagnostic);
+        }
+        let mut at = 0..;
+        self.definitions.operations.retain(|_| at.next().is_some_and(|at| !wrong.contains(&at)));
+    }
+
+    /// Teams, environments, notifiers and runners that are named but not defined.
     fn references(&mut self, blocks: &[(usize, Block)]) {
-        let teams: Vec<String> = self.definitions.teams.iter().map(|t| t.name.clone()).collect();
-        let environments: Vec<String> = self.definitions.environments.iter().map(|e| e.name.clone()).collect();
-        let runners: Vec<String> = self.definitions.runners.iter().map(|r| r.name.clone()).collect();
-        let mut report = |file: usize, expr: &Expr, name: &str, what: Named| {
-            let (path, text) = &self.files[file];
-            let span = Span::of(path, text, expr.range.start as usize, expr.range.end as usize);
-            let (code, kind, known, way_out) = match what {
-                Named::Team => ("WL108", "team", &teams, format!("define it: team \"{name}\" {{ members = [ … ] }}")),
-                Named::Environment => {
-                    let help = format!("define it in `project`: environment \"{name}\" {{ match = [ … ] }}");
-                    ("WL113", "environment", &environments, help)
-                }
-                Named::Runner => {
-                    let help = format!("define it: runner \"{name}\" {{ container {{ image = … }} }}");
-                    ("WL879", "runner", &runners, help)
-                }
-            };
-            if known.iter().any(|known| known == name) {
-                return;
-            }
-            let diagnostic =
-                Diagnostic::error(code, format!("there is no {kind} \"{name}\"")).at_source(span, text, "named here");
-            self.diagnostics.push(match crate::suggest(name, known.iter().map(String::as_str)) {
-                Some(near) => diagnostic.help(format!("did you mean \"{near}\"?")),
-                None => diagnostic.help(way_out),
-            });
-        };
+        let names = |of: &mut dyn Iterator<Item = &String>| of.cloned().collect::<Vec<_>>();
+        let teams = names(&mut self.definitions.teams.iter().map(|t| &t.name));
+        let environments = names(&mut self.definitions.environments.iter().map(|e| &e.name));
+        let runners = names(&mut self.definitions.runners.iter().map(|r| &r.name));
+        let notifiers = blocks.iter().filter(|(_, block)| block.kind == "notifier");
+        let notifiers = names(&mut notifiers.filter_map(|(_, block)| block.labels.first()));
+        let mut named: Vec<(usize, &Expr, Named)> = Vec::new();
         for (file, block) in blocks {
-            let mut check = |body: &crate::terraform::syntax::Body, attribute: &str, what: Named| {
-                let Some(expr) = body.value(attribute) else { return };
-                let names = match evaluate(expr, self.names) {
-                    Value::List(items) => items,
-                    single => vec![single],
-                };
-                for name in names.iter().filter_map(Value::as_text) {
-                    report(*file, expr, &name, what);
-                }
+            named_in(*file, block, None, &mut named);
+        }
+        for (file, expr, what) in named {
+            let known = match what {
+                Named::Team => &teams,
+                Named::Environment => &environments,
+                Named::Runner => &runners,
+                Named::Notifier => &notifiers,
             };
-            match block.kind.as_str() {
-                "stack" => check(&block.body, "owner", Named::Team),
-                "grant" => {
-                    check(&block.body, "to", Named::Team);
-                    check(&block.body, "environments", Named::Environment);
+            let values = match evaluate(expr, self.names) {
+                Value::List(items) => items,
+                single => vec![single],
+            };
+            for name in values.iter().filter_map(Value::as_text) {
+                if known.iter().any(|known| **known == *name) {
+                    continue;
                 }
-                "policy" => block
-                    .body
-                    .blocks
-                    .iter()
-                    .filter(|b| b.kind == "waivers")
-                    .for_each(|waivers| check(&waivers.body, "from", Named::Team)),
-                "project" => {
-                    let waivers = block.body.blocks.iter().filter(|b| b.kind == "waivers");
-                    waivers.for_each(|waivers| check(&waivers.body, "from", Named::Team));
-                    let lint = block.body.blocks.iter().filter(|b| b.kind == "lint");
-                    for tool in lint.flat_map(|lint| &lint.body.blocks).filter(|b| b.kind == "tool") {
-                        check(&tool.body, "runner", Named::Runner);
-                    }
-                    for environment in block.body.blocks.iter().filter(|b| b.kind == "environment") {
-                        environment
-                            .body
-                            .blocks
-                            .iter()
-                            .filter(|b| b.kind == "approvals")
-                            .for_each(|approvals| check(&approvals.body, "from", Named::Team));
-                    }
-                }
-                _ => {}
+                let (path, text) = &self.files[file];
+                let span = Span::of(path, text, expr.range.start as usize, expr.range.end as usize);
+                let kind = what.kind();
+                let diagnostic = Diagnostic::error(what.code(), format!("there is no {kind} \"{name}\"")).at_source(
+                    span,
+                    text,
+                    "named here",
+                );
+                self.diagnostics.push(match crate::suggest(&name, known.iter().map(String::as_str)) {
+                    Some(near) => diagnostic.help(format!("did you mean \"{near}\"?")),
+                    None => diagnostic.help(what.way_out(&name)),
+                });
             }
         }
+    }
+}
+
+/// Attributes of a block, and of those in it, that name something.
+fn named_in<'b>(file: usize, block: &'b Block, around: Option<&str>, out: &mut Vec<(usize, &'b Expr, Named)>) {
+    let attributes: &[(&str, Named)] = match (around, block.kind.as_str()) {
+        (None, "stack" | "service") => &[("owner", Named::Team)],
+        (None, "grant") => &[("to", Named::Team), ("environments", Named::Environment)],
+        (None, "freeze") => &[("environments", Named::Environment)],
+        (None, "operation" | "template" | "batch") => {
+            &[("owner", Named::Team), ("allow", Named::Team), ("break_glass", Named::Team)]
+        }
+        (Some("policy" | "project"), "waivers") => &[("from", Named::Team)],
+        (Some("lint"), "tool") => &[("runner", Named::Runner)],
+        (Some("operation" | "template" | "batch"), "grant") => &[("to", Named::Team)],
+        (Some(_), "approvals" | "approval" | "ask") => &[("from", Named::Team)],
+        (Some("checklist"), "before" | "during" | "after") => &[("from", Named::Team)],
+        (Some(_), "notify") => &[("to", Named::Notifier)],
+        _ => &[],
+    };
+    for (attribute, what) in attributes {
+        out.extend(block.body.value(attribute).map(|expr| (file, expr, *what)));
+    }
+    for inner in &block.body.blocks {
+        named_in(file, inner, Some(&block.kind), out);
     }
 }
 
@@ -518,6 +530,36 @@ enum Named {
     Environment,
     /// One with a block.
     Runner,
+    Notifier,
+}
+
+impl Named {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Team => "team",
+            Self::Environment => "environment",
+            Self::Runner => "runner",
+            Self::Notifier => "notifier",
+        }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Team => "WL108",
+            Self::Environment => "WL113",
+            Self::Runner => "WL879",
+            Self::Notifier => "WL121",
+        }
+    }
+
+    fn way_out(self, name: &str) -> String {
+        match self {
+            Self::Team => format!("define it: team \"{name}\" {{ members = [ … ] }}"),
+            Self::Environment => format!("define it in `project`: environment \"{name}\" {{ match = [ … ] }}"),
+            Self::Runner => format!("define it: runner \"{name}\" {{ container {{ image = … }} }}"),
+            Self::Notifier => format!("define it: notifier \"{name}\" {{ webhook {{ url = secret.hook }} }}"),
+        }
+    }
 }
 
 fn text_map(map: BTreeMap<String, serde_json::Value>) -> BTreeMap<String, String> {
@@ -529,5 +571,7 @@ fn text_map(map: BTreeMap<String, serde_json::Value>) -> BTreeMap<String, String
         .collect()
 }
 
+#[cfg(test)]
+mod operation_tests;
 #[cfg(test)]
 mod tests;

@@ -50,7 +50,7 @@ fn spread(text: &str) -> Option<String> {
     while at < bytes.len() {
         let byte = bytes[at];
         let in_body = open.last() == Some(&Within::Body);
-        let Some(item) = items.last_mut() else { return None };
+        let item = items.last_mut()?;
         let mut end = at + 1;
         match byte {
             b'\n' => {

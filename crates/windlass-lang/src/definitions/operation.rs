@@ -83,7 +83,13 @@ impl<'a> Loader<'a> {
         self.whole(name, span, (file, block), own, None);
     }
 
+    /// Operations and batches are run by their names.
     fn check_label(&mut self, file: usize, block: &Block, name: &str) {
+        let other = if block.kind == "batch" { "operation" } else { "batch" };
+        if let Some(first) = self.seen.get(&(other.to_owned(), name.to_owned())).cloned() {
+            let what = format!("{} \"{name}\" is called like {other} \"{name}\" in {first}", block.kind);
+            self.mistake_at(file, block, "WL104", &what, "rename one of them");
+        }
         if !super::is_label(name) {
             let help = "use letters, digits, `-`, `_` and `.`, as in `windlass run backup-ledger`";
             self.mistake_at(file, block, "WL106", &format!("{} \"{name}\" is no label", block.kind), help);
@@ -132,7 +138,8 @@ impl<'a> Loader<'a> {
         operation.approvals = self.single(&blocks, "approvals").and_then(|(file, inner)| self.approvals(file, inner));
         operation.checklist =
             self.single(&blocks, "checklist").map(|(file, inner)| self.checklist(file, inner, &within));
-        if operation.nodes.is_empty() && block.kind == "operation" {
+        let is_node = |(_, inner): &Placed<'_>| matches!(inner.kind.as_str(), "step" | "each" | "parallel");
+        if block.kind == "operation" && !blocks.iter().any(is_node) {
             let help = "add `step \"NAME\" { run = [ … ] }`";
             self.mistake_at(file, block, "WL109", &format!("operation \"{}\" does nothing", operation.name), help);
         }

@@ -98,17 +98,8 @@ impl Kind for Duration {
     const EXPECTED: &'static str = "a time, e.g. \"90s\", \"5m\", \"2h\" or \"7d\"";
     fn convert(value: &Value) -> Option<Self::Output> {
         let Value::String(text) = value else { return None };
-        duration_text(text).map(Some)
+        windlass_model::operation::parameter::duration(text).map(Some)
     }
-}
-
-/// A time such as `90s`, `5m`, `2h`, `7d`; microseconds.
-pub(crate) fn duration_text(text: &str) -> Option<windlass_model::Micros> {
-    let units = [("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000_i64)];
-    units.iter().find_map(|(unit, micros)| {
-        let number: i64 = text.strip_suffix(unit)?.trim().parse().ok()?;
-        (number >= 0).then(|| number.checked_mul(*micros)).flatten()
-    })
 }
 
 impl Kind for Text {

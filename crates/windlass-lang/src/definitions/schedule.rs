@@ -9,16 +9,17 @@ use super::reader::Reader;
 use super::{Block, Loader};
 use windlass_model::Micros;
 use windlass_model::operation::trigger::{Freeze, Missed, ScheduleDefinition, TriggerDefinition, TriggerSource};
+use windlass_model::schedule::{self, Times};
 
 const MINUTE: Micros = 60_000_000;
 /// Blocks that say what a trigger listens to.
 const SOURCES: [&str; 5] = ["webhook", "event", "alertmanager", "files", "image"];
 
-/// The zone of that name; UTC where none is said, and where there is no such.
+/// The zone of that name; UTC where none is said.
 pub(super) fn zone(reader: &mut Reader<'_>, name: Option<String>) -> String {
     let name = name.unwrap_or_else(|| "UTC".to_owned());
-    if jiff::tz::TimeZone::get(&name).is_err() {
-        let known: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+    if schedule::zone(&name).is_err() {
+        let known: Vec<String> = schedule::zone_names().collect();
         let help = match crate::suggest(&name, known.iter().map(String::as_str)) {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => "write its IANA name, such as \"Asia/Tokyo\"".to_owned(),
@@ -45,14 +46,13 @@ impl Loader<'_> {
         let (values, mut reader) = self.read::<ScheduleValues>(file, block);
         let known = [("skip", Missed::Skip), ("latest", Missed::Latest), ("all", Missed::All)];
         let missed = one_of(&mut reader, "missed", values.missed.as_deref(), &known).unwrap_or_default();
-        if let Some(cron) = &values.cron
-            && !matches!(cron.split_whitespace().count(), 5 | 6)
-        {
-            let help =
-                "write minute, hour, day, month and day of the week: \"0 3 * * *\"; seconds may stand before them";
-            reader.mistake("cron", "WL129", &format!("`{cron}` is no schedule"), help);
-        }
         let timezone = zone(&mut reader, values.timezone);
+        if let Some(cron) = &values.cron
+            && let Err(error) = Times::parse(cron, "UTC")
+        {
+            let help = "write minute, hour, day, month and day of the week, such as \"0 3 * * 1\"";
+            reader.mistake("cron", "WL129", &error.to_string(), help);
+        }
         Some(ScheduleDefinition {
             name,
             cron: values.cron?,
@@ -136,8 +136,7 @@ impl Loader<'_> {
         }
         let mut moment = |attribute: &str, text: Option<String>| {
             let text = text?;
-            let zoned = || text.parse::<jiff::Zoned>().map(|zoned| zoned.timestamp());
-            let Ok(moment) = text.parse::<jiff::Timestamp>().or_else(|_| zoned()) else {
+            let Ok(moment) = text.parse::<jiff::Timestamp>() else {
                 let help = "write it with its offset: \"2026-12-20T00:00:00+09:00\"";
                 reader.mistake(attribute, "WL106", &format!("`{text}` is no moment"), help);
                 return None;

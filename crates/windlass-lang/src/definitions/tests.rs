@@ -454,104 +454,10 @@ fn the_examples_of_the_documentation_are_read() {
             }
             seen += 1;
             let (_, diagnostics) = load_files(&[(page.into(), block.to_owned())]);
-            let wrong: Vec<_> = diagnostics.iter().filter(|d| !matches!(d.code.as_str(), "WL108" | "WL113")).collect();
+            let wrong: Vec<_> =
+                diagnostics.iter().filter(|d| !matches!(d.code.as_str(), "WL108" | "WL113" | "WL121")).collect();
             assert!(wrong.is_empty(), "{page}:\n{block}\n{wrong:?}");
         }
     }
     assert!(seen >= 5, "only {seen} examples were found");
-}
-
-#[test]
-fn all_that_an_operation_may_say_is_read() {
-    use windlass_model::operation::trigger::TriggerSource;
-    use windlass_model::operation::{Action, Batch, Node};
-    let page = include_str!("../../../../docs/operations.md");
-    let example = page.split("```hcl\n").nth(2).and_then(|rest| rest.split("```").next()).unwrap();
-    let (definitions, diagnostics) = load(&format!(
-        "{example}\nteam \"sre\" {{ members = [] }}\nteam \"ledger\" {{ members = [] }}\nteam \"support\" {{ members = [] }}\n\
-         notifier \"ops\" {{\n  secret \"hook\" {{ env = \"HOOK\" }}\n  webhook {{ url = secret.hook }}\n}}\n"
-    ));
-    assert_eq!(diagnostics, vec![]);
-    let [operation] = definitions.operations.as_slice() else { panic!("{:?}", definitions.operations) };
-    let nodes: Vec<&str> = operation.nodes.iter().map(Node::name).collect();
-    assert_eq!(nodes, ["dump", "member", "checks"]);
-    assert_eq!(
-        operation.parameters.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(),
-        ["environment", "cluster", "version", "password"]
-    );
-    let Node::Each(each) = &operation.nodes[1] else { panic!() };
-    assert_eq!(
-        (each.batch, each.members.text.as_str(), each.gates.len()),
-        (Batch::Count(1), "step.dump.outputs.members", 1)
-    );
-    let Node::Step(dump) = &operation.nodes[0] else { panic!() };
-    assert!(
-        matches!(&dump.action, Action::Run { argv } if argv.text == "[\"./dump\", param.cluster]"),
-        "{:?}",
-        dump.action
-    );
-    assert_eq!((dump.retry.attempts, dump.retry.backoff, dump.retry.max_backoff), (3, 10_000_000, 120_000_000));
-    assert!(dump.undo.is_some() && dump.probe.is_some());
-    assert!(matches!(&operation.triggers[0].source, TriggerSource::Webhook { key } if key.text == "secret.hook"));
-    let checklist = operation.checklist.as_ref().unwrap();
-    assert_eq!((checklist.before.len(), checklist.during.len(), checklist.after.len()), (2, 1, 1));
-    let window = checklist.window.as_ref().unwrap();
-    assert_eq!((window.days.as_slice(), window.from, window.to), ([1, 2].as_slice(), 1320, 120));
-    let (definitions, diagnostics) = load(
-        "batch \"b\" {\n  command = [\"./r\"]\n  arguments = [run.due]\n  count = 2\n  retries = 2\n  schedule { cron = \"0 2 * * *\" }\n}\n",
-    );
-    assert_eq!(diagnostics, vec![]);
-    let [batch] = definitions.operations.as_slice() else { panic!() };
-    let Node::Each(each) = &batch.nodes[0] else { panic!() };
-    let Node::Step(step) = &each.nodes[0] else { panic!() };
-    assert_eq!((each.members.text.as_str(), step.retry.attempts), ("range(2)", 3));
-    assert!(matches!(&step.action, Action::Run { argv } if argv.text == "concat([\"./r\"], [run.due])"));
-}
-
-#[test]
-fn an_operation_goes_before_its_template() {
-    let (definitions, diagnostics) = load_files(&[
-        (
-            "windlass.hcl".into(),
-            r#"
-locals {
-  tool = "pg_dump"
-}
-template "backup" {
-  timeout = "1h"
-  allow   = ["a"]
-  param "cluster" {}
-  step "dump" { run = [local.tool, param.cluster] }
-  step "check" { run = ["check"] }
-  schedule { cron = "0 1 * * *" }
-}
-team "a" { members = [] }
-"#
-            .into(),
-        ),
-        (
-            "ops/x.windlass.hcl".into(),
-            r#"
-operation "x" {
-  from    = template.backup
-  timeout = "2h"
-  allow   = []
-  each "check" {
-    in = [1]
-    step "one" { run = ["c"] }
-  }
-  step "more" { run = ["m"] }
-}
-"#
-            .into(),
-        ),
-    ]);
-    assert_eq!(diagnostics, vec![]);
-    let [operation] = definitions.operations.as_slice() else { panic!("{:?}", definitions.operations) };
-    assert_eq!((operation.timeout, operation.allow.len()), (Some(7_200_000_000), 0));
-    let nodes: Vec<&str> = operation.nodes.iter().map(|node| node.name()).collect();
-    assert_eq!((nodes.as_slice(), operation.schedules.len()), (["dump", "check", "more"].as_slice(), 1));
-    assert_eq!(operation.locals["tool"], "pg_dump");
-    let windlass_model::operation::Node::Each(each) = &operation.nodes[1] else { panic!() };
-    assert_eq!(&*each.span.file, "ops/x.windlass.hcl");
 }
