@@ -269,8 +269,12 @@ impl Housekeeper {
         for artefact in self.store.artefact_unread(Unread::Unfinished { before: now - FORGOTTEN }).await? {
             self.store.artefact_abandon(&artefact).await?;
         }
-        for (kind, kept) in [(ArtefactKind::Plan, self.retentions.plans), (ArtefactKind::State, self.retentions.states)]
-        {
+        // What a step left is looked at with its log.
+        for (kind, kept) in [
+            (ArtefactKind::Plan, self.retentions.plans),
+            (ArtefactKind::State, self.retentions.states),
+            (ArtefactKind::File, self.retentions.logs),
+        ] {
             let Some(age) = kept.micros() else { continue };
             loop {
                 let old = self.store.artefact_unread(Unread::Older { kind, before: now - age }).await?;

@@ -101,7 +101,8 @@ async fn end_elsewhere(service: &Service, lock: &LockView) -> AppResult<()> {
     let Some(spec) = record.plan.steps.iter().find(|step| step.id == lock.step) else { return Ok(()) };
     let attempt = service.store.step_get(&lock.run, &lock.step).await?.attempt;
     let token = format!("{}/{}/{attempt}", lock.run, lock.step);
-    let ended = crate::steps::elsewhere::end(&spec.work.input, &token, crate::steps::terraform::GRACE).await;
+    let (work, grace) = (&spec.work.input, crate::steps::terraform::GRACE);
+    let ended = crate::steps::elsewhere::end(service, &record.plan.input, work, &token, grace).await;
     ended.map_err(|why| {
         let summary = format!("what run {} had started may live on, so {} was not freed: {why}", lock.run, lock.name);
         let help = "look at the container engine or the cluster, then run the same command again";

@@ -50,6 +50,7 @@ pub async fn run_drive(
 /// The database cannot be written.
 pub async fn run_end(service: &Service, run: &RunId) -> AppResult<()> {
     release_ended(service, run).await?;
+    crate::steps::operation::secrets::forget(&service.store, run).await?;
     // Scratch files hold secrets in the clear and nothing needs them any more.
     let _ = std::fs::remove_dir_all(service.directory.run(run));
     for plan in service.store.artefact_list(ArtefactKind::Plan, Some(run), None).await? {

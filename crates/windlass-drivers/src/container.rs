@@ -422,12 +422,13 @@ impl Engine {
             log_config: Some(HostConfigLogConfig { typ: Some(log.to_owned()), config: None }),
             ..HostConfig::default()
         };
+        let program = spec.name_elsewhere();
         let body = ContainerCreateBody {
             image: Some(container.image.clone()),
-            entrypoint: Some(vec![spec.name()]),
-            cmd: Some(spec.arguments.iter().map(|argument| text(argument)).collect()),
+            entrypoint: program.clone().map(|program| vec![program]),
+            cmd: program.is_some().then(|| spec.arguments.iter().map(|argument| text(argument)).collect()),
             env: Some(environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
-            working_dir: Some(text(spec.directory.as_os_str())),
+            working_dir: program.is_some().then(|| text(spec.directory.as_os_str())),
             user: Some(user),
             // A lock at a backend names its holder's machine: it has to be this one for whoever asks whether that lives.
             hostname: nix::unistd::gethostname().ok().map(|name| text(&name)),

@@ -10,4 +10,5 @@ pub mod objects;
 mod oci;
 pub mod probe;
 pub mod process;
+pub mod request;
 pub mod terraform;

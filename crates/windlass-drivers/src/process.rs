@@ -23,6 +23,7 @@ use windlass_model::place::Place;
 /// What is run.
 #[derive(Debug, Clone)]
 pub struct Spec {
+    /// Empty for what an image does by itself.
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
     pub directory: PathBuf,
@@ -52,6 +53,14 @@ impl Spec {
     /// The program's name without its directory: how it is found elsewhere.
     pub fn name(&self) -> String {
         self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    /// How the program is found where what it reaches is there at the same paths; `None` for what an image does by itself.
+    pub(crate) fn name_elsewhere(&self) -> Option<String> {
+        let is_there = |path: &PathBuf| self.program.starts_with(path);
+        let kept = self.program.is_absolute() && self.reach.iter().chain([&self.directory]).any(is_there);
+        let name = if kept { self.program.to_string_lossy().into_owned() } else { self.name() };
+        (!name.is_empty()).then_some(name)
     }
 }
 
@@ -125,6 +134,8 @@ impl Tail {
     }
 }
 
+/// How long pipes are listened to after the end of the child, where there is nothing in them.
+const LINGER: Duration = Duration::from_secs(1);
 /// How often files of output are looked at.
 const TAIL: Duration = Duration::from_millis(25);
 
@@ -338,8 +349,10 @@ async fn run_here(
     look.tick().await;
     let mut glance = tokio::time::interval(TAIL);
     let deadline = tokio::time::sleep(Duration::MAX / 4);
-    tokio::pin!(deadline);
-    // After the child's end its pipes may be held open by a grandchild; the group is killed then, which closes them.
+    let linger = tokio::time::sleep(Duration::MAX / 4);
+    tokio::pin!(deadline, linger);
+    // After the child's end its pipes may be held open by a grandchild; the group is killed then, which closes them. One that
+    // left the group is a service of its own, and is not listened to for ever.
     while status.is_none() || out.is_some() || err.is_some() {
         tokio::select! {
             biased;
@@ -354,6 +367,7 @@ async fn run_here(
             ended = child.wait(), if status.is_none() => {
                 status = Some(ended?);
                 group.kill();
+                linger.as_mut().reset(tokio::time::Instant::now() + LINGER);
             }
             () = cancel.cancelled(), if !cancelled && status.is_none() => {
                 cancelled = true;
@@ -369,10 +383,11 @@ async fn run_here(
                 }
             }
             _ = look.tick(), if status.is_none() => peak_kib = peak_kib.max(group_kib(pid)),
-            () = &mut deadline, if cancelled && !killed => {
+            () = &mut deadline, if cancelled && !killed && status.is_none() => {
                 killed = true;
                 group.kill();
             }
+            () = &mut linger, if status.is_some() => break,
         }
     }
     let status = match status {
@@ -383,6 +398,22 @@ async fn run_here(
         tail.read(listener).await?;
     }
     Ok(Ended { status, cancelled, killed, peak_kib, out_of_memory: false })
+}
+
+/// Processes of this machine that carry the token of an attempt (`WINDLASS_TOKEN` in their environment): their ids and names. After
+/// the end of its program these are what left its process group.
+pub fn left(token: &str) -> Vec<(u32, String)> {
+    let wanted = format!("WINDLASS_TOKEN={token}").into_bytes();
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let carries = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == wanted)
+    };
+    let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
+    let mut found: Vec<(u32, String)> = pids.filter(carries).map(|pid| (pid, name(pid))).collect();
+    found.sort();
+    found
 }
 
 /// How often the memory of a child's group is looked at.
@@ -558,6 +589,17 @@ mod tests {
         assert!((100..100_000).contains(&ended.peak_kib), "{}", ended.peak_kib);
         let (more, _) = shell("sleep 0.7 & (sleep 0.7; :) & wait", None, Duration::from_secs(5)).await;
         assert!(more.peak_kib > ended.peak_kib, "{} with children, {} alone", more.peak_kib, ended.peak_kib);
+    }
+
+    #[tokio::test]
+    async fn what_left_the_group_is_neither_waited_for_nor_killed_and_can_be_told() {
+        let script = "export WINDLASS_TOKEN=r/s/1; setsid sleep 600 & echo $!; echo last";
+        let (ended, seen) = shell(script, None, Duration::from_secs(5)).await;
+        let pid = seen.out.lines().next().unwrap().to_owned();
+        assert_eq!((ended.status.code(), seen.out.ends_with("last\n")), (Some(0), true));
+        assert_eq!(left("r/s/1"), [(pid.parse().unwrap(), "sleep".to_owned())]);
+        kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
+        assert!(goes(&pid) && left("r/s/1").is_empty());
     }
 
     #[tokio::test]

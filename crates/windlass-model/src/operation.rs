@@ -3,6 +3,7 @@
 //! What depends on parameters, on outputs of earlier steps or on the member of an `each` is an [`Expression`]: the model keeps it as
 //! it was written and does not read it; whoever carries a step out evaluates it.
 
+pub mod answers;
 pub mod occasion;
 pub mod parameter;
 pub mod plan;

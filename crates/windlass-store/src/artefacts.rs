@@ -24,10 +24,12 @@ pub enum ArtefactKind {
     Input,
     /// A part of the log of a step.
     Log,
+    /// A file that a step of an operation left.
+    File,
 }
 
 impl ArtefactKind {
-    pub const ALL: [Self; 4] = [Self::Plan, Self::State, Self::Input, Self::Log];
+    pub const ALL: [Self; 5] = [Self::Plan, Self::State, Self::Input, Self::Log, Self::File];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -35,6 +37,7 @@ impl ArtefactKind {
             Self::State => "state",
             Self::Input => "input",
             Self::Log => "log",
+            Self::File => "file",
         }
     }
 
@@ -48,9 +51,9 @@ impl ArtefactKind {
 pub struct NewArtefact {
     pub kind: ArtefactKind,
     pub run: RunId,
-    /// The instance, the step, or the name.
+    /// The instance, the step, the name, or the step and the path.
     pub subject: String,
-    /// The attempt of a plan, the first byte of a part of a log; 0 otherwise.
+    /// The attempt of a plan or a file, the first byte of a part of a log; 0 otherwise.
     pub number: i64,
 }
 
@@ -61,6 +64,7 @@ impl fmt::Display for NewArtefact {
             ArtefactKind::Plan => write!(f, "plan of {subject} in run {run} (attempt {number})"),
             ArtefactKind::State => write!(f, "state of {subject} from before run {run}"),
             ArtefactKind::Input => write!(f, "policy input {subject} of run {run}"),
+            ArtefactKind::File => write!(f, "file {subject} of run {run} (attempt {number})"),
             ArtefactKind::Log => write!(f, "log of step {subject} of run {run} from byte {number} on"),
         }
     }

@@ -1,6 +1,8 @@
 //! The record: runs, steps, events, logs, locks, reviews and approvals, every change in one transaction with the event that tells
 //! of it; in a SQLite file or in PostgreSQL, by the same statements.
 
+mod admissions;
+mod answers;
 mod artefacts;
 pub mod backup;
 mod db;

@@ -155,7 +155,7 @@ pub(crate) fn leave(tx: &mut Tx<'_>, run: &RunId, step: &StepId) -> Result<()> {
 }
 
 /// A run that waited is looked at again: what waits is not asked step by step whether it still has to.
-fn rouse(tx: &mut Tx<'_>, run: &RunId) -> Result<()> {
+pub(crate) fn rouse(tx: &mut Tx<'_>, run: &RunId) -> Result<()> {
     tx.execute(
         "UPDATE runs SET state = 'running', reason = NULL WHERE id = $1 AND state = 'waiting'",
         params![run.as_str()],

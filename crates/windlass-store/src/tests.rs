@@ -111,6 +111,8 @@ cases! {
     lists_find_what_they_show,
     what_is_due_is_put_in_once,
     a_start_is_taken_by_one_and_becomes_one_run,
+    the_oldest_of_a_queue_are_admitted,
+    answers_are_kept_and_wake_the_step_that_asked,
 }
 
 fn claimed(result: ClaimResult) -> Claim {
@@ -595,4 +597,61 @@ async fn lists_find_what_they_show(place: &Place<'_>) {
     let apply = shop.run_create(&plan, "anna").await.unwrap();
     assert_eq!(shop.apply_of(&runs[4]).await.unwrap(), Some(apply));
     assert_eq!(data.apply_of(&runs[4]).await.unwrap(), None);
+}
+
+async fn the_oldest_of_a_queue_are_admitted(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = fixture.store.of_project("shop");
+    let mut runs = Vec::new();
+    for _ in 0..6 {
+        runs.push(store.run_create(&plan(vec![step("a", &[])]), "me").await.unwrap());
+    }
+    // All at once: whoever is told that nobody is in the way is right.
+    let asked: Vec<_> = runs
+        .iter()
+        .cloned()
+        .map(|run| {
+            let store = store.clone();
+            tokio::spawn(async move { (store.admission_take("db", &run, 2).await.unwrap().is_empty(), run) })
+        })
+        .collect();
+    let mut admitted = Vec::new();
+    for asked in asked {
+        let (is_admitted, run) = asked.await.unwrap();
+        admitted.extend(is_admitted.then_some(run));
+    }
+    let queue = store.admission_list("db").await.unwrap();
+    assert_eq!((queue.len(), admitted.len()), (6, 2));
+    assert!(queue[..2].iter().all(|run| admitted.contains(run)), "{queue:?} {admitted:?}");
+    assert_eq!(store.admission_take("db", &queue[2], 2).await.unwrap(), queue[..2]);
+    assert!(store.admission_take("db", &queue[2], 3).await.unwrap().is_empty(), "it may have been made longer");
+    assert!(store.admission_take("other", &queue[2], 1).await.unwrap().is_empty());
+    assert!(fixture.store.of_project("bank").admission_list("db").await.unwrap().is_empty());
+    store.run_set_state(&queue[1], RunState::Queued, RunState::Failed, None).await.unwrap();
+    assert!(store.admission_take("db", &queue[2], 2).await.unwrap().is_empty());
+    assert_eq!(store.admission_take("db", &queue[3], 2).await.unwrap(), [queue[0].clone(), queue[2].clone()]);
+}
+
+async fn answers_are_kept_and_wake_the_step_that_asked(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = &fixture.store;
+    let (a, b) = (step("a", &[]), step("b", &[]));
+    let run = store.run_create(&plan(vec![a.clone(), b.clone()]), "me").await.unwrap();
+    for step in [&a, &b] {
+        let claim = claimed(store.step_claim("e", &run, step, 10).await.unwrap());
+        let waits = StepOutcome::Waiting { reason: "asks".into(), until: None };
+        store.step_finish(&claim, &waits, &[], Durability::Durable).await.unwrap();
+    }
+    let actor = r#"{"name":"ann","identities":["user:ann"],"verified":true}"#;
+    store.answer_add(&run, &a.id, actor, "approve", Some("seen")).await.unwrap();
+    store.answer_add(&run, &a.id, actor, "refuse", None).await.unwrap();
+    let found = store.answer_list(&run, &a.id).await.unwrap();
+    let found: Vec<_> = found.iter().map(|a| (a.actor.name.as_str(), a.value.as_str(), a.reason.as_deref())).collect();
+    assert_eq!(found, [("ann", "approve", Some("seen")), ("ann", "refuse", None)]);
+    assert!(store.answer_list(&run, &b.id).await.unwrap().is_empty());
+    let states: Vec<_> = store.step_list(&run).await.unwrap().into_iter().map(|step| step.state).collect();
+    assert_eq!(states, [StepState::Pending, StepState::Waiting]);
+    let events = store.event_list(Some(&run), 0, 100).await.unwrap();
+    let told: Vec<_> = events.iter().filter(|e| e.kind == "step.answered").map(|e| e.actor.as_deref()).collect();
+    assert_eq!(told, [Some("ann"), Some("ann")]);
 }

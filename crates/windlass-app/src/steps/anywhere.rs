@@ -198,10 +198,12 @@ impl Executor for Handed {
     }
 
     async fn lives(&self, cx: &StepContext) -> Result<bool, String> {
-        super::elsewhere::lives(cx).await
+        let files = self.anywhere.workspace(&cx.run).await.map_err(|error| error.to_string())?;
+        super::elsewhere::lives(&files.service, cx).await
     }
 
     async fn end(&self, cx: &StepContext, grace: Duration) -> Result<(), String> {
-        super::elsewhere::end(&cx.input, &cx.token, grace).await
+        let files = self.anywhere.workspace(&cx.run).await.map_err(|error| error.to_string())?;
+        super::elsewhere::end(&files.service, &cx.run_input, &cx.input, &cx.token, grace).await
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use windlass_drivers::process::{self, ProcessError, Token};
 use windlass_drivers::terraform::{ToolBox, tools_in};
 use windlass_engine::{Executor, Probe, StepContext, StepResult};
+use windlass_model::operation::plan::OperationStep;
 use windlass_model::place::Place;
 
 /// terraform and tofu of a place, asked there once for each image.
@@ -27,36 +28,52 @@ pub async fn tools(service: &Service, place: &Place, token: &str) -> AppResult<A
     Ok(service.tools_put(key, found))
 }
 
-/// Where the programs of a step run, by its input.
-fn place_of(input: &Value) -> Place {
+/// Where the programs of a step run.
+async fn place_of(service: &Service, run_input: &Value, input: &Value) -> AppResult<Place> {
+    if let Some(step) = operation_step(input) {
+        return super::operation::place_of(service, &super::input(run_input)?, &step).await;
+    }
     let place = input.get("place").or_else(|| input.get("work")?.get("place"));
-    place.and_then(|place| Place::deserialize(place).ok()).unwrap_or_default()
+    Ok(place.and_then(|place| Place::deserialize(place).ok()).unwrap_or_default())
+}
+
+fn operation_step(input: &Value) -> Option<OperationStep> {
+    input.get("path")?;
+    OperationStep::deserialize(input).ok()
 }
 
 /// Whether something of a step lives elsewhere.
 ///
 /// # Errors
 /// It cannot be told now; why not.
-pub async fn lives(cx: &StepContext) -> Result<bool, String> {
-    match (place_of(&cx.input), Token::parse(&cx.token)) {
+pub async fn lives(service: &Service, cx: &StepContext) -> Result<bool, String> {
+    let place = place_of(service, &cx.run_input, &cx.input).await.map_err(|error| error.to_string())?;
+    match (place, Token::parse(&cx.token)) {
         (Place::Here, _) | (_, None) => Ok(false),
         (place, Some(token)) => process::lives(&place, &token).await.map_err(|error| error.to_string()),
     }
 }
 
-/// Ends what the attempts of a step left elsewhere.
+/// Ends what the attempts of a step of a run with this input left elsewhere.
 ///
 /// # Errors
 /// It may live on; why.
-pub async fn end(input: &Value, token: &str, grace: Duration) -> Result<(), String> {
-    match (place_of(input), Token::parse(token)) {
+pub async fn end(
+    service: &Service,
+    run_input: &Value,
+    input: &Value,
+    token: &str,
+    grace: Duration,
+) -> Result<(), String> {
+    let place = place_of(service, run_input, input).await.map_err(|error| error.to_string())?;
+    match (place, Token::parse(token)) {
         (Place::Here, _) | (_, None) => Ok(()),
         (place, Some(token)) => process::end(&place, &token, grace).await.map_err(|error| error.to_string()),
     }
 }
 
 /// An executor, with what is known of its dead attempts.
-pub struct Elsewhere(pub Arc<dyn Executor>);
+pub struct Elsewhere(pub Arc<dyn Executor>, pub Arc<Service>);
 
 #[async_trait]
 impl Executor for Elsewhere {
@@ -69,10 +86,10 @@ impl Executor for Elsewhere {
     }
 
     async fn lives(&self, cx: &StepContext) -> Result<bool, String> {
-        lives(cx).await
+        lives(&self.1, cx).await
     }
 
     async fn end(&self, cx: &StepContext, grace: Duration) -> Result<(), String> {
-        end(&cx.input, &cx.token, grace).await
+        end(&self.1, &cx.run_input, &cx.input, &cx.token, grace).await
     }
 }

@@ -1,9 +1,10 @@
-//! The executors behind the steps of review and apply runs.
+//! The executors behind the steps of runs.
 
 pub mod anywhere;
 pub mod apply;
 pub mod checks;
 pub mod elsewhere;
+pub mod operation;
 pub mod plan;
 pub mod providers;
 pub mod review;
@@ -15,11 +16,12 @@ use crate::service::Service;
 use std::collections::HashMap;
 use std::sync::Arc;
 use windlass_engine::{Executor, StepFailure, StepResult};
+use windlass_model::operation::plan::driver as operations;
 use windlass_model::rollout::driver as waves;
 use windlass_model::stack_plan::driver;
 
 /// Names of all drivers that [`executors`] has.
-pub(crate) const DRIVERS: [&str; 12] = [
+pub(crate) const DRIVERS: [&str; 14] = [
     driver::CHECKS,
     driver::PROVIDERS,
     driver::PLAN,
@@ -32,6 +34,8 @@ pub(crate) const DRIVERS: [&str; 12] = [
     waves::SOAK,
     waves::GATE,
     driver::FINISH,
+    operations::ADMIT,
+    operations::STEP,
 ];
 
 /// All executors, by the name that [`windlass_model::run::Work::driver`] gives.
@@ -49,8 +53,10 @@ pub fn executors(service: &Arc<Service>) -> HashMap<String, Arc<dyn Executor>> {
     map.insert(waves::SOAK.into(), Arc::new(rollout::Soak(service.clone())));
     map.insert(waves::GATE.into(), Arc::new(rollout::WaveGate(service.clone())));
     map.insert(driver::FINISH.into(), Arc::new(apply::Finish(service.clone())));
+    map.insert(operations::ADMIT.into(), Arc::new(operation::Admit(service.clone())));
+    map.insert(operations::STEP.into(), Arc::new(operation::Step(service.clone())));
     for executor in map.values_mut() {
-        *executor = Arc::new(elsewhere::Elsewhere(executor.clone()));
+        *executor = Arc::new(elsewhere::Elsewhere(executor.clone(), service.clone()));
     }
     map
 }

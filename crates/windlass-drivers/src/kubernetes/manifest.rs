@@ -88,10 +88,16 @@ pub fn job(place: &Job, spec: &Spec, token: &Token, name: &str, data: &Path) -> 
     .collect();
     // Files on the volume are shared with this process, so they belong to the same user.
     let user = volume.map(|_| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
+    // What the image does by itself, in its own directory.
+    let is_own = spec.program.as_os_str().is_empty();
+    if is_own && spec.output.is_some() {
+        let why = "its output goes into files, which takes a program of its own (`run`)";
+        return Err(KubernetesError::Spec(why.into()));
+    }
     let container = Container {
         name: CONTAINER.into(),
         image: Some(place.image.clone()),
-        command: Some(command(spec, volume.is_some(), data)?),
+        command: if is_own { None } else { Some(command(spec, volume.is_some(), data)?) },
         env: Some(
             place
                 .environment
@@ -104,7 +110,7 @@ pub fn job(place: &Job, spec: &Spec, token: &Token, name: &str, data: &Path) -> 
             secret_ref: Some(SecretEnvSource { name: name.to_owned(), optional: Some(false) }),
             ..EnvFromSource::default()
         }]),
-        working_dir: if volume.is_some() { Some(text(spec.directory.as_os_str())?) } else { None },
+        working_dir: if volume.is_some() && !is_own { Some(text(spec.directory.as_os_str())?) } else { None },
         resources: Some(ResourceRequirements {
             requests: Some(limits.clone()),
             limits: Some(limits),

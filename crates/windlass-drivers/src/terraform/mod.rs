@@ -14,5 +14,5 @@ mod tools;
 pub mod transient;
 pub mod version;
 
-pub use stack::{Applied, Invocation, Plan, PlanResult, Provided, Sink, StackDirectory, TerraformError};
+pub use stack::{Applied, Invocation, Output, Plan, PlanResult, Provided, Sink, StackDirectory, TerraformError};
 pub use tools::{Places, ToolBinary, ToolBox, ToolError, tools_in};

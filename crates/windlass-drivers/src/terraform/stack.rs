@@ -137,6 +137,14 @@ pub enum Applied {
     Cancelled,
 }
 
+/// A root output of a stack, as it is recorded in its state.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+pub struct Output {
+    pub value: serde_json::Value,
+    #[serde(default)]
+    pub sensitive: bool,
+}
+
 impl StackDirectory {
     /// The commands of the root module in `directory` of the repository at `root`, in the default workspace of a local backend,
     /// without variables, with the CLI configuration and providers that terraform finds by itself, and the waits that suit
@@ -636,19 +644,31 @@ impl StackDirectory {
         cancel: &CancellationToken,
         sink: &mut impl Sink,
     ) -> Result<Result<BTreeMap<String, String>, Vec<Diagnostic>>, TerraformError> {
+        let plain = |output: Output| match output.value {
+            _ if output.sensitive => None,
+            serde_json::Value::String(text) => Some(text),
+            value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => Some(value.to_string()),
+            _ => None,
+        };
+        let found = self.all_outputs(cancel, sink).await?;
+        Ok(found.map(|all| all.into_iter().filter_map(|(name, output)| Some((name, plain(output)?))).collect()))
+    }
+
+    /// All root outputs, with the values of sensitive ones.
+    ///
+    /// # Errors
+    /// The command could not be run, or terraform failed: what it says.
+    pub async fn all_outputs(
+        &self,
+        cancel: &CancellationToken,
+        sink: &mut impl Sink,
+    ) -> Result<Result<BTreeMap<String, Output>, Vec<Diagnostic>>, TerraformError> {
         let arguments = ["output".into(), "-json".into(), "-no-color".into()];
         let answer = self.invoke(&arguments, false, cancel, &mut Quiet(sink)).await?;
         if !answer.success {
             return Ok(Err(answer.diagnostics));
         }
-        let outputs: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&answer.out).unwrap_or_default();
-        let plain = |output: &serde_json::Value| match (&output["value"], &output["sensitive"]) {
-            (_, serde_json::Value::Bool(true)) => None,
-            (serde_json::Value::String(text), _) => Some(text.clone()),
-            (value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)), _) => Some(value.to_string()),
-            _ => None,
-        };
-        Ok(Ok(outputs.iter().filter_map(|(name, output)| Some((name.clone(), plain(output)?))).collect()))
+        Ok(Ok(serde_json::from_slice(&answer.out).unwrap_or_default()))
     }
 
     /// `state push` of a file. terraform refuses one of another lineage, and one that is older than the present state.

@@ -32,6 +32,18 @@ pub mod driver {
     pub const ALL: [&str; 8] = [STEP, EACH, BATCH, GATHER, ADMIT, APPROVE, TICK, JOIN];
 }
 
+/// What people say to a step that asks them; the value of an answer to a question is the choice or the text itself.
+pub mod word {
+    /// Of an approval: yes.
+    pub const APPROVE: &str = "approve";
+    /// Of an approval: no, which fails the step.
+    pub const REFUSE: &str = "refuse";
+    /// Of an item of a checklist.
+    pub const DONE: &str = "done";
+    /// It was ticked by mistake.
+    pub const UNDONE: &str = "undone";
+}
+
 /// What is stored as the input of the run: the definition as it was, and all that was decided when it was asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OperationInput {
