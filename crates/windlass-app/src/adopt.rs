@@ -4,7 +4,7 @@
 pub mod address;
 mod generated;
 pub mod lists;
-mod states;
+pub(crate) mod states;
 
 pub use states::{Managed, Unread};
 

@@ -28,6 +28,7 @@ pub mod installation;
 pub mod locks;
 pub mod logins;
 pub mod notifications;
+pub mod operations;
 pub mod plans;
 pub mod policy;
 pub mod policy_check;

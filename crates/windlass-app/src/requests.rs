@@ -4,6 +4,7 @@
 pub mod events;
 pub mod explain;
 pub mod home;
+pub mod operations;
 pub mod projects;
 pub mod records;
 pub mod run_view;
@@ -17,6 +18,7 @@ use crate::caller::{Caller, not_found};
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::installation::{Installation, Workspace};
 use crate::locks::LockView;
+use crate::operations::{Arguments, StartOptions};
 use crate::project::environments_of;
 use crate::repositories::Good;
 use crate::review::Selection;
@@ -94,7 +96,9 @@ pub async fn run_for(
         Permission::ProjectRead => Subject::project(&record.project),
         _ => {
             let good = installation.good(&record.project)?;
-            Subject::of(&record.project, "run", run.as_str(), places(&good, &instances(&record.plan)))
+            operations::subject_of_run(&good, &record).unwrap_or_else(|| {
+                Subject::of(&record.project, "run", run.as_str(), places(&good, &instances(&record.plan)))
+            })
         }
     };
     match caller.must(installation, permission, &subject).await {
@@ -357,12 +361,23 @@ pub async fn run_resume(
     crate::runs::run_resume(&installation.service(caller, &record.project)?, run, settle, reason).await
 }
 
-/// Does a run once more, exactly as it was planned. An apply is not repeated: what it would do has to be reviewed.
+/// Does a run once more, exactly as it was planned; that of an operation as [`operations::repeat`] says. An apply is not repeated:
+/// what it would do has to be reviewed.
 ///
 /// # Errors
 /// The caller may not, or it is an apply.
 #[tracing::instrument(skip_all, fields(%run))]
-pub async fn run_repeat(installation: &Installation, caller: &Caller, run: &RunId) -> AppResult<RunId> {
+pub async fn run_repeat(
+    installation: &Arc<Installation>,
+    caller: &Caller,
+    run: &RunId,
+    more: &Arguments,
+    options: StartOptions,
+) -> AppResult<RunId> {
+    let record = run_for(installation, caller, run, Permission::ProjectRead).await?;
+    if record.plan.kind == windlass_model::operation::plan::KIND {
+        return operations::repeat(installation, caller, run, more, options).await;
+    }
     let record = run_for(installation, caller, run, Permission::ReviewCreate).await?;
     if !matches!(record.plan.kind.as_str(), "review" | "drift") {
         let diagnostic = Diagnostic::error("WL839", format!("a run of kind {} is not repeated", record.plan.kind))

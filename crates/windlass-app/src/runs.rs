@@ -60,9 +60,9 @@ pub async fn run_end(service: &Service, run: &RunId) -> AppResult<()> {
     Ok(())
 }
 
-/// Newest first.
-pub async fn run_list(service: &Service, limit: u32) -> AppResult<Vec<RunRecord>> {
-    Ok(service.store.run_list(&RunFilter::default(), limit).await?)
+/// Newest first; those of an operation alone where one is named.
+pub async fn run_list(service: &Service, operation: Option<String>, limit: u32) -> AppResult<Vec<RunRecord>> {
+    Ok(service.store.run_list(&RunFilter { subject: operation, ..RunFilter::default() }, limit).await?)
 }
 
 /// A run by its id, a unique beginning of it, or `latest`.

@@ -13,11 +13,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use windlass_drivers::terraform::{Places, ToolBox};
 use windlass_lang::tree::Tree;
+use windlass_model::Micros;
 use windlass_model::approval::Actor;
 use windlass_model::definition::Definitions;
 use windlass_model::diagnostic::{Diagnostic, has_errors};
 use windlass_model::effect::PlannedOutput;
 use windlass_model::id::{InstanceId, RunId};
+use windlass_model::operation::parameter::Choice;
 use windlass_model::run::Cost;
 use windlass_model::stack_plan::Costs;
 use windlass_policy::limits::Worker;
@@ -34,6 +36,9 @@ pub type PlannedOutputs = std::collections::BTreeMap<String, PlannedOutput>;
 
 /// Code of a terraform that was killed from outside.
 pub const KILLED: &str = "WL513";
+
+/// How many lists of choices are remembered for a project.
+const CHOICES: usize = 1_000;
 
 /// One project as one actor sees it; cheap to clone.
 #[derive(Clone)]
@@ -64,6 +69,8 @@ pub struct Known {
     secrets: Mutex<HashMap<InstanceId, BTreeSet<String>>>,
     /// Tools that are elsewhere, by image and place.
     tools: Mutex<HashMap<String, Arc<ToolBox>>>,
+    /// What there was to choose from for parameters of operations, and until when (µs) that is good.
+    choices: Mutex<HashMap<String, (Micros, Vec<Choice>)>>,
 }
 
 /// What the services of an installation have in common.
@@ -155,6 +162,20 @@ impl Service {
 
     pub(crate) fn tools_put(&self, key: String, tools: ToolBox) -> Arc<ToolBox> {
         lock(&self.known.tools).entry(key).or_insert(Arc::new(tools)).clone()
+    }
+
+    /// What is still good of what there was to choose from.
+    pub(crate) fn choices_get(&self, key: &str, now: Micros) -> Option<Vec<Choice>> {
+        lock(&self.known.choices).get(key).filter(|(until, _)| *until > now).map(|(_, found)| found.clone())
+    }
+
+    pub(crate) fn choices_put(&self, key: String, until: Micros, now: Micros, found: Vec<Choice>) {
+        let mut choices = lock(&self.known.choices);
+        // What is not good any more makes room.
+        choices.retain(|_, (until, _)| *until > now);
+        if until > now && choices.len() < CHOICES {
+            choices.insert(key, (until, found));
+        }
     }
 
     pub fn outputs_put(&self, run: &RunId, instance: &InstanceId, outputs: PlannedOutputs) {

@@ -3,7 +3,7 @@
 pub mod bundle;
 pub mod container;
 pub mod git;
-mod http;
+pub mod http;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod objects;

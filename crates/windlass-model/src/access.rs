@@ -3,7 +3,7 @@
 mod decision;
 mod permission;
 
-pub use decision::{Answer, Ground, Lets, Place, Question, Rules, Subject, TokenScope, decide};
+pub use decision::{Answer, Ground, Lets, OPERATION, Place, Question, Rules, Subject, TokenScope, decide};
 pub use permission::{Permission, Role, Scope, matrix};
 
 /// How identities begin, those of members of teams and of admins.

@@ -262,6 +262,11 @@ impl Store {
         Self { inner: self.inner.clone(), scope: Arc::new(scope) }
     }
 
+    /// The id that [`Store::creating`] gave.
+    pub fn creates(&self) -> Option<&RunId> {
+        self.scope.run.as_ref()
+    }
+
     pub fn project(&self) -> &str {
         &self.scope.project
     }

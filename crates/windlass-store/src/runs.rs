@@ -18,6 +18,8 @@ pub struct RunFilter {
     pub active: bool,
     pub state: Option<RunState>,
     pub actor: Option<String>,
+    /// Of what: the name of an operation.
+    pub subject: Option<String>,
     /// Only those that were made before this one.
     pub before: Option<RunId>,
 }
@@ -183,15 +185,19 @@ impl Store {
                      WHERE ended_at IS NULL AND (CAST($1 AS TEXT) IS NULL OR project = $1)
                      AND (CAST($2 AS TEXT) IS NULL OR kind = $2) AND (CAST($3 AS TEXT) IS NULL OR state = $3)
                      AND (CAST($4 AS TEXT) IS NULL OR actor = $4) AND (CAST($5 AS TEXT) IS NULL OR id < $5)
+                     AND (CAST($7 AS TEXT) IS NULL OR subject = $7)
                      ORDER BY id DESC LIMIT $6"
                 } else {
                     "SELECT id, project, kind, title, state, cancel_requested, actor, created_at, ended_at, reason FROM runs
                      WHERE (CAST($1 AS TEXT) IS NULL OR project = $1)
                      AND (CAST($2 AS TEXT) IS NULL OR kind = $2) AND (CAST($3 AS TEXT) IS NULL OR state = $3)
                      AND (CAST($4 AS TEXT) IS NULL OR actor = $4) AND (CAST($5 AS TEXT) IS NULL OR id < $5)
+                     AND (CAST($7 AS TEXT) IS NULL OR subject = $7)
                      ORDER BY id DESC LIMIT $6"
                 };
-                tx.rows(sql, params![project, filter.kind.as_deref(), state, filter.actor.as_deref(), before, limit])
+                let (kind, actor, subject) =
+                    (filter.kind.as_deref(), filter.actor.as_deref(), filter.subject.as_deref());
+                tx.rows(sql, params![project, kind, state, actor, before, limit, subject])
             })
             .await?;
         let summary =

@@ -325,7 +325,8 @@ Examples:
         #[arg(long, default_value_t = 20, value_name = "N")]
         limit: u32,
     },
-    /// Compare what two runs (reviews or applies) would do or did, stack by stack.
+    /// Compare what two runs (reviews or applies) would do or did, stack by stack; of operations their parameters, definitions and
+    /// durations.
     #[command(after_help = "Example:\n  windlass diff 01k9… 01ka…")]
     Diff { before: String, after: String },
     /// Review taking what an apply applied back to the commits that were applied before it.
@@ -334,6 +335,14 @@ Examples:
         /// The apply; `latest` for the newest run.
         run: String,
     },
+    /// List operations, or show one: what it asks for, who may run it, what it does.
+    Operations(crate::commands::operations::Operations),
+    /// Run an operation, and wait for its end.
+    Run(crate::commands::operations::Run),
+    /// Run an operation once more, with the parameters that a run of it had.
+    Repeat(crate::commands::operations::Repeat),
+    /// Answer what a run of an operation asks: an approval, a question, an item of its checklist.
+    Answer(crate::commands::operations::AnswerOptions),
     /// List runs, newest first, or one run with its steps.
     Runs {
         /// Show this run with its steps.
@@ -341,6 +350,9 @@ Examples:
         /// Show how far it is until it has ended or waits for somebody; then end as the command does that started it.
         #[arg(long, short, requires = "run")]
         follow: bool,
+        /// Only runs of this operation.
+        #[arg(long, value_name = "NAME", conflicts_with = "run")]
+        operation: Option<String>,
         /// How many.
         #[arg(long, default_value_t = 20, value_name = "N")]
         limit: u32,

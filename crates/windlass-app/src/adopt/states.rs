@@ -2,7 +2,7 @@
 //! is asked for beside the repository, with its backend's block and nothing else.
 
 use super::address::kind_of;
-use crate::error::AppResult;
+use crate::error::{AppResult, internal};
 use crate::project::Project;
 use crate::recover::Silent;
 use crate::service::Service;
@@ -127,6 +127,29 @@ pub async fn read_all(
     }
     states.unread.sort_by(|a, b| a.instance.cmp(&b.instance));
     Ok(states)
+}
+
+/// The state of one instance; why it cannot be read.
+///
+/// # Errors
+/// There is no room for what terraform needs, or it could not be run.
+pub async fn read_one(
+    service: &Service,
+    tree: &dyn Tree,
+    project: &Project,
+    id: &InstanceId,
+    cancel: &CancellationToken,
+) -> AppResult<Result<serde_json::Value, String>> {
+    let instance = project.repository.stack(&id.stack()).and_then(|stack| stack.instances.iter().find(|i| i.id == *id));
+    let (Some(instance), Some(work)) = (instance, work_of(project, id)) else {
+        return Ok(Err(format!("there is no stack {id}")));
+    };
+    if let Some(state) = local_state(service, instance.state.as_deref()) {
+        return Ok(Ok(state));
+    }
+    let scratch = tempfile::tempdir_in(service.directory.cache()).map_err(internal)?;
+    let stack = beside(service, tree, &work, scratch.path())?;
+    pull(&stack, cancel).await
 }
 
 /// A state that is a file of the format we know, or is not there yet. Anything else (encrypted, of an old format) is for

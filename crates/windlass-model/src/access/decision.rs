@@ -8,6 +8,9 @@ use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
+/// How the name of a [`Place`] begins that is an operation and no stack. Grants that are narrowed to stacks say nothing of it.
+pub const OPERATION: &str = "operation:";
+
 /// How many names a sentence lists before it counts the rest.
 const LISTED: usize = 3;
 
@@ -344,7 +347,8 @@ impl<'a> Reach<'a> {
     /// Whether it is for this instance, as far as it is narrowed.
     fn covers(&self, place: &Place) -> bool {
         let Grant { stacks, environments, .. } = self.grant;
-        (stacks.is_empty() || self.patterns.iter().any(|pattern| pattern.matches(&place.instance)))
+        let is_stack = !place.instance.as_str().starts_with(OPERATION);
+        (stacks.is_empty() || (is_stack && self.patterns.iter().any(|pattern| pattern.matches(&place.instance))))
             && (environments.is_empty() || environments.iter().any(|name| place.environments.contains(name)))
     }
 

@@ -8,6 +8,7 @@ mod logins;
 mod logs;
 mod me;
 pub mod openapi;
+mod operations;
 mod projects;
 mod request;
 mod reviews;
@@ -25,6 +26,7 @@ pub fn routes(routes: Routes) -> Routes {
     let routes = stacks::routes(routes);
     let routes = reviews::routes(routes);
     let routes = runs::routes(routes);
+    let routes = operations::routes(routes);
     let routes = logs::routes(routes);
     let routes = events::routes(routes);
     let routes = access::routes(routes);

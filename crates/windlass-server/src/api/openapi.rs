@@ -1,7 +1,9 @@
 //! The description of the API (OpenAPI 3.1), made from the handlers and from who may use each endpoint. It is checked in, so that
 //! a change of the API is seen in its review.
 
-use super::{access, audit, ci, events, logins, logs, me, projects, reviews, runs, stacks, tokens, workers};
+use super::{
+    access, audit, ci, events, logins, logs, me, operations, projects, reviews, runs, stacks, tokens, workers,
+};
 use crate::problem::Problem;
 use crate::routes::{Endpoint, Guard, Routes};
 use axum::http::{Method, header};
@@ -60,6 +62,13 @@ pub fn routes(routes: Routes) -> Routes {
         runs::resume,
         runs::repeat,
         runs::approve,
+        operations::list,
+        operations::show,
+        operations::form,
+        operations::start,
+        operations::answer,
+        operations::run_show,
+        operations::compare,
         logs::show,
         logs::live,
         events::list,

@@ -1,15 +1,16 @@
 //! Runs.
 
+use super::operations::RunBody;
 use super::reviews::{ApproveBody, ApprovedAnswer, approve_any};
 use super::stacks::Started;
-use super::{Asked, Body, Listed, limit, of_model};
+use super::{Asked, Body, Listed, limit, nonsense, of_model};
 use crate::authentication::Who;
 use crate::problem::Failure;
 use crate::routes::{Guard, Routes};
 use crate::state::App;
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -80,6 +81,12 @@ impl From<RunSummary> for Run {
 pub struct RunQuery {
     /// Only runs of this kind.
     kind: Option<String>,
+    /// Only runs of this operation.
+    operation: Option<String>,
+    /// Only runs in this state.
+    state: Option<String>,
+    /// Only runs that this actor started, as runs have it.
+    actor: Option<String>,
     /// Only runs that have not ended.
     #[serde(default)]
     active: bool,
@@ -102,8 +109,17 @@ pub async fn list(
     Asked(query): Asked<RunQuery>,
 ) -> Result<Json<Listed<Run>>, Failure> {
     let limit = limit(query.limit);
+    let state = match &query.state {
+        None => None,
+        Some(name) => {
+            Some(RunState::parse(name).ok_or_else(|| nonsense(format!("there is no state of runs `{name}`")))?)
+        }
+    };
     let filter = RunFilter {
         kind: query.kind,
+        subject: query.operation,
+        state,
+        actor: query.actor,
         active: query.active,
         before: query.cursor.map(RunId::new),
         ..RunFilter::default()
@@ -284,17 +300,22 @@ pub async fn resume(
     Ok(Started::answer(Some(run)))
 }
 
-/// Do a review or a look for drift once more, as it was planned.
+/// Do a review or a look for drift once more, as it was planned; or an operation with the same parameters, as it is defined now.
+/// Its secrets have to be given again. The body is for operations.
 #[utoipa::path(
     post, path = "/api/v1/runs/{run}/repeat", tag = "runs", operation_id = "run_repeat",
-    params(("run" = String, Path, description = "Id of the run")), responses((status = 202, body = Started)),
+    params(("run" = String, Path, description = "Id of the run")),
+    request_body = RunBody, responses((status = 202, body = Started)),
 )]
 pub async fn repeat(
     State(app): State<Arc<App>>,
     who: Who,
+    headers: HeaderMap,
     Path(run): Path<String>,
+    Body(body): Body<RunBody>,
 ) -> Result<(StatusCode, Json<Started>), Failure> {
-    let again = requests::run_repeat(&app.installation, &who.caller, &RunId::new(run)).await?;
+    let (more, options) = body.options(&who, &headers);
+    let again = requests::run_repeat(&app.installation, &who.caller, &RunId::new(run), &more, options).await?;
     Ok(Started::answer(Some(again)))
 }
 

@@ -16,11 +16,13 @@ use axum::routing::{get, post};
 use std::collections::HashMap;
 use std::sync::Arc;
 use windlass_app::error::AppError;
+use windlass_app::operations::{Arguments, StartOptions};
 use windlass_app::requests;
 use windlass_app::requests::run_view::{RunView, approve_changed, review_of, run_find, run_show};
 use windlass_model::Micros;
 use windlass_model::access::Permission;
 use windlass_model::id::{RunId, StackId};
+use windlass_model::operation::plan::Origin;
 use windlass_model::run::{RunState, StepSpec, StepState};
 use windlass_store::{Event, RunQuery};
 
@@ -305,7 +307,8 @@ async fn approve(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent
 
 async fn repeat(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent) -> Response {
     let run = RunId::new(id);
-    let done = requests::run_repeat(&app.installation, &sent.who.caller, &run).await;
+    let options = StartOptions::new(Origin::Person { through: "web".to_owned() });
+    let done = requests::run_repeat(&app.installation, &sent.who.caller, &run, &Arguments::new(), options).await;
     let done = done.map(|new| lead(&link::run(new.as_str()), "begun"));
     sent.answer(&app, done).await
 }

@@ -5,6 +5,7 @@ pub mod adopt;
 pub mod audit;
 pub mod database;
 pub mod files;
+pub mod operations;
 pub mod policy;
 pub mod policy_decisions;
 pub mod policy_library;

@@ -77,6 +77,9 @@ pub async fn run(cx: &Context, service: &Service, command: Command) -> Answer {
         }
         Command::Diff { before, after } => {
             let (before, after) = (runs::run_find(service, &before).await?, runs::run_find(service, &after).await?);
+            if before.plan.kind == windlass_model::operation::plan::KIND {
+                return super::operations::compare(cx, service, &before, &after).await;
+            }
             let list = history::diff(service, &before, &after).await?;
             if cx.json {
                 print_json(&list);

@@ -1,5 +1,6 @@
 //! `review`, `approve`, `apply`, `runs`, `logs`, `cancel`, `resume`: everything that has a record.
 
+use super::operations;
 use crate::arguments::Command;
 use crate::views::progress::{View as Progress, Watch, is_over};
 use crate::views::review::View;
@@ -9,11 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use windlass_app::error::{AppResult, internal};
+use windlass_app::operations::Arguments;
 use windlass_app::plans::GivenPlan;
 use windlass_app::review::Selection;
 use windlass_app::service::Service;
 use windlass_app::{apply, plans, review, runs};
 use windlass_model::id::{RunId, StepId};
+use windlass_model::operation::plan::Origin;
 use windlass_model::review::{Review, Verdict};
 use windlass_model::run::{RunRecord, RunState};
 
@@ -77,8 +80,24 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
         }
         Command::Runs { run: Some(name), follow: true, .. } => watch(cx, service, &name).await,
         Command::Runs { run: Some(name), .. } => show_run(cx, service, &runs::run_find(service, &name).await?).await,
-        Command::Runs { run: None, limit, .. } => {
-            let list = runs::run_list(service, limit).await?;
+        Command::Operations(options) => operations::list(cx, service, &options).await,
+        Command::Run(options) => {
+            let origin = Origin::Person { through: "cli".to_owned() };
+            let detach = options.how.detach;
+            let run = operations::start(cx, service, &options.name, options.how, Arguments::new(), origin).await?;
+            begun(cx, service, run, detach).await
+        }
+        Command::Repeat(options) => {
+            let record = runs::run_find(service, &options.run).await?;
+            let input = windlass_app::requests::operations::input(&record)?;
+            let (origin, detach) = (Origin::Repeated { run: record.id }, options.how.detach);
+            let name = input.operation.name;
+            let run = operations::start(cx, service, &name, options.how, input.arguments, origin).await?;
+            begun(cx, service, run, detach).await
+        }
+        Command::Answer(options) => operations::answer(cx, service, &options).await,
+        Command::Runs { run: None, limit, operation, .. } => {
+            let list = runs::run_list(service, operation, limit).await?;
             if cx.json {
                 print_json(&list.iter().map(summary).collect::<Vec<_>>());
             } else {
@@ -129,6 +148,27 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
         // The others are answered without a record.
         _ => Err(internal("a command without an implementation")),
     }
+}
+
+/// Drives a run of an operation to its end.
+async fn begun(cx: &Context, service: &Arc<Service>, run: Option<RunId>, detach: bool) -> Answer {
+    let Some(run) = run else {
+        print("Nothing was run.\n");
+        return Ok(false);
+    };
+    if detach {
+        if cx.json {
+            print_json(&serde_json::json!({ "run": run }));
+        } else {
+            print(&format!("Run {run} waits: `windlass resume {run}` drives it.\n"));
+        }
+        return Ok(true);
+    }
+    if !cx.json {
+        eprintln!("Running as {run}");
+    }
+    let record = drive(cx, service, &run).await?;
+    conclude(cx, service, &record).await
 }
 
 pub fn summary(run: &RunRecord) -> serde_json::Value {

@@ -4,6 +4,7 @@ pub mod client;
 mod credentials;
 mod follow;
 pub mod login;
+mod operations;
 mod records;
 mod runs;
 mod stream;
@@ -44,6 +45,10 @@ impl Remote {
             | Command::Show { .. }
             | Command::Approve { .. }
             | Command::Apply { .. }
+            | Command::Operations(_)
+            | Command::Run(_)
+            | Command::Repeat(_)
+            | Command::Answer(_)
             | Command::Runs { .. }
             | Command::Logs { .. }
             | Command::Cancel { .. }
@@ -68,6 +73,10 @@ impl Remote {
             let client = Client::new(&self.settings)?;
             let at = At { cx, remote: self, client: &client };
             match command {
+                Command::Operations(options) => operations::list(&at, options),
+                Command::Run(options) => operations::run(&at, &options.name, &options.how, None),
+                Command::Repeat(options) => operations::repeat(&at, options),
+                Command::Answer(options) => operations::answer(&at, options),
                 Command::Review { .. }
                 | Command::Approve { .. }
                 | Command::Apply { .. }

@@ -164,8 +164,9 @@ pub(super) fn run(at: &At, command: &Command) -> Answer {
             None => Ok(false),
         },
         Command::Runs { run: Some(name), .. } => show_run(at, &find_run(at, name)?),
-        Command::Runs { run: None, limit, .. } => {
-            let page: Page<Run> = at.client.get(&format!("{}/runs?limit={limit}", at.project()?))?;
+        Command::Runs { run: None, limit, operation, .. } => {
+            let only = operation.as_ref().map(|name| format!("&operation={}", segment(name))).unwrap_or_default();
+            let page: Page<Run> = at.client.get(&format!("{}/runs?limit={limit}{only}", at.project()?))?;
             let list: Vec<RunRecord> = page.items.into_iter().map(RunRecord::from).collect();
             if at.cx.json {
                 print_json(&list.iter().map(crate::commands::runs::summary).collect::<Vec<_>>());
@@ -176,6 +177,9 @@ pub(super) fn run(at: &At, command: &Command) -> Answer {
         }
         Command::Diff { before, after } => {
             let (before, after) = (find_run(at, before)?, find_run(at, after)?);
+            if whole(at, &before)?.0.plan.kind == windlass_model::operation::plan::KIND {
+                return super::operations::compare(at, &before, &after);
+            }
             let list: Vec<Changed> = at.client.list(&format!("{}/diff/{}", path(&before), segment(after.as_str())))?;
             if at.cx.json {
                 print_json(&list);
@@ -419,7 +423,7 @@ pub(super) fn cancel(at: &At, id: &RunId, reason: Option<&str>) -> AppResult<boo
 }
 
 /// How a run ended, or what it waits for.
-fn conclude(at: &At, record: &RunRecord) -> Answer {
+pub(super) fn conclude(at: &At, record: &RunRecord) -> Answer {
     let (_, steps) = whole(at, &record.id)?;
     if at.cx.json {
         print_json(&json!({ "run": crate::commands::runs::summary(record), "steps": steps }));

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod decisions;
 pub mod diagnostic;
 pub mod drift;
+pub mod operations;
 pub mod progress;
 pub mod records;
 pub mod review;

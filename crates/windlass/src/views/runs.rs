@@ -65,6 +65,11 @@ pub fn render_run(terminal: Terminal, run: &RunRecord, steps: &[StepRecord], now
                 run.id
             )
         }
+        RunState::Waiting if run.plan.kind == windlass_model::operation::plan::KIND => {
+            let asks = steps.iter().find(|step| step.state == StepState::Waiting);
+            let step = asks.map_or("STEP", |step| step.id.as_str());
+            format!("Next: windlass answer {0} {step} ANSWER, where it asks; then windlass resume {0}\n", run.id)
+        }
         RunState::Waiting => format!("Next: windlass approve {0}, then windlass resume {0}\n", run.id),
         RunState::Queued | RunState::Running => {
             format!("Next: if no process is driving it, windlass resume {}\n", run.id)

@@ -1,0 +1,401 @@
+//! Operations: what there is, what one is asked for, and the runs of them. The terminal uses this in a checkout; what callers of a
+//! server ask for is in [`crate::requests::operations`], which asks whether they may and then comes here.
+
+pub mod again;
+pub mod answers;
+pub mod choices;
+pub mod form;
+mod policies;
+
+use crate::error::{AppError, AppResult, ErrorKind, internal};
+use crate::policy::Policies;
+use crate::project::Project;
+use crate::service::Service;
+use form::Filled;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use windlass_lang::expression::{self, ExpressionError, Scope};
+use windlass_lang::tree::Tree;
+use windlass_model::access::{Lets, Place};
+use windlass_model::definition::Definitions;
+use windlass_model::diagnostic::Diagnostic;
+use windlass_model::id::{InstanceId, RunId, StepId};
+use windlass_model::operation::parameter::ParameterKind;
+use windlass_model::operation::plan::{self, OperationInput, OperationStep, Origin};
+use windlass_model::operation::{Node, OnConflict, OperationDefinition};
+use windlass_model::review::Revision;
+use windlass_model::run::{Cost, Flow, Repeat, Retry, RunPlan, StepSpec, When, Work};
+use windlass_store::Store;
+
+/// What was given for parameters, by name: texts as forms have them, or JSON.
+pub type Arguments = BTreeMap<String, Value>;
+
+/// What a commit says of operations, and the service to do them with.
+pub struct Source<'a> {
+    pub service: &'a Service,
+    pub project: &'a Project,
+    pub policies: &'a Policies,
+    /// What the steps see the files of.
+    pub head: Revision,
+    /// The files are those of the work tree, not of the commit.
+    pub is_work_tree: bool,
+}
+
+impl Source<'_> {
+    pub fn definitions(&self) -> &Definitions {
+        &self.project.definitions
+    }
+
+    /// The operation of that name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find(&self, name: &str) -> AppResult<&OperationDefinition> {
+        self.definitions().operation(name).ok_or_else(|| {
+            let names = self.definitions().operations.iter().map(|operation| operation.name.as_str());
+            let help = match windlass_lang::suggest(name, names) {
+                Some(near) => format!("did you mean `{near}`? `windlass operations` lists all of them"),
+                None => "`windlass operations` lists all of them".to_owned(),
+            };
+            let diagnostic = Diagnostic::error("WL740", format!("there is no operation `{name}`")).help(help);
+            AppError::new(ErrorKind::NotFound, diagnostic)
+        })
+    }
+
+    fn tree(&self) -> AppResult<Box<dyn Tree>> {
+        if self.is_work_tree {
+            return self.service.checkout.work_tree();
+        }
+        let tree = self.service.checkout.git()?.tree(&self.head.commit);
+        Ok(Box::new(tree.map_err(|error| crate::project::git_error(&error))?))
+    }
+}
+
+/// The operations of a checkout as its files are now, for the terminal. The files of the steps are those that are there.
+pub struct Local {
+    project: Project,
+    policies: Policies,
+    head: Revision,
+}
+
+impl Local {
+    /// # Errors
+    /// A file is wrong, or there is no commit yet.
+    pub fn load(service: &Service) -> AppResult<Self> {
+        let tree = service.checkout.work_tree()?;
+        let project = Project::load(&*tree).sound()?;
+        let policies = service.deciding_of(&*tree)?.policies;
+        Ok(Self { project, policies, head: crate::review::head_revision(service.checkout.git()?)? })
+    }
+
+    pub fn source<'a>(&'a self, service: &'a Service) -> Source<'a> {
+        let Self { project, policies, head } = self;
+        Source { service, project, policies, head: head.clone(), is_work_tree: true }
+    }
+}
+
+/// How a run is begun.
+#[derive(Debug, Clone)]
+pub struct StartOptions {
+    pub origin: Origin,
+    pub reason: Option<String>,
+    /// At once: without approvals, in a freeze, outside of its window. Needs a reason.
+    pub break_glass: bool,
+    /// What was typed where the operation asks for it; only people are asked.
+    pub confirm: Option<String>,
+    /// Steps that are passed over once, with the reason.
+    pub skip: BTreeMap<String, String>,
+}
+
+impl StartOptions {
+    pub fn new(origin: Origin) -> Self {
+        Self { origin, reason: None, break_glass: false, confirm: None, skip: BTreeMap::new() }
+    }
+}
+
+/// A run that could be stored.
+#[derive(Debug)]
+pub struct Prepared {
+    pub plan: RunPlan,
+    pub input: OperationInput,
+    secrets: BTreeMap<String, String>,
+}
+
+/// Values of what an operation's expressions may name before a step has run.
+pub(crate) fn scope(operation: &OperationDefinition, arguments: &BTreeMap<String, Value>) -> Scope {
+    let object = |map: &BTreeMap<String, Value>| Value::Object(map.clone().into_iter().collect());
+    Scope::default().with("param", object(arguments)).with("local", object(&operation.locals))
+}
+
+/// An expression that has no value.
+pub(crate) fn unevaluated(error: &ExpressionError) -> AppError {
+    let diagnostic = Diagnostic::error("WL746", error.to_string()).at(error.span().clone());
+    AppError::new(ErrorKind::Definition, diagnostic)
+}
+
+/// The environment that a run with these arguments touches.
+///
+/// # Errors
+/// Its expression has no value, or it names none of the project.
+pub fn environment(
+    definitions: &Definitions,
+    operation: &OperationDefinition,
+    arguments: &BTreeMap<String, Value>,
+) -> AppResult<Option<String>> {
+    let Some(expression) = &operation.environment else { return Ok(None) };
+    let name = expression::text(expression, &scope(operation, arguments)).map_err(|error| unevaluated(&error))?;
+    if definitions.environments.iter().any(|environment| environment.name == name) {
+        return Ok(Some(name));
+    }
+    let diagnostic = Diagnostic::error("WL746", format!("the project has no environment `{name}`"))
+        .at(expression.span.clone())
+        .help("name one that the `project` block has");
+    Err(AppError::new(ErrorKind::Definition, diagnostic))
+}
+
+/// Whom an operation lets run it with these arguments; with any at all where there are none.
+pub fn lets(operation: &OperationDefinition, arguments: Option<&BTreeMap<String, Value>>) -> Vec<Lets> {
+    let by = format!("operation `{}` ({})", operation.name, operation.span);
+    let mut lets = Vec::new();
+    if !operation.allow.is_empty() {
+        lets.push(Lets { teams: Some(operation.allow.clone()), by: by.clone() });
+    }
+    for grant in &operation.grants {
+        let holds = match (&grant.when, arguments) {
+            (Some(when), Some(arguments)) => {
+                // What cannot be told is no permission.
+                expression::boolean(when, &scope(operation, arguments)).unwrap_or(false)
+            }
+            _ => true,
+        };
+        let condition = grant.when.as_ref().map_or_else(String::new, |when| format!(" when {}", when.text));
+        if holds {
+            lets.push(Lets { teams: Some(grant.to.clone()), by: format!("{by}{condition}") });
+        }
+    }
+    lets
+}
+
+/// What a run touches, as access is asked for it: the operation in its environment, and the stacks that were chosen.
+pub fn places(
+    source_project: &Project,
+    operation: &OperationDefinition,
+    environment: Option<&str>,
+    arguments: &BTreeMap<String, Value>,
+) -> Vec<Place> {
+    let itself = Place {
+        instance: InstanceId::new(format!("{}{}", windlass_model::access::OPERATION, operation.name)),
+        environments: environment.map(str::to_owned).into_iter().collect(),
+        owner: operation.owner.clone(),
+    };
+    let chosen = operation.parameters.iter().filter(|parameter| parameter.kind == ParameterKind::Stack);
+    let chosen = chosen.filter_map(|parameter| arguments.get(&parameter.name)?.as_str()).map(InstanceId::new);
+    let of = |instance: InstanceId| Place {
+        environments: crate::project::environments_of(&source_project.definitions, &instance),
+        owner: source_project.repository.stack(&instance.stack()).and_then(|stack| stack.owner.clone()),
+        instance,
+    };
+    // An operation without an environment is one of none: who may only somewhere may not run it.
+    environment.map(|_| itself).into_iter().chain(chosen.map(of)).collect()
+}
+
+/// All that is wrong with what was given, as one refusal.
+///
+/// # Errors
+/// Something is.
+pub fn refuse_mistakes(filled: &Filled) -> AppResult<()> {
+    let diagnostics: Vec<Diagnostic> = filled
+        .form
+        .mistakes()
+        .map(|(name, mistake)| Diagnostic::error("WL741", format!("`{name}`: {mistake}")))
+        .collect();
+    if diagnostics.is_empty() { Ok(()) } else { Err(AppError::many(ErrorKind::Usage, diagnostics)) }
+}
+
+/// Makes the run of an operation from a form that was filled, without storing it. Whether the actor may has been asked.
+///
+/// # Errors
+/// The form is not filled as it has to be, what has to be typed was not, breaking the glass has no reason, a policy denies it, or
+/// another run is in the way.
+pub async fn prepare(
+    source: &Source<'_>,
+    operation: &OperationDefinition,
+    filled: Filled,
+    options: StartOptions,
+) -> AppResult<Prepared> {
+    refuse_mistakes(&filled)?;
+    let Filled { form, arguments, secrets } = filled;
+    let of_a_person =
+        matches!(options.origin, Origin::Person { .. } | Origin::Resumed { .. } | Origin::Repeated { .. });
+    if let (true, Some(wanted)) = (of_a_person, &form.confirm)
+        && options.confirm.as_deref().map(str::trim) != Some(wanted.as_str())
+    {
+        let diagnostic = Diagnostic::error("WL742", format!("`{}` has to be confirmed", operation.name))
+            .help(format!("type `{wanted}` (in the terminal: `--confirm {wanted}`): it cannot be taken back"));
+        return Err(AppError::new(ErrorKind::Refused, diagnostic));
+    }
+    let reason = options.reason.map(|reason| reason.trim().to_owned()).filter(|reason| !reason.is_empty());
+    if options.break_glass && reason.is_none() {
+        let diagnostic = Diagnostic::error("WL743", "the glass is broken for a reason")
+            .help("say why: everybody who is told reads it (in the terminal: `--reason`)");
+        return Err(AppError::new(ErrorKind::Usage, diagnostic));
+    }
+    let environment = environment(source.definitions(), operation, &arguments)?;
+    let input = OperationInput {
+        head: source.head.clone(),
+        operation: operation.clone(),
+        arguments,
+        secrets: secrets.keys().cloned().collect(),
+        environment,
+        reason,
+        origin: options.origin,
+        broke_glass: options.break_glass,
+        skipped: options.skip,
+    };
+    policies::refuse_denied(source, &input).await?;
+    make_room(source, &input).await?;
+    Ok(Prepared { plan: planned(&input)?, input, secrets })
+}
+
+/// The steps of a run: its turn, then one after the other.
+///
+/// # Errors
+/// The operation says something that takes more than that.
+fn planned(input: &OperationInput) -> AppResult<RunPlan> {
+    let operation = &input.operation;
+    let spec = |id: &str, driver: &str, path: Vec<String>| -> AppResult<StepSpec> {
+        let place = OperationStep { path, each: Vec::new(), undo: false };
+        Ok(StepSpec {
+            id: StepId::new(id),
+            title: id.to_owned(),
+            after: Vec::new(),
+            when: When::Succeeded,
+            work: Work { driver: driver.to_owned(), input: serde_json::to_value(place).map_err(internal)? },
+            repeat: Repeat::Idempotent,
+            timeout: None,
+            retry: Retry::NEVER,
+            locks: Vec::new(),
+            cost: Cost::NONE,
+            labels: Vec::new(),
+            flow: Flow::default(),
+        })
+    };
+    let beyond = operation.approvals.is_some()
+        || operation.checklist.is_some()
+        || !operation.on_failure.is_empty()
+        || !operation.on_cancel.is_empty()
+        || !operation.locks.is_empty();
+    let mut steps = vec![spec("admit", plan::driver::ADMIT, Vec::new())?];
+    for node in &operation.nodes {
+        let step = match node {
+            Node::Step(step) if step.undo.is_none() && step.after.is_none() && step.locks.is_empty() && !beyond => step,
+            _ => {
+                let diagnostic = Diagnostic::error("WL746", format!("`{}` cannot be planned yet", operation.name))
+                    .at(operation.span.clone())
+                    .help("steps one after the other can, without approvals, checklists, locks, undos and handlers");
+                return Err(AppError::new(ErrorKind::Refused, diagnostic));
+            }
+        };
+        let runner = step.runner.clone().or_else(|| operation.runner.clone());
+        steps.push(StepSpec {
+            title: step.description.clone().unwrap_or_else(|| step.name.clone()),
+            after: steps.last().map(|before| before.id.clone()).into_iter().collect(),
+            repeat: step.repeat,
+            timeout: step.timeout,
+            retry: step.retry,
+            cost: step.cost,
+            labels: runner.into_iter().collect(),
+            ..spec(&step.name, plan::driver::STEP, vec![step.name.clone()])?
+        });
+    }
+    Ok(RunPlan {
+        kind: plan::KIND.into(),
+        title: operation.name.clone(),
+        input: serde_json::to_value(input).map_err(internal)?,
+        steps,
+        timeout: operation.timeout,
+        subject: Some(operation.name.clone()),
+    })
+}
+
+/// The key of the queue that a run stands in, and how many of it may run at once.
+///
+/// # Errors
+/// Its expression has no value.
+pub fn queue(input: &OperationInput) -> AppResult<Option<(String, u32)>> {
+    let Some(concurrency) = &input.operation.concurrency else { return Ok(None) };
+    let key = match &concurrency.key {
+        Some(key) => expression::text(key, &scope(&input.operation, &input.arguments)),
+        None => Ok(input.operation.name.clone()),
+    };
+    Ok(Some((key.map_err(|error| unevaluated(&error))?, concurrency.limit)))
+}
+
+/// What the operation says of runs of the same key that have not ended: they are cancelled, or it is not begun.
+async fn make_room(source: &Source<'_>, input: &OperationInput) -> AppResult<()> {
+    let Some((key, limit)) = queue(input)? else { return Ok(()) };
+    let on_conflict = input.operation.concurrency.as_ref().map(|concurrency| concurrency.on_conflict);
+    if on_conflict == Some(OnConflict::Queue) {
+        return Ok(());
+    }
+    let store = &source.service.store;
+    let mut before = store.admission_list(&key).await?;
+    // Itself, where a request is sent again.
+    before.retain(|run| Some(run) != store.creates());
+    if (before.len() as u64) < u64::from(limit) {
+        return Ok(());
+    }
+    if on_conflict == Some(OnConflict::CancelRunning) {
+        let actor = source.service.actor.to_string();
+        let reason = format!("another run of `{}` takes its place", input.operation.name);
+        for run in before {
+            store.run_cancel(&run, &actor, Some(&reason)).await?;
+        }
+        return Ok(());
+    }
+    let runs = before.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let diagnostic = Diagnostic::error("WL745", format!("`{key}` is taken: run {runs} has not ended"))
+        .help("wait for it, or cancel it: the operation says that another one is refused meanwhile");
+    Err(AppError::new(ErrorKind::Conflict, diagnostic))
+}
+
+impl Prepared {
+    /// Stores the run; an engine drives it.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn create(self, service: &Service) -> AppResult<RunId> {
+        let run = service.store.creates().cloned().unwrap_or_else(Store::run_id);
+        let store = service.store.creating(&run);
+        self.seal(service, &run).await?;
+        let actor = service.actor.to_string();
+        if self.input.broke_glass {
+            // Before it begins: everybody is told, whatever comes of it.
+            let data = serde_json::json!({
+                "run": run, "operation": self.input.operation.name, "arguments": self.input.arguments,
+                "environment": self.input.environment,
+            });
+            let subject = format!("operation {}", self.input.operation.name);
+            store.event_tell("operation.broke_glass", &subject, data, &actor, self.input.reason.as_deref()).await?;
+        }
+        Ok(store.run_create(&self.plan, &actor).await?)
+    }
+
+    /// Keeps its secret parameters for a run that is stored by somebody else, under this id.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn seal(&self, service: &Service, run: &RunId) -> AppResult<()> {
+        crate::steps::operation::secrets::seal(&service.store, &service.key, run, &self.secrets).await
+    }
+}
+
+/// Begins an operation, for somebody who may.
+///
+/// # Errors
+/// As for [`prepare`], or there is no such operation.
+pub async fn start(source: &Source<'_>, name: &str, arguments: &Arguments, options: StartOptions) -> AppResult<RunId> {
+    let operation = source.find(name)?;
+    let filled = form::fill(source, operation, arguments).await?;
+    prepare(source, operation, filled, options).await?.create(source.service).await
+}

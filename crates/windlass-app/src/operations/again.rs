@@ -1,0 +1,108 @@
+//! Runs of operations that there were: what is different between two.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use windlass_model::Micros;
+use windlass_model::id::{RunId, StepId};
+use windlass_model::operation::plan::OperationInput;
+use windlass_model::run::{RunRecord, StepRecord};
+
+/// What is different between two runs of operations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    pub before: Side,
+    pub after: Side,
+    /// Parameters with other values; secrets are not on record.
+    pub parameters: Vec<Difference>,
+    /// The operation is defined in the same words.
+    pub same_definition: bool,
+    /// Every step that one of them has, those of the second run first in its order.
+    pub steps: Vec<StepPair>,
+}
+
+/// One of the runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Side {
+    pub run: RunId,
+    pub operation: String,
+    pub state: String,
+    pub actor: String,
+    pub commit: String,
+    /// From when it was made to its end, microseconds.
+    pub took: Option<Micros>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    pub name: String,
+    pub before: Option<Value>,
+    pub after: Option<Value>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepPair {
+    pub step: StepId,
+    pub before: Option<StepSide>,
+    pub after: Option<StepSide>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepSide {
+    pub state: String,
+    pub attempts: u32,
+    /// From its begin to its end, microseconds.
+    pub took: Option<Micros>,
+}
+
+/// A run, what it was made of, and its steps.
+pub type Whole<'a> = (&'a RunRecord, &'a OperationInput, &'a [StepRecord]);
+
+/// Compares two runs.
+pub fn compare(before: Whole<'_>, after: Whole<'_>) -> Compared {
+    let (old, new) = (&before.1.arguments, &after.1.arguments);
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let parameters = names.into_iter().filter(|name| old.get(*name) != new.get(*name)).map(|name| Difference {
+        name: name.clone(),
+        before: old.get(name).cloned(),
+        after: new.get(name).cloned(),
+    });
+    let by_id = |steps: &[StepRecord]| -> BTreeMap<StepId, StepSide> {
+        steps.iter().map(|step| (step.id.clone(), step_side(step))).collect()
+    };
+    let (mut first, mut second) = (by_id(before.2), by_id(after.2));
+    let ids = after.2.iter().chain(before.2).map(|step| step.id.clone());
+    let mut seen = BTreeSet::new();
+    let steps = ids.filter(|id| seen.insert(id.clone())).map(|step| StepPair {
+        before: first.remove(&step),
+        after: second.remove(&step),
+        step,
+    });
+    let steps = steps.collect();
+    Compared {
+        before: side(before),
+        after: side(after),
+        parameters: parameters.collect(),
+        same_definition: before.1.operation == after.1.operation,
+        steps,
+    }
+}
+
+fn side((record, input, _): Whole<'_>) -> Side {
+    Side {
+        run: record.id.clone(),
+        operation: input.operation.name.clone(),
+        state: record.state.as_str().to_owned(),
+        actor: record.actor.clone(),
+        commit: input.head.commit.clone(),
+        took: record.ended_at.map(|end| end - record.created_at),
+    }
+}
+
+fn step_side(step: &StepRecord) -> StepSide {
+    StepSide {
+        state: step.state.as_str().to_owned(),
+        attempts: step.attempt,
+        took: step.ended_at.zip(step.started_at).map(|(end, begin)| end - begin),
+    }
+}
