@@ -45,9 +45,8 @@ impl Admit {
             Some(key) => {
                 let step = OperationStep { path: Vec::new(), each: Vec::new(), undo: false };
                 let nothing = definition::plain("admit", &run.operation.span);
-                let of =
-                    Step(service.clone()).with_definition(cx, &run, &step, nothing, async |work| work.scope.text(key));
-                of.await?
+                let own = Step(service.clone());
+                own.with_definition(cx, &run, &step, nothing, async |work| work.scope.text(key)).await?
             }
         };
         let before = service.store.admission_take(&key, &cx.run, concurrency.limit).await?;
