@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use windlass_model::Micros;
 use windlass_model::planner::{Situation, next};
 use windlass_model::run::{Decision, RunRecord, RunState, StepState, Steps};
-use windlass_store::{RunWait, Store, StuckStep, WaitClass, WorkerRow};
+use windlass_store::{NotifierRow, RunWait, Store, StuckStep, WaitClass, WorkerRow};
 
 /// Runs that wait are looked at one by one up to this many; the newest beyond that are not counted by what they wait for.
 const WAITS: u32 = 10_000;
@@ -39,6 +39,7 @@ pub struct Readings {
     /// What steps left, by kind, as it was found last.
     pub stored: BTreeMap<String, Stored>,
     pub repositories: Vec<RepositoryHealth>,
+    pub notifiers: Vec<NotifierRow>,
 }
 
 /// A followed repository.
@@ -84,6 +85,7 @@ impl Readings {
             sealed: store.seal_last().await?.map(|seal| seal.at),
             stored: crate::housekeeping::stored(store).await?,
             repositories: repositories(installation),
+            notifiers: store.of_project("").notifier_list().await?,
         })
     }
 

@@ -61,6 +61,10 @@ pub struct Metrics {
     artefact_bytes: Family<Labels, Whole>,
     removed: Family<Labels, Counter>,
     removed_bytes: Family<Labels, Counter>,
+    notified: Family<Labels, Counter>,
+    given_up: Family<Labels, Counter>,
+    notifications: Family<Labels, Whole>,
+    notifier_failures: Family<Labels, Whole>,
     /// Until when (µs) runs that ended are in `run_seconds`; the families above are cleared and filled while it is held.
     counted: Mutex<Option<Micros>>,
 }
@@ -166,6 +170,14 @@ impl Default for Metrics {
             artefact_bytes: family!("artefact_bytes", "How much that is", Family::default()),
             removed: family!("artefacts_removed", "What was removed because it was old", Family::default()),
             removed_bytes: family!("artefact_removed_bytes", "How much that was", Family::default()),
+            notified: family!("notifications_sent", "Messages that a notifier's channel took", Family::default()),
+            given_up: family!("notifications_given_up", "Messages that will not be sent any more", Family::default()),
+            notifications: family!("notifications_queued", "Messages that wait for a notifier", Family::default()),
+            notifier_failures: family!(
+                "notifier_failures",
+                "Attempts of a notifier that failed, one after another, since the last one that did not",
+                Family::default()
+            ),
             registry,
             counted: Mutex::default(),
         }
@@ -245,6 +257,8 @@ impl Metrics {
             &self.bad,
             &self.followed,
             &self.workers,
+            &self.notifications,
+            &self.notifier_failures,
         ] {
             family.clear();
         }
@@ -254,6 +268,8 @@ impl Metrics {
         self.artefact_bytes.clear();
         self.removed.clear();
         self.removed_bytes.clear();
+        self.notified.clear();
+        self.given_up.clear();
         self.database_up.set(i64::from(readings.is_some()));
         if let Some(readings) = readings {
             self.fill(readings);
@@ -315,6 +331,13 @@ impl Metrics {
             self.artefact_bytes.get_or_create(&labels).set(stored.bytes);
             self.removed.get_or_create(&labels).inc_by(stored.removed.unsigned_abs());
             self.removed_bytes.get_or_create(&labels).inc_by(stored.removed_bytes.unsigned_abs());
+        }
+        for notifier in &readings.notifiers {
+            let labels = vec![("project", notifier.project.clone()), ("notifier", notifier.name.clone())];
+            self.notified.get_or_create(&labels).inc_by(notifier.sent.unsigned_abs());
+            self.given_up.get_or_create(&labels).inc_by(notifier.given_up.unsigned_abs());
+            self.notifications.get_or_create(&labels).set(notifier.queued);
+            self.notifier_failures.get_or_create(&labels).set(notifier.failures);
         }
         self.queue_age.set(seconds(readings.queue_age()));
         self.database_seconds.set(readings.database.as_secs_f64());

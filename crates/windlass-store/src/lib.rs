@@ -12,6 +12,7 @@ mod journal;
 mod kv;
 mod locks;
 mod logs;
+mod notifications;
 mod postgres;
 mod reviews;
 mod runs;
@@ -33,6 +34,7 @@ pub use error::StoreError;
 pub use journal::{Event, EventFilter, LogChunk};
 pub use locks::{Holder, LockRow};
 pub use logs::Packed;
+pub use notifications::{MessageEnd, MessageRow, MessageState, NewMessage, NotifierRow, PastRun};
 pub use reviews::{ReviewRow, ReviewState};
 pub use runs::{RunFilter, RunSummary};
 pub use schedules::{Fire, Pause, ScheduleKey, ScheduleState};
@@ -67,6 +69,7 @@ static MIGRATIONS_SQLITE: &[(i64, &str)] = &[
     (3, include_str!("../migrations/sqlite/0003_artefacts.sql")),
     (4, include_str!("../migrations/sqlite/0004_operations.sql")),
     (5, include_str!("../migrations/sqlite/0005_schedules.sql")),
+    (6, include_str!("../migrations/sqlite/0006_notifications.sql")),
 ];
 static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
     (1, include_str!("../migrations/postgres/0001_runs.sql")),
@@ -74,6 +77,7 @@ static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
     (3, include_str!("../migrations/postgres/0003_artefacts.sql")),
     (4, include_str!("../migrations/postgres/0004_operations.sql")),
     (5, include_str!("../migrations/postgres/0005_schedules.sql")),
+    (6, include_str!("../migrations/postgres/0006_notifications.sql")),
 ];
 
 /// How many connections to PostgreSQL one process has.

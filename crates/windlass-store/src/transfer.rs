@@ -86,6 +86,8 @@ pub(crate) static TABLES: &[Table] = &[
     Table { since: 4, drawn: Some("id"), ..table("answers", "id") },
     Table { since: 5, ..table("schedule_states", "project, operation, schedule") },
     Table { since: 5, ..table("starts", "id") },
+    Table { since: 6, ..table("notifiers", "project, name") },
+    Table { since: 6, ..table("messages", "id") },
 ];
 
 /// How many rows a table has, in the order of the tables.

@@ -3,6 +3,7 @@
 
 pub mod authority;
 pub mod balancer;
+pub mod chat;
 pub mod cli;
 pub mod cpu;
 pub mod depot;
@@ -10,12 +11,14 @@ pub mod etcd;
 pub mod git;
 pub mod haproxy;
 pub mod kubernetes;
+pub mod mail;
 pub mod oidc;
 pub mod operations;
 pub mod plan;
 pub mod podman;
 pub mod postgres;
 pub mod proxy;
+pub mod pypi;
 pub mod registry;
 pub mod s3;
 pub mod sample;

@@ -3,14 +3,15 @@
 //! Where `moto_server` is not on the `PATH`, the package is installed once, with pip and from its registry, into the cache folder of
 //! this machine's user.
 
+use crate::pypi::{self, PypiError};
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Released under Apache-2.0.
-const VERSION: &str = "5.2.1";
+const REQUIREMENT: &str = "moto[server]==5.2.1";
 const BUCKET: &str = "windlass";
 /// How long it may take to answer for the first time, also on a machine with much else to do.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,14 +28,8 @@ pub struct S3 {
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
 pub enum S3Error {
-    #[error(
-        "`python3` is not installed: tests of object stores run `moto` from PyPI; install it, e.g. `apt-get install python3-venv`"
-    )]
-    NotInstalled,
-    #[error("there is neither XDG_CACHE_HOME nor HOME to install moto {VERSION} below")]
-    NoCache,
-    #[error("moto {VERSION} cannot be installed in {}: {output}", directory.display())]
-    Install { directory: PathBuf, output: String },
+    #[error(transparent)]
+    Python(#[from] PypiError),
     #[error("cannot {what}")]
     Io { what: &'static str, source: std::io::Error },
     #[error("the server does not answer: {log}")]
@@ -114,25 +109,5 @@ fn program() -> Result<PathBuf, S3Error> {
     if works.is_ok_and(|output| output.status.success()) {
         return Ok("moto_server".into());
     }
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache"))).ok_or(S3Error::NoCache)?;
-    let directory = cache.join("windlass").join(format!("moto-{VERSION}"));
-    let program = directory.join("bin/moto_server");
-    if !program.is_file() {
-        install(&directory)?;
-    }
-    Ok(program)
-}
-
-/// Programs of a virtual environment name the folder they are in: it is made where it stays.
-fn install(directory: &Path) -> Result<(), S3Error> {
-    let failed = |output: String| S3Error::Install { directory: directory.to_owned(), output };
-    let run = |command: &mut Command| match command.stdin(Stdio::null()).output() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(S3Error::NotInstalled),
-        Err(error) => Err(failed(error.to_string())),
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(failed(String::from_utf8_lossy(&output.stderr).into_owned())),
-    };
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(directory))?;
-    run(Command::new(directory.join("bin/pip")).args(["install", "--quiet"]).arg(format!("moto[server]=={VERSION}")))
+    Ok(pypi::environment(REQUIREMENT, "moto_server")?)
 }

@@ -1,5 +1,6 @@
 //! The command line, as data. Flags, environment and defaults are resolved here once.
 
+use crate::remote::notifiers::NotifiersCommand;
 use crate::telemetry::LogFormat;
 use crate::terminal::ColorChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -401,6 +402,11 @@ Examples:
     },
     /// Say who you are to the server, and what its token may.
     Whoami,
+    /// List where a server's messages go, and how that does.
+    Notifiers {
+        #[command(subcommand)]
+        command: Option<NotifiersCommand>,
+    },
     /// Make, list and revoke tokens for programs, on the server.
     #[command(subcommand)]
     Token(TokenCommand),

@@ -104,7 +104,7 @@ fn answer(cx: &Context, remote: Option<&Remote>, command: Command) -> Answer {
         Command::Doctor { config } => commands::files::doctor(cx, config.as_deref()),
         Command::Login(options) => remote::login::login(cx, remote, &options),
         Command::Logout { url } => remote::login::logout(cx, remote, url.as_deref()),
-        Command::Whoami | Command::Token(_) => Err(remote::none()),
+        Command::Whoami | Command::Token(_) | Command::Notifiers { .. } => Err(remote::none()),
         Command::Worker(arguments) => commands::worker::worker(cx, arguments),
         Command::Completions { shell } => commands::files::completions(shell),
         Command::Policy(Policy::Decisions(command)) => match commands::policy_decisions::plain(cx, &command) {

@@ -10,7 +10,7 @@ use windlass_connect::notify::{Channel, Delivery, SendError};
 use windlass_lang::eval::{self, Scope};
 use windlass_lang::terraform::syntax;
 use windlass_model::mask::Mask;
-use windlass_model::operation::occasion::Notice;
+use windlass_model::operation::occasion::{Manner, Notice};
 use windlass_model::operation::{Expression, Notifier, NotifyChannel, SecretFrom, SecretSource};
 
 /// How long a program that tells a secret may take.
@@ -66,6 +66,11 @@ pub(super) async fn open(notifier: &Notifier) -> Result<Open, SendError> {
 }
 
 impl Open {
+    /// How it takes several messages about one thing.
+    pub fn manner(&self) -> Manner {
+        self.channel.manner()
+    }
+
     /// As [`Channel::send`], on a thread that may block.
     pub async fn send(
         &self,

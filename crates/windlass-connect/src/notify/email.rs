@@ -47,8 +47,8 @@ impl Email {
         Self::trusting(smtp, from, to, None)
     }
 
-    /// The same, which trusts `root` besides the machine's own.
-    fn trusting(smtp: &str, from: &str, to: &[String], root: Option<Certificate>) -> Result<Self, SendError> {
+    /// The same, which trusts a certificate (PEM) besides the machine's own.
+    pub(super) fn trusting(smtp: &str, from: &str, to: &[String], root: Option<&[u8]>) -> Result<Self, SendError> {
         let settings = |problem: String| SendError::Settings { problem };
         let url = Url::parse(smtp.trim()).map_err(|error| settings(format!("`smtp` is no address: {error}")))?;
         let host =
@@ -57,8 +57,9 @@ impl Email {
         let tls = || {
             let mut builder = TlsParameters::builder(host.trim_matches(['[', ']']).to_owned())
                 .certificate_store(CertificateStore::Default);
-            if let Some(root) = &root {
-                builder = builder.add_root_certificate(root.clone());
+            if let Some(root) = root {
+                let root = Certificate::from_pem(root).map_err(|error| settings(format!("no certificate: {error}")))?;
+                builder = builder.add_root_certificate(root);
             }
             builder.build().map_err(|error| settings(format!("TLS cannot be used: {error}")))
         };

@@ -101,3 +101,6 @@ fn name(key: &str) -> String {
     use sha2::{Digest, Sha256};
     Sha256::digest(key)[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

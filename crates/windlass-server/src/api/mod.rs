@@ -7,6 +7,7 @@ mod events;
 mod logins;
 mod logs;
 mod me;
+mod notifiers;
 pub mod openapi;
 mod operations;
 mod projects;
@@ -31,7 +32,7 @@ pub fn routes(routes: Routes) -> Routes {
     let routes = events::routes(routes);
     let routes = access::routes(routes);
     let routes = logins::routes(tokens::routes(me::routes(ci::routes(routes))));
-    let routes = workers::routes(audit::routes(routes));
+    let routes = notifiers::routes(workers::routes(audit::routes(routes)));
     openapi::routes(routes)
 }
 

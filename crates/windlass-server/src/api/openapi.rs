@@ -88,6 +88,8 @@ pub fn routes(routes: Routes) -> Routes {
         audit::seals,
         audit::checkpoint,
         workers::list,
+        notifiers::list,
+        notifiers::try_out,
     ),
     components(schemas(Problem))
 )]

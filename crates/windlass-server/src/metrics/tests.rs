@@ -4,7 +4,7 @@ use windlass_app::health::RepositoryHealth;
 use windlass_app::housekeeping::Stored;
 use windlass_model::id::RunId;
 use windlass_model::run::{Labels as WorkerLabels, RunState, StepState};
-use windlass_store::{RunWait, StuckStep, WaitClass, WorkerRow};
+use windlass_store::{NotifierRow, RunWait, StuckStep, WaitClass, WorkerRow};
 
 fn readings() -> Readings {
     let wait = |class, created_at, due| RunWait {
@@ -45,6 +45,18 @@ fn readings() -> Readings {
             fetched: Some(499_000_000),
             failures: 2,
             is_bad: true,
+        }],
+        notifiers: vec![NotifierRow {
+            project: "infra".into(),
+            name: "ops".into(),
+            failures: 2,
+            not_before: 0,
+            failure: None,
+            failed_at: None,
+            sent_at: None,
+            sent: 7,
+            given_up: 1,
+            queued: 3,
         }],
     }
 }
@@ -94,6 +106,10 @@ fn metrics_say_what_was_read() {
     check(r#"windlass_artefact_bytes{kind="log"}"#, "4000");
     check(r#"windlass_artefacts_removed_total{kind="log"}"#, "2");
     check(r#"windlass_artefact_removed_bytes_total{kind="log"}"#, "50");
+    check(r#"windlass_notifications_sent_total{project="infra",notifier="ops"}"#, "7");
+    check(r#"windlass_notifications_given_up_total{project="infra",notifier="ops"}"#, "1");
+    check(r#"windlass_notifications_queued{project="infra",notifier="ops"}"#, "3");
+    check(r#"windlass_notifier_failures{project="infra",notifier="ops"}"#, "2");
     check(r#"windlass_run_duration_seconds_count{project="infra",kind="apply",state="failed"}"#, "1");
     check(r#"windlass_run_duration_seconds_sum{project="infra",kind="apply",state="failed"}"#, "5.0");
     check(r#"windlass_http_requests_total{method="GET",path="/runs/{run}",status="200"}"#, "1");

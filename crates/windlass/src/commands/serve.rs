@@ -13,6 +13,7 @@ use windlass_app::configuration::{Configuration, LISTEN};
 use windlass_app::error::{AppError, AppResult, ErrorKind, internal};
 use windlass_app::housekeeping;
 use windlass_app::installation::{self, Installation};
+use windlass_app::notifications;
 use windlass_app::project::Checkout;
 use windlass_app::repositories::Repository;
 use windlass_app::secrets::Hidden;
@@ -152,6 +153,10 @@ async fn run(cx: &Context, arguments: &Serve, configuration: Configuration, tele
     let every = housekeeping::pace(|name| std::env::var_os(name))?;
     let kept = housekeeping::run(store.clone(), configuration.retentions(), every, stop.clone(), unkept);
     let kept = tokio::spawn(kept);
+    let untold = |error: &AppError| tracing::error!(%error, "nobody is told of what happens");
+    let pace = notifications::Pace::default();
+    let telling = notifications::run(installation.clone(), url.clone(), pace, stop.clone(), untold);
+    let telling = tokio::spawn(telling);
     let drain = configuration.drain.map_or(DRAIN, Duration::from_secs);
     let told = |run: &windlass_model::id::RunId, why: &str| tracing::error!(%run, "{why}");
     let worked = tokio::spawn(anywhere::work(installation.clone(), labels, stop.clone(), drain, told));
@@ -192,6 +197,7 @@ async fn run(cx: &Context, arguments: &Serve, configuration: Configuration, tele
     served.await.map_err(internal)?.map_err(internal)?;
     followed.abort();
     kept.await.map_err(internal)?;
+    telling.await.map_err(internal)?;
     // Last, so that nothing that happened stays unsealed.
     sealing.cancel();
     sealed.await.map_err(internal)?;

@@ -4,6 +4,7 @@ pub mod client;
 mod credentials;
 mod follow;
 pub mod login;
+pub mod notifiers;
 mod operations;
 mod records;
 mod runs;
@@ -64,6 +65,7 @@ impl Remote {
             | Command::History { .. }
             | Command::Recover { .. }
             | Command::Whoami
+            | Command::Notifiers { .. }
             | Command::Token(_) => true,
             Command::Audit(command) => crate::commands::audit::is_remote(command),
             Command::Access(AccessCommand::Explain { work_tree, .. }) => !work_tree,
@@ -89,6 +91,7 @@ impl Remote {
                 | Command::Rollback { .. }
                 | Command::Diff { .. }
                 | Command::Waive { .. } => runs::run(&at, command),
+                Command::Notifiers { command } => notifiers::run(&at, command.as_ref()),
                 _ => records::run(&at, command),
             }
         })
@@ -103,7 +106,7 @@ pub fn none() -> AppError {
 }
 
 /// A command on its way.
-struct At<'a> {
+pub struct At<'a> {
     cx: &'a Context,
     remote: &'a Remote,
     client: &'a Client,
