@@ -5,8 +5,6 @@ mod reader;
 mod sender;
 mod words;
 
-pub use reader::MISSED;
-
 use crate::caller::{Caller, not_found};
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::installation::Installation;

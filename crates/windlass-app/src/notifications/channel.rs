@@ -7,8 +7,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use windlass_connect::notify::{Channel, Delivery, SendError};
-use windlass_lang::eval::{self, Scope};
-use windlass_lang::terraform::syntax;
+use windlass_lang::expression::{self, Scope};
 use windlass_model::mask::Mask;
 use windlass_model::operation::occasion::{Manner, Notice};
 use windlass_model::operation::{Expression, Notifier, NotifyChannel, SecretFrom, SecretSource};
@@ -24,20 +23,6 @@ pub(super) struct Open {
     mask: Mask,
 }
 
-/// What the texts of a notifier may name.
-struct Secrets(Map<String, Value>);
-
-impl Scope for Secrets {
-    fn lookup(&self, root: &str, name: Option<&str>) -> Option<eval::Value> {
-        let value = (root == "secret").then(|| self.0.get(name?)).flatten()?;
-        Some(eval::Value::from_json(value))
-    }
-
-    fn file(&self, _: &str) -> Option<Vec<u8>> {
-        None
-    }
-}
-
 /// Reads the secrets of a notifier and makes its channel.
 pub(super) async fn open(notifier: &Notifier) -> Result<Open, SendError> {
     let mut secrets = Map::new();
@@ -45,16 +30,9 @@ pub(super) async fn open(notifier: &Notifier) -> Result<Open, SendError> {
         secrets.insert(source.name.clone(), read(source).await?.into());
     }
     let hidden: BTreeSet<String> = secrets.values().filter_map(Value::as_str).map(str::to_owned).collect();
-    let secrets = Secrets(secrets);
+    let scope = Scope::default().with("secret", secrets.into());
     let text = |expression: &Expression| {
-        let settings =
-            |why: String| SendError::Settings { problem: format!("`{}` has no value: {why}", expression.text) };
-        let parsed = syntax::parse_expression(&expression.text, 0).map_err(|error| settings(error.message))?;
-        match eval::evaluate(&parsed, &secrets).to_json() {
-            Some(Value::String(text)) => Ok(text),
-            Some(_) => Err(settings("it is no text".into())),
-            None => Err(settings("it names what is not there".into())),
-        }
+        expression::text(expression, &scope).map_err(|error| SendError::Settings { problem: error.to_string() })
     };
     let channel = match &notifier.channel {
         NotifyChannel::Webhook { url } => Channel::webhook(&text(url)?),

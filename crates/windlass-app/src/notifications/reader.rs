@@ -17,9 +17,8 @@ const BATCH: u32 = 500;
 const KNOWN: usize = 1_000;
 /// Runs that have not ended of which the clock is asked.
 const ACTIVE: u32 = 1_000;
-/// What tells that an operation has missed its intervals; its subject is `operation NAME`.
-pub const MISSED: &str = "operation.missed";
-const SUBJECT: &str = "operation ";
+/// What tells that an operation, the subject, has missed its intervals.
+const MISSED: &str = "operation.overdue";
 
 pub(super) struct Reader {
     store: Store,
@@ -163,9 +162,7 @@ impl Reader {
 
     /// An operation has missed its intervals.
     async fn missed(&self, event: &Event, batch: &mut Batch) -> AppResult<()> {
-        let Some(name) = event.subject.as_deref().and_then(|subject| subject.strip_prefix(SUBJECT)) else {
-            return Ok(());
-        };
+        let Some(name) = event.subject.as_deref() else { return Ok(()) };
         let Some(rules) = self.in_force.rules(&event.project, name) else { return Ok(()) };
         let wanted = self.wanted(&event.project, &rules);
         let notice = self.words.missed(event, name);
@@ -208,7 +205,8 @@ impl Reader {
         }
         let brief = match self.store.run_get(run).await {
             Ok(record) => Brief::of(record).map(Arc::new),
-            Err(StoreError::NotFound { .. }) => None,
+            // What another release wrote keeps nobody from being told of the rest.
+            Err(StoreError::NotFound { .. } | StoreError::Decode { .. }) => None,
             Err(error) => return Err(error.into()),
         };
         if self.known.len() >= KNOWN {

@@ -97,8 +97,7 @@ impl Sender {
     async fn thread(&self, open: &Open, project: &str, name: &str, messages: &[&MessageRow]) -> AppResult<Sent> {
         let Some(thread) = messages.first().map(|message| message.thread.clone()) else { return Ok(Sent::All) };
         let before = self.store.message_sent(project, name, &thread).await?;
-        let notices: Vec<Option<Notice>> =
-            messages.iter().map(|message| super::notice(message)).collect();
+        let notices: Vec<Option<Notice>> = messages.iter().map(|message| super::notice(message)).collect();
         let readable: Vec<Notice> = notices.iter().flatten().cloned().collect();
         let mut worth = worth(open.manner(), before.is_some(), &readable).into_iter();
         let mut reference = before.flatten();

@@ -9,7 +9,7 @@ use windlass_model::diagnostic::Span;
 use windlass_model::id::RunId;
 use windlass_model::operation::{Expression, NotifyChannel, NotifyRule};
 use windlass_model::run::{RunPlan, RunState, StepSpec};
-use windlass_store::{Durability, EventFilter, MessageState, StepOutcome};
+use windlass_store::{Durability, EventFilter, MessageState, ScheduleKey, StepOutcome};
 use windlass_testkit::chat::{CHANNEL, Chat, TOKEN};
 use windlass_testkit::postgres::Postgres;
 
@@ -324,7 +324,7 @@ async fn a_channel_that_is_away_holds_up_nobody_and_gets_what_is_still_news() {
     let row = |list: Vec<NotifierRow>| list.into_iter().find(|row| row.name == "away").unwrap();
     let now = world.store.now().await.unwrap();
     let found = row(world.store.notifier_list().await.unwrap());
-    assert_eq!((found.failures, found.not_before, found.queued), (1, now + 5 * SECOND, 3));
+    assert_eq!((found.failures, found.not_before, found.queued), (1, now + 5 * SECOND, 4));
     assert!(found.failure.unwrap().contains("cannot be reached"));
     world.pass(5);
     server.all().await;
@@ -429,9 +429,16 @@ async fn a_broken_glass_and_a_missed_interval_are_told_to_everybody() {
     run.end(RunState::Failed).await;
     server.all().await;
     assert_eq!(texts(&chat)[2..], ["backup failed"; 2]);
-    let store = world.store.of_project("shop");
-    store.event_tell(MISSED, "operation backup", json!({ "reason": "twice" }), "windlass", None).await.unwrap();
-    store.event_tell(MISSED, "operation other", Value::Null, "windlass", None).await.unwrap();
+    let of = |operation: &str| ScheduleKey {
+        project: "shop".into(),
+        operation: operation.into(),
+        schedule: "nightly".into(),
+    };
+    let kept = ["backup", "other"].map(|name| (of(name), "digest".to_owned()));
+    world.store.schedule_keep("shop", kept.to_vec()).await.unwrap();
+    for name in ["backup", "other", "backup"] {
+        world.store.schedule_overdue(&of(name), 1, 2).await.unwrap();
+    }
     server.all().await;
     assert_eq!(texts(&chat)[4..], ["backup has not succeeded for too long"; 2]);
 }

@@ -7,7 +7,7 @@ use windlass_model::id::{RunId, StepId};
 use windlass_model::operation::occasion::{Happening, Notice};
 use windlass_model::operation::plan::{KIND, OperationInput, OperationStep, Origin, driver};
 use windlass_model::operation::{Action, ChecklistItem, Node, Occasion, OperationDefinition, StepDefinition};
-use windlass_model::run::{RunRecord, RunState, StepRecord, StepState};
+use windlass_model::run::{OnFailure, RunRecord, RunState, StepRecord, StepSpec, StepState, Work};
 use windlass_store::{Event, Store};
 
 /// So much of the end of a log is looked through for its last line, bytes.
@@ -59,7 +59,7 @@ impl Brief {
 }
 
 /// Who may answer a step that waits for a person; `None` of any other.
-fn asks(operation: &OperationDefinition, work: &windlass_model::run::Work) -> Option<String> {
+fn asks(operation: &OperationDefinition, work: &Work) -> Option<String> {
     let runners = || teams(&operation.allow, "whoever may run it");
     let step: Option<OperationStep> = serde_json::from_value(work.input.clone()).ok();
     match work.driver.as_str() {
@@ -133,8 +133,10 @@ impl Words {
         match what {
             Happening::Ended(RunState::Failed | RunState::Abandoned) => {
                 let steps = self.store.step_list_brief(&run.id).await?;
+                // With what was added to it meanwhile.
+                let plan = self.store.run_get(&run.id).await?.plan.steps;
                 notice.text = said.to_owned();
-                if let Some(step) = failed(&steps) {
+                if let Some(step) = failed(&plan, &steps) {
                     notice.text = step.reason.clone().unwrap_or_else(|| said.to_owned());
                     notice.facts.push(("failed at".into(), step.id.to_string()));
                     notice.links.push(("the log where it failed".into(), self.log_url(&run.id, &step.id).await?));
@@ -199,8 +201,11 @@ impl Words {
             operation: Some(name.to_owned()),
             run: None,
             title: format!("{name} has not succeeded for too long"),
-            text: event.reason.clone().or_else(|| event.data["reason"].as_str().map(str::to_owned)).unwrap_or_default(),
-            facts: Vec::new(),
+            text: String::new(),
+            facts: vec![
+                ("schedule".into(), event.data["schedule"].as_str().unwrap_or_default().to_owned()),
+                ("intervals".into(), event.data["intervals"].to_string()),
+            ],
             links: vec![("its runs".into(), format!("{}/runs?project={}", self.url, encoded(&event.project)))],
             at: event.at,
         }
@@ -234,10 +239,14 @@ fn last_line(text: &[u8]) -> i64 {
     i64::try_from(begin).unwrap_or_default()
 }
 
-/// The step for which a run failed: the first that did.
-fn failed(steps: &[StepRecord]) -> Option<&StepRecord> {
+/// The step for which a run failed: the first that did of those whose failure counts.
+fn failed<'a>(plan: &[StepSpec], steps: &'a [StepRecord]) -> Option<&'a StepRecord> {
     let failed = steps.iter().filter(|step| matches!(step.state, StepState::Failed | StepState::Unknown));
-    failed.min_by_key(|step| step.ended_at.unwrap_or(Micros::MAX))
+    let counts = |step: &StepRecord| {
+        let flow = plan.iter().find(|spec| spec.id == step.id).map(|spec| &spec.flow);
+        flow.is_some_and(|flow| flow.phase.is_main() && flow.on_failure == OnFailure::Fail)
+    };
+    failed.min_by_key(|step| (!counts(step), step.ended_at.unwrap_or(Micros::MAX)))
 }
 
 fn started_by(brief: &Brief) -> String {

@@ -47,12 +47,14 @@ impl Dialect {
             Self::Slack => text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
             Self::Mattermost => {
                 let mut out = String::with_capacity(text.len());
-                for letter in text.chars() {
+                let mut letters = text.chars().peekable();
+                while let Some(letter) = letters.next() {
                     if letter.is_ascii_punctuation() && !matches!(letter, '.' | ',' | ':' | '/' | '@' | '\'' | '"') {
                         out.push('\\');
                     }
                     out.push(letter);
-                    if letter == '@' || letter == ':' {
+                    let names = letters.peek().is_some_and(|next| next.is_alphanumeric() || *next == '_');
+                    if names && matches!(letter, '@' | ':') {
                         // Nothing to see, but no name follows the sign.
                         out.push('\u{200b}');
                     }
@@ -107,7 +109,8 @@ mod tests {
         );
         check(Dialect::Mattermost, "@all", "@\u{200b}all");
         check(Dialect::Mattermost, "[a](b) *x* `y` #1", "\\[a\\]\\(b\\) \\*x\\* \\`y\\` \\#1");
-        check(Dialect::Mattermost, ":fire:", ":\u{200b}fire:\u{200b}");
+        check(Dialect::Mattermost, ":fire:", ":\u{200b}fire:");
+        check(Dialect::Mattermost, "backup: it failed", "backup: it failed");
         assert_eq!(Dialect::Slack.link("log", "https://w/a?b&c|d"), "<https://w/a?b&amp;c%7Cd|log>");
         assert_eq!(Dialect::Mattermost.link("the log", "https://w/a(b)"), "[the log](https://w/a%28b%29)");
         assert_eq!((short("äöü", 2), short("äö", 2)), ("äö…".into(), "äö".into()));

@@ -159,7 +159,7 @@ pub enum Manner {
 /// Which of the messages about one run that wait for a channel, oldest first, are sent; `told` when one of it was sent before.
 /// While a channel was away most of them have become old news.
 pub fn worth(manner: Manner, told: bool, queue: &[Notice]) -> Vec<bool> {
-    let passing = |occasion| matches!(occasion, Occasion::Waiting | Occasion::Slow | Occasion::Late);
+    let passing = |occasion| matches!(occasion, Occasion::Waiting | Occasion::Slow);
     let last = queue.len().saturating_sub(1);
     match manner {
         Manner::Every => vec![true; queue.len()],
@@ -175,7 +175,8 @@ pub fn worth(manner: Manner, told: bool, queue: &[Notice]) -> Vec<bool> {
                     None => told && notice.is_last(),
                     // Somebody has to do something, each time.
                     Some(Occasion::Waiting) => at == last,
-                    Some(occasion) if passing(occasion) => at == last && !told,
+                    Some(Occasion::Slow) => at == last && !told,
+                    Some(Occasion::Late) => !told,
                     Some(_) => true,
                 };
                 told |= worth;

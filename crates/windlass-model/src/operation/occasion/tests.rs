@@ -147,7 +147,10 @@ fn old_news_are_left_out() {
     check(Apart, true, "waiting goes-on end", "end");
     check(Apart, false, "slow", "slow");
     check(Apart, true, "slow", "");
-    check(Apart, false, "late waiting", "waiting");
+    check(Apart, false, "late waiting", "late waiting");
+    check(Apart, false, "late end", "late end");
+    check(Apart, true, "late", "");
+    check(InPlace, false, "late end", "end");
     check(Apart, false, "break_glass waiting goes-on end", "break_glass end");
     check(Apart, false, "break_glass waiting failure", "break_glass failure");
 }
