@@ -82,7 +82,8 @@ impl Sender {
             let Some(open) = &open else { return Ok(None) };
             let of_thread: Vec<&MessageRow> = queue.iter().filter(|message| message.thread == first.thread).collect();
             match self.thread(open, project, name, &of_thread).await? {
-                Sent::All => failures = 0,
+                Sent::Some => failures = 0,
+                Sent::Nothing => {}
                 Sent::Lost => return Ok(None),
                 Sent::Failed(error) => {
                     let now = self.store.now().await?;
@@ -95,12 +96,12 @@ impl Sender {
 
     /// Sends what is worth it of the messages about one thing, oldest first.
     async fn thread(&self, open: &Open, project: &str, name: &str, messages: &[&MessageRow]) -> AppResult<Sent> {
-        let Some(thread) = messages.first().map(|message| message.thread.clone()) else { return Ok(Sent::All) };
+        let Some(thread) = messages.first().map(|message| message.thread.clone()) else { return Ok(Sent::Nothing) };
         let before = self.store.message_sent(project, name, &thread).await?;
         let notices: Vec<Option<Notice>> = messages.iter().map(|message| super::notice(message)).collect();
         let readable: Vec<Notice> = notices.iter().flatten().cloned().collect();
         let mut worth = worth(open.manner(), before.is_some(), &readable).into_iter();
-        let mut reference = before.flatten();
+        let (mut reference, mut sent) = (before.flatten(), Sent::Nothing);
         // What was left unclear by an attempt for one of them is unclear for all: they may be one message there.
         let unsure = messages.iter().filter(|message| message.attempts > 0).map(|message| message.created_at).min();
         for (message, notice) in messages.iter().zip(notices) {
@@ -116,7 +117,7 @@ impl Sender {
                     let key = format!("{project}/{name}/{thread}");
                     match open.send(at, &message.id, &key, reference.as_deref(), unsure, &notice).await {
                         Ok(place) => {
-                            reference = place.or(reference);
+                            (reference, sent) = (place.or(reference), Sent::Some);
                             MessageEnd::Sent(reference.clone())
                         }
                         Err(error) if error.retryable() => return Ok(Sent::Failed(error)),
@@ -128,7 +129,7 @@ impl Sender {
                 return Ok(Sent::Lost);
             }
         }
-        Ok(Sent::All)
+        Ok(sent)
     }
 
     /// Whether it is still ours.
@@ -148,8 +149,11 @@ impl Sender {
     }
 }
 
+/// What became of messages about one thing; of the first two, none of them waits any more.
 enum Sent {
-    All,
+    Some,
+    /// All were old news, or were refused.
+    Nothing,
     /// Somebody else has the notifier.
     Lost,
     Failed(SendError),
