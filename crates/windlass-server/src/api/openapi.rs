@@ -2,7 +2,8 @@
 //! a change of the API is seen in its review.
 
 use super::{
-    access, audit, ci, events, logins, logs, me, operations, projects, reviews, runs, stacks, tokens, workers,
+    access, audit, ci, events, logins, logs, me, notifiers, operations, projects, reviews, runs, stacks, tokens,
+    workers,
 };
 use crate::problem::Problem;
 use crate::routes::{Endpoint, Guard, Routes};
