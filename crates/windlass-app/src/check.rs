@@ -6,6 +6,8 @@ use windlass_model::diagnostic::Diagnostic;
 
 pub struct CheckAnswer {
     pub stacks: usize,
+    /// Those without a mistake, batches included.
+    pub operations: usize,
     /// Sorted by file and line, each once.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -25,5 +27,6 @@ pub fn check(checkout: &Checkout) -> AppResult<CheckAnswer> {
         place(a).cmp(&place(b)).then_with(|| a.code.cmp(&b.code)).then_with(|| a.summary.cmp(&b.summary))
     });
     diagnostics.dedup();
-    Ok(CheckAnswer { stacks: project.repository.stacks.len(), diagnostics })
+    let (stacks, operations) = (project.repository.stacks.len(), project.definitions.operations.len());
+    Ok(CheckAnswer { stacks, operations, diagnostics })
 }

@@ -49,7 +49,13 @@ fn what_terraform_accepts_and_a_reader_would_not_is_said() {
     let findings = |stack: usize| all["review"]["stacks"][stack]["findings"].to_string();
     assert!(findings(0).contains("nobody") && !findings(1).contains("nobody"), "{all}");
     env.write("windlass.hcl", &lint("    disable = [\"WL701\", \"WL705\"]")).unwrap();
-    expect(&env, &["check"], 0, &["nothing to mend"]);
+    expect(&env, &["check"], 0, &["2 stacks: nothing to mend"]);
+    let operation = |step: &str| format!("operation \"o\" {{\n  step \"s\" {{ run = [{step}] }}\n}}\n");
+    env.write("o.windlass.hcl", &operation("\"true\"")).unwrap();
+    expect(&env, &["check"], 0, &["2 stacks, 1 operation: nothing to mend"]);
+    env.write("o.windlass.hcl", &operation("param.x")).unwrap();
+    expect(&env, &["check"], 1, &["[WL120]", "o.windlass.hcl:2", "`param` has no `x`", "2 stacks: 1 error"]);
+    env.write("o.windlass.hcl", "").unwrap();
     env.write("windlass.hcl", &lint("    disable = [\"WL201\"]\n    tool \"mine\" {}")).unwrap();
     expect(&env, &["check"], 1, &["`WL201` is no check of `lint`", "how tool \"mine\" is run is not known"]);
 }

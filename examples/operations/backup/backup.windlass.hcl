@@ -118,7 +118,7 @@ operation "backup-database" {
 
   # The new backup is good, whatever becomes of the old ones: a failure here takes nothing back.
   step "rotate" {
-    description = "Remove what is older than the newest ${param.keep}"
+    description = "Remove what is older than the newest ones"
     directory   = "backup"
     run         = ["./rotate", "${local.backups}/${param.database}", "${param.keep}"]
     outputs     = "key_value"

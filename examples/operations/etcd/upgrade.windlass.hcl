@@ -55,7 +55,7 @@ operation "upgrade-etcd" {
     }
 
     step "upgrade" {
-      description = "Stop ${each.value}, change its release, start it, wait until it answers"
+      description = "Stop it, change its release, start it, wait until it answers"
       directory   = "etcd"
       run         = ["./upgrade", "${local.services}/${each.value}", param.release]
       env = {

@@ -43,6 +43,10 @@ fn expressions_name_what_there_is() {
         "secret \"password\" { env = \"PG\" }\nstep \"s\" { run = [secret.passwrd] }",
         &["3:WL120 `secret` has no `passwrd` | did you mean `secret.password`?"],
     );
+    check(
+        "step \"s\" {\n  run = [\"x\"]\n  locks = [run.id]\n}",
+        &["4:WL120 `run` cannot be used here | here are local, param"],
+    );
     check("step \"s\" { run = [uper(\"x\")] }", &["2:WL120 there is no function `uper` here | did you mean `upper`?"]);
     check("step \"s\" { run = [run.atempt] }", &["2:WL120 `run` has no `atempt` | did you mean `run.attempt`?"]);
     check("step \"s\" { run = [local.x] }", &["2:WL120 `local` has no `x` | there is nothing in `local` here"]);

@@ -20,6 +20,10 @@ fn files_are_indented_and_aligned() {
         "locals {\n  t = <<-EOT\n     keep  =  this\n  EOT\n  a = \"}\"\n}\n",
     );
     check("a = <<MY-EOT\n  x  =  1\nMY-EOT\n", "a = <<MY-EOT\n  x  =  1\nMY-EOT\n");
+    check(
+        "operation \"o\" {\nparam \"p\" { type = choice  choices = [\"a\"] }\n    allow = [team.a]\n  timeout=\"1h\"\n}\n",
+        "operation \"o\" {\n  param \"p\" { type = choice  choices = [\"a\"] }\n  allow   = [team.a]\n  timeout = \"1h\"\n}\n",
+    );
     check("a  = x[*][0]\n", "a = x[*][0]\n");
     check("", "");
 }

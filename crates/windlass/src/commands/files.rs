@@ -2,6 +2,7 @@
 
 use crate::{Answer, Context, print, print_json, views};
 use std::path::{Path, PathBuf};
+use windlass_app::check::CheckAnswer;
 use windlass_app::configuration::Configuration;
 use windlass_app::error::internal;
 use windlass_app::project::Checkout;
@@ -12,12 +13,17 @@ pub fn check(cx: &Context) -> Answer {
     let checkout = Checkout::open(&cx.directory)?;
     let answer = windlass_app::check::check(&checkout)?;
     if cx.json {
-        print_json(&serde_json::json!({ "stacks": answer.stacks, "diagnostics": answer.diagnostics }));
+        let CheckAnswer { stacks, operations, diagnostics } = &answer;
+        print_json(&serde_json::json!({ "stacks": stacks, "operations": operations, "diagnostics": diagnostics }));
     } else {
         print(&views::diagnostic::render_all(cx.out, &answer.diagnostics));
         let tally = views::diagnostic::tally(&answer.diagnostics);
         let tally = if tally.is_empty() { "nothing to mend".to_owned() } else { tally };
-        print(&format!("{}: {tally}\n", views::count(answer.stacks, "stack")));
+        let operations = match answer.operations {
+            0 => String::new(),
+            count => format!(", {}", views::count(count, "operation")),
+        };
+        print(&format!("{}{operations}: {tally}\n", views::count(answer.stacks, "stack")));
     }
     Ok(!has_errors(&answer.diagnostics))
 }

@@ -125,10 +125,8 @@ impl<'a> Checker<'a> {
         }
         let key = operation.concurrency.as_ref().and_then(|concurrency| concurrency.key.as_ref());
         self.optional(key, Want::Text, &base, Seen::Shown);
-        let mut of_run = base.clone();
-        of_run.insert("run", run());
         for lock in &operation.locks {
-            self.expression(lock, Want::Text, &of_run, Seen::Shown);
+            self.expression(lock, Want::Text, &base, Seen::Shown);
         }
         for schedule in &operation.schedules {
             let mut roots = locals(&operation.locals);
@@ -146,6 +144,8 @@ impl<'a> Checker<'a> {
             );
         }
         operation.triggers.iter().for_each(|trigger| self.trigger(trigger));
+        let mut of_run = base;
+        of_run.insert("run", run());
         self.steps(&of_run);
         self.calls_in_circle();
     }

@@ -204,8 +204,11 @@ impl<'a> Checker<'a> {
         for expression in step.env.values().chain(&step.mask) {
             self.of_step(Some(expression), Want::Text, from, Seen::Hidden);
         }
+        // They are held from the beginning: nothing of the run is known then.
+        let mut of_lock = from.roots.clone();
+        of_lock.retain(|root, _| matches!(*root, "param" | "local" | "each"));
         for lock in &step.locks {
-            self.of_step(Some(lock), Want::Text, from, Seen::Shown);
+            self.expression(lock, Want::Text, &of_lock, Seen::Shown);
         }
         self.action(step, from);
     }

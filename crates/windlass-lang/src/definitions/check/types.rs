@@ -374,7 +374,7 @@ impl Types<'_> {
             "trigger" => "it is for the condition and the arguments of a `trigger`".to_owned(),
             "failure" => "it is for `undo`, `on_failure` and `on_cancel`".to_owned(),
             "output" => "it is for the gates of a `wait`".to_owned(),
-            _ => match crate::suggest(name, ROOTS.into_iter()) {
+            _ => match crate::suggest(name, ROOTS.into_iter()).filter(|near| *near != name) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("here are {}", self.roots.keys().copied().collect::<Vec<_>>().join(", ")),
             },
