@@ -41,6 +41,7 @@ pub mod requests;
 pub mod review;
 pub mod rollback;
 pub mod runs;
+pub mod schedules;
 pub mod secrets;
 pub mod service;
 pub mod sessions;
@@ -48,6 +49,7 @@ pub mod settings;
 pub mod steps;
 pub mod tokens;
 pub mod traces;
+pub mod triggers;
 mod unmoved;
 pub mod waivers;
 

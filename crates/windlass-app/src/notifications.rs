@@ -1,6 +1,6 @@
 //! Telling people: a reading of the events, kept in a queue for each notifier of a project until it was taken there.
 
-mod channel;
+pub(crate) mod channel;
 mod reader;
 mod sender;
 mod words;

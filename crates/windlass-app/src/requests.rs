@@ -8,6 +8,7 @@ pub mod operations;
 pub mod projects;
 pub mod records;
 pub mod run_view;
+pub mod schedules;
 pub mod settings_view;
 pub mod stacks_view;
 pub mod visible;

@@ -7,7 +7,7 @@ pub mod http;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod objects;
-mod oci;
+pub mod oci;
 pub mod probe;
 pub mod process;
 pub mod request;

@@ -41,6 +41,10 @@ const MANIFEST: u64 = 4 << 20;
 const TIMEOUT: Duration = Duration::from_secs(60);
 const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
 
+/// Also lists of manifests for many platforms.
+const ANY: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
+                   application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+
 impl Image {
     /// `None` when it is not of that form.
     pub fn parse(text: &str) -> Option<Self> {
@@ -117,6 +121,18 @@ pub fn pull(image: &Image) -> Result<Vec<(String, Vec<u8>)>, OciError> {
     Ok(files)
 }
 
+/// The digest behind the tag of an image, of one or of many platforms, as the registry says it; nothing of the image is read.
+///
+/// # Errors
+/// The registry cannot be asked, or says none.
+pub fn digest(image: &Image) -> Result<String, OciError> {
+    let mut registry = Registry { only_head: true, ..Registry::new(image) };
+    let reference = image.tag.as_deref().or(image.digest.as_deref()).unwrap_or("latest");
+    let (_, response) = registry.respond(&format!("manifests/{reference}"), ANY)?;
+    let digest = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
+    digest.map(str::to_owned).ok_or_else(|| OciError::Manifest("the registry says no digest".into()))
+}
+
 fn check(what: &'static str, content: &[u8], digest: &str) -> Result<(), OciError> {
     let found: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
     if digest.strip_prefix("sha256:") == Some(&found) {
@@ -155,6 +171,8 @@ struct Registry<'a> {
     image: &'a Image,
     agent: Agent,
     authorization: Option<String>,
+    /// Nothing but headers is asked for.
+    only_head: bool,
 }
 
 impl<'a> Registry<'a> {
@@ -167,10 +185,16 @@ impl<'a> Registry<'a> {
             .user_agent("windlass")
             .build()
             .new_agent();
-        Self { image, agent, authorization: None }
+        Self { image, agent, authorization: None, only_head: false }
     }
 
     fn get(&mut self, path: &str, accept: &str, limit: u64) -> Result<Vec<u8>, OciError> {
+        let (url, response) = self.respond(path, accept)?;
+        read(response, &url, limit)
+    }
+
+    /// An answer with status 200, and whose it is.
+    fn respond(&mut self, path: &str, accept: &str) -> Result<(String, ureq::http::Response<ureq::Body>), OciError> {
         let scheme = if self.image.is_local() { "http" } else { "https" };
         let url = format!("{scheme}://{}/v2/{}/{path}", self.image.host, self.image.repository);
         let mut response = self.ask(&url, accept)?;
@@ -183,11 +207,12 @@ impl<'a> Registry<'a> {
         if status != 200 {
             return Err(OciError::Status { url, status });
         }
-        read(response, &url, limit)
+        Ok((url, response))
     }
 
     fn ask(&self, url: &str, accept: &str) -> Result<ureq::http::Response<ureq::Body>, OciError> {
-        let mut request = self.agent.get(url).header("Accept", accept);
+        let request = if self.only_head { self.agent.head(url) } else { self.agent.get(url) };
+        let mut request = request.header("Accept", accept);
         if let Some(value) = &self.authorization {
             request = request.header("Authorization", value);
         }

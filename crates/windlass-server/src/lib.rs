@@ -3,6 +3,7 @@
 pub mod api;
 mod authentication;
 mod health;
+mod hooks;
 mod idempotency;
 mod limits;
 mod metrics;
@@ -32,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// All endpoints of the service, each with who may use it.
 pub fn routes(app: &Arc<App>) -> Routes {
     let routes = api::routes(Routes::new(app.clone()));
-    let routes = webhooks::routes(sign_in::routes(routes));
+    let routes = hooks::routes(webhooks::routes(sign_in::routes(routes)));
     web::routes(metrics::routes(health::routes(routes)))
 }
 

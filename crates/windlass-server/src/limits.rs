@@ -30,6 +30,9 @@ use windlass_model::diagnostic::Diagnostic;
 /// Where deliveries of forges arrive, which are longer than anything else.
 pub const WEBHOOKS: &str = "/webhooks";
 
+/// How the addresses of triggers of operations begin.
+pub const HOOKS: &str = "/hooks/";
+
 /// What one server allows.
 #[derive(Debug)]
 pub struct Limits {
@@ -122,7 +125,8 @@ pub fn too_often(seconds: u64) -> Response {
 /// # Errors
 /// The answer to give instead.
 pub async fn read(request: Request, limits: &Limits) -> Result<Request, Box<Response>> {
-    let most = if request.uri().path() == WEBHOOKS { limits.webhook } else { limits.body };
+    let path = request.uri().path();
+    let most = if path == WEBHOOKS || path.starts_with(HOOKS) { limits.webhook } else { limits.body };
     let said = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let too_long = || {
         let diagnostic = Diagnostic::error("WL861", format!("the request is longer than {} MiB", most >> 20));

@@ -218,6 +218,23 @@ impl Store {
         .await
     }
 
+    /// When a run of an operation of the project succeeded last, whoever began it, µs.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn operation_succeeded(&self, operation: &str) -> Result<Option<Micros>> {
+        let (project, operation) = (self.scope.project.clone(), operation.to_owned());
+        let found: Option<(Option<i64>,)> = self
+            .read(move |tx| {
+                tx.row(
+                    "SELECT MAX(ended_at) FROM runs WHERE project = $1 AND subject = $2 AND state = 'succeeded'",
+                    params![&project, &operation],
+                )
+            })
+            .await?;
+        Ok(found.and_then(|(at,)| at))
+    }
+
     /// Tells that an operation has not succeeded since a time (µs) for longer than it may; once for each such time.
     ///
     /// # Errors

@@ -48,6 +48,8 @@ pub struct NewStart {
     /// What it is meant for, and when it begins at the earliest, µs.
     pub due: Micros,
     pub at: Micros,
+    /// Of a backfill: its id, and how many of it are under way at once. They begin in the order of their ids.
+    pub series: Option<(String, u32)>,
 }
 
 /// One that was put in.
@@ -109,8 +111,8 @@ impl crate::db::FromRow for StartRow {
 pub(crate) fn start_in(tx: &mut Tx<'_>, start: &NewStart) -> Result<bool> {
     let request = encode("start", &start.request)?;
     let done = tx.execute(
-        "INSERT INTO starts (id, project, operation, kind, name, request, actor, due, at, state)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'waiting') ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO starts (id, project, operation, kind, name, request, actor, due, at, series, width, state)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'waiting') ON CONFLICT (id) DO NOTHING",
         params![
             &start.id,
             &start.project,
@@ -120,7 +122,9 @@ pub(crate) fn start_in(tx: &mut Tx<'_>, start: &NewStart) -> Result<bool> {
             &request,
             &start.actor,
             start.due,
-            start.at
+            start.at,
+            start.series.as_ref().map(|(series, _)| series),
+            start.series.as_ref().map(|(_, width)| *width),
         ],
     )?;
     Ok(done > 0)
@@ -221,6 +225,42 @@ impl Store {
                 }
                 Started::Run { late: None } | Started::Ignored(_) => Ok(()),
             }
+        })
+        .await
+    }
+
+    /// Puts many in at once, of which those that are there already stay as they are; how many are new.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn start_put_all(&self, starts: Vec<NewStart>) -> Result<u64> {
+        let starts = std::sync::Arc::new(starts);
+        self.write(Durability::Durable, move |tx| {
+            let mut new = 0;
+            for start in starts.iter() {
+                new += u64::from(start_in(tx, start)?);
+            }
+            Ok(new)
+        })
+        .await
+    }
+
+    /// Whether it is the turn of one that is part of a series: fewer than its width of those before it have not ended.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn start_turn(&self, id: &str) -> Result<bool> {
+        let id = id.to_owned();
+        self.read(move |tx| {
+            let row: Option<(bool,)> = tx.row(
+                "SELECT mine.series IS NULL OR (
+                     SELECT COUNT(*) FROM starts AS other LEFT JOIN runs ON runs.id = other.run
+                     WHERE other.series = mine.series AND other.id < mine.id
+                     AND (other.state IN ('waiting', 'taken') OR (other.state = 'started' AND runs.ended_at IS NULL))
+                 ) < mine.width FROM starts AS mine WHERE mine.id = $1",
+                params![&id],
+            )?;
+            Ok(row.is_some_and(|(turn,)| turn))
         })
         .await
     }

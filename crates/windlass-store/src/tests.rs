@@ -92,7 +92,9 @@ mod records;
 mod schedules;
 mod servers;
 
-use schedules::{a_start_is_taken_by_one_and_becomes_one_run, what_is_due_is_put_in_once};
+use schedules::{
+    a_series_goes_in_its_order_so_many_at_once, a_start_is_taken_by_one_and_becomes_one_run, what_is_due_is_put_in_once,
+};
 
 cases! {
     a_step_is_claimed_once_and_finished_by_its_claim_alone,
@@ -113,6 +115,7 @@ cases! {
     a_start_is_taken_by_one_and_becomes_one_run,
     the_oldest_of_a_queue_are_admitted,
     answers_are_kept_and_wake_the_step_that_asked,
+    a_series_goes_in_its_order_so_many_at_once,
 }
 
 fn claimed(result: ClaimResult) -> Claim {

@@ -83,12 +83,17 @@ impl Open {
 }
 
 async fn read(source: &SecretSource) -> Result<String, SendError> {
-    let found = match &source.from {
+    let settings = |why| SendError::Settings { problem: format!("the secret `{}` cannot be read: {why}", source.name) };
+    secret(source).await.map_err(settings)
+}
+
+/// The value of a secret that the server itself needs, or why there is none.
+pub(crate) async fn secret(source: &SecretSource) -> Result<String, String> {
+    match &source.from {
         SecretFrom::Env(name) => std::env::var(name).map_err(|_| format!("the variable {name} is not set here")),
         SecretFrom::File(path) => of_file(Path::new(path)),
         SecretFrom::Command(argv) => said(argv).await,
-    };
-    found.map_err(|why| SendError::Settings { problem: format!("the secret `{}` cannot be read: {why}", source.name) })
+    }
 }
 
 fn of_file(path: &Path) -> Result<String, String> {

@@ -106,6 +106,7 @@ permissions! {
     StackRecover "stack.recover" Stacks Operator "Push a kept state, break a lock at the backend, lift a quarantine.";
     OperationRun "operation.run" Stacks Operator "Run any operation, also without being of a team that it allows.";
     OperationAnswer "operation.answer" Stacks Operator "Answer what a run of an operation asks of people; whom it asks decides whether it counts.";
+    ScheduleManage "schedule.manage" Project Operator "Pause and resume schedules, make up for their times, take back starts at a time.";
     StackAdopt "stack.adopt" Stacks Operator "Take what was made by hand into a stack.";
     StateRead "state.read" Stacks Operator "Read kept states of a stack, with their secrets in the clear.";
     AuditRead "audit.read" Project Operator "Search who did what, when, from where and why.";

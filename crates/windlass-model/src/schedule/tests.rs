@@ -209,6 +209,8 @@ fn windows_open_on_their_days() {
     check(&night, "2026-01-06T17:00:00Z", false, Some("2026-01-12T13:00:00Z"));
     check(&window(&[6], 0, 0), "2026-01-10T14:59:59Z", true, Some("2026-01-10T14:59:59Z"));
     check(&window(&[6], 0, 0), "2026-01-10T15:00:00Z", false, Some("2026-01-16T15:00:00Z"));
+    check(&window(&[6], 8, 24), "2026-01-10T14:59:59Z", true, Some("2026-01-10T14:59:59Z"));
+    check(&window(&[6], 8, 24), "2026-01-10T15:00:00Z", false, Some("2026-01-16T23:00:00Z"));
     check(&window(&[], 0, 0), "2026-01-10T15:00:00Z", false, None);
     assert!(MaintenanceWindow { zone: "Nowhere".into(), ..night }.check().is_err());
 }

@@ -74,6 +74,8 @@ impl MaintenanceWindow {
 
 /// A time that is skipped is that after the gap, one that comes twice the first of both.
 fn instant(zone: &TimeZone, day: Date, minutes: u16) -> Option<Micros> {
+    // 24:00 is the beginning of the next day.
+    let (day, minutes) = (day.checked_add(i64::from(minutes / 1440).days()).ok()?, minutes % 1440);
     let time = Time::new(i8::try_from(minutes / 60).ok()?, i8::try_from(minutes % 60).ok()?, 0, 0).ok()?;
     let instant = zone.to_ambiguous_timestamp(day.to_datetime(time)).compatible().ok()?;
     Some(instant.as_microsecond())

@@ -30,6 +30,9 @@ CREATE TABLE starts (
     due BIGINT NOT NULL,
     -- When it begins at the earliest.
     at BIGINT NOT NULL,
+    -- Of a backfill: its id, and how many of it are under way at once.
+    series TEXT,
+    width BIGINT,
     state TEXT NOT NULL,
     -- The run it becomes, chosen by whoever took it first.
     run TEXT,
@@ -38,5 +41,6 @@ CREATE TABLE starts (
     ended_at BIGINT
 );
 CREATE INDEX starts_open ON starts (at) WHERE state IN ('waiting', 'taken');
+CREATE INDEX starts_series ON starts (series, id) WHERE series IS NOT NULL;
 CREATE INDEX starts_operation ON starts (project, operation, kind, due);
 CREATE INDEX starts_ended ON starts (ended_at) WHERE ended_at IS NOT NULL;

@@ -18,6 +18,7 @@ fn start(id: &str, at: i64) -> NewStart {
         actor: "windlass".into(),
         due: at,
         at,
+        series: None,
     }
 }
 
@@ -115,4 +116,32 @@ pub async fn a_start_is_taken_by_one_and_becomes_one_run(place: &Place<'_>) {
     assert_eq!(store.start_sweep(i64::MAX).await.unwrap(), 3);
     let told = ["operation.planned", "run.created", "operation.not_started", "operation.start_cancelled"];
     assert_eq!(kinds(&store).await, told);
+}
+
+pub async fn a_series_goes_in_its_order_so_many_at_once(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = fixture.store.of_project("p");
+    let now = fixture.clock.load(Ordering::SeqCst);
+    let of_series = |id: &str| NewStart { series: Some(("fill".into(), 2)), ..start(id, now) };
+    let all = ["a", "b", "c", "d"].map(of_series).to_vec();
+    assert_eq!(store.start_put_all(all[..1].to_vec()).await.unwrap(), 1);
+    assert_eq!(store.start_put_all(all).await.unwrap(), 3);
+    let turns = async || {
+        let mut turns = String::new();
+        for id in ["a", "b", "c", "d"] {
+            if store.start_turn(id).await.unwrap() {
+                turns.push_str(id);
+            }
+        }
+        turns
+    };
+    assert_eq!(turns().await, "ab");
+    let taken = store.start_take(SECOND, 10).await.unwrap();
+    store.start_end(&taken[0], &Started::Refused("no".into())).await.unwrap();
+    assert_eq!(turns().await, "abc");
+    let run = store.creating(taken[1].run.as_ref().unwrap()).run_create(&plan(vec![]), "windlass").await.unwrap();
+    store.start_end(&taken[1], &Started::Run { late: None }).await.unwrap();
+    assert_eq!(turns().await, "abc", "its run has not ended");
+    assert!(store.run_set_state(&run, RunState::Queued, RunState::Succeeded, None).await.unwrap());
+    assert_eq!(turns().await, "abcd");
 }

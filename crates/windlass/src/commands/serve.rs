@@ -16,10 +16,12 @@ use windlass_app::installation::{self, Installation};
 use windlass_app::notifications;
 use windlass_app::project::Checkout;
 use windlass_app::repositories::Repository;
+use windlass_app::schedules;
 use windlass_app::secrets::Hidden;
 use windlass_app::sessions;
 use windlass_app::settings::StateDirectory;
 use windlass_app::steps::anywhere;
+use windlass_app::triggers::Watch;
 use windlass_connect::oidc::Provider;
 use windlass_connect::workload::Issuers;
 use windlass_model::approval::Actor;
@@ -157,6 +159,15 @@ async fn run(cx: &Context, arguments: &Serve, configuration: Configuration, tele
     let pace = notifications::Pace::default();
     let telling = notifications::run(installation.clone(), url.clone(), pace, stop.clone(), untold);
     let telling = tokio::spawn(telling);
+    let clock = {
+        let (store, installation) = (store.clone(), installation.clone());
+        schedules::Clock::new(store, move || schedules::in_force(&installation))
+    };
+    let late = |error: &AppError| tracing::error!(%error, "schedules are not looked at, or what is due does not begin");
+    let starter = Arc::new(schedules::Itself(installation.clone()));
+    let timed = tokio::spawn(schedules::run(clock, starter, stop.clone(), late));
+    let unseen = |error: &AppError| tracing::error!(%error, "triggers are not looked at");
+    let watched = tokio::spawn(Watch::of(&installation).run(stop.clone(), unseen));
     let drain = configuration.drain.map_or(DRAIN, Duration::from_secs);
     let told = |run: &windlass_model::id::RunId, why: &str| tracing::error!(%run, "{why}");
     let worked = tokio::spawn(anywhere::work(installation.clone(), labels, stop.clone(), drain, told));
@@ -198,6 +209,8 @@ async fn run(cx: &Context, arguments: &Serve, configuration: Configuration, tele
     followed.abort();
     kept.await.map_err(internal)?;
     telling.await.map_err(internal)?;
+    timed.await.map_err(internal)?;
+    watched.await.map_err(internal)?;
     // Last, so that nothing that happened stays unsealed.
     sealing.cancel();
     sealed.await.map_err(internal)?;

@@ -1,0 +1,265 @@
+//! What no one delivers: Windlass' own events, pushes to the protected branch, and images behind tags.
+
+use super::{Happened, put};
+use crate::error::{AppError, AppResult, ErrorKind, internal};
+use crate::installation::Installation;
+use crate::project::Project;
+use crate::schedules::InForce;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use windlass_drivers::git::Target;
+use windlass_drivers::oci::Image;
+use windlass_model::Micros;
+use windlass_model::diagnostic::Diagnostic;
+use windlass_model::operation::plan::OperationInput;
+use windlass_model::operation::trigger::{TriggerDefinition, TriggerSource};
+use windlass_store::{Event, Store};
+
+/// Where it is kept what was looked at last, and who looks at an image.
+const SCOPE: &str = "triggers";
+const EVENTS: &str = "events";
+const ASKED: &str = "image";
+/// Events that are read at once.
+const PAGE: u32 = 500;
+/// The longest pause between two looks, and the shortest: events come in crowds.
+const LONGEST: Duration = Duration::from_secs(5);
+const CROWD: Duration = Duration::from_millis(50);
+/// Paths that a trigger is told.
+const PATHS: usize = 1000;
+
+/// Which paths differ between two commits of a project.
+type Changes = dyn Fn(&str, &str, &str) -> AppResult<Vec<String>> + Send + Sync;
+
+/// What one server watches.
+pub struct Watch {
+    store: Store,
+    in_force: Box<dyn Fn() -> InForce + Send + Sync>,
+    changes: Arc<Changes>,
+    /// The last event that was looked at; `None` while nothing waits for any.
+    seen: Option<i64>,
+    /// Commits whose changes were looked at, by project.
+    commits: BTreeMap<String, String>,
+}
+
+impl Watch {
+    /// Of an installation.
+    pub fn of(installation: &Arc<Installation>) -> Self {
+        let (force, git) = (installation.clone(), installation.clone());
+        let changes = move |project: &str, old: &str, new: &str| {
+            let mirror = git.followed.mirror(project).ok_or_else(|| crate::caller::not_found("project", project))?;
+            let changes = mirror.commits().changes(old, &Target::Commit(new.to_owned()));
+            let changes = changes.map_err(|error| crate::project::git_error(&error))?;
+            Ok(changes.into_iter().flat_map(|change| [Some(change.path), change.old_path]).flatten().collect())
+        };
+        Self::new(installation.common.store.clone(), move || crate::schedules::in_force(&force), changes)
+    }
+
+    pub fn new(
+        store: Store,
+        in_force: impl Fn() -> InForce + Send + Sync + 'static,
+        changes: impl Fn(&str, &str, &str) -> AppResult<Vec<String>> + Send + Sync + 'static,
+    ) -> Self {
+        let store = store.of_project("");
+        Self { store, in_force: Box::new(in_force), changes: Arc::new(changes), seen: None, commits: BTreeMap::new() }
+    }
+
+    /// Watches until `stop` is cancelled. What went wrong is told to `failed`, and tried again.
+    pub async fn run(mut self, stop: CancellationToken, failed: impl Fn(&AppError)) {
+        let mut changes = self.store.changes();
+        while !stop.is_cancelled() {
+            changes.mark_unchanged();
+            let result = self.look().await;
+            if let Err(error) = &result {
+                failed(error);
+            }
+            let news = async {
+                tokio::time::sleep(CROWD).await;
+                if result.is_err() || changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LONGEST) => {}
+                () = news => {}
+            }
+        }
+    }
+
+    /// Looks once at all there is.
+    ///
+    /// # Errors
+    /// Something could not be asked; the rest was looked at.
+    pub async fn look(&mut self) -> AppResult<()> {
+        let in_force = (self.in_force)();
+        let events = self.events(&in_force).await;
+        let pushes = self.pushes(&in_force).await;
+        let images = self.images(&in_force).await;
+        events.and(pushes).and(images)
+    }
+
+    async fn events(&mut self, in_force: &InForce) -> AppResult<()> {
+        let waits = |trigger: &TriggerDefinition| matches!(trigger.source, TriggerSource::Event { .. });
+        if !in_force.iter().any(|(.., project)| triggers(project).any(|(_, trigger)| waits(trigger))) {
+            if self.seen.take().is_some() {
+                // What happens while nobody waits is not waited for later.
+                self.store.kv_remove(SCOPE, EVENTS).await?;
+            }
+            return Ok(());
+        }
+        let mut seen = match self.seen {
+            Some(seen) => seen,
+            None => {
+                let newest = self.store.event_search(&windlass_store::EventFilter::default(), None, 1).await?;
+                let newest = newest.first().map_or(0, |event| event.id).to_string();
+                self.store.kv_first(SCOPE, EVENTS, &newest).await?.parse().map_err(internal)?
+            }
+        };
+        loop {
+            let page = self.store.event_list(None, seen, PAGE).await?;
+            let mut put_in = false;
+            for event in &page {
+                for (_, _, project) in in_force.iter().filter(|(name, ..)| *name == event.project) {
+                    for (operation, trigger) in triggers(project) {
+                        let TriggerSource::Event { kinds } = &trigger.source else { continue };
+                        if !kinds.contains(&event.kind) || self.is_own(event, operation).await? {
+                            continue;
+                        }
+                        let store = self.store.of_project(&event.project);
+                        let happened = happened(event);
+                        put_in |= put(&store, operation, trigger, &format!("event {}", event.id), event.at, &happened)
+                            .await?;
+                    }
+                }
+                seen = event.id;
+            }
+            // After a crash the rest of a page is looked at again, and put in once.
+            if put_in || page.len() == PAGE as usize {
+                self.store.kv_set(SCOPE, EVENTS, &seen.to_string()).await?;
+            }
+            self.seen = Some(seen);
+            if page.len() < PAGE as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether an event is about a run of the operation that it would start: it would go on for ever.
+    async fn is_own(&self, event: &Event, operation: &str) -> AppResult<bool> {
+        let Some(run) = &event.run else { return Ok(false) };
+        let run = self.store.run_get(&windlass_model::id::RunId::new(run.clone())).await?;
+        let input = serde_json::from_value::<OperationInput>(run.plan.input);
+        Ok(input.is_ok_and(|input| input.operation.name == operation))
+    }
+
+    async fn pushes(&mut self, in_force: &InForce) -> AppResult<()> {
+        for (name, commit, project) in in_force {
+            if self.commits.get(name) == Some(commit) {
+                continue;
+            }
+            let store = self.store.of_project(name);
+            // A project that was not known has not been pushed to.
+            let old = store.kv_first(SCOPE, "commit", commit).await?;
+            if old != *commit {
+                self.push(&store, name, project, &old, commit).await?;
+                store.kv_set(SCOPE, "commit", commit).await?;
+            }
+            self.commits.insert(name.clone(), commit.clone());
+        }
+        Ok(())
+    }
+
+    async fn push(&self, store: &Store, name: &str, project: &Project, old: &str, new: &str) -> AppResult<()> {
+        let waits = |trigger: &TriggerDefinition| matches!(trigger.source, TriggerSource::Files { .. });
+        if !triggers(project).any(|(_, trigger)| waits(trigger)) {
+            return Ok(());
+        }
+        let (changes, of) = (self.changes.clone(), (name.to_owned(), old.to_owned(), new.to_owned()));
+        let paths = tokio::task::spawn_blocking(move || changes(&of.0, &of.1, &of.2)).await.map_err(internal)??;
+        let now = store.now().await?;
+        for (operation, trigger) in triggers(project) {
+            let TriggerSource::Files { paths: patterns } = &trigger.source else { continue };
+            // What cannot be read was refused when the definitions were.
+            let globs: Vec<_> = patterns.iter().filter_map(|pattern| windlass_lang::glob(pattern).ok()).collect();
+            let matching = paths.iter().filter(|path| globs.iter().any(|glob| glob.is_match(path)));
+            let matching: Vec<&String> = matching.take(PATHS).collect();
+            if matching.is_empty() {
+                continue;
+            }
+            let event = json!({ "id": new, "kind": "push" });
+            let payload = json!({ "commit": new, "before": old, "paths": matching });
+            put(store, operation, trigger, &format!("commit {new}"), now, &Happened { event, payload }).await?;
+        }
+        Ok(())
+    }
+
+    async fn images(&self, in_force: &InForce) -> AppResult<()> {
+        let mut failed = Ok(());
+        for (name, _, project) in in_force {
+            for (operation, trigger) in triggers(project) {
+                let TriggerSource::Image { reference, every } = &trigger.source else { continue };
+                let store = self.store.of_project(name);
+                let asked = self.image(&store, operation, trigger, reference, *every).await;
+                failed = failed.and(asked);
+            }
+        }
+        failed
+    }
+
+    /// Asks for the digest behind a tag, if it is time, and no other server does.
+    async fn image(
+        &self,
+        store: &Store,
+        operation: &str,
+        trigger: &TriggerDefinition,
+        reference: &str,
+        every: Micros,
+    ) -> AppResult<()> {
+        let key = format!("{operation}/{}/{reference}", trigger.name);
+        let now = store.now().await?;
+        let ticket = format!("{}/{key}", store.project());
+        if !store.ticket_put(ASKED, &ticket, "", now.saturating_add(every)).await? {
+            return Ok(());
+        }
+        let unasked = |why: String| {
+            let diagnostic = Diagnostic::error("WL723", format!("the image {reference} cannot be asked for: {why}"));
+            let help = "it is asked for again; the server's own credentials are those of `docker login`";
+            AppError::new(ErrorKind::Unavailable, diagnostic.help(help))
+        };
+        let image =
+            Image::parse(reference).ok_or_else(|| unasked("it is not of the form `host/repository:tag`".into()))?;
+        let asked =
+            tokio::task::spawn_blocking(move || windlass_drivers::oci::digest(&image)).await.map_err(internal)?;
+        let digest = asked.map_err(|error| unasked(error.to_string()))?;
+        let old = store.kv_first(SCOPE, &key, &digest).await?;
+        if old != digest {
+            let event = json!({ "id": digest, "kind": "image" });
+            let payload = json!({ "image": reference, "digest": digest, "before": old });
+            // What goes back to an earlier one is a change as well.
+            let id = format!("image {old} {digest} {now}");
+            put(store, operation, trigger, &id, now, &Happened { event, payload }).await?;
+            store.kv_set(SCOPE, &key, &digest).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Names of operations, with their triggers.
+fn triggers(project: &Project) -> impl Iterator<Item = (&str, &TriggerDefinition)> {
+    let operations = project.definitions.operations.iter();
+    operations.flat_map(|operation| operation.triggers.iter().map(|trigger| (operation.name.as_str(), trigger)))
+}
+
+fn happened(event: &Event) -> Happened {
+    let about = json!({
+        "id": event.id.to_string(), "kind": event.kind, "project": event.project, "run": event.run, "step": event.step,
+        "subject": event.subject, "actor": event.actor, "reason": event.reason, "at": event.at,
+    });
+    Happened {
+        event: about,
+        payload: if event.data.is_null() { Value::Object(Default::default()) } else { event.data.clone() },
+    }
+}
