@@ -11,7 +11,7 @@ const CHANNELS: [&str; 4] = ["webhook", "bot", "email", "signed"];
 
 impl Loader<'_> {
     pub(super) fn notifier(&mut self, file: usize, block: &Block) {
-        let Some((name, span)) = self.name(file, block, "") else { return };
+        let Some((name, span)) = self.label(file, block, "") else { return };
         let (NotifierValues {}, mut reader) = self.read(file, block);
         let channels: Vec<&Block> =
             block.body.blocks.iter().filter(|inner| CHANNELS.contains(&inner.kind.as_str())).collect();
@@ -47,7 +47,7 @@ impl Loader<'_> {
     }
 
     pub(super) fn host_set(&mut self, file: usize, block: &Block) {
-        let Some((name, span)) = self.name(file, block, "") else { return };
+        let Some((name, span)) = self.label(file, block, "") else { return };
         let (HostSetValues { members }, mut reader) = self.read(file, block);
         let mut seen = std::collections::BTreeSet::new();
         if let Some(twice) = members.iter().find(|member| !seen.insert(member.as_str())) {
@@ -57,7 +57,7 @@ impl Loader<'_> {
     }
 
     pub(super) fn service(&mut self, file: usize, block: &Block) {
-        let Some((name, span)) = self.name(file, block, "") else { return };
+        let Some((name, span)) = self.label(file, block, "") else { return };
         let (ServiceValues { description, owner }, _) = self.read(file, block);
         self.definitions.services.push(ServiceDefinition { name, description, owner, span });
     }

@@ -50,9 +50,8 @@ impl OperationValues {
 impl<'a> Loader<'a> {
     /// An operation with a mistake in it is left out, so that none does less, or asks fewer people, than was meant.
     pub(super) fn operation(&mut self, file: usize, block: &'a Block) {
-        let Some((name, span)) = self.name(file, block, "") else { return };
         let before = self.diagnostics.len();
-        self.check_label(file, block, &name);
+        let Some((name, span)) = self.runnable(file, block) else { return };
         let (own, _) = self.read::<OperationValues>(file, block);
         let template = own.from.as_deref().and_then(|from| {
             let found = self.templates.get(from).copied();
@@ -75,7 +74,7 @@ impl<'a> Loader<'a> {
 
     /// A template is read for its mistakes alone; what is made of it is read with it.
     pub(super) fn template(&mut self, file: usize, block: &'a Block) {
-        let Some((name, span)) = self.name(file, block, "") else { return };
+        let Some((name, span)) = self.label(file, block, "") else { return };
         let (own, mut reader) = self.read::<OperationValues>(file, block);
         if own.from.is_some() {
             reader.mistake("from", "WL107", "a template is made of no other", "write here what both have");
@@ -83,17 +82,25 @@ impl<'a> Loader<'a> {
         self.whole(name, span, (file, block), own, None);
     }
 
-    /// Operations and batches are run by their names.
-    fn check_label(&mut self, file: usize, block: &Block, name: &str) {
-        let other = if block.kind == "batch" { "operation" } else { "batch" };
-        if let Some(first) = self.seen.get(&(other.to_owned(), name.to_owned())).cloned() {
-            let what = format!("{} \"{name}\" is called like {other} \"{name}\" in {first}", block.kind);
-            self.mistake_at(file, block, "WL104", &what, "rename one of them");
-        }
-        if !super::is_label(name) {
+    /// The name of a block, which is given on command lines, in addresses and in expressions.
+    pub(super) fn label(&mut self, file: usize, block: &Block, within: &str) -> Option<(String, Span)> {
+        let (name, span) = self.name(file, block, within)?;
+        if !super::is_label(&name) {
             let help = "use letters, digits, `-`, `_` and `.`, as in `windlass run backup-ledger`";
             self.mistake_at(file, block, "WL106", &format!("{} \"{name}\" is no label", block.kind), help);
         }
+        Some((name, span))
+    }
+
+    /// Operations and batches are run alike, by their names.
+    fn runnable(&mut self, file: usize, block: &Block) -> Option<(String, Span)> {
+        let (name, span) = self.label(file, block, "")?;
+        let other = if block.kind == "batch" { "operation" } else { "batch" };
+        if let Some(first) = self.seen.get(&(other.to_owned(), name.clone())).cloned() {
+            let what = format!("{} \"{name}\" is called like {other} \"{name}\" in {first}", block.kind);
+            self.mistake_at(file, block, "WL104", &what, "rename one of them");
+        }
+        Some((name, span))
     }
 
     fn whole(
@@ -230,7 +237,7 @@ impl<'a> Loader<'a> {
                 "after" => &mut checklist.after,
                 _ => continue,
             };
-            let Some((name, span)) = self.name(file, inner, &format!("{within}checklist/")) else { continue };
+            let Some((name, span)) = self.label(file, inner, &format!("{within}checklist/")) else { continue };
             let (values, _) = self.read::<ItemValues>(file, inner);
             list.push(ChecklistItem {
                 name,
@@ -271,9 +278,8 @@ impl<'a> Loader<'a> {
 
     /// A batch is an operation with one step, or with as many at once as `count` says.
     pub(super) fn batch(&mut self, file: usize, block: &'a Block) {
-        let Some((name, span)) = self.name(file, block, "") else { return };
         let before = self.diagnostics.len();
-        self.check_label(file, block, &name);
+        let Some((name, span)) = self.runnable(file, block) else { return };
         self.names.locals_used.borrow_mut().clear();
         let (values, mut reader) = self.read::<BatchValues>(file, block);
         check_runner(values.runner.as_deref(), &mut reader);

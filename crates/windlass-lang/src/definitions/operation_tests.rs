@@ -386,6 +386,15 @@ fn what_is_named_is_defined() {
             "4:WL106 `2026-12-19` is no moment | write it with its offset: \"2026-12-20T00:00:00+09:00\"",
         ]
     );
+    let help = "use letters, digits, `-`, `_` and `.`, as in `windlass run backup-ledger`";
+    check(
+        &format!("trigger \"a b\" {{\n  event {{ kinds = [\"x\"] }}\n}}\n{STEP}"),
+        &[&format!("2:WL106 trigger \"a b\" is no label | {help}")],
+    );
+    assert_eq!(
+        told("host_set \"a/b\" { members = [\"x\"] }\n"),
+        [format!("1:WL106 host_set \"a/b\" is no label | {help}")]
+    );
     let twice = "operation \"o\" { step \"s\" { run = [\"x\"] } }\nbatch \"o\" { command = [\"x\"] }\n";
     assert_eq!(
         told(twice),

@@ -41,7 +41,7 @@ impl Loader<'_> {
                 }
                 "default".to_owned()
             }
-            _ => self.name(file, block, within)?.0,
+            _ => self.label(file, block, within)?.0,
         };
         let (values, mut reader) = self.read::<ScheduleValues>(file, block);
         let known = [("skip", Missed::Skip), ("latest", Missed::Latest), ("all", Missed::All)];
@@ -67,7 +67,7 @@ impl Loader<'_> {
     }
 
     pub(super) fn trigger(&mut self, file: usize, block: &Block, within: &str) -> Option<TriggerDefinition> {
-        let (name, span) = self.name(file, block, within)?;
+        let (name, span) = self.label(file, block, within)?;
         let sources: Vec<Placed<'_>> = block
             .body
             .blocks
@@ -124,7 +124,7 @@ impl Loader<'_> {
 
     /// A freeze with a mistake in it is left out; nothing of the file is used while there is one.
     pub(super) fn freeze(&mut self, file: usize, block: &Block) {
-        let Some((name, span)) = self.name(file, block, "") else { return };
+        let Some((name, span)) = self.label(file, block, "") else { return };
         let (values, mut reader) = self.read::<FreezeValues>(file, block);
         if reader.has("environments") && values.environments.is_empty() {
             reader.mistake(

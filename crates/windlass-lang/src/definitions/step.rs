@@ -50,11 +50,7 @@ impl Loader<'_> {
 
     /// The name of a node, which no other node of the operation has.
     fn node_name(&mut self, within: &str, file: usize, block: &Block) -> Option<String> {
-        let (name, _) = self.name(file, block, within)?;
-        if !super::is_label(&name) {
-            let help = "use letters, digits, `-`, `_` and `.`";
-            self.mistake_at(file, block, "WL106", &format!("{} \"{name}\" is no label", block.kind), help);
-        }
+        let (name, _) = self.label(file, block, within)?;
         // The three kinds are named alike in `after` and on pages.
         let others = ["step", "each", "parallel"].into_iter().filter(|kind| *kind != block.kind);
         for other in others {
