@@ -68,7 +68,8 @@ fn known(name: &str, arguments: &[Value], scope: &dyn Scope) -> Option<Value> {
         "format" => format(&text(0)?, arguments.get(1..)?).map(Value::string),
         "formatlist" => {
             let pattern = text(0)?;
-            let length = arguments[1..]
+            let length = arguments
+                .get(1..)?
                 .iter()
                 .filter_map(|a| if let Value::List(items) = a { Some(items.len()) } else { None })
                 .max()?;
@@ -83,7 +84,7 @@ fn known(name: &str, arguments: &[Value], scope: &dyn Scope) -> Option<Value> {
         }
         "join" => {
             let mut parts = Vec::new();
-            for argument in &arguments[1..] {
+            for argument in arguments.get(1..)? {
                 let Value::List(items) = argument else { return None };
                 for item in items {
                     parts.push(item.as_text()?.to_string());
@@ -148,10 +149,10 @@ fn known(name: &str, arguments: &[Value], scope: &dyn Scope) -> Option<Value> {
                 (offset as usize).min(chars.len())
             };
             let length = number(2)?;
-            let end = if length < 0.0 { chars.len() } else { (start + length as usize).min(chars.len()) };
+            let end = if length < 0.0 { chars.len() } else { start.saturating_add(length as usize).min(chars.len()) };
             string(chars[start..end].iter().collect())
         }
-        "tostring" => match &arguments[0] {
+        "tostring" => match arguments.first()? {
             Value::Null => Some(Value::Null),
             value => value.as_text().map(Value::String),
         },
@@ -328,6 +329,10 @@ fn format(pattern: &str, arguments: &[Value]) -> Option<String> {
             't' => argument.as_bool()?.to_string(),
             _ => return None,
         };
+        // Wider than any name, and than the formatter takes.
+        if flags.trim_start_matches('0').len() > 4 {
+            return None;
+        }
         match (flags.strip_prefix('0').and_then(|w| w.parse::<usize>().ok()), flags.parse::<usize>().ok()) {
             _ if flags.is_empty() => out.push_str(&text),
             (Some(width), _) if verb == 'd' => out.push_str(&format!("{text:0>width$}")),

@@ -427,7 +427,7 @@ impl Types<'_> {
         let Some((_, gives)) = FUNCTIONS.iter().find(|(known, _)| *known == name) else {
             let help = match crate::suggest(name, FUNCTIONS.iter().map(|(known, _)| *known)) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "docs/operations.md lists the functions".to_owned(),
+                None => "they are listed in the documentation of Windlass files, under Expressions".to_owned(),
             };
             self.wrong(expr, "WL120", |_| format!("there is no function `{name}` here"), help);
             return Type::Any;
@@ -517,5 +517,44 @@ impl Types<'_> {
             (Some(_), false) => Type::Map(Box::new(result)),
             (Some(_), true) => Type::Map(Box::new(Type::list(result))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use windlass_model::operation::Expression;
+
+    /// With too few, too many and senseless arguments.
+    #[test]
+    fn no_function_panics() {
+        let values =
+            ["null", "-1", "1e300", "true", "\"\"", "\"%99999999999dé%s\"", "[]", "[1, \"b\", null]", "{ a = 1 }"];
+        let evaluate = |arguments: &[&str]| {
+            for (name, _) in FUNCTIONS {
+                let text = format!("{name}({})", arguments.join(", "));
+                let span = Span::file("w.hcl");
+                let scope = crate::expression::Scope::default();
+                let found = crate::expression::evaluate(&Expression { text: text.clone(), span }, &scope);
+                assert!(found.is_ok() || found.is_err_and(|error| !error.to_string().is_empty()), "{text}");
+            }
+        };
+        evaluate(&[]);
+        for a in values {
+            evaluate(&[a]);
+            for b in values {
+                evaluate(&[a, b]);
+                values[..6].iter().for_each(|c| evaluate(&[a, b, c]));
+            }
+        }
+    }
+
+    #[test]
+    fn the_functions_are_documented() {
+        let page = include_str!("../../../../../docs/windlass-files.md");
+        for (name, _) in FUNCTIONS {
+            assert!(page.contains(&format!("`{name}`")) || page.contains(&format!("`{name}(")), "{name}");
+        }
+        assert!(FUNCTIONS.is_sorted_by_key(|(name, _)| *name));
     }
 }
