@@ -313,6 +313,16 @@ pub fn evaluate(expression: &Expression, scope: &Scope) -> Result<serde_json::Va
     parse(expression)?.evaluate(scope)
 }
 
+/// The value of an expression that is the same in every run: it names nothing but these locals. `None` for any other.
+pub(crate) fn constant(
+    expression: &Expression,
+    locals: &BTreeMap<String, serde_json::Value>,
+) -> Option<serde_json::Value> {
+    let parsed = parse(expression).ok()?;
+    let is_constant = parsed.references().iter().all(|reference| reference.root == "local");
+    is_constant.then(|| parsed.evaluate(&Scope::default().with("local", serde_json::json!(locals))).ok()).flatten()
+}
+
 /// What an expression names.
 ///
 /// # Errors

@@ -538,3 +538,26 @@ impl Definitions {
         self.operations.iter().find(|operation| operation.name == name)
     }
 }
+
+impl OperationDefinition {
+    /// All its steps wherever they are, with undos and handlers.
+    pub fn steps(&self) -> Vec<&StepDefinition> {
+        fn of_step<'a>(step: &'a StepDefinition, out: &mut Vec<&'a StepDefinition>) {
+            out.push(step);
+            step.undo.iter().for_each(|undo| of_step(undo, out));
+        }
+        fn of_nodes<'a>(nodes: &'a [Node], out: &mut Vec<&'a StepDefinition>) {
+            for node in nodes {
+                match node {
+                    Node::Step(step) => of_step(step, out),
+                    Node::Each(each) => of_nodes(&each.nodes, out),
+                    Node::Parallel(parallel) => of_nodes(&parallel.nodes, out),
+                }
+            }
+        }
+        let mut out = Vec::new();
+        of_nodes(&self.nodes, &mut out);
+        self.on_failure.iter().chain(&self.on_cancel).for_each(|step| of_step(step, &mut out));
+        out
+    }
+}

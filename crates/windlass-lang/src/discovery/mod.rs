@@ -2,6 +2,7 @@
 
 mod inputs;
 mod instances;
+mod operations;
 mod remote_states;
 mod scope;
 mod state;
@@ -248,6 +249,7 @@ pub fn discover_with(tree: &dyn Tree, definitions: &Definitions, detail: Detail)
     }
     let (edges, found) = remote_states::edges(&modules, &stacks, references, &backends, definitions);
     diagnostics.extend(found);
+    diagnostics.extend(operations::unknown_stacks(definitions, &stacks));
     let repository = Repository { stacks, edges };
     if let Err(cycle) = windlass_model::graph::order(&repository) {
         diagnostics.push(cycle.diagnostic());

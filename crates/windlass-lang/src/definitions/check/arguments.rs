@@ -2,12 +2,12 @@
 
 use super::types::{Roots, Want};
 use super::{Checker, Seen};
-use crate::expression::{self, Scope};
+use crate::expression;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use windlass_model::diagnostic::Span;
 use windlass_model::operation::parameter::{Choice, ChoiceSource, Context, Parameter, ParameterKind, validate};
-use windlass_model::operation::{Action, Expression, Node, OperationDefinition, StepDefinition};
+use windlass_model::operation::{Action, Expression, OperationDefinition, StepDefinition};
 
 /// What a value of the kind may be written as.
 pub(super) fn wanted(kind: ParameterKind) -> Want {
@@ -92,10 +92,7 @@ impl<'a> Checker<'a> {
 
     /// The value of an expression that names nothing but locals.
     pub(super) fn known_value(&self, expression: &Expression) -> Option<Value> {
-        let scope = Scope::default().with("local", serde_json::json!(self.operation.locals));
-        let parsed = expression::parse(expression).ok()?;
-        parsed.references().iter().all(|reference| reference.root == "local").then_some(())?;
-        parsed.evaluate(&scope).ok()
+        expression::constant(expression, &self.operation.locals)
     }
 
     /// A step that runs another operation.
@@ -144,23 +141,10 @@ impl<'a> Checker<'a> {
 
 /// All operations that one runs, with the steps that run them.
 fn calls(operation: &OperationDefinition) -> Vec<(&StepDefinition, &str)> {
-    fn of_step<'a>(step: &'a StepDefinition, out: &mut Vec<(&'a StepDefinition, &'a str)>) {
-        if let Action::Operation { name, .. } = &step.action {
-            out.push((step, name));
-        }
-        step.undo.iter().for_each(|undo| of_step(undo, out));
-    }
-    fn of_nodes<'a>(nodes: &'a [Node], out: &mut Vec<(&'a StepDefinition, &'a str)>) {
-        for node in nodes {
-            match node {
-                Node::Step(step) => of_step(step, out),
-                Node::Each(each) => of_nodes(&each.nodes, out),
-                Node::Parallel(parallel) => of_nodes(&parallel.nodes, out),
-            }
-        }
-    }
-    let mut out = Vec::new();
-    of_nodes(&operation.nodes, &mut out);
-    operation.on_failure.iter().chain(&operation.on_cancel).for_each(|step| of_step(step, &mut out));
-    out
+    let steps = operation.steps().into_iter();
+    steps
+        .filter_map(
+            |step| if let Action::Operation { name, .. } = &step.action { Some((step, name.as_str())) } else { None },
+        )
+        .collect()
 }

@@ -5,7 +5,7 @@ mod nodes;
 mod types;
 
 use super::{LoadedFile, Named};
-use crate::expression::{self, Parsed, Scope};
+use crate::expression::{self, Parsed};
 use std::collections::{BTreeMap, BTreeSet};
 use types::{Roots, Type, Want, Wrong};
 use windlass_model::definition::Definitions;
@@ -153,8 +153,7 @@ impl<'a> Checker<'a> {
     /// The environment, where it is always the same.
     fn environment(&mut self) {
         let Some(expression) = &self.operation.environment else { return };
-        let scope = Scope::default().with("local", serde_json::json!(self.operation.locals));
-        let Ok(name) = expression::text(expression, &scope) else { return };
+        let Some(serde_json::Value::String(name)) = self.known_value(expression) else { return };
         let names: Vec<&str> = self.definitions.environments.iter().map(|e| e.name.as_str()).collect();
         if !names.contains(&name.as_str()) {
             let help = match crate::suggest(&name, names.into_iter()) {
