@@ -386,11 +386,7 @@ pub struct RunRecord {
 impl RunRecord {
     /// What somebody asked for.
     pub fn stop(&self) -> Stop {
-        match (self.kill_requested, self.cancel_requested) {
-            (true, _) => Stop::Kill,
-            (false, true) => Stop::Cancel,
-            (false, false) => Stop::No,
-        }
+        Stop::of(self.cancel_requested, self.kill_requested)
     }
 }
 
@@ -403,6 +399,16 @@ pub enum Stop {
     Cancel,
     /// All of it ends.
     Kill,
+}
+
+impl Stop {
+    pub fn of(cancel_requested: bool, kill_requested: bool) -> Self {
+        match (kill_requested, cancel_requested) {
+            (true, _) => Self::Kill,
+            (false, true) => Self::Cancel,
+            (false, false) => Self::No,
+        }
+    }
 }
 
 /// What the planner says is to be done now.
