@@ -10,6 +10,7 @@
 //! - `log`: lines of one log with two viewers, one of which comes again and again
 //! - `tail`: MiB of one log, whose end is read
 //! - `idle`: runs that wait for a person
+//! - `each`: steps that do nothing, which one step adds to its run, with places for 20 at a time
 //!
 //! Printed is one line of JSON: times in milliseconds, memory in MiB.
 
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_drivers::process::{self, Listener, Stream};
 use windlass_engine::{Engine, EngineOptions, Executor, StepContext, StepResult, Watcher};
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{Cost, Flow, Repeat, Retry, RunPlan, RunRecord, RunState, StepSpec, When, Work};
+use windlass_model::run::{Cost, Expansion, Flow, Repeat, Retry, RunPlan, RunRecord, RunState, StepSpec, When, Work};
 use windlass_store::{Store, StoreError};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -59,6 +60,7 @@ fn main() -> Result<()> {
             "log" => bench.log(number).await,
             "tail" => bench.tail(number).await,
             "idle" => bench.idle(number).await,
+            "each" => bench.each(number).await,
             other => Err(format!("there is no scenario {other}").into()),
         }?;
         println!("{measured}");
@@ -74,6 +76,21 @@ struct Nothing;
 impl Executor for Nothing {
     async fn execute(&self, _cx: &StepContext) -> StepResult {
         StepResult::Succeeded(Value::Null)
+    }
+}
+
+/// Adds as many steps to its run as its input says.
+struct Each;
+
+#[async_trait]
+impl Executor for Each {
+    async fn execute(&self, cx: &StepContext) -> StepResult {
+        let number = cx.input.as_u64().unwrap_or_default();
+        let cost = Cost { cpu_milli: EngineOptions::default().budget.cpu_milli / 20, memory_mib: 1 };
+        let member = |n| step(format!("each[{n}]"), Some("each".into()), "nothing", Repeat::Idempotent, cost);
+        let steps: Vec<StepSpec> = (0..number).map(member).collect();
+        let behind = steps.iter().map(|step| step.id.clone()).collect();
+        StepResult::Expanded { output: Value::Null, expansion: Expansion { steps, after: Vec::new(), behind } }
     }
 }
 
@@ -212,6 +229,7 @@ impl Bench {
         let executors: HashMap<String, Arc<dyn Executor>> = HashMap::from([
             ("nothing".to_owned(), Arc::new(Nothing) as Arc<dyn Executor>),
             ("gate".to_owned(), Arc::new(Gate)),
+            ("each".to_owned(), Arc::new(Each)),
             ("child".to_owned(), Arc::new(Child)),
         ]);
         let engine = Engine::start(self.store.clone(), executors, EngineOptions::default()).await?;
@@ -385,6 +403,29 @@ impl Bench {
             }
         }
         Ok(json!({ "mib": mib, "first_ms": times[0], "slowest_ms": times.iter().copied().fold(0.0, f64::max) }))
+    }
+
+    async fn each(&self, number: usize) -> Result<Value> {
+        let served = self.serve().await?;
+        let mut each = step("each".into(), None, "each", Repeat::Idempotent, Cost::NONE);
+        each.work.input = number.into();
+        let mut all = step("all".into(), Some("each".into()), "nothing", Repeat::Idempotent, Cost::NONE);
+        all.flow.gathers = Some("each".into());
+        let before = self.cpu()?;
+        let ms = self.once(&served, &plan(vec![each, all])).await?;
+        let after = self.cpu()?;
+        let run = self.store.run_search(&windlass_store::RunFilter::default(), 1).await?.remove(0).id;
+        let begin = Instant::now();
+        let steps = self.store.run_get(&run).await?.plan.steps.len();
+        let read_ms = begin.elapsed().as_secs_f64() * 1e3;
+        if steps != number + 2 {
+            return Err(format!("the run has {steps} steps").into());
+        }
+        served.end().await?;
+        Ok(json!({
+            "items": number, "item_ms": ms / number as f64, "read_ms": read_ms,
+            "item_cpu_ms": (after.0 - before.0 + after.1 - before.1) / number as f64,
+        }))
     }
 
     async fn idle(&self, number: usize) -> Result<Value> {

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::mask::{Mask, Stream};
-use windlass_model::run::StepState;
+use windlass_model::planner::Planner;
+use windlass_model::run::{Expansion, StepSpec, StepState};
 use windlass_store::{Claim, ProcessRow, Store, StoreError};
 
 /// Does the work of the steps that name it.
@@ -45,6 +46,13 @@ pub trait Executor: Send + Sync {
 #[derive(Debug, Clone, PartialEq)]
 pub enum StepResult {
     Succeeded(Value),
+    /// It succeeded, and adds steps to its run, whose ids are new in it; both are recorded at once.
+    Expanded {
+        output: Value,
+        expansion: Expansion,
+    },
+    /// There was nothing to do, for this reason: what comes after it goes on.
+    NotNeeded(String),
     Failed(StepFailure),
     /// Nothing can be done until somebody wakes it, or until a time.
     Wait {
@@ -85,10 +93,16 @@ pub struct StepContext {
     pub token: String,
     pub input: Value,
     pub run_input: Value,
-    /// Outputs of the steps in `after` that succeeded.
+    /// Outputs of the steps that it comes after and that succeeded.
     pub upstream: BTreeMap<StepId, Value>,
     pub upstream_states: BTreeMap<StepId, StepState>,
+    /// Those of them after which only what does not mind goes on: a failure that counts, or a skip because of one.
+    pub upstream_bad: BTreeSet<StepId>,
+    /// The first step whose failure fails the run, with its reason: for undos and handlers.
+    pub failure: Option<(StepId, String)>,
     pub cancel: CancellationToken,
+    /// Comes with `cancel`, or after it: there is no time for a graceful end.
+    pub kill: CancellationToken,
     store: Store,
     claim: Claim,
     log: Arc<Mutex<Log>>,
@@ -127,15 +141,8 @@ const KEPT: usize = 1024 * 1024;
 const AGE: Duration = Duration::from_millis(250);
 
 impl StepContext {
-    pub(crate) fn new(
-        store: Store,
-        claim: Claim,
-        input: Value,
-        run_input: Value,
-        upstream: BTreeMap<StepId, Value>,
-        upstream_states: BTreeMap<StepId, StepState>,
-        cancel: CancellationToken,
-    ) -> Self {
+    /// Without anything that comes before it.
+    pub(crate) fn new(store: Store, claim: Claim, input: Value, run_input: Value) -> Self {
         Self {
             run: claim.run.clone(),
             step: claim.step.clone(),
@@ -143,14 +150,33 @@ impl StepContext {
             token: format!("{}/{}/{}", claim.run, claim.step, claim.attempt),
             input,
             run_input,
-            upstream,
-            upstream_states,
-            cancel,
+            upstream: BTreeMap::new(),
+            upstream_states: BTreeMap::new(),
+            upstream_bad: BTreeSet::new(),
+            failure: None,
+            cancel: CancellationToken::new(),
+            kill: CancellationToken::new(),
             store,
             claim,
             log: Arc::default(),
             said: Arc::default(),
         }
+    }
+
+    /// Shows what comes before it.
+    pub(crate) fn seeing(mut self, run: &Planner, spec: &StepSpec) -> Self {
+        for id in spec.after.iter().chain(&spec.flow.behind) {
+            let Some(step) = run.step(id) else { continue };
+            self.upstream.extend(step.output.clone().map(|output| (id.clone(), output)));
+            self.upstream_states.insert(id.clone(), step.state);
+            if !run.is_fine(id) {
+                self.upstream_bad.insert(id.clone());
+            }
+        }
+        if !spec.flow.phase.is_main() {
+            self.failure = run.failure().map(|(id, reason)| (id.clone(), reason.unwrap_or_default().to_owned()));
+        }
+        self
     }
 
     /// From now on these are kept out of everything that this attempt leaves: its log, events, reasons and errors, and what its
@@ -303,8 +329,15 @@ impl StepContext {
             }
             StepResult::Wait { reason, until } => StepResult::Wait { reason: mask.text(&reason), until },
             StepResult::Unknown(reason) => StepResult::Unknown(mask.text(&reason)),
-            other @ (StepResult::Succeeded(_) | StepResult::Cancelled) => other,
+            StepResult::NotNeeded(reason) => StepResult::NotNeeded(mask.text(&reason)),
+            other @ (StepResult::Succeeded(_) | StepResult::Expanded { .. } | StepResult::Cancelled) => other,
         }
+    }
+
+    /// Kills what its attempts have left running on this machine.
+    pub(crate) async fn end_processes(&self) {
+        // What cannot be read now is found by recovery.
+        let _ = crate::end_processes(&self.store, &self.run, &self.step, Duration::ZERO).await;
     }
 
     /// Remembers a child (which leads its own process group), so that recovery can end it when this engine is gone.

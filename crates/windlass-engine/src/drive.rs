@@ -4,15 +4,15 @@ use crate::context::{StepContext, StepResult};
 use crate::owned::Owned;
 use crate::slots::Slot;
 use crate::{Engine, POLL, Progress, attempt, micros, outcome, recovery};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 use tokio::sync::futures::Notified;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use windlass_model::Micros;
 use windlass_model::id::StepId;
-use windlass_model::planner::{Situation, next};
-use windlass_model::run::{Decision, RunRecord, RunState, StepSpec, StepState, Steps};
+use windlass_model::planner::{Planner, Situation};
+use windlass_model::run::{Cost, Decision, Expansion, RunRecord, RunState, StepRecord, StepState, Stop};
 use windlass_store::{Claim, ClaimResult, Durability, Finish, Move, StepOutcome, StoreError, Turn, Turned};
 
 /// A run, as its engine knows it.
@@ -21,9 +21,12 @@ pub(crate) struct Drive {
     pub record: RunRecord,
     /// The run's end was recorded by this drive.
     pub ended_here: bool,
-    specs: HashMap<StepId, StepSpec>,
-    /// As recorded, or as they will be when `ended` is.
-    steps: Steps,
+    /// Its steps as recorded, or as they will be when `ended` is.
+    plan: Planner,
+    /// The plan has grown since `record` was read.
+    grown: bool,
+    /// Nothing was read yet, or the plan is not what it was thought to be.
+    unread: bool,
     tasks: JoinSet<Attempted>,
     running: HashMap<StepId, Running>,
     /// Until the ends of their attempts are recorded.
@@ -36,6 +39,8 @@ pub(crate) struct Drive {
 
 struct Running {
     cancel: CancellationToken,
+    kill: CancellationToken,
+    main: bool,
     _slot: Slot,
 }
 
@@ -58,13 +63,13 @@ struct Decided {
 
 impl Drive {
     pub fn new(engine: Engine, record: RunRecord) -> Self {
-        let specs = record.plan.steps.iter().map(|spec| (spec.id.clone(), spec.clone())).collect();
         Self {
             engine,
             record,
             ended_here: false,
-            specs,
-            steps: BTreeMap::new(),
+            plan: Planner::default(),
+            grown: false,
+            unread: true,
             tasks: JoinSet::new(),
             running: HashMap::new(),
             owned: HashMap::new(),
@@ -77,6 +82,27 @@ impl Drive {
     pub async fn stop(&mut self) {
         self.running.values().for_each(|step| step.cancel.cancel());
         while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Tells those to stop that somebody, or the time, wants to.
+    fn halt(&self, situation: &Situation) {
+        if !self.plan.stops_main(situation) {
+            return;
+        }
+        for step in self.running.values() {
+            if situation.stop == Stop::Kill {
+                step.kill.cancel();
+            }
+            if step.main || situation.stop == Stop::Kill {
+                step.cancel.cancel();
+            }
+        }
+    }
+
+    /// The run, with all that was added to its plan.
+    pub async fn into_record(self) -> Result<(RunRecord, bool), StoreError> {
+        let record = if self.grown { self.engine.store.run_get(&self.record.id).await? } else { self.record };
+        Ok((record, self.ended_here))
     }
 
     /// Until the run has ended, or waits for something that only a person can give, or the engine begins nothing more.
@@ -99,9 +125,7 @@ impl Drive {
             if !self.running.is_empty() {
                 self.engine.beat().await?;
             }
-            if self.record.cancel_requested {
-                self.running.values().for_each(|step| step.cancel.cancel());
-            }
+            self.halt(&Situation::of(&self.record, 0));
             while let Some(attempted) = self.tasks.try_join_next() {
                 self.took_end(attempted).await?;
             }
@@ -147,13 +171,14 @@ impl Drive {
     /// What the planner says; steps that it closes are shown as closed, and those that this closes too are among them.
     async fn decide(&mut self) -> Result<Decided, StoreError> {
         // Only where something has a time does it matter what time it is.
-        let timed = self.record.plan.timeout.is_some() || self.steps.values().any(|step| step.not_before.is_some());
-        let now: Micros = if timed { self.engine.store.now().await? } else { 0 };
+        let now: Micros = if self.plan.is_timed() { self.engine.store.now().await? } else { 0 };
+        let situation = Situation::of(&self.record, now);
+        self.halt(&situation);
         let mut decided = Decided::default();
         loop {
             let closed = decided.closed.len();
             decided = Decided { closed: decided.closed, ..Decided::default() };
-            for decision in next(&self.record.plan, &self.steps, &Situation::of(&self.record, now)) {
+            for decision in self.plan.decide(&situation) {
                 match decision {
                     Decision::Start(id) => decided.starts.push(id),
                     Decision::Skip(id, reason) => decided.closed.push((id, StepState::Skipped, reason)),
@@ -168,9 +193,7 @@ impl Drive {
                 return Ok(decided);
             }
             for (id, state, reason) in &decided.closed[closed..] {
-                if let Some(step) = self.steps.get_mut(id) {
-                    (step.state, step.reason) = (*state, Some(reason.clone()));
-                }
+                self.plan.update(id, |step| (step.state, step.reason) = (*state, Some(reason.clone())));
             }
         }
     }
@@ -183,8 +206,10 @@ impl Drive {
         let mut turn = Turn { closed: decided.closed, ..Turn::default() };
         // With locks to wait for, or with nobody who does them.
         let mut others = Vec::new();
+        // There is no room for what takes as much as something that there was no room for.
+        let mut full: Option<Cost> = None;
         for id in decided.starts {
-            let Some(spec) = self.specs.get(&id) else { continue };
+            let Some(spec) = self.plan.spec(&id) else { continue };
             if self.running.contains_key(&id) {
                 // It was lost to another engine, which gave it free again, before its attempt here has noticed.
                 held = true;
@@ -195,7 +220,14 @@ impl Drive {
                 held = true;
                 continue;
             }
-            let Some(slot) = self.engine.slots.take(&self.engine.options.budget, spec.cost) else {
+            let larger = |full: Cost| spec.cost.cpu_milli >= full.cpu_milli && spec.cost.memory_mib >= full.memory_mib;
+            let slot = if full.is_some_and(larger) {
+                None
+            } else {
+                self.engine.slots.take(&self.engine.options.budget, spec.cost)
+            };
+            let Some(slot) = slot else {
+                full = Some(spec.cost);
                 let alone = spec.cost.memory_mib > self.engine.options.budget.memory_mib;
                 let why = if alone {
                     "waits to have this machine for itself"
@@ -206,6 +238,7 @@ impl Drive {
                 held = true;
                 continue;
             };
+            turn.despite_cancel = !spec.flow.phase.is_main();
             if spec.locks.is_empty() && self.engine.executors.contains_key(&spec.work.driver) {
                 turn.claims.push(id.clone());
             } else {
@@ -230,9 +263,11 @@ impl Drive {
             // When another engine was quicker, its word is as good as ours.
             Some(moved) => {
                 self.ended_here = turned.moved && moved.to.is_final();
-                let cancel_requested = self.record.cancel_requested;
+                let stop = self.record.stop();
                 self.record = self.engine.store.run_get(&self.record.id).await?;
-                self.record.cancel_requested |= cancel_requested;
+                self.record.cancel_requested |= stop >= Stop::Cancel;
+                self.record.kill_requested |= stop == Stop::Kill;
+                self.grown = false;
             }
             None => {}
         }
@@ -290,6 +325,7 @@ impl Drive {
                 Ok(Some(turned))
             }
             Err(StoreError::StaleClaim { .. }) if !turn.finished.is_empty() => {
+                self.unread = true;
                 for finish in turn.finished {
                     self.finish_alone(finish).await?;
                 }
@@ -302,7 +338,7 @@ impl Drive {
     /// Records how an attempt ended; a lost claim means that another engine decides.
     async fn finish_alone(&mut self, finish: Finish) -> Result<(), StoreError> {
         let Finish { claim, outcome, log } = finish;
-        let durability = self.specs.get(&claim.step).map_or(Durability::Durable, |spec| Durability::of(spec.repeat));
+        let durability = self.plan.spec(&claim.step).map_or(Durability::Durable, |spec| Durability::of(spec.repeat));
         let step = match self.engine.store.step_finish(&claim, &outcome, &log, durability).await {
             // What it still says is refused as well: whoever took the step over goes on with its log.
             Err(StoreError::StaleClaim { .. }) => self.engine.store.step_get(&claim.run, &claim.step).await?,
@@ -315,7 +351,7 @@ impl Drive {
     fn recorded(&mut self, step: windlass_model::run::StepRecord) {
         self.owned.remove(&step.id);
         self.engine.tell(Progress::Step { id: step.id.clone(), state: step.state, reason: step.reason.clone() });
-        self.steps.insert(step.id.clone(), step);
+        self.plan.set(step);
     }
 
     /// The strictest that something in it needs.
@@ -323,14 +359,14 @@ impl Drive {
         let ends = turn.moved.as_ref().is_some_and(|moved| moved.to.is_final());
         let mut touched = turn.finished.iter().map(|finish| &finish.claim.step).chain(&turn.claims);
         let strict =
-            |id: &StepId| self.specs.get(id).is_none_or(|spec| Durability::of(spec.repeat) == Durability::Durable);
+            |id: &StepId| self.plan.spec(id).is_none_or(|spec| Durability::of(spec.repeat) == Durability::Durable);
         if ends || !turn.closed.is_empty() || touched.any(strict) { Durability::Durable } else { Durability::Lazy }
     }
 
     /// Brings the steps up to date with what is recorded, having recovered what dead engines left. An output does not change
     /// within an epoch: only new ones are read.
     async fn look(&mut self) -> Result<(), StoreError> {
-        let Self { engine, record, steps, .. } = self;
+        let Self { engine, record, plan, .. } = self;
         let mut look = engine.store.run_look(&record.id).await?;
         let waits = |step: &StepId| {
             let why = "its process died; what it had started is finishing, and is waited for".to_owned();
@@ -340,40 +376,50 @@ impl Drive {
         if recovery::recover(engine, &running, &record.id, waits).await? {
             look = engine.store.run_look(&record.id).await?;
         }
-        record.cancel_requested = look.cancel_requested;
-        if look.state.is_final() {
-            // Somebody else ended it: nothing in it begins any more.
+        (record.cancel_requested, record.kill_requested) = (look.stop >= Stop::Cancel, look.stop == Stop::Kill);
+        // Another engine may have let a step add others.
+        let grown = !self.unread && look.steps.iter().any(|step| !plan.has(&step.id));
+        if look.state.is_final() || grown || self.unread && self.grown {
             *record = engine.store.run_get(&record.id).await?;
+            self.grown = false;
         }
-        if steps.is_empty() {
-            *steps = look.steps.into_iter().map(|step| (step.id.clone(), step)).collect();
-            if steps.values().any(|step| step.state == StepState::Succeeded) {
-                let whole = engine.store.step_list(&record.id).await?;
-                *steps = whole.into_iter().map(|step| (step.id.clone(), step)).collect();
+        if self.unread || grown {
+            if look.steps.iter().any(|step| step.state == StepState::Succeeded) {
+                look.steps = engine.store.step_list(&record.id).await?;
             }
+            let mut steps: HashMap<StepId, StepRecord> =
+                look.steps.into_iter().map(|step| (step.id.clone(), step)).collect();
+            let known = record.plan.steps.iter().filter_map(|spec| Some((spec.clone(), steps.remove(&spec.id)?)));
+            *plan = Planner::new(record.plan.timeout, known);
+            // What was added after the plan was read is seen by the next look.
+            self.unread = false;
             return Ok(());
         }
         for mut found in look.steps {
-            let known =
-                steps.get_mut(&found.id).filter(|known| (known.state, known.epoch) == (found.state, found.epoch));
-            if let Some(known) = known {
-                found.output = known.output.take();
+            let known = plan.step(&found.id);
+            if let Some(known) = known.filter(|known| (known.state, known.epoch) == (found.state, found.epoch)) {
+                found.output.clone_from(&known.output);
+                if *known == found {
+                    continue;
+                }
             } else if found.state == StepState::Succeeded {
                 found = engine.store.step_get(&record.id, &found.id).await?;
             }
-            steps.insert(found.id.clone(), found);
+            plan.set(found);
         }
         Ok(())
     }
 
     fn hold(&mut self, id: &StepId, why: &str) {
-        if self.told.insert(id.clone(), why.to_owned()).as_deref() != Some(why) {
+        if self.told.get(id).is_none_or(|told| told != why) {
+            self.told.insert(id.clone(), why.to_owned());
             self.engine.tell(Progress::Held { id: id.clone(), why: why.to_owned() });
         }
     }
 
     fn tell_sleepers(&mut self) {
-        let sleepers = self.steps.values().filter(|s| s.state == StepState::Waiting && s.not_before.is_some());
+        let sleeps = |s: &&StepRecord| s.state == StepState::Waiting && s.not_before.is_some();
+        let sleepers = self.plan.steps().map(|(_, step)| step).filter(sleeps);
         let whys: Vec<_> =
             sleepers.map(|s| (s.id.clone(), s.reason.clone().unwrap_or_else(|| "waits".to_owned()))).collect();
         for (id, why) in whys {
@@ -382,17 +428,17 @@ impl Drive {
     }
 
     fn is_doable(&self, id: &StepId) -> bool {
-        self.specs.get(id).is_some_and(|spec| self.engine.executors.contains_key(&spec.work.driver))
+        self.plan.spec(id).is_some_and(|spec| self.engine.executors.contains_key(&spec.work.driver))
     }
 
     async fn claim(&self, id: &StepId) -> Result<ClaimResult, StoreError> {
-        let Some(spec) = self.specs.get(id) else { return Ok(ClaimResult::Gone) };
+        let Some(spec) = self.plan.spec(id) else { return Ok(ClaimResult::Gone) };
         let engine = &self.engine;
         engine.store.step_claim(&engine.identity.id, &self.record.id, spec, micros(engine.options.lease)).await
     }
 
     async fn refuse(&self, claim: Claim) -> Result<(), StoreError> {
-        let driver = self.specs.get(&claim.step).map_or("", |spec| &spec.work.driver);
+        let driver = self.plan.spec(&claim.step).map_or("", |spec| &spec.work.driver);
         let reason = format!("this release has no executor `{driver}`");
         let failed = StepOutcome::Failed { code: "WL615".into(), reason };
         self.engine.store.step_finish(&claim, &failed, &[], Durability::Durable).await.map(drop)
@@ -400,18 +446,19 @@ impl Drive {
 
     /// Starts an attempt that is recorded as begun.
     fn begin(&mut self, claim: Claim, slot: Slot, owned: Owned) {
-        let Some(spec) = self.specs.get(&claim.step) else { return };
+        let Some(spec) = self.plan.spec(&claim.step) else { return };
         let Some(executor) = self.engine.executors.get(&spec.work.driver).cloned() else { return };
-        let cancel = CancellationToken::new();
-        let cx = self.context(spec, claim.clone(), cancel.clone());
+        let (input, run_input) = (spec.work.input.clone(), self.record.plan.input.clone());
+        let cx = StepContext::new(self.engine.store.clone(), claim.clone(), input, run_input).seeing(&self.plan, spec);
+        let (cancel, kill, main) = (cx.cancel.clone(), cx.kill.clone(), spec.flow.phase.is_main());
         let timeout = spec.timeout.and_then(|t| u64::try_from(t).ok()).map(Duration::from_micros);
         let grace = self.engine.options.grace;
-        if let Some(step) = self.steps.get_mut(&claim.step) {
+        self.plan.update(&claim.step, |step| {
             (step.state, step.attempt, step.epoch) = (StepState::Running, claim.attempt, claim.epoch);
             (step.reason, step.not_before) = (None, None);
-        }
+        });
         self.told.remove(&claim.step);
-        self.running.insert(claim.step.clone(), Running { cancel, _slot: slot });
+        self.running.insert(claim.step.clone(), Running { cancel, kill, main, _slot: slot });
         self.owned.insert(claim.step.clone(), owned);
         self.engine.tell(Progress::Step { id: claim.step.clone(), state: StepState::Running, reason: None });
         self.tasks.spawn(async move {
@@ -426,21 +473,6 @@ impl Drive {
         });
     }
 
-    fn context(&self, spec: &StepSpec, claim: Claim, cancel: CancellationToken) -> StepContext {
-        let of = |id: &StepId| self.steps.get(id);
-        let upstream = spec.after.iter().filter_map(|id| Some((id.clone(), of(id)?.output.clone()?))).collect();
-        let states = spec.after.iter().filter_map(|id| Some((id.clone(), of(id)?.state))).collect();
-        StepContext::new(
-            self.engine.store.clone(),
-            claim,
-            spec.work.input.clone(),
-            self.record.plan.input.clone(),
-            upstream,
-            states,
-            cancel,
-        )
-    }
-
     /// Shows a step as its attempt left it; that is recorded with what follows from it.
     async fn took_end(&mut self, attempted: Result<Attempted, tokio::task::JoinError>) -> Result<(), StoreError> {
         // Panics are caught inside; what is left is a runtime that is going down.
@@ -448,11 +480,25 @@ impl Drive {
         self.running.remove(&claim.step);
         let retryable = matches!(&result, StepResult::Failed(failure) if failure.retryable);
         let now = if retryable { self.engine.store.now().await? } else { 0 };
-        let outcome = outcome(result, self.specs.get(&claim.step), &claim, now);
-        if let Some(step) = self.steps.get_mut(&claim.step) {
-            outcome.fill(step);
+        let mut outcome = outcome(result, self.plan.spec(&claim.step), &claim, now);
+        if let StepOutcome::Expanded { expansion, .. } = &outcome
+            && let Some(twice) = twice(expansion, &self.plan)
+        {
+            let reason = format!("internal error: it adds the step {twice}, which the run has");
+            outcome = StepOutcome::Failed { code: "WL999".into(), reason };
+        }
+        self.plan.update(&claim.step, |step| outcome.fill(step));
+        if let StepOutcome::Expanded { expansion, .. } = &outcome {
+            self.plan.expand(&claim.step, expansion);
+            self.grown = true;
         }
         self.ended.push(Finish { claim, outcome, log });
         Ok(())
     }
+}
+
+/// A step that would be in the run twice.
+fn twice<'a>(expansion: &'a Expansion, plan: &Planner) -> Option<&'a StepId> {
+    let mut seen = HashSet::new();
+    expansion.steps.iter().map(|spec| &spec.id).find(|id| plan.has(id) || !seen.insert(*id))
 }

@@ -27,6 +27,9 @@ use windlass_model::planner::retry_at;
 use windlass_model::run::{Cost, Labels, RunRecord, StepSpec, StepState};
 use windlass_store::{Claim, EngineIdentity, Lost, StepOutcome, Store, StoreError};
 
+/// How long an executor may take to come back when its run is killed.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+
 /// How often the world outside this process is looked at: cancel requests, locks, other engines.
 const POLL: Duration = Duration::from_millis(300);
 
@@ -199,7 +202,8 @@ impl Engine {
         let mut drive = Drive::new(of_project, record);
         let result = drive.follow().await;
         drive.stop().await;
-        result.map(|()| (drive.record, drive.ended_here))
+        result?;
+        drive.into_record().await
     }
 }
 
@@ -217,6 +221,8 @@ pub async fn end_processes(store: &Store, run: &RunId, step: &StepId, grace: Dur
 fn outcome(result: StepResult, spec: Option<&StepSpec>, claim: &Claim, now: windlass_model::Micros) -> StepOutcome {
     match result {
         StepResult::Succeeded(value) => StepOutcome::Succeeded(value),
+        StepResult::Expanded { output, expansion } => StepOutcome::Expanded { output, expansion: Arc::new(expansion) },
+        StepResult::NotNeeded(reason) => StepOutcome::NotNeeded { reason },
         StepResult::Wait { reason, until } => StepOutcome::Waiting { reason, until },
         StepResult::Cancelled => StepOutcome::Cancelled,
         StepResult::Unknown(reason) => StepOutcome::Unknown { reason },
@@ -251,19 +257,30 @@ async fn attempt(
         () = limit => true,
     };
     cx.cancel.cancel();
-    match tokio::time::timeout(grace, &mut task).await {
-        Ok(ended) if timed_out => match unpanicked(ended) {
+    let killed = async {
+        cx.kill.cancelled().await;
+        tokio::time::sleep(KILL_GRACE.min(grace)).await;
+    };
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(grace, &mut task) => ended.ok(),
+        () = killed => None,
+    };
+    match ended {
+        Some(ended) if timed_out => match unpanicked(ended) {
             // It was done before it noticed.
-            done @ StepResult::Succeeded(_) => done,
+            done @ (StepResult::Succeeded(_) | StepResult::Expanded { .. } | StepResult::NotNeeded(_)) => done,
             _ => StepResult::Failed(StepFailure {
                 code: "WL616".into(),
                 message: "it took longer than its time limit".into(),
                 retryable: true,
             }),
         },
-        Ok(ended) => unpanicked(ended),
-        Err(_) => {
+        Some(ended) => unpanicked(ended),
+        None => {
             task.abort();
+            if cx.kill.is_cancelled() {
+                cx.end_processes().await;
+            }
             StepResult::Unknown("it did not stop when asked".into())
         }
     }

@@ -2,12 +2,12 @@
 
 use crate::context::{Executor, Probe, StepContext};
 use crate::{Engine, EngineOptions, host, micros};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio_util::sync::CancellationToken;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{Repeat, RunRecord, StepSpec};
+use windlass_model::planner::Planner;
+use windlass_model::run::{Repeat, RunRecord, StepRecord, StepSpec, Stop};
 use windlass_store::{Claim, Durability, EngineIdentity, Lost, StepOutcome, Store, StoreError};
 
 /// After this many attempts that took their engine with them, a step is not tried again by itself.
@@ -88,15 +88,7 @@ impl<'a> Attempt<'a> {
     ) -> Self {
         let spec = record.plan.steps.iter().find(|step| step.id == claim.step);
         let input = spec.map(|spec| spec.work.input.clone()).unwrap_or_default();
-        let cx = StepContext::new(
-            store.clone(),
-            claim.clone(),
-            input,
-            record.plan.input.clone(),
-            BTreeMap::new(),
-            BTreeMap::new(),
-            CancellationToken::new(),
-        );
+        let cx = StepContext::new(store.clone(), claim.clone(), input, record.plan.input.clone());
         Self { record, spec, executor: spec.and_then(|spec| executors.get(&spec.work.driver)), cx }
     }
 
@@ -118,7 +110,7 @@ impl<'a> Attempt<'a> {
     /// told.
     async fn is_finishing(&self, store: &Store) -> Result<bool, StoreError> {
         let checkable = self.spec.is_some_and(|spec| spec.repeat == Repeat::Checkable);
-        if !checkable || self.record.cancel_requested {
+        if !checkable || self.spec.is_some_and(|spec| is_stopped(spec, self.record.stop())) {
             return Ok(false);
         }
         let here = store.process_list(&self.cx.run, &self.cx.step).await?.iter().any(host::lives);
@@ -143,12 +135,22 @@ impl<'a> Attempt<'a> {
                 return Ok(());
             }
             let late = timeout.zip(Some(store.now().await?)).is_some_and(|(timeout, now)| now - started > timeout);
-            if late || store.run_cancel_requested(run).await? {
+            let stop = store.run_stop_requested(run).await?;
+            if late || self.spec.is_some_and(|spec| is_stopped(spec, stop)) {
                 return Ok(());
             }
             store.engine_heartbeat(&own.id, micros(options.lease)).await?;
             tokio::time::sleep(crate::POLL).await;
         }
+    }
+}
+
+/// Whether what was asked for is meant for this step: a cancel does not stop what takes back.
+fn is_stopped(spec: &StepSpec, stop: Stop) -> bool {
+    match stop {
+        Stop::No => false,
+        Stop::Cancel => spec.flow.phase.is_main(),
+        Stop::Kill => true,
     }
 }
 
@@ -175,7 +177,8 @@ async fn settle(
         let reason = format!("its engine died during each of {} attempts", claim.attempt);
         return Ok(StepOutcome::Unknown { reason });
     }
-    if record.cancel_requested && spec.repeat == Repeat::Idempotent {
+    let stopped = is_stopped(spec, record.stop());
+    if stopped && spec.repeat == Repeat::Idempotent {
         return Ok(StepOutcome::Cancelled);
     }
     let now = store.now().await?;
@@ -191,20 +194,12 @@ async fn settle(
                     reason: format!("this release has no executor `{}`", spec.work.driver),
                 });
             };
-            let steps = store.step_list(&claim.run).await?;
-            let of = |id| steps.iter().find(|s| s.id == id);
-            let upstream =
-                spec.after.iter().filter_map(|id| Some((id.clone(), of(id.clone())?.output.clone()?))).collect();
-            let states = spec.after.iter().filter_map(|id| Some((id.clone(), of(id.clone())?.state))).collect();
-            let cx = StepContext::new(
-                store.clone(),
-                claim.clone(),
-                spec.work.input.clone(),
-                record.plan.input.clone(),
-                upstream,
-                states,
-                CancellationToken::new(),
-            );
+            let mut steps: HashMap<StepId, StepRecord> =
+                store.step_list(&claim.run).await?.into_iter().map(|step| (step.id.clone(), step)).collect();
+            let known = record.plan.steps.iter().filter_map(|spec| Some((spec.clone(), steps.remove(&spec.id)?)));
+            let run = Planner::new(record.plan.timeout, known);
+            let (input, run_input) = (spec.work.input.clone(), record.plan.input.clone());
+            let cx = StepContext::new(store.clone(), claim.clone(), input, run_input).seeing(&run, spec);
             let probe = executor.probe(&cx).await;
             let (mask, log) = (cx.mask().await, cx.take_log().await);
             if !log.is_empty() {
@@ -213,7 +208,7 @@ async fn settle(
             }
             match probe {
                 Probe::Done(value) => StepOutcome::Succeeded(value),
-                Probe::Repeat if record.cancel_requested => StepOutcome::Cancelled,
+                Probe::Repeat if stopped => StepOutcome::Cancelled,
                 Probe::Repeat => again,
                 Probe::Unsettled(reason) => StepOutcome::Unknown { reason: mask.text(&reason) },
             }

@@ -280,9 +280,7 @@ async fn a_piece_of_a_log_whose_write_was_not_answered_is_there_once() {
     let ClaimResult::Claimed(claim) = bench.store.step_claim("e", &run, &spec, 60_000_000).await.unwrap() else {
         panic!("free")
     };
-    let cancel = CancellationToken::new();
-    let (input, none, states) = (Value::Null, Default::default(), Default::default());
-    let cx = StepContext::new(bench.store.clone(), claim.clone(), input, Value::Null, none, states, cancel);
+    let cx = StepContext::new(bench.store.clone(), claim.clone(), Value::Null, Value::Null);
     let text = async || {
         let chunks = bench.store.log_read(&run, &spec.id, 0, 10).await.unwrap();
         String::from_utf8(chunks.into_iter().flat_map(|chunk| chunk.bytes).collect()).unwrap()
@@ -623,3 +621,5 @@ async fn what_a_step_hides_is_in_nothing_that_it_leaves() {
     assert_eq!(told, [&want, &want]);
     assert!(!format!("{events:?} {steps:?}").contains("hunter"));
 }
+
+mod operations;

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_model::Micros;
 use windlass_model::diagnostic::Span;
+use windlass_model::operation::plan::{Expressions, Member};
 use windlass_model::operation::{Expression, GateDefinition};
 use windlass_model::rollout::Gate;
 
@@ -66,6 +67,25 @@ impl Scope {
     /// What `root` stands for.
     pub fn get(&self, root: &str) -> Option<&serde_json::Value> {
         self.roots.get(root)
+    }
+}
+
+/// Of parameters alone, as they are when a run is planned; members of `each`es are what is known beside them.
+impl Expressions for Scope {
+    fn nodes(&self, expression: &Expression) -> Vec<String> {
+        let found = references(expression).unwrap_or_default();
+        found.into_iter().filter(|reference| reference.root == "step").filter_map(|reference| reference.name).collect()
+    }
+
+    fn text(&self, expression: &Expression, each: &[Member]) -> Result<String, String> {
+        let around = each
+            .last()
+            .map(|member| serde_json::json!({ "key": member.key, "value": member.value, "index": member.index }));
+        let text = match around {
+            Some(member) => text(expression, &self.clone().with("each", member)),
+            None => text(expression, self),
+        };
+        text.map_err(|error| error.to_string())
     }
 }
 

@@ -13,6 +13,7 @@ mod kv;
 mod locks;
 mod logs;
 mod notifications;
+mod operations;
 mod postgres;
 mod reviews;
 mod runs;

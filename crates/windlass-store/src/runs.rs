@@ -3,12 +3,13 @@
 use crate::db::params;
 use crate::journal::NewEvent;
 use crate::reviews::{ReviewState, review_move_in};
-use crate::turns::{Move, move_in};
+use crate::turns::{GAP, Move, move_in};
 use crate::{Durability, Result, Store, StoreError};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use windlass_model::Micros;
-use windlass_model::id::RunId;
-use windlass_model::run::{RunPlan, RunRecord, RunState};
+use windlass_model::id::{RunId, StepId};
+use windlass_model::run::{Expansion, RunPlan, RunRecord, RunState, StepRecord, StepState, Stop};
 
 /// Which runs are listed: those that have all that is given.
 #[derive(Debug, Clone, Default)]
@@ -81,7 +82,15 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn run_create(&self, plan: &RunPlan, actor: &str) -> Result<RunId> {
-        self.create(plan, actor, None).await
+        self.create(plan, actor, &[], None).await
+    }
+
+    /// As [`Store::run_create`], for a run that goes on where another one ended: its steps are at first as they are in `first`.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn run_create_resumed(&self, plan: &RunPlan, first: &[StepRecord], actor: &str) -> Result<RunId> {
+        self.create(plan, actor, first, None).await
     }
 
     /// Stores a run that applies a review, which is taken for it in the same transaction.
@@ -89,10 +98,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`]: the review is not `from` any more; the database cannot be written.
     pub async fn run_create_of(&self, plan: &RunPlan, actor: &str, review: &RunId, from: ReviewState) -> Result<RunId> {
-        self.create(plan, actor, Some((review.clone(), from))).await
+        self.create(plan, actor, &[], Some((review.clone(), from))).await
     }
 
-    async fn create(&self, plan: &RunPlan, actor: &str, of: Option<(RunId, ReviewState)>) -> Result<RunId> {
+    async fn create(
+        &self,
+        plan: &RunPlan,
+        actor: &str,
+        first: &[StepRecord],
+        of: Option<(RunId, ReviewState)>,
+    ) -> Result<RunId> {
+        let begun = |step: &&StepRecord| step.state != StepState::Pending;
+        let first: Vec<StepRecord> = first.iter().filter(begun).cloned().collect();
         let id = self.scope.run.clone().unwrap_or_else(Self::run_id);
         let text = encode("run plan", plan)?;
         let (scope, run, actor) = (self.scope.clone(), id.clone(), actor.to_owned());
@@ -127,12 +144,31 @@ impl Store {
             }
             tx.execute(
                 tx.pick(
-                    "INSERT INTO steps (run, id, position, state) SELECT $1, value, key, 'pending' FROM json_each($2)",
-                    "INSERT INTO steps (run, id, position, state) SELECT $1, value, ordinality - 1, 'pending'
+                    "INSERT INTO steps (run, id, position, state) SELECT $1, value, key * $3, 'pending' FROM json_each($2)",
+                    "INSERT INTO steps (run, id, position, state) SELECT $1, value, (ordinality - 1) * CAST($3 AS BIGINT), 'pending'
                      FROM json_array_elements_text(CAST($2 AS json)) WITH ORDINALITY",
                 ),
-                params![run.as_str(), &ids],
+                params![run.as_str(), &ids, GAP],
             )?;
+            for step in &first {
+                let output = step.output.as_ref().map(ToString::to_string);
+                tx.execute(
+                    "UPDATE steps SET state = $3, attempt = $4, started_at = $5, ended_at = $6, output = $7, reason = $8,
+                         code = $9
+                     WHERE run = $1 AND id = $2",
+                    params![
+                        run.as_str(),
+                        step.id.as_str(),
+                        step.state.as_str(),
+                        step.attempt,
+                        step.started_at,
+                        step.ended_at,
+                        output.as_deref(),
+                        step.reason.as_deref(),
+                        step.code.as_deref(),
+                    ],
+                )?;
+            }
             let data = serde_json::json!({ "kind": kind, "title": title, "steps": steps });
             scope.event(tx, NewEvent { actor: Some(&actor), ..NewEvent::of_run(&run, "run.created", data) })
         })
@@ -140,20 +176,28 @@ impl Store {
         Ok(id)
     }
 
+    /// A run with its plan, and with all that its steps have added to that.
+    ///
     /// # Errors
     /// [`StoreError::NotFound`].
     pub async fn run_get(&self, id: &RunId) -> Result<RunRecord> {
         let run = id.clone();
-        let found: Option<Row> = self
+        let (found, added): (Option<Row>, Vec<(String, String)>) = self
             .read(move |tx| {
-                tx.row(
+                let found = tx.row(
                     "SELECT id, project, plan, state, cancel_requested, kill_requested, actor, created_at, ended_at, reason
                      FROM runs WHERE id = $1",
                     params![run.as_str()],
-                )
+                )?;
+                let sql = "SELECT step, document FROM expansions WHERE run = $1";
+                Ok((found, tx.rows(sql, params![run.as_str()])?))
             })
             .await?;
-        record(found.ok_or_else(|| StoreError::NotFound { what: "run", id: id.to_string() })?)
+        let mut found = record(found.ok_or_else(|| StoreError::NotFound { what: "run", id: id.to_string() })?)?;
+        let expansion = |(step, text): (String, String)| Ok((StepId::new(step), decode("expansion", &text)?));
+        let expansions: BTreeMap<StepId, Expansion> = added.into_iter().map(expansion).collect::<Result<_>>()?;
+        found.plan = found.plan.expanded(&expansions);
+        Ok(found)
     }
 
     /// Runs of the project (of all where the handle has none), newest first.
@@ -238,7 +282,7 @@ impl Store {
                 tx.rows(
                     // A run that waits for a person is not looked at one by one: only what has a time is, by its index.
                     "SELECT id FROM runs WHERE ended_at IS NULL AND (
-                         cancel_requested OR state IN ('queued', 'running')
+                         cancel_requested OR deadline <= $1 OR state IN ('queued', 'running')
                          OR id IN (SELECT run FROM steps WHERE state = 'waiting' AND not_before <= $1)
                          OR id IN (SELECT run FROM steps WHERE state = 'pending' AND not_before <= $1)
                          OR id IN (SELECT run FROM locks)
@@ -282,11 +326,22 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn run_cancel_requested(&self, id: &RunId) -> Result<bool> {
+        Ok(self.run_stop_requested(id).await? > Stop::No)
+    }
+
+    /// What was asked for; cheap enough to ask often.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn run_stop_requested(&self, id: &RunId) -> Result<Stop> {
         let run = id.clone();
-        let found: Option<bool> = self
-            .read(move |tx| tx.row("SELECT cancel_requested FROM runs WHERE id = $1", params![run.as_str()]))
+        let found: Option<(bool, bool)> = self
+            .read(move |tx| {
+                tx.row("SELECT cancel_requested, kill_requested FROM runs WHERE id = $1", params![run.as_str()])
+            })
             .await?;
-        found.ok_or_else(|| StoreError::NotFound { what: "run", id: id.to_string() })
+        let (cancel, kill) = found.ok_or_else(|| StoreError::NotFound { what: "run", id: id.to_string() })?;
+        Ok(Stop::of(cancel, kill))
     }
 
     /// Moves a run from one state to another; `false` when it is not in the first.
@@ -306,21 +361,32 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], or the database cannot be written.
     pub async fn run_cancel(&self, id: &RunId, actor: &str, reason: Option<&str>) -> Result<bool> {
+        self.stop(id, actor, reason, false).await
+    }
+
+    /// Asks for a run to end at once, with nothing taken back; `false` when it has ended.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or the database cannot be written.
+    pub async fn run_kill(&self, id: &RunId, actor: &str, reason: Option<&str>) -> Result<bool> {
+        self.stop(id, actor, reason, true).await
+    }
+
+    async fn stop(&self, id: &RunId, actor: &str, reason: Option<&str>, kill: bool) -> Result<bool> {
         self.run_cancel_requested(id).await?;
         let (scope, run) = (self.scope.clone(), id.clone());
         let (actor, reason) = (actor.to_owned(), reason.map(str::to_owned));
+        let kind = if kill { "run.kill_requested" } else { "run.cancel_requested" };
         self.write(Durability::Durable, move |tx| {
             let done = tx.execute(
-                "UPDATE runs SET cancel_requested = TRUE WHERE id = $1 AND ended_at IS NULL",
-                params![run.as_str()],
+                "UPDATE runs SET cancel_requested = TRUE, kill_requested = kill_requested OR CAST($2 AS BOOLEAN)
+                 WHERE id = $1 AND ended_at IS NULL",
+                params![run.as_str(), kill],
             )?;
             if done == 1 {
                 let data = serde_json::json!({ "reason": reason });
-                let event = NewEvent {
-                    actor: Some(&actor),
-                    reason: reason.as_deref(),
-                    ..NewEvent::of_run(&run, "run.cancel_requested", data)
-                };
+                let event =
+                    NewEvent { actor: Some(&actor), reason: reason.as_deref(), ..NewEvent::of_run(&run, kind, data) };
                 scope.event(tx, event)?;
             }
             Ok(done == 1)

@@ -6,9 +6,10 @@ use crate::locks::{Holder, lock_in};
 use crate::runs::decode;
 use crate::turns::{Finish, claim_in, finish_in};
 use crate::{Durability, Result, Store, StoreError};
+use std::sync::Arc;
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{HALTED, StepRecord, StepSpec, StepState};
+use windlass_model::run::{Expansion, HALTED, StepRecord, StepSpec, StepState};
 
 /// The process an engine lives in, enough to tell later whether it still does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,15 @@ pub enum ClaimResult {
 #[derive(Debug, Clone, PartialEq)]
 pub enum StepOutcome {
     Succeeded(serde_json::Value),
+    /// It succeeded, and adds steps to its run.
+    Expanded {
+        output: serde_json::Value,
+        expansion: Arc<Expansion>,
+    },
+    /// It had nothing to do: what comes after it goes on.
+    NotNeeded {
+        reason: String,
+    },
     Failed {
         code: String,
         reason: String,
@@ -302,7 +312,7 @@ impl Store {
     /// The database cannot be written.
     pub async fn step_claim(&self, engine: &str, run: &RunId, step: &StepSpec, lease: Micros) -> Result<ClaimResult> {
         let (scope, engine, run, id) = (self.scope.clone(), engine.to_owned(), run.clone(), step.id.clone());
-        let mut names = step.locks.clone();
+        let (mut names, despite_cancel) = (step.locks.clone(), !step.flow.phase.is_main());
         // In one order for everybody: two that need the same locks never wait for each other.
         names.sort();
         self.write(Durability::of(step.repeat), move |tx| {
@@ -311,8 +321,11 @@ impl Store {
                 let open: Option<i64> = tx.row(
                     "SELECT epoch FROM steps WHERE run = $1 AND id = $2
                      AND (state = 'pending' AND not_before IS NULL OR state IN ('pending', 'waiting') AND not_before <= $3)
-                     AND EXISTS (SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NULL AND NOT cancel_requested)",
-                    params![run.as_str(), id.as_str(), now],
+                     AND EXISTS (
+                         SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NULL
+                         AND (NOT cancel_requested OR CAST($4 AS BOOLEAN)) AND NOT kill_requested
+                     )",
+                    params![run.as_str(), id.as_str(), now, despite_cancel],
                 )?;
                 // One that cannot begin stands in no queue.
                 if open.is_none() {
@@ -325,7 +338,7 @@ impl Store {
                     return Ok(ClaimResult::Locked { name: name.clone(), by });
                 }
             }
-            let claimed = claim_in(tx, &scope, &run, std::slice::from_ref(&id), &engine, lease)?;
+            let claimed = claim_in(tx, &scope, &run, std::slice::from_ref(&id), despite_cancel, &engine, lease)?;
             Ok(claimed.into_iter().next().map_or(ClaimResult::Gone, ClaimResult::Claimed))
         })
         .await

@@ -88,6 +88,7 @@ mod backup;
 mod faults;
 mod hold;
 mod logs;
+mod operations;
 mod records;
 mod schedules;
 mod servers;
@@ -255,6 +256,7 @@ async fn a_turn_is_written_as_a_whole_or_not_at_all(place: &Place<'_>) {
         finished: vec![succeeded(b, 1), succeeded(a, 2)],
         closed: vec![("d".into(), StepState::Skipped, "why".into())],
         claims: ids(&["a", "c"]),
+        despite_cancel: false,
         moved: moved(RunState::Queued, RunState::Failed),
     };
     assert!(matches!(turn(both(a)).await, Err(StoreError::StaleClaim { step, .. }) if step == "a"));

@@ -2,12 +2,14 @@
 
 use crate::db::{Tx, params};
 use crate::journal::{NewEvent, log_in};
+use crate::operations::leave_queues;
+use crate::runs::encode;
 use crate::steps::leave;
 use crate::{Claim, Durability, Result, Scope, StepOutcome, Store, StoreError};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{RunState, StepRecord, StepState};
+use windlass_model::run::{Expansion, NOT_NEEDED, RunState, StepRecord, StepState, Stop};
 
 /// How an attempt ended, with the last of its log (may be empty).
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +35,8 @@ pub struct Turn {
     pub closed: Vec<(StepId, StepState, String)>,
     /// Steps without locks that are to begin.
     pub claims: Vec<StepId>,
+    /// They are undos and handlers, which a cancel does not keep back.
+    pub despite_cancel: bool,
     pub moved: Option<Move>,
 }
 
@@ -57,7 +61,7 @@ pub struct Turned {
 #[derive(Debug, Clone)]
 pub struct Look {
     pub state: RunState,
-    pub cancel_requested: bool,
+    pub stop: Stop,
     /// All steps in order of the plan, without their outputs.
     pub steps: Vec<StepRecord>,
 }
@@ -67,7 +71,13 @@ impl StepOutcome {
     pub fn fill(&self, step: &mut StepRecord) {
         (step.not_before, step.output, step.reason, step.code) = (None, None, None, None);
         match self {
-            Self::Succeeded(output) => (step.state, step.output) = (StepState::Succeeded, Some(output.clone())),
+            Self::Succeeded(output) | Self::Expanded { output, .. } => {
+                (step.state, step.output) = (StepState::Succeeded, Some(output.clone()));
+            }
+            Self::NotNeeded { reason } => {
+                step.state = StepState::Skipped;
+                (step.code, step.reason) = (Some(NOT_NEEDED.to_owned()), Some(reason.clone()));
+            }
             Self::Failed { code, reason } => {
                 step.state = StepState::Failed;
                 (step.code, step.reason) = (Some(code.clone()), Some(reason.clone()));
@@ -125,7 +135,11 @@ pub(crate) fn finish_in(tx: &mut Tx<'_>, scope: &Scope, run: &RunId, finished: &
             StepOutcome::Again { .. } => "step.retried".to_owned(),
             _ => format!("step.{}", step.state.as_str()),
         };
-        let data = serde_json::json!({ "attempt": step.attempt, "reason": step.reason, "code": step.code });
+        let mut data = serde_json::json!({ "attempt": step.attempt, "reason": step.reason, "code": step.code });
+        if let StepOutcome::Expanded { expansion, .. } = &finish.outcome {
+            expand_in(tx, run, &step.id, expansion)?;
+            data["added"] = expansion.steps.len().into();
+        }
         scope.event(tx, NewEvent::of_step(run, &step.id, &kind, data))?;
     }
     Ok(steps)
@@ -204,6 +218,7 @@ pub(crate) fn claim_in(
     scope: &Scope,
     run: &RunId,
     steps: &[StepId],
+    despite_cancel: bool,
     engine: &str,
     lease: Micros,
 ) -> Result<Vec<Claim>> {
@@ -226,9 +241,12 @@ pub(crate) fn claim_in(
                  AND (state = 'pending' AND not_before IS NULL OR state IN ('pending', 'waiting') AND not_before <= $5)
                  FOR UPDATE SKIP LOCKED
              )
-             AND EXISTS (SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NULL AND NOT cancel_requested)
+             AND EXISTS (
+                 SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NULL
+                 AND (NOT cancel_requested OR CAST($6 AS BOOLEAN)) AND NOT kill_requested
+             )
              RETURNING id, attempt, epoch",
-            params![run.as_str(), &ids, engine, now + lease, now],
+            params![run.as_str(), &ids, engine, now + lease, now, despite_cancel],
         )?;
         begun.extend(found.into_iter().map(|(id, attempt, epoch)| (id, (attempt, epoch))));
     } else {
@@ -238,9 +256,12 @@ pub(crate) fn claim_in(
                      lease_until = $4, started_at = COALESCE(started_at, $5), reason = NULL, not_before = NULL
                  WHERE run = $1 AND id = $2
                  AND (state = 'pending' AND not_before IS NULL OR state IN ('pending', 'waiting') AND not_before <= $5)
-                 AND EXISTS (SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NULL AND NOT cancel_requested)
+                 AND EXISTS (
+                     SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NULL
+                     AND (NOT cancel_requested OR $6) AND NOT kill_requested
+                 )
                  RETURNING attempt, epoch",
-                params![run.as_str(), step.as_str(), engine, now + lease, now],
+                params![run.as_str(), step.as_str(), engine, now + lease, now, despite_cancel],
             )?;
             begun.extend(found.map(|found| (step.to_string(), found)));
         }
@@ -254,6 +275,50 @@ pub(crate) fn claim_in(
     Ok(claims)
 }
 
+/// Between steps of a plan there is room for what they add.
+pub(crate) const GAP: i64 = 1 << 40;
+
+/// Adds steps to a run, right behind the one that adds them.
+fn expand_in(tx: &mut Tx<'_>, run: &RunId, step: &StepId, expansion: &Expansion) -> Result<()> {
+    let document = encode("expansion", expansion)?;
+    tx.execute(
+        "INSERT INTO expansions (run, step, document) VALUES ($1, $2, $3)",
+        params![run.as_str(), step.as_str(), &document],
+    )?;
+    let count = expansion.steps.len() as i64;
+    if count == 0 {
+        return Ok(());
+    }
+    let (at, next): (i64, i64) = tx
+        .row(
+            "SELECT own.position, COALESCE(MIN(later.position), own.position + $3)
+             FROM steps AS own LEFT JOIN steps AS later ON later.run = own.run AND later.position > own.position
+             WHERE own.run = $1 AND own.id = $2 GROUP BY own.position",
+            params![run.as_str(), step.as_str(), GAP],
+        )?
+        .ok_or_else(|| StoreError::NotFound { what: "step", id: format!("{run}/{step}") })?;
+    let mut apart = (next - at) / (count + 1);
+    if apart == 0 {
+        apart = 1 << 10;
+        tx.execute(
+            "UPDATE steps SET position = position + $3 WHERE run = $1 AND position > $2",
+            params![run.as_str(), at, apart * (count + 1)],
+        )?;
+    }
+    let ids = encode("step ids", &expansion.steps.iter().map(|spec| &spec.id).collect::<Vec<_>>())?;
+    tx.execute(
+        tx.pick(
+            "INSERT INTO steps (run, id, position, state)
+             SELECT $1, value, $3 + (key + 1) * $4, 'pending' FROM json_each($2)",
+            "INSERT INTO steps (run, id, position, state)
+             SELECT $1, value, CAST($3 AS BIGINT) + ordinality * CAST($4 AS BIGINT), 'pending'
+             FROM json_array_elements_text(CAST($2 AS json)) WITH ORDINALITY",
+        ),
+        params![run.as_str(), &ids, at, apart],
+    )
+    .map(drop)
+}
+
 /// Ends steps that will never run.
 pub(crate) fn close_in(
     tx: &mut Tx<'_>,
@@ -261,8 +326,27 @@ pub(crate) fn close_in(
     run: &RunId,
     steps: &[(StepId, StepState, String)],
 ) -> Result<()> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let now = tx.now()?;
+    let closed: HashSet<String> =
+        if tx.is_remote() { close_all(tx, run, steps, now)? } else { close_each(tx, run, steps, now)? };
+    for (step, state, reason) in steps.iter().filter(|(step, ..)| closed.contains(step.as_str())) {
+        let kind = format!("step.{}", state.as_str());
+        scope.event(tx, NewEvent::of_step(run, step, &kind, serde_json::json!({ "reason": reason })))?;
+    }
+    Ok(())
+}
+
+fn close_each(
+    tx: &mut Tx<'_>,
+    run: &RunId,
+    steps: &[(StepId, StepState, String)],
+    now: Micros,
+) -> Result<HashSet<String>> {
+    let mut closed = HashSet::new();
     for (step, state, reason) in steps {
-        let now = tx.now()?;
         let done = tx.execute(
             "UPDATE steps SET state = $1, reason = $2, ended_at = $3
              WHERE run = $4 AND id = $5 AND state IN ('pending', 'waiting', 'unknown')",
@@ -270,11 +354,39 @@ pub(crate) fn close_in(
         )?;
         if done == 1 {
             leave(tx, run, step)?;
-            let kind = format!("step.{}", state.as_str());
-            scope.event(tx, NewEvent::of_step(run, step, &kind, serde_json::json!({ "reason": reason })))?;
+            closed.insert(step.to_string());
         }
     }
-    Ok(())
+    Ok(closed)
+}
+
+/// The same as [`close_each`] in one statement.
+fn close_all(
+    tx: &mut Tx<'_>,
+    run: &RunId,
+    steps: &[(StepId, StepState, String)],
+    now: Micros,
+) -> Result<HashSet<String>> {
+    let given: Vec<serde_json::Value> = steps
+        .iter()
+        .map(|(step, state, reason)| serde_json::json!({ "id": step, "state": state.as_str(), "reason": reason }))
+        .collect();
+    let closed: Vec<String> = tx.rows(
+        "WITH given AS MATERIALIZED (
+             SELECT * FROM json_to_recordset(CAST($2 AS json)) AS g (id TEXT, state TEXT, reason TEXT)
+         ), done AS (
+             UPDATE steps SET state = given.state, reason = given.reason, ended_at = $3 FROM given
+             WHERE steps.run = $1 AND steps.id = given.id AND steps.state IN ('pending', 'waiting', 'unknown')
+             RETURNING steps.id
+         ), unlocked AS (
+             DELETE FROM locks USING done WHERE locks.run = $1 AND locks.step = done.id
+         ), forgotten AS (
+             DELETE FROM processes USING done WHERE processes.run = $1 AND processes.step = done.id
+         )
+         SELECT id FROM done",
+        params![run.as_str(), &crate::db::rows_as_json(given), now],
+    )?;
+    Ok(closed.into_iter().collect())
 }
 
 pub(crate) fn move_in(tx: &mut Tx<'_>, scope: &Scope, run: &RunId, moved: &Move) -> Result<bool> {
@@ -285,6 +397,9 @@ pub(crate) fn move_in(tx: &mut Tx<'_>, scope: &Scope, run: &RunId, moved: &Move)
         params![moved.to.as_str(), reason, moved.to.is_final().then_some(now), run.as_str(), moved.from.as_str()],
     )?;
     if done == 1 {
+        if moved.to.is_final() {
+            leave_queues(tx, run)?;
+        }
         let kind = format!("run.{}", moved.to.as_str());
         scope.event(tx, NewEvent::of_run(run, &kind, serde_json::json!({ "reason": reason })))?;
     }
@@ -308,7 +423,7 @@ impl Store {
         self.write(durability, move |tx| {
             let finished = finish_in(tx, &scope, &run, &turn.finished)?;
             close_in(tx, &scope, &run, &turn.closed)?;
-            let claims = claim_in(tx, &scope, &run, &turn.claims, &engine, lease)?;
+            let claims = claim_in(tx, &scope, &run, &turn.claims, turn.despite_cancel, &engine, lease)?;
             let moved = turn.moved.as_ref().map(|moved| move_in(tx, &scope, &run, moved)).transpose()?;
             Ok(Turned { finished, claims, moved: moved.unwrap_or(false) })
         })
@@ -323,15 +438,14 @@ impl Store {
         let of = run.clone();
         let (found, steps) = self
             .read(move |tx| {
-                let sql = "SELECT state, cancel_requested FROM runs WHERE id = $1";
-                let found: Option<(String, bool)> = tx.row(sql, params![of.as_str()])?;
+                let sql = "SELECT state, cancel_requested, kill_requested FROM runs WHERE id = $1";
+                let found: Option<(String, bool, bool)> = tx.row(sql, params![of.as_str()])?;
                 Ok((found, crate::steps::brief_in(tx, &of)?))
             })
             .await?;
-        let (state, cancel_requested) =
-            found.ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })?;
+        let (state, cancel, kill) = found.ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })?;
         let state = crate::runs::state(state)?;
         let steps = steps.into_iter().map(crate::steps::record).collect::<Result<_>>()?;
-        Ok(Look { state, cancel_requested, steps })
+        Ok(Look { state, stop: Stop::of(cancel, kill), steps })
     }
 }

@@ -31,6 +31,8 @@ pub struct RunQuery {
     pub active: bool,
     /// Only applies of this stack.
     pub stack: Option<StackId>,
+    /// What they are runs of: the name of an operation.
+    pub subject: Option<String>,
     /// Only those that were made before this one.
     pub before: Option<RunId>,
     /// Only those that were made since then, µs.
@@ -95,6 +97,7 @@ macro_rules! run_find {
              AND (CAST($8 AS TEXT) IS NULL OR id IN (
                  SELECT run FROM steps WHERE id LIKE 'apply:%' AND (id = $8 OR id LIKE $9 ESCAPE '!')
              ))
+             AND (CAST($11 AS TEXT) IS NULL OR subject = $11)
              ORDER BY id DESC LIMIT $10"
         )
     };
@@ -191,6 +194,7 @@ impl Store {
                         only,
                         keyed,
                         limit,
+                        query.subject.as_deref(),
                     ],
                 )
             })

@@ -129,6 +129,26 @@ fn middle<T>(measured: &[T], of: impl Fn(&T) -> f64) -> f64 {
     super::median(measured.iter().map(of).collect())
 }
 
+/// What a step costs that was added to a run must not grow with how many there are.
+pub fn each(bench: &Bench) -> Result<Vec<Row>> {
+    let (small, large) = if bench.quick { (100, 1_000) } else { (1_000, 10_000) };
+    let (mut few, mut many) = (Vec::new(), Vec::new());
+    for round in 1..=bench.rounds.unwrap_or(if bench.quick { 1 } else { 3 }) {
+        for (count, figures) in [(small, &mut few), (large, &mut many)] {
+            let said = scenario(bench, Place::File, "each", count, round * large + count)?;
+            let of = |name| number(&said, name);
+            let (took, cpu, read) = (of("item_ms")?, of("item_cpu_ms")?, of("read_ms")?);
+            eprintln!("  {count} items: {took:.3} ms and {cpu:.3} ms CPU each; the plan is read in {read:.0} ms");
+            figures.push((took, cpu));
+        }
+    }
+    let ratio = |of: fn(&(f64, f64)) -> f64| middle(&many, of) / middle(&few, of);
+    Ok(vec![
+        at_most(format!("an item of {large}: time, ratio to one of {small}"), 1.5, ratio(|each| each.0), "×"),
+        at_most(format!("an item of {large}: CPU, ratio to one of {small}"), 1.5, ratio(|each| each.1), "×"),
+    ])
+}
+
 pub fn processes(bench: &Bench) -> Result<Vec<Row>> {
     let said = scenario(bench, Place::File, "processes", bench.rounds.unwrap_or(if bench.quick { 2 } else { 9 }), 1)?;
     Ok(vec![

@@ -33,6 +33,8 @@ Builds the release binary and measures, each against a baseline in the same run,
   processes a run of 40 steps that are a process each, their output stored as it comes
   burn      queued steps that do nothing on PostgreSQL, until none is left, against awa's jobs
   log       one million lines with two viewers, one of which comes again and again; the end of a log of 1 GiB
+  each      a run with 10,000 steps that one of its steps has added, each doing nothing, on SQLite: time and CPU of one of
+            them, against a run with 1,000
   idle      1,000 runs that wait for a person: CPU and memory of the engine and the store
 
 Restate, DBOS and awa come from npm and PyPI into ~/.cache/windlass-bench, pinned; where they cannot be had, that is said
@@ -70,7 +72,7 @@ pub struct Row {
 type Measurement = fn(&Bench) -> Result<Vec<Row>>;
 
 pub fn run(options: &Options) -> Result<()> {
-    let all: [(&str, Measurement); 9] = [
+    let all: [(&str, Measurement); 10] = [
         ("discover", discover::measure),
         ("review", review::measure),
         ("apply", apply::measure),
@@ -79,6 +81,7 @@ pub fn run(options: &Options) -> Result<()> {
         ("processes", engine::processes),
         ("burn", engine::burn),
         ("log", engine::log),
+        ("each", engine::each),
         ("idle", engine::idle),
     ];
     let chosen: Vec<_> =
@@ -94,7 +97,7 @@ pub fn run(options: &Options) -> Result<()> {
     let quick = options.has("--quick");
     let release: &[&str] = if quick { &[] } else { &["--release"] };
     // Each builds what it needs alone: the engine without the rest takes a minute, all of it ten.
-    let engine = |name: &str| ["steps", "processes", "burn", "log", "idle"].contains(&name);
+    let engine = |name: &str| ["steps", "processes", "burn", "log", "each", "idle"].contains(&name);
     if chosen.iter().any(|(name, _)| engine(name)) {
         setup::postgresql()?;
         let example = ["build", "--package", "windlass-drivers", "--example", "engine-bench"];

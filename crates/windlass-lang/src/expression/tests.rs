@@ -126,6 +126,16 @@ fn the_texts_of_a_gate_are_expressions() {
     assert_eq!((url.as_str(), contains.as_deref()), ("https://a/", Some("3")));
 }
 
+#[test]
+fn a_run_is_planned_with_parameters_and_members() {
+    let scope = Scope::default().with("param", serde_json::json!({ "cluster": "a" }));
+    let member = |key: &str| Member { name: "m".into(), key: key.into(), value: 7.into(), index: 0 };
+    let lock = written("\"${param.cluster}-${each.key}-${each.value}\"");
+    assert_eq!(scope.text(&lock, &[member("x"), member("y")]).unwrap(), "a-y-7");
+    assert!(scope.text(&lock, &[]).is_err());
+    assert_eq!(scope.nodes(&written("\"${step.dump.outputs.x}${param.cluster}\"")), ["dump"]);
+}
+
 proptest! {
     #[test]
     fn no_expression_panics(text in "([a-z0-9 .\"\\[\\](){}?:,=<>!+*/%$&|\n-]|param|step|each|for|in|if|\\$\\{){0,24}") {

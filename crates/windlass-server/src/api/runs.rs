@@ -13,6 +13,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use windlass_app::requests;
@@ -192,8 +193,10 @@ impl RunAnswer {
             reason: step.reason,
             code: step.code,
         };
-        // Both are in the order of the plan, which never changes.
-        let steps = record.plan.steps.iter().zip(steps).map(step).collect();
+        // Steps that were added to the run since its plan was read are in the next answer.
+        let specs: HashMap<&StepId, &StepSpec> = record.plan.steps.iter().map(|spec| (&spec.id, spec)).collect();
+        let spec = |step: StepRecord| Some((*specs.get(&step.id)?, step));
+        let steps = steps.into_iter().filter_map(spec).map(step).collect();
         let run = Run {
             id: record.id,
             project: record.project,

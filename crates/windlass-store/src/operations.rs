@@ -1,0 +1,55 @@
+//! What becomes of the queues of a run that ends, and how long runs of an operation took.
+
+use crate::db::{Tx, params};
+use crate::steps::rouse;
+use crate::{Result, Store};
+use windlass_model::Micros;
+use windlass_model::id::RunId;
+use windlass_model::operation::plan::ADMIT;
+use windlass_model::run::HALTED;
+
+/// A run that has ended leaves its queues, and who is next looks again.
+pub(crate) fn leave_queues(tx: &mut Tx<'_>, run: &RunId) -> Result<()> {
+    let next: Option<String> = tx.row(
+        "SELECT steps.run FROM admissions AS own
+         JOIN admissions AS other ON other.project = own.project AND other.name = own.name AND other.run <> own.run
+         JOIN steps ON steps.run = other.run AND steps.id = $2 AND steps.state = 'waiting'
+             AND (steps.code IS NULL OR steps.code <> $3)
+         WHERE own.run = $1 ORDER BY other.position LIMIT 1",
+        params![run.as_str(), ADMIT, HALTED],
+    )?;
+    tx.execute("DELETE FROM admissions WHERE run = $1", params![run.as_str()])?;
+    if let Some(next) = next {
+        wake(tx, &RunId::new(next), ADMIT)?;
+    }
+    Ok(())
+}
+
+/// Lets one step look again; one that is held back because its run was halted stays so.
+fn wake(tx: &mut Tx<'_>, run: &RunId, step: &str) -> Result<()> {
+    let woken = tx.execute(
+        "UPDATE steps SET state = 'pending', not_before = NULL
+         WHERE run = $1 AND id = $2 AND state = 'waiting' AND (code IS NULL OR code <> $3)",
+        params![run.as_str(), step, HALTED],
+    )?;
+    if woken > 0 { rouse(tx, run) } else { Ok(()) }
+}
+
+impl Store {
+    /// How long the last successful runs of a subject of the project took from their beginning, newest first, µs.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn run_durations(&self, subject: &str, limit: u32) -> Result<Vec<Micros>> {
+        let (project, subject) = (self.scope.project.clone(), subject.to_owned());
+        self.read(move |tx| {
+            tx.rows(
+                "SELECT ended_at - created_at FROM runs
+                 WHERE project = $1 AND subject = $2 AND state = 'succeeded' AND ended_at IS NOT NULL
+                 ORDER BY id DESC LIMIT $3",
+                params![&project, &subject, limit],
+            )
+        })
+        .await
+    }
+}

@@ -1,0 +1,165 @@
+//! Queues, steps that were added, runs that go on, and lists of the runs of an operation.
+
+use super::*;
+use windlass_model::operation::plan::ADMIT;
+use windlass_model::run::{Expansion, NOT_NEEDED, Phase, StepRecord};
+
+cases! {
+    who_is_next_in_a_queue_is_woken,
+    what_a_step_adds_is_recorded_with_its_success,
+    a_cancel_keeps_back_the_main_phase_and_a_kill_everything,
+    a_run_goes_on_with_what_another_had_done,
+    runs_of_an_operation_are_found_by_its_name,
+}
+
+fn of(subject: &str, steps: Vec<StepSpec>) -> RunPlan {
+    RunPlan { subject: Some(subject.into()), ..plan(steps) }
+}
+
+/// A run whose admission waits.
+async fn queued(store: &Store) -> RunId {
+    let admit = step(ADMIT, &[]);
+    let run = store.run_create(&of("o", vec![admit.clone()]), "me").await.unwrap();
+    let claim = claimed(store.step_claim("e", &run, &admit, 1000).await.unwrap());
+    let waiting = StepOutcome::Waiting { reason: "waits for a place".into(), until: None };
+    store.step_finish(&claim, &waiting, &[], Durability::Durable).await.unwrap();
+    store.run_set_state(&run, RunState::Queued, RunState::Waiting, None).await.unwrap();
+    run
+}
+
+async fn end(store: &Store, run: &RunId) {
+    let state = store.run_get(run).await.unwrap().state;
+    assert!(store.run_set_state(run, state, RunState::Succeeded, None).await.unwrap());
+}
+
+async fn who_is_next_in_a_queue_is_woken(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = fixture.store.of_project("shop");
+    let mut runs = Vec::new();
+    for _ in 0..4 {
+        let run = queued(&store).await;
+        store.admission_take("db", &run, 2).await.unwrap();
+        runs.push(run);
+    }
+    let [a, b, c, d] = &runs[..] else { unreachable!() };
+    store.step_wake(a).await.unwrap();
+    store.step_wake(b).await.unwrap();
+    end(&store, b).await;
+    // Whose step waits first is woken, and nobody else.
+    let waits = async |run| store.step_get(run, &ADMIT.into()).await.unwrap().state == StepState::Waiting;
+    assert!(!waits(c).await && waits(d).await);
+    assert_eq!(store.run_get(c).await.unwrap().state, RunState::Running);
+    assert!(store.admission_take("db", c, 2).await.unwrap().is_empty());
+    assert_eq!(store.admission_list("db").await.unwrap(), [a.clone(), c.clone(), d.clone()]);
+}
+
+async fn what_a_step_adds_is_recorded_with_its_success(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = &fixture.store;
+    let each = step("each", &[]);
+    let run = store.run_create(&plan(vec![step("a", &[]), each.clone(), step("z", &[])]), "me").await.unwrap();
+    let added = |of: &str, count: usize| {
+        let steps = (0..count).map(|n| step(&format!("{of}[{n}]"), &[])).collect();
+        StepOutcome::Expanded { output: 7.into(), expansion: Arc::new(Expansion { steps, ..Expansion::default() }) }
+    };
+    let claim = claimed(store.step_claim("e1", &run, &each, 10).await.unwrap());
+    let taken = store.step_take_over("e2", &claim, 10).await.unwrap().unwrap();
+    // Who lost the step adds nothing.
+    assert!(store.step_finish(&claim, &added("each", 9), &[], Durability::Durable).await.is_err());
+    let ended = store.step_finish(&taken, &added("each", 2), &[], Durability::Durable).await.unwrap();
+    assert_eq!((ended.state, ended.output), (StepState::Succeeded, Some(7.into())));
+    // What is added can add more, as often as it likes.
+    let mut inner = "each[1]".to_owned();
+    for _ in 0..30 {
+        let spec =
+            store.run_get(&run).await.unwrap().plan.steps.into_iter().find(|spec| spec.id.as_str() == inner).unwrap();
+        let claim = claimed(store.step_claim("e2", &run, &spec, 10).await.unwrap());
+        store.step_finish(&claim, &added(&inner, 2), &[], Durability::Durable).await.unwrap();
+        inner = format!("{inner}[1]");
+    }
+    let plan: Vec<StepId> = store.run_get(&run).await.unwrap().plan.steps.into_iter().map(|spec| spec.id).collect();
+    let steps: Vec<StepId> = store.step_list(&run).await.unwrap().into_iter().map(|step| step.id).collect();
+    assert_eq!((plan.len(), &plan), (3 + 2 * 31, &steps), "in one order");
+    assert_eq!((steps[1].as_str(), steps[2].as_str(), steps.last().unwrap().as_str()), ("each", "each[0]", "z"));
+    let each = store.run_get(&run).await.unwrap().plan.steps;
+    assert_eq!(each[2].flow.added_by, Some("each".into()));
+}
+
+async fn a_cancel_keeps_back_the_main_phase_and_a_kill_everything(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = &fixture.store;
+    let undo = |locks: &[&str]| {
+        let mut undo = step("undo", locks);
+        undo.flow.phase = Phase::Undo("a".into());
+        undo
+    };
+    for locks in [&[][..], &["l"]] {
+        for (kill, wanted) in [(false, true), (true, false)] {
+            let run = store.run_create(&plan(vec![step("a", locks), undo(locks)]), "me").await.unwrap();
+            let asked =
+                if kill { store.run_kill(&run, "me", None).await } else { store.run_cancel(&run, "me", None).await };
+            assert!(asked.unwrap());
+            let record = store.run_get(&run).await.unwrap();
+            assert_eq!((record.cancel_requested, record.kill_requested), (true, kill));
+            assert_eq!(store.run_look(&run).await.unwrap().stop, record.stop());
+            assert_eq!(store.step_claim("e", &run, &step("a", locks), 10).await.unwrap(), ClaimResult::Gone);
+            let claim = store.step_claim("e", &run, &undo(locks), 10).await.unwrap();
+            assert_eq!(matches!(claim, ClaimResult::Claimed(_)), wanted, "{locks:?} {kill}");
+            if let ClaimResult::Claimed(claim) = claim {
+                let outcome = StepOutcome::NotNeeded { reason: "nothing".into() };
+                let ended = store.step_finish(&claim, &outcome, &[], Durability::Durable).await.unwrap();
+                assert_eq!((ended.state, ended.code.as_deref()), (StepState::Skipped, Some(NOT_NEEDED)));
+            }
+        }
+    }
+}
+
+async fn a_run_goes_on_with_what_another_had_done(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = &fixture.store;
+    let done = StepRecord {
+        state: StepState::Succeeded,
+        attempt: 2,
+        started_at: Some(5),
+        ended_at: Some(6),
+        output: Some(serde_json::json!({ "x": 1 })),
+        ..StepRecord::pending("a".into())
+    };
+    let passed = StepRecord {
+        state: StepState::Skipped,
+        code: Some(NOT_NEEDED.into()),
+        reason: Some("by ben".into()),
+        ..StepRecord::pending("b".into())
+    };
+    let first = [done, passed, StepRecord::pending("c".into())];
+    let steps = vec![step("a", &[]), step("b", &[]), step("c", &[])];
+    let run = store.run_create_resumed(&plan(steps), &first, "me").await.unwrap();
+    assert_eq!(store.step_list(&run).await.unwrap(), first);
+}
+
+async fn runs_of_an_operation_are_found_by_its_name(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = fixture.store.of_project("shop");
+    let mut runs = Vec::new();
+    for (number, subject) in ["dump", "dump", "clean", "dump"].iter().enumerate() {
+        let run = store.run_create(&of(subject, vec![]), "me").await.unwrap();
+        fixture.clock.fetch_add(1000 * (number as i64 + 1), std::sync::atomic::Ordering::SeqCst);
+        if number < 3 {
+            end(&store, &run).await;
+        }
+        runs.push(run);
+    }
+    let find = async |filter: RunFilter| -> Vec<usize> {
+        let filter = RunFilter { subject: Some("dump".into()), ..filter };
+        let found = store.run_search(&filter, 10).await.unwrap();
+        found.iter().map(|run| runs.iter().position(|known| *known == run.id).unwrap()).collect()
+    };
+    assert_eq!(find(RunFilter::default()).await, [3, 1, 0]);
+    assert_eq!(find(RunFilter { active: true, ..RunFilter::default() }).await, [3]);
+    assert_eq!(find(RunFilter { before: Some(runs[1].clone()), ..RunFilter::default() }).await, [0]);
+    let query = RunQuery { subject: Some("clean".into()), ..RunQuery::default() };
+    assert_eq!(store.run_find(&query, 10).await.unwrap().len(), 1);
+    assert_eq!(store.run_durations("dump", 10).await.unwrap(), [2000, 1000]);
+    assert_eq!(store.run_durations("dump", 1).await.unwrap(), [2000]);
+    assert!(store.of_project("bar").run_durations("dump", 10).await.unwrap().is_empty());
+}
