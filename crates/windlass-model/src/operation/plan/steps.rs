@@ -235,12 +235,13 @@ impl Planning<'_> {
     fn all(&mut self) -> Result<(), PlanError> {
         let operation = &self.input.operation;
         let admit = StepId::new(ADMIT);
+        let whole = to_value(&OperationStep::default());
         let title = format!("Admission of {}", operation.name);
-        self.steps.push(structural(admit.clone(), title, Vec::new(), driver::ADMIT, Value::Null));
+        self.steps.push(structural(admit.clone(), title, Vec::new(), driver::ADMIT, whole.clone()));
         let mut entry = vec![admit.clone()];
         if has_approval(self.input) {
             let approve = StepId::new(APPROVE);
-            self.steps.push(structural(approve.clone(), "Approval".into(), entry, driver::APPROVE, Value::Null));
+            self.steps.push(structural(approve.clone(), "Approval".into(), entry, driver::APPROVE, whole));
             entry = vec![approve];
         }
         if let Some(checklist) = &operation.checklist {
