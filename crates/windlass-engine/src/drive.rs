@@ -57,9 +57,12 @@ struct Decided {
     closed: Vec<(StepId, StepState, String)>,
     starts: Vec<StepId>,
     state: Option<(RunState, Option<String>)>,
-    /// Something waits for a time.
-    sleeps: bool,
+    /// How long until something that waits for a time has its turn, µs.
+    sleeps: Option<Micros>,
 }
+
+/// Who drives all runs there are lets go of one that waits for longer than this, µs: it is found again when its time has come.
+const FAR: Micros = 5_000_000;
 
 impl Drive {
     pub fn new(engine: Engine, record: RunRecord) -> Self {
@@ -151,13 +154,14 @@ impl Drive {
                 continue;
             };
             wrong = false;
-            if self.record.state == RunState::Waiting && self.running.is_empty() && !held && !sleeps {
+            let near = sleeps.is_some_and(|wait| !self.engine.serves || wait < FAR);
+            if self.record.state == RunState::Waiting && self.running.is_empty() && !held && !near {
                 return Ok(());
             }
             if self.record.state.is_final() {
                 return Ok(());
             }
-            if sleeps {
+            if sleeps.is_some() {
                 self.tell_sleepers();
             }
             tokio::select! {
@@ -186,7 +190,7 @@ impl Drive {
                         decided.closed.push((id, StepState::Cancelled, "cancelled before it began".to_owned()));
                     }
                     Decision::Become(to, reason) => decided.state = Some((to, reason)),
-                    Decision::Sleep(_) => decided.sleeps = true,
+                    Decision::Sleep(at) => decided.sleeps = Some(at - now),
                 }
             }
             if decided.closed.len() == closed {

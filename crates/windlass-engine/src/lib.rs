@@ -89,6 +89,8 @@ pub struct Engine {
     slots: Arc<Slots>,
     /// Once cancelled, nothing more is begun.
     drain: CancellationToken,
+    /// It drives all runs there are, and finds those again whose time has come.
+    serves: bool,
     shared: Arc<Shared>,
 }
 
@@ -125,6 +127,7 @@ impl Engine {
             progress: None,
             slots,
             drain,
+            serves: false,
             shared: Arc::default(),
         })
     }

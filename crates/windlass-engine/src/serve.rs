@@ -35,7 +35,7 @@ impl Engine {
     /// and what is under way may end within `drain`: whether all of it did. What did not is left as by a process that dies, which
     /// is for the next engine to recover: the caller should end this process.
     pub async fn serve(&self, stop: CancellationToken, drain: Duration, watcher: Arc<dyn Watcher>) -> bool {
-        let engine = Self { drain: stop.child_token(), ..self.clone() };
+        let engine = Self { drain: stop.child_token(), serves: true, ..self.clone() };
         let driven: Arc<Mutex<HashSet<RunId>>> = Arc::default();
         let mut tasks = JoinSet::new();
         let mut changes = engine.store.changes();

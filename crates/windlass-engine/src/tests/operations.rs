@@ -222,3 +222,48 @@ async fn two_engines_drive_one_run_that_grows() {
     done.dedup();
     assert_eq!((done.len(), bench.executed().len()), (23, 23), "each of them once");
 }
+
+/// Remembers how runs were left.
+#[derive(Default)]
+struct Left(Mutex<Vec<RunState>>);
+
+#[async_trait]
+impl Watcher for Left {
+    async fn settled(&self, run: &RunRecord, _: bool) {
+        self.0.lock().unwrap().push(run.state);
+    }
+    fn failed(&self, run: &RunId, error: &StoreError) {
+        panic!("{run}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn who_serves_lets_go_of_a_run_that_waits_long_and_finds_it_when_its_time_has_come() {
+    let bench = Bench::new().await;
+    let hour = bench.store.now().await.unwrap() + 3_600_000_000;
+    let wait = |until| StepResult::Wait { reason: "waits".into(), until: Some(until) };
+    bench.script("far", vec![wait(hour)]);
+    bench.script("near", vec![wait(1)]);
+    let far = bench.run(vec![step("far", &[])]).await;
+    let (stop, left) = (CancellationToken::new(), Arc::<Left>::default());
+    let served = tokio::spawn({
+        let (engine, stop, left) = (bench.engine().await, stop.clone(), left.clone());
+        async move { engine.serve(stop, Duration::from_secs(20), left).await }
+    });
+    let until = async |what: &str, done: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !done() {
+            assert!(Instant::now() < deadline, "{what}: {:?}", left.0.lock().unwrap());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    until("it is let go", &|| *left.0.lock().unwrap() == [RunState::Waiting]).await;
+    bench.run(vec![step("near", &[])]).await;
+    until("one that waits shortly is not", &|| left.0.lock().unwrap().last() == Some(&RunState::Succeeded)).await;
+    assert_eq!(left.0.lock().unwrap().len(), 2);
+    bench.store.step_wake(&far).await.unwrap();
+    until("it goes on", &|| left.0.lock().unwrap().len() == 3).await;
+    assert_eq!(bench.states(&far).await, "far succeeded");
+    stop.cancel();
+    assert!(served.await.unwrap());
+}

@@ -10,6 +10,7 @@ cases! {
     a_cancel_keeps_back_the_main_phase_and_a_kill_everything,
     a_run_goes_on_with_what_another_had_done,
     runs_of_an_operation_are_found_by_its_name,
+    a_run_whose_time_is_over_is_looked_at,
 }
 
 fn of(subject: &str, steps: Vec<StepSpec>) -> RunPlan {
@@ -162,4 +163,16 @@ async fn runs_of_an_operation_are_found_by_its_name(place: &Place<'_>) {
     assert_eq!(store.run_durations("dump", 10).await.unwrap(), [2000, 1000]);
     assert_eq!(store.run_durations("dump", 1).await.unwrap(), [2000]);
     assert!(store.of_project("bar").run_durations("dump", 10).await.unwrap().is_empty());
+}
+
+async fn a_run_whose_time_is_over_is_looked_at(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = &fixture.store;
+    let run = store.run_create(&RunPlan { timeout: Some(1000), ..plan(vec![]) }, "me").await.unwrap();
+    store.run_set_state(&run, RunState::Queued, RunState::Waiting, None).await.unwrap();
+    assert_eq!(store.run_ready(10).await.unwrap(), []);
+    fixture.clock.fetch_add(1000, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(store.run_ready(10).await.unwrap(), [run.clone()]);
+    end(store, &run).await;
+    assert_eq!(store.run_ready(10).await.unwrap(), []);
 }
