@@ -7,7 +7,7 @@ pub mod choices;
 pub mod form;
 mod policies;
 
-use crate::error::{AppError, AppResult, ErrorKind, internal};
+use crate::error::{AppError, AppResult, ErrorKind};
 use crate::policy::Policies;
 use crate::project::Project;
 use crate::service::Service;
@@ -19,12 +19,12 @@ use windlass_lang::tree::Tree;
 use windlass_model::access::{Lets, Place};
 use windlass_model::definition::Definitions;
 use windlass_model::diagnostic::Diagnostic;
-use windlass_model::id::{InstanceId, RunId, StepId};
+use windlass_model::id::{InstanceId, RunId};
 use windlass_model::operation::parameter::ParameterKind;
-use windlass_model::operation::plan::{self, OperationInput, OperationStep, Origin};
-use windlass_model::operation::{Node, OnConflict, OperationDefinition};
+use windlass_model::operation::plan::{self, OperationInput, Origin};
+use windlass_model::operation::{OnConflict, OperationDefinition};
 use windlass_model::review::Revision;
-use windlass_model::run::{Cost, Flow, Repeat, Retry, RunPlan, StepSpec, When, Work};
+use windlass_model::run::RunPlan;
 use windlass_store::Store;
 
 /// What was given for parameters, by name: texts as forms have them, or JSON.
@@ -254,67 +254,19 @@ pub async fn prepare(
     };
     policies::refuse_denied(source, &input).await?;
     make_room(source, &input).await?;
-    Ok(Prepared { plan: planned(&input)?, input, secrets })
+    Ok(Prepared { plan: planned(source.definitions(), &input)?, input, secrets })
 }
 
-/// The steps of a run: its turn, then one after the other.
+/// The steps of a run.
 ///
 /// # Errors
-/// The operation says something that takes more than that.
-fn planned(input: &OperationInput) -> AppResult<RunPlan> {
-    let operation = &input.operation;
-    let spec = |id: &str, driver: &str, path: Vec<String>| -> AppResult<StepSpec> {
-        let place = OperationStep { path, each: Vec::new(), undo: false };
-        Ok(StepSpec {
-            id: StepId::new(id),
-            title: id.to_owned(),
-            after: Vec::new(),
-            when: When::Succeeded,
-            work: Work { driver: driver.to_owned(), input: serde_json::to_value(place).map_err(internal)? },
-            repeat: Repeat::Idempotent,
-            timeout: None,
-            retry: Retry::NEVER,
-            locks: Vec::new(),
-            cost: Cost::NONE,
-            labels: Vec::new(),
-            flow: Flow::default(),
-        })
-    };
-    let beyond = operation.approvals.is_some()
-        || operation.checklist.is_some()
-        || !operation.on_failure.is_empty()
-        || !operation.on_cancel.is_empty()
-        || !operation.locks.is_empty();
-    let mut steps = vec![spec("admit", plan::driver::ADMIT, Vec::new())?];
-    for node in &operation.nodes {
-        let step = match node {
-            Node::Step(step) if step.undo.is_none() && step.after.is_none() && step.locks.is_empty() && !beyond => step,
-            _ => {
-                let diagnostic = Diagnostic::error("WL746", format!("`{}` cannot be planned yet", operation.name))
-                    .at(operation.span.clone())
-                    .help("steps one after the other can, without approvals, checklists, locks, undos and handlers");
-                return Err(AppError::new(ErrorKind::Refused, diagnostic));
-            }
-        };
-        let runner = step.runner.clone().or_else(|| operation.runner.clone());
-        steps.push(StepSpec {
-            title: step.description.clone().unwrap_or_else(|| step.name.clone()),
-            after: steps.last().map(|before| before.id.clone()).into_iter().collect(),
-            repeat: step.repeat,
-            timeout: step.timeout,
-            retry: step.retry,
-            cost: step.cost,
-            labels: runner.into_iter().collect(),
-            ..spec(&step.name, plan::driver::STEP, vec![step.name.clone()])?
-        });
-    }
-    Ok(RunPlan {
-        kind: plan::KIND.into(),
-        title: operation.name.clone(),
-        input: serde_json::to_value(input).map_err(internal)?,
-        steps,
-        timeout: operation.timeout,
-        subject: Some(operation.name.clone()),
+/// The name of a lock has no value before a step has run.
+fn planned(definitions: &Definitions, input: &OperationInput) -> AppResult<RunPlan> {
+    let environment = |name: &String| definitions.environments.iter().find(|environment| environment.name == *name);
+    let runner = input.environment.as_ref().and_then(environment).and_then(|environment| environment.runner.as_deref());
+    plan::plan(input, runner, &scope(&input.operation, &input.arguments)).map_err(|error| {
+        let diagnostic = Diagnostic::error("WL746", error.to_string()).at(input.operation.span.clone());
+        AppError::new(ErrorKind::Definition, diagnostic)
     })
 }
 
