@@ -311,7 +311,7 @@ pub async fn apply_start(
     Ok(made.map(|run| installation.made(run)))
 }
 
-/// Asks a run to stop; `false` when it has ended.
+/// Asks a run to stop, at once with `kill`: nothing is taken back then. `false` when it has ended.
 ///
 /// # Errors
 /// There is none, or the caller may not.
@@ -321,10 +321,11 @@ pub async fn run_cancel(
     caller: &Caller,
     run: &RunId,
     reason: Option<&str>,
+    kill: bool,
 ) -> AppResult<bool> {
     let record = run_for(installation, caller, run, Permission::RunCancel).await?;
-    let store = installation.store(caller, &record.project);
-    Ok(store.run_cancel(run, &caller.actor.to_string(), reason).await?)
+    let (store, actor) = (installation.store(caller, &record.project), caller.actor.to_string());
+    Ok(if kill { store.run_kill(run, &actor, reason).await? } else { store.run_cancel(run, &actor, reason).await? })
 }
 
 /// Has nothing new begin in a run, until it is resumed.

@@ -372,19 +372,25 @@ Examples:
         run: String,
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// At once: nothing is taken back, and what runs is given no time.
+        #[arg(long)]
+        kill: bool,
     },
-    /// Go on with a run whose process died or that waits.
+    /// Go on with a run whose process died or that waits, or where an operation failed.
     #[command(after_help = "\
 Examples:
   windlass resume                                        the newest unfinished run
   windlass resume 01k9… --settle apply:aws/db=done       a step whose end is unknown did happen
-  windlass resume 01k9… --settle apply:aws/db=repeat     it did not; run it again")]
+  windlass resume 01k9… --settle apply:aws/db=repeat     it did not; run it again
+  windlass resume 01k9… password=@secret.txt             an operation that failed: from there, as a new run")]
     Resume {
         /// The run; the newest unfinished one when left out.
         run: Option<String>,
         /// Settle a step whose end is unknown: STEP=done, STEP=failed or STEP=repeat.
         #[arg(long, value_name = "STEP=ANSWER")]
         settle: Vec<String>,
+        #[command(flatten)]
+        how: crate::commands::operations::How,
     },
     /// Prove that the record of what happened is whole.
     #[command(subcommand)]

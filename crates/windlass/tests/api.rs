@@ -42,6 +42,10 @@ grant "admins"     {
   to   = [team.admins]
   role = "admin"
 }
+operation "greet" {
+  allow = [team.operators]
+  step "say" { run = ["echo", "hello"] }
+}
 "#;
 
 /// The program as a service of one repository, called `repo`, with a token for each kind of person.
@@ -350,6 +354,7 @@ fn every_endpoint_lets_in_whom_the_table_says() {
     for endpoint in of_api {
         let path = endpoint.path.replace("{project}", "repo").replace("{run}", &run).replace("{review}", &run);
         let path = path.replace("{other}", &run).replace("{step}", "plan%3Anet").replace("{*stack}", "net");
+        let path = path.replace("{name}", "greet");
         let path = match endpoint.path {
             "/api/v1/access/explain" => format!("{path}?permission=metrics.read"),
             "/api/v1/events" => format!("{path}?project=repo"),
@@ -363,6 +368,7 @@ fn every_endpoint_lets_in_whom_the_table_says() {
             "waivers" => Some(r#"{"finding":"abcd1234","reason":"test"}"#),
             "refuse" | "halt" => Some(r#"{"reason":"test"}"#),
             "exchange" => Some(r#"{"token":"none"}"#),
+            "answer" => Some(r#"{"value":"approve"}"#),
             "reviews" => Some(r#"{"all":true}"#),
             _ => Some("{}"),
         };

@@ -1,12 +1,18 @@
-//! Runs of operations that there were: what is different between two.
+//! Runs of operations that there were: what is different between two, and going on with one that failed.
 
+use super::{Arguments, StartOptions};
+use crate::error::{AppError, AppResult, ErrorKind, internal};
+use crate::service::Service;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use windlass_model::Micros;
+use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::operation::plan::OperationInput;
-use windlass_model::run::{RunRecord, StepRecord};
+use windlass_model::operation::parameter::{Context, validate};
+use windlass_model::operation::plan::{self, OperationInput, Origin};
+use windlass_model::run::{RunRecord, RunState, StepRecord};
+use windlass_store::Store;
 
 /// What is different between two runs of operations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,4 +111,61 @@ fn step_side(step: &StepRecord) -> StepSide {
         attempts: step.attempt,
         took: step.ended_at.zip(step.started_at).map(|(end, begin)| end - begin),
     }
+}
+
+/// Goes on where a run failed or was cancelled, as a new run of the same definition and parameters, in which what had succeeded and
+/// was not taken back is done. `secrets` are those that it had, given again: they are kept no longer than a run.
+///
+/// # Errors
+/// It has not ended, or succeeded; a secret is missing; or the database cannot be written.
+pub async fn resume(
+    service: &Service,
+    record: &RunRecord,
+    input: &OperationInput,
+    secrets: &Arguments,
+    options: StartOptions,
+) -> AppResult<RunId> {
+    if !matches!(record.state, RunState::Failed | RunState::Cancelled) {
+        let diagnostic = Diagnostic::error("WL617", format!("run {} is {}", record.id, record.state.as_str()));
+        return Err(AppError::new(
+            ErrorKind::Conflict,
+            diagnostic.help("one that failed or was cancelled can be gone on with"),
+        ));
+    }
+    let mut wrong: Vec<Diagnostic> = Vec::new();
+    let mut given = BTreeMap::new();
+    for name in &input.secrets {
+        let value = secrets.get(name).unwrap_or(&Value::Null);
+        let parameter = input.operation.parameters.iter().find(|parameter| parameter.name == *name);
+        match parameter.map(|parameter| validate(parameter, value, Context::default())) {
+            Some(Ok(Value::String(text))) => drop(given.insert(name.clone(), text)),
+            Some(Err(mistakes)) => {
+                wrong.extend(mistakes.iter().map(|mistake| Diagnostic::error("WL741", format!("`{name}`: {mistake}"))));
+            }
+            _ => wrong.push(Diagnostic::error("WL741", format!("`{name}`: it is required: secrets are not kept"))),
+        }
+    }
+    let others = secrets.keys().filter(|name| !input.secrets.contains(name));
+    wrong.extend(others.map(|name| {
+        Diagnostic::error("WL741", format!("`{name}`: the parameters of a run that goes on are those it had"))
+            .help("`windlass repeat` begins anew, with others")
+    }));
+    if !wrong.is_empty() {
+        return Err(AppError::many(ErrorKind::Usage, wrong));
+    }
+    let mut skipped = input.skipped.clone();
+    skipped.extend(options.skip);
+    let again = OperationInput {
+        origin: Origin::Resumed { run: record.id.clone() },
+        reason: options.reason.or_else(|| input.reason.clone()),
+        broke_glass: options.break_glass,
+        skipped,
+        ..input.clone()
+    };
+    let steps = service.store.step_list(&record.id).await?;
+    let (mut plan, first) = plan::resume(&record.plan, &steps);
+    plan.input = serde_json::to_value(&again).map_err(internal)?;
+    let run = service.store.creates().cloned().unwrap_or_else(Store::run_id);
+    crate::steps::operation::secrets::seal(&service.store, &service.key, &run, &given).await?;
+    Ok(service.store.creating(&run).run_create_resumed(&plan, &first, &service.actor.to_string()).await?)
 }

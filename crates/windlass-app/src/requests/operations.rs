@@ -480,3 +480,26 @@ pub async fn repeat(
     let options = StartOptions { origin: Origin::Repeated { run: run.clone() }, ..options };
     start(installation, caller, &record.project, &input.operation.name, &arguments, options).await
 }
+
+/// Goes on where a run of an operation failed or was cancelled, for whoever may run it.
+///
+/// # Errors
+/// There is none that the caller may see, the caller may not, or as for [`crate::operations::again::resume`].
+#[tracing::instrument(skip_all, fields(%run))]
+pub async fn resume(
+    installation: &Installation,
+    caller: &Caller,
+    run: &RunId,
+    secrets: &Arguments,
+    options: StartOptions,
+) -> AppResult<RunId> {
+    let record = run_for(installation, caller, run, Permission::OperationRun).await?;
+    let input = input(&record)?;
+    let good = installation.good(&record.project)?;
+    if options.break_glass {
+        let subject = subject_of_run(&good, &record).unwrap_or_else(|| Subject::project(&record.project));
+        caller.must(installation, Permission::OperationBreakGlass, &glass(&input.operation, subject)).await?;
+    }
+    let service = installation.service(caller, &record.project)?;
+    Ok(installation.made(crate::operations::again::resume(&service, &record, &input, secrets, options).await?))
+}

@@ -67,6 +67,7 @@ pub fn routes(routes: Routes) -> Routes {
         operations::show,
         operations::form,
         operations::start,
+        operations::go_on,
         operations::answer,
         operations::run_show,
         operations::compare,

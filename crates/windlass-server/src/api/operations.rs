@@ -28,6 +28,7 @@ pub fn routes(routes: Routes) -> Routes {
         .add(Method::GET, "/api/v1/projects/{project}/operations/{name}", read, get(show))
         .add(Method::POST, "/api/v1/projects/{project}/operations/{name}/form", read, post(form))
         .once("/api/v1/projects/{project}/operations/{name}/runs", Guard::Within(Permission::OperationRun), post(start))
+        .once("/api/v1/runs/{run}/go-on", Guard::Within(Permission::OperationRun), post(go_on))
         .once("/api/v1/runs/{run}/steps/{step}/answer", Guard::Within(Permission::OperationAnswer), post(answer))
         .add(Method::GET, "/api/v1/runs/{run}/operation", Guard::Within(Permission::ProjectRead), get(run_show))
         .add(Method::GET, "/api/v1/runs/{run}/compare/{other}", Guard::Within(Permission::ProjectRead), get(compare))
@@ -152,6 +153,25 @@ pub async fn start(
     let (arguments, options) = body.options(&who, &headers);
     let run = operations::start(&app.installation, &who.caller, &project, &name, &arguments, options).await?;
     Ok(Started::answer(Some(run)))
+}
+
+/// Go on where a run of an operation failed or was cancelled, as a new run in which what had succeeded is done. Of `arguments` only
+/// its secrets are taken, which have to be given again.
+#[utoipa::path(
+    post, path = "/api/v1/runs/{run}/go-on", tag = "operations", operation_id = "run_go_on",
+    params(("run" = String, Path, description = "Id of the run")),
+    request_body = RunBody, responses((status = 202, body = Started)),
+)]
+pub async fn go_on(
+    State(app): State<Arc<App>>,
+    who: Who,
+    headers: HeaderMap,
+    Path(run): Path<String>,
+    Body(body): Body<RunBody>,
+) -> Result<(StatusCode, Json<Started>), Failure> {
+    let (secrets, options) = body.options(&who, &headers);
+    let new = operations::resume(&app.installation, &who.caller, &RunId::new(run), &secrets, options).await?;
+    Ok(Started::answer(Some(new)))
 }
 
 #[derive(Debug, Clone, Deserialize, ToSchema)]

@@ -227,6 +227,8 @@ pub async fn show(State(app): State<Arc<App>>, who: Who, Path(run): Path<String>
 #[serde(deny_unknown_fields, default)]
 pub struct CancelBody {
     reason: Option<String>,
+    /// At once: nothing is taken back, and what runs is given no time.
+    kill: bool,
 }
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -249,7 +251,7 @@ pub async fn cancel(
     Body(body): Body<CancelBody>,
 ) -> Result<Json<CancelAnswer>, Failure> {
     let id = RunId::new(run.clone());
-    let asked = requests::run_cancel(&app.installation, &who.caller, &id, body.reason.as_deref()).await?;
+    let asked = requests::run_cancel(&app.installation, &who.caller, &id, body.reason.as_deref(), body.kill).await?;
     Ok(Json(CancelAnswer { run, cancel_requested: asked }))
 }
 

@@ -46,6 +46,7 @@ async fn list(State(app): State<Arc<App>>, asked: Asked) -> Page {
     let (kind, state) = (asked.query.one("kind"), asked.query.one("state"));
     let (here, stack) = (asked.query.one("after"), asked.query.one("stack"));
     let query = RunQuery {
+        subject: asked.query.some("operation"),
         text: asked.query.one("search").trim().to_owned(),
         kind: asked.query.some("kind"),
         state: RunState::parse(state),
@@ -266,7 +267,7 @@ fn span(kind: SpanKind, attempt: u32, from: Micros) -> Span {
 async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent) -> Response {
     let (run, reason) = (RunId::new(id), sent.fields.some("reason"));
     let done = async {
-        let asked = requests::run_cancel(&app.installation, &sent.who.caller, &run, reason.as_deref()).await?;
+        let asked = requests::run_cancel(&app.installation, &sent.who.caller, &run, reason.as_deref(), false).await?;
         Ok::<_, AppError>(lead(&link::run(run.as_str()), if asked { "cancelling" } else { "ended" }))
     };
     let done = done.await;

@@ -353,3 +353,19 @@ pub async fn compare(cx: &Context, service: &Service, before: &RunRecord, after:
     }
     Ok(compared.same_definition && compared.parameters.is_empty())
 }
+
+/// Whether it is the run of an operation that is not under way any more: going on with it is another run.
+pub fn is_ended(record: &RunRecord) -> bool {
+    record.plan.kind == windlass_model::operation::plan::KIND && record.state.is_final()
+}
+
+/// Goes on where a run of an operation failed.
+///
+/// # Errors
+/// As for [`windlass_app::operations::again::resume`].
+pub async fn resume(service: &Service, record: &RunRecord, how: &How) -> AppResult<RunId> {
+    let own = input(record)?;
+    let secrets = how.given(&own.operation.parameters)?;
+    let options = how.options(Origin::Resumed { run: record.id.clone() });
+    windlass_app::operations::again::resume(service, record, &own, &secrets, options).await
+}

@@ -106,9 +106,13 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
             Ok(true)
         }
         Command::Logs { target, follow } => logs(cx, service, &target, follow).await,
-        Command::Cancel { run, reason } => {
+        Command::Cancel { run, reason, kill } => {
             let record = runs::run_find(service, &run).await?;
-            let asked = service.store.run_cancel(&record.id, &service.actor.to_string(), reason.as_deref()).await?;
+            let (store, actor) = (&service.store, service.actor.to_string());
+            let asked = match kill {
+                true => store.run_kill(&record.id, &actor, reason.as_deref()).await?,
+                false => store.run_cancel(&record.id, &actor, reason.as_deref()).await?,
+            };
             if cx.json {
                 print_json(&serde_json::json!({ "run": record.id, "cancel_requested": asked }));
             } else if asked {
@@ -121,11 +125,16 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
             }
             Ok(asked)
         }
-        Command::Resume { run, settle } => {
+        Command::Resume { run, settle, how } => {
             let record = match run {
                 Some(name) => runs::run_find(service, &name).await?,
                 None => runs::run_unfinished(service).await?,
             };
+            if operations::is_ended(&record) {
+                let detach = how.detach;
+                let run = operations::resume(service, &record, &how).await?;
+                return begun(cx, service, Some(run), detach).await;
+            }
             runs::run_resume(service, &record.id, &settle, None).await?;
             if !cx.json {
                 eprintln!("Resuming {} {}: {}", record.plan.kind, record.id, record.plan.title);

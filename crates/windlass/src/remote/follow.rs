@@ -143,7 +143,7 @@ fn goes_on(at: &At, id: &RunId) -> AppResult<bool> {
     let answer = runs::ask(question);
     ASKED.store(false, Ordering::Relaxed);
     if answer == "c" {
-        runs::cancel(at, id, None)?;
+        runs::cancel(at, id, None, false)?;
         eprintln!("It was asked to stop: what runs is interrupted once, what has not begun is not begun.");
     }
     Ok(answer != "s")

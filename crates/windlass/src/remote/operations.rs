@@ -123,3 +123,14 @@ pub(super) fn compare(at: &At, before: &RunId, after: &RunId) -> Answer {
     }
     Ok(compared.same_definition && compared.parameters.is_empty())
 }
+
+/// Goes on where a run of an operation failed.
+pub(super) fn resume(at: &At, id: &RunId, how: &How) -> Answer {
+    let before: OperationInput = at.client.get(&format!("{}/operation", path(id)))?;
+    let body = json!({
+        "arguments": how.given(&before.operation.parameters)?, "reason": how.reason, "break_glass": how.break_glass,
+        "skip": how.skip(),
+    });
+    let started: Started = at.client.post(&format!("{}/go-on", path(id)), &body)?;
+    begun(at, &started.run, how.detach)
+}

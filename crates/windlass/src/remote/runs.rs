@@ -189,9 +189,9 @@ pub(super) fn run(at: &At, command: &Command) -> Answer {
             Ok(list.is_empty())
         }
         Command::Logs { target, follow } => logs(at, target, *follow),
-        Command::Cancel { run, reason } => {
+        Command::Cancel { run, reason, kill } => {
             let id = find_run(at, run)?;
-            let asked = cancel(at, &id, reason.as_deref())?;
+            let asked = cancel(at, &id, reason.as_deref(), *kill)?;
             if at.cx.json {
                 print_json(&json!({ "run": id, "cancel_requested": asked }));
             } else if asked {
@@ -202,11 +202,14 @@ pub(super) fn run(at: &At, command: &Command) -> Answer {
             }
             Ok(asked)
         }
-        Command::Resume { run, settle } => {
+        Command::Resume { run, settle, how } => {
             let id = match run {
                 Some(name) => find_run(at, name)?,
                 None => newest(at, "runs?active=true&limit=1")?,
             };
+            if crate::commands::operations::is_ended(&whole(at, &id)?.0) {
+                return super::operations::resume(at, &id, how);
+            }
             let _: Started = at.client.post(&format!("{}/resume", path(&id)), &json!({ "settle": settle }))?;
             let Some(record) = follow(at, &id, at.cx.json)? else { return Ok(false) };
             if record.plan.kind == "review" && record.state == RunState::Succeeded {
@@ -417,8 +420,9 @@ pub(super) fn ask(question: &str) -> String {
     line.trim().to_owned()
 }
 
-pub(super) fn cancel(at: &At, id: &RunId, reason: Option<&str>) -> AppResult<bool> {
-    let answer: Value = at.client.post(&format!("{}/cancel", path(id)), &json!({ "reason": reason }))?;
+pub(super) fn cancel(at: &At, id: &RunId, reason: Option<&str>, kill: bool) -> AppResult<bool> {
+    let body = json!({ "reason": reason, "kill": kill });
+    let answer: Value = at.client.post(&format!("{}/cancel", path(id)), &body)?;
     Ok(answer["cancel_requested"] == json!(true))
 }
 

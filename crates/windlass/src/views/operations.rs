@@ -1,6 +1,5 @@
 //! Operations and their forms.
 
-use super::count;
 use crate::terminal::{Terminal, clean, table};
 use serde_json::Value;
 use windlass_app::operations::again::{Compared, Side, StepSide};
@@ -174,7 +173,7 @@ pub fn compared(terminal: Terminal, compared: &Compared) -> String {
         let row = |one: &windlass_app::operations::again::Difference| {
             vec![one.name.clone(), value(&one.before), value(&one.after)]
         };
-        out.push_str(&format!("\n{} differ.\n", count(compared.parameters.len(), "parameter")));
+        out.push_str("\nOther values:\n");
         out.push_str(&table(
             terminal,
             &["parameter", "before", "after"],
