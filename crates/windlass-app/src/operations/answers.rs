@@ -35,7 +35,7 @@ impl Asks {
         if spec.work.driver == driver::TICK {
             return definition::item(operation, &place.path).cloned().map(Self::Tick);
         }
-        match definition::step(operation, &place)?.action {
+        match definition::step(input, &place)?.action {
             Action::Approval(approvals) => Some(Self::Approval(approvals)),
             Action::Ask(ask) => Some(Self::Question(*ask)),
             _ => None,

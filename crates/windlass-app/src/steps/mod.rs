@@ -21,7 +21,7 @@ use windlass_model::rollout::driver as waves;
 use windlass_model::stack_plan::driver;
 
 /// Names of all drivers that [`executors`] has.
-pub(crate) const DRIVERS: [&str; 14] = [
+pub(crate) const DRIVERS: [&str; 20] = [
     driver::CHECKS,
     driver::PROVIDERS,
     driver::PLAN,
@@ -34,8 +34,14 @@ pub(crate) const DRIVERS: [&str; 14] = [
     waves::SOAK,
     waves::GATE,
     driver::FINISH,
-    operations::ADMIT,
     operations::STEP,
+    operations::EACH,
+    operations::BATCH,
+    operations::GATHER,
+    operations::ADMIT,
+    operations::APPROVE,
+    operations::TICK,
+    operations::JOIN,
 ];
 
 /// All executors, by the name that [`windlass_model::run::Work::driver`] gives.
@@ -53,8 +59,14 @@ pub fn executors(service: &Arc<Service>) -> HashMap<String, Arc<dyn Executor>> {
     map.insert(waves::SOAK.into(), Arc::new(rollout::Soak(service.clone())));
     map.insert(waves::GATE.into(), Arc::new(rollout::WaveGate(service.clone())));
     map.insert(driver::FINISH.into(), Arc::new(apply::Finish(service.clone())));
-    map.insert(operations::ADMIT.into(), Arc::new(operation::Admit(service.clone())));
     map.insert(operations::STEP.into(), Arc::new(operation::Step(service.clone())));
+    map.insert(operations::EACH.into(), Arc::new(operation::Each(service.clone())));
+    map.insert(operations::BATCH.into(), Arc::new(operation::Batch(service.clone())));
+    map.insert(operations::GATHER.into(), Arc::new(operation::Gather));
+    map.insert(operations::ADMIT.into(), Arc::new(operation::Admit(service.clone())));
+    map.insert(operations::APPROVE.into(), Arc::new(operation::Approve(service.clone())));
+    map.insert(operations::TICK.into(), Arc::new(operation::Tick(service.clone())));
+    map.insert(operations::JOIN.into(), Arc::new(operation::Join));
     for executor in map.values_mut() {
         *executor = Arc::new(elsewhere::Elsewhere(executor.clone(), service.clone()));
     }

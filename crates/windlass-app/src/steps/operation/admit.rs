@@ -15,8 +15,8 @@ use windlass_model::operation::plan::{OperationInput, OperationStep};
 use windlass_model::operation::trigger::Freeze;
 use windlass_model::schedule::{freeze_at, thaw};
 
-/// How often a run that is not the first in its queue looks again, microseconds.
-const AGAIN: Micros = 2_000_000;
+/// How often a run that stands in a queue looks by itself; it is woken when its turn comes. Microseconds.
+const AGAIN: Micros = 30_000_000;
 
 pub struct Admit(pub Arc<Service>);
 
@@ -43,19 +43,16 @@ impl Admit {
         let key = match &concurrency.key {
             None => run.operation.name.clone(),
             Some(key) => {
-                let step = OperationStep { path: Vec::new(), each: Vec::new(), undo: false };
-                let nothing = definition::plain("admit", &run.operation.span);
-                let own = Step(service.clone());
-                own.with_definition(cx, &run, &step, nothing, async |work| work.scope.text(key)).await?
+                let (step, nothing) = (OperationStep::default(), definition::plain("admit", &run.operation.span));
+                let asked = Step(service.clone());
+                asked.with_definition(cx, &run, &step, nothing, &key.text, async |work| work.scope.text(key)).await?
             }
         };
-        let before = service.store.admission_take(&key, &cx.run, concurrency.limit).await?;
+        let limit = concurrency.limit;
+        let before = service.store.admission_take(&key, &cx.run, limit).await?;
         let Some(last) = before.last() else { return Ok(StepResult::Succeeded(json!({ "key": key }))) };
-        let place = before.len();
-        let reason = format!(
-            "waits for its turn at `{key}`: {place} before it, {} at the same time; behind run {last}",
-            concurrency.limit
-        );
+        let (count, at) = (before.len(), format!("`{key}` ({limit} at the same time)"));
+        let reason = format!("waits for its turn at {at}: {count} before it, the last of them run {last}");
         Ok(StepResult::Wait { reason, until: Some(now + AGAIN) })
     }
 }

@@ -1,12 +1,15 @@
 //! Steps of operations: one executor that finds the definition of its step and does what it says, one module per kind of action.
 
 mod admit;
+mod call;
 pub(crate) mod definition;
+mod each;
 mod files;
 mod gates;
 mod http;
 mod notify;
 mod outputs;
+mod people;
 mod programs;
 mod scope;
 pub mod secrets;
@@ -15,6 +18,8 @@ mod stacks;
 mod wait;
 
 pub use admit::Admit;
+pub use each::{Batch, Each, Gather, Join};
+pub use people::{Approve, Tick};
 
 use super::{failed, input};
 use crate::error::{AppResult, internal};
@@ -53,21 +58,24 @@ impl Step {
     async fn with<T>(&self, cx: &StepContext, what: impl AsyncFnOnce(&Work<'_>) -> AppResult<T>) -> AppResult<T> {
         let run: OperationInput = input(&cx.run_input)?;
         let step: OperationStep = input(&cx.input)?;
-        let definition = find(&run, &step)?;
-        self.with_definition(cx, &run, &step, definition, what).await
+        let definition = definition::step(&run, &step)
+            .ok_or_else(|| internal(format!("the operation has no step {}", step.path.join("/"))))?;
+        let source = serde_json::to_string(&definition).map_err(internal)?;
+        self.with_definition(cx, &run, &step, definition, &source, what).await
     }
 
-    /// As [`Step::with`] for what is no step of its own.
+    /// As [`Step::with`] for what is no step of its own, and has its expressions in `source`.
     async fn with_definition<T>(
         &self,
         cx: &StepContext,
         run: &OperationInput,
         step: &OperationStep,
         definition: StepDefinition,
+        source: &str,
         what: impl AsyncFnOnce(&Work<'_>) -> AppResult<T>,
     ) -> AppResult<T> {
         cx.hide(self.0.hidden.all()).await;
-        let scope = Scope::of_step(&self.0, cx, run, step, &definition).await?;
+        let scope = Scope::of_step(&self.0, cx, run, step, source).await?;
         for expression in &definition.mask {
             cx.hide([scope.text(expression)?]).await;
         }
@@ -75,27 +83,38 @@ impl Step {
     }
 }
 
-fn find(run: &OperationInput, step: &OperationStep) -> AppResult<StepDefinition> {
-    definition::step(&run.operation, step)
-        .ok_or_else(|| internal(format!("the operation has no step {}", step.path.join("/"))))
+/// Does what the definition says.
+async fn act(work: &Work<'_>) -> AppResult<StepResult> {
+    match &work.definition.action {
+        Action::Run { .. }
+        | Action::Shell { .. }
+        | Action::Script { .. }
+        | Action::Container { .. }
+        | Action::Job { .. } => programs::execute(work).await,
+        Action::Http(action) => http::execute(work, action).await,
+        Action::Sql(action) => sql::execute(work, action).await,
+        Action::Terraform { stack, command, variables } => stacks::terraform(work, stack, *command, variables).await,
+        Action::StackOutputs { stack } => stacks::outputs(work, stack).await,
+        Action::Approval(rule) => people::approval(work, rule).await,
+        Action::Ask(action) => people::ask(work, action).await,
+        Action::Wait(action) => wait::execute(work, action).await,
+        Action::Operation { name, arguments } => call::execute(work, name, arguments).await,
+        Action::Notify { to, text } => notify::execute(work, to, text).await,
+    }
 }
 
 #[async_trait::async_trait]
 impl Executor for Step {
     async fn execute(&self, cx: &StepContext) -> StepResult {
-        let done = self.with(cx, async |work| match &work.definition.action {
-            Action::Run { .. } | Action::Shell { .. } | Action::Script { .. } => programs::execute(work).await,
-            Action::Container { .. } | Action::Job { .. } => programs::execute(work).await,
-            Action::Http(action) => http::execute(work, action).await,
-            Action::Sql(action) => sql::execute(work, action).await,
-            Action::Wait(action) => wait::execute(work, action).await,
-            Action::StackOutputs { stack } => stacks::outputs(work, stack).await,
-            Action::Terraform { stack, command, variables } => {
-                stacks::terraform(work, stack, *command, variables).await
+        let done = self.with(cx, async |work| {
+            if let Some(reason) = work.input.passed_over(&cx.step) {
+                return Ok(StepResult::NotNeeded(format!("passed over: {reason}")));
             }
-            Action::Notify { to, text } => notify::execute(work, to, text).await,
-            Action::Approval(_) | Action::Ask(_) | Action::Operation { .. } => {
-                Err(internal("this kind of step is not done yet"))
+            match &work.definition.when {
+                Some(when) if !work.scope.is_true(when)? => {
+                    Ok(StepResult::NotNeeded(format!("{} is false", when.text)))
+                }
+                _ => act(work).await,
             }
         });
         done.await.unwrap_or_else(failed)
@@ -114,7 +133,8 @@ impl Executor for Step {
 /// # Errors
 /// The definitions of the commit that decides cannot be read.
 pub async fn place_of(service: &Service, run: &OperationInput, step: &OperationStep) -> AppResult<Place> {
-    let definition = find(run, step)?;
+    // What is no step of its own runs no program.
+    let Some(definition) = definition::step(run, step) else { return Ok(Place::Here) };
     match definition.action {
         Action::Container { container, .. } => Ok(Place::Container(container)),
         Action::Job { job, .. } => Ok(Place::Job(job)),

@@ -8,9 +8,8 @@ use windlass_engine::StepContext;
 use windlass_lang::expression::{self, ExpressionError};
 use windlass_model::Micros;
 use windlass_model::diagnostic::Diagnostic;
-use windlass_model::id::StepId;
-use windlass_model::operation::plan::{OperationInput, OperationStep, Origin};
-use windlass_model::operation::{Expression, GateDefinition, SecretSource, StepDefinition};
+use windlass_model::operation::plan::{Expressions, OperationInput, OperationStep, Origin};
+use windlass_model::operation::{Expression, GateDefinition, SecretSource};
 use windlass_model::rollout::Gate;
 use windlass_model::run::StepState;
 
@@ -18,7 +17,7 @@ use windlass_model::run::StepState;
 pub struct Scope(expression::Scope);
 
 impl Scope {
-    /// What a step of this definition sees: secrets and what has to be asked for are read only where they are
+    /// What a step sees whose expressions stand in `source`: secrets and what has to be asked for are read only where they are
     /// named.
     ///
     /// # Errors
@@ -28,9 +27,8 @@ impl Scope {
         cx: &StepContext,
         input: &OperationInput,
         step: &OperationStep,
-        definition: &StepDefinition,
+        source: &str,
     ) -> AppResult<Self> {
-        let source = &source(input, definition)?;
         let named = names(source, "secret");
         let declared: Vec<&SecretSource> =
             input.operation.secrets.iter().filter(|secret| named.contains(&secret.name)).collect();
@@ -43,15 +41,23 @@ impl Scope {
         roots.insert("param".into(), parameters.into());
         roots.insert("secret".into(), Value::Object(secrets.into_iter().map(|(n, v)| (n, v.into())).collect()));
         roots.insert("local".into(), Value::Object(input.operation.locals.clone().into_iter().collect()));
-        roots.insert("step".into(), Value::Object(steps(service, cx, step, &names(source, "step")).await?));
+        roots.insert("step".into(), Value::Object(steps(service, cx, input, step, &names(source, "step")).await?));
         roots.insert("run".into(), run(service, cx, input, &names(source, "run")).await?);
         if let Some(member) = step.each.last() {
             roots.insert("each".into(), json!({ "key": member.key, "value": member.value, "index": member.index }));
         }
-        if source.contains("failure.") {
-            roots.insert("failure".into(), failure(service, cx).await?);
+        if let Some((step, reason)) = &cx.failure {
+            roots.insert("failure".into(), json!({ "step": step, "reason": reason }));
+        } else if source.contains("failure.") {
+            // A handler of a cancel names it in vain.
+            roots.insert("failure".into(), json!({ "step": "", "reason": "" }));
         }
         Ok(Self(roots.into_iter().fold(expression::Scope::default(), |scope, (root, value)| scope.with(&root, value))))
+    }
+
+    /// As plans take it.
+    pub fn expressions(&self) -> &dyn Expressions {
+        &self.0
     }
 
     /// The value of an expression.
@@ -109,12 +115,6 @@ fn wrong(error: ExpressionError) -> AppError {
     )
 }
 
-/// All expressions of a definition, and those of the operation that a step without one of its own may evaluate.
-fn source(input: &OperationInput, definition: &StepDefinition) -> AppResult<String> {
-    let of_run = (&input.operation.approvals, &input.operation.concurrency);
-    serde_json::to_string(&(definition, of_run)).map_err(internal)
-}
-
 /// Names behind a root in the source of expressions, e.g. `secret.NAME`.
 fn names(source: &str, root: &str) -> BTreeSet<String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -127,10 +127,11 @@ fn names(source: &str, root: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Outputs and states of earlier steps by their names: those of the same member before those around it.
+/// Outputs and states of the steps that are named, as far as there are any.
 async fn steps(
     service: &Service,
     cx: &StepContext,
+    input: &OperationInput,
     step: &OperationStep,
     named: &BTreeSet<String>,
 ) -> AppResult<Map<String, Value>> {
@@ -139,44 +140,20 @@ async fn steps(
         let outputs = output.cloned().unwrap_or_else(|| json!({}));
         json!({ "state": state.as_str(), "outputs": outputs })
     };
-    for prefix in prefixes(step) {
-        for (id, state) in &cx.upstream_states {
-            if let Some(name) = id.as_str().strip_prefix(&prefix).and_then(own_name) {
-                found.insert(name.to_owned(), entry(*state, cx.upstream.get(id)));
-            }
-        }
-    }
-    // What an undo or a handler names need not be right before it.
-    for name in named.iter().filter(|name| !found.contains_key(*name)).cloned().collect::<Vec<_>>() {
-        for prefix in prefixes(step).iter().rev() {
-            let known = service.store.step_get(&cx.run, &StepId::new(format!("{prefix}{name}"))).await;
-            match known {
-                Ok(record) => {
-                    found.insert(name, entry(record.state, record.output.as_ref()));
-                    break;
-                }
-                Err(error) if error.is_not_found() => {}
+    for name in named {
+        let Some(id) = input.named(step, name) else { continue };
+        let known = match cx.upstream_states.get(&id) {
+            Some(state) => entry(*state, cx.upstream.get(&id)),
+            // What an undo or a handler names need not be right before it.
+            None => match service.store.step_get(&cx.run, &id).await {
+                Ok(record) => entry(record.state, record.output.as_ref()),
+                Err(error) if error.is_not_found() => continue,
                 Err(error) => return Err(error.into()),
-            }
-        }
+            },
+        };
+        found.insert(name.clone(), known);
     }
     Ok(found)
-}
-
-/// What ids of steps begin with that a step can name, from the outside in.
-fn prefixes(step: &OperationStep) -> Vec<String> {
-    let mut all = vec![String::new()];
-    for member in &step.each {
-        let outer = all.last().cloned().unwrap_or_default();
-        all.push(format!("{outer}{}[{}]/", member.name, member.key));
-    }
-    all
-}
-
-/// The name of a step in the rest of its id; `None` for one that is of another member.
-fn own_name(rest: &str) -> Option<&str> {
-    // Keys of members may hold anything, slashes too.
-    (!rest.contains('[') && !rest.contains(':')).then(|| rest.rsplit('/').next()).flatten()
 }
 
 async fn run(
@@ -196,20 +173,9 @@ async fn run(
     Ok(run)
 }
 
-/// The step whose failure ended the run, and why.
-async fn failure(service: &Service, cx: &StepContext) -> AppResult<Value> {
-    let steps = service.store.step_list_brief(&cx.run).await?;
-    let failed = steps.iter().filter(|step| step.state == StepState::Failed && step.id != cx.step);
-    Ok(match failed.min_by_key(|step| step.ended_at) {
-        Some(first) => json!({ "step": first.id, "reason": first.reason }),
-        None => json!({ "step": "", "reason": "" }),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use windlass_model::operation::plan::Member;
 
     #[test]
     fn names_are_found_where_they_are_meant() {
@@ -218,16 +184,5 @@ mod tests {
         };
         check("\"${secret.pg}-${secret.a-b}\" secret.pg", &["a-b", "pg"]);
         check("my_secret.x param.secret.y secret.", &[]);
-    }
-
-    #[test]
-    fn steps_of_the_same_member_go_before_those_around_it() {
-        let member = |name: &str, key: &str| Member { name: name.into(), key: key.into(), value: key.into(), index: 0 };
-        let step = OperationStep { path: Vec::new(), each: vec![member("m", "a/b"), member("n", "c")], undo: false };
-        assert_eq!(prefixes(&step), ["", "m[a/b]/", "m[a/b]/n[c]/"]);
-        assert_eq!(own_name("dump"), Some("dump"));
-        assert_eq!(own_name("checks/read"), Some("read"));
-        assert_eq!(own_name("m[a/b]/stop"), None);
-        assert_eq!(own_name("undo:dump"), None);
     }
 }

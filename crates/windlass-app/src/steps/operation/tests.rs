@@ -1,6 +1,7 @@
 //! Actions with the real thing: programs, servers and databases of this machine, driven by an engine.
 
 mod asked;
+mod flow;
 mod programs;
 mod stacks;
 
