@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use windlass_testkit::operations::write_clean_up;
 use windlass_testkit::sample::{BREAKING, FIXED, UPGRADE, write_sample};
 
 pub const HELP: &str = "\
@@ -72,7 +73,8 @@ impl Demo {
         self.refusal()?;
         self.fix()?;
         self.nothing_left()?;
-        self.crash()
+        self.crash()?;
+        self.operations()
     }
 
     fn discover(&self) -> Result<()> {
@@ -169,6 +171,39 @@ impl Demo {
         self.expect_state("aws/scalardl", "osaka", "runs release 3.11.0", true)?;
         self.step(&["review"], 0, &["othing"])?;
         self.step(&["runs"], 0, &["succeeded"])
+    }
+
+    fn operations(&self) -> Result<()> {
+        self.chapter(
+            "What a team does by itself",
+            "Operations are declared beside the stacks. These two came with a commit: a clean-up of old files, and its way back.",
+        )?;
+        self.git(&["switch", "--quiet", "main"])?;
+        let exports = self.root.join(".git/exports");
+        let io = |error: std::io::Error| Failure::new(format!("cannot prepare {}: {error}", exports.display()));
+        std::fs::create_dir_all(&exports).map_err(io)?;
+        let old = exports.join("march.csv");
+        std::fs::write(&old, "a,b\n").map_err(io)?;
+        std::fs::write(exports.join("today.csv"), "c,d\n").map_err(io)?;
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(40 * 86_400);
+        std::fs::File::options().write(true).open(&old).and_then(|file| file.set_modified(long_ago)).map_err(io)?;
+        write_clean_up(&self.root, &exports)?;
+        self.git(&["add", "operations"])?;
+        self.git(&["commit", "--quiet", "--message", "operations: clean-up"])?;
+        self.step(&["check"], 0, &[])?;
+        self.step(&["operations"], 0, &["clean-up", "put-back"])?;
+        self.step(&["operations", "clean-up"], 0, &["area", "days"])?;
+        self.note("What is given is checked before anything begins.");
+        self.step(&["run", "clean-up", "area=elsewhere", "--yes"], 2, &["exports"])?;
+        self.step(&["run", "clean-up", "area=exports", "--yes"], 0, &["trash"])?;
+        let moved = std::fs::read_dir(exports.join(".trash")).map_err(io)?.next().transpose().map_err(io)?;
+        let moved = moved.map(|entry| entry.file_name().to_string_lossy().into_owned()).unwrap_or_default();
+        if old.exists() || moved.is_empty() {
+            return Err(Failure::new("the old file is not in the trash"));
+        }
+        self.note("The choices of its way back are asked of a program: the moves that are still in the trash.");
+        self.step(&["run", "put-back", "area=exports", &format!("move={moved}"), "--yes"], 0, &[])?;
+        if old.exists() { Ok(()) } else { Err(Failure::new("the old file is not back")) }
     }
 
     fn farewell(&self, keep: bool) {

@@ -21,7 +21,7 @@ Usage: cargo xtask COMMAND [OPTIONS]
 Commands:
   demo    show the whole product on a sample company, from a change to its apply, and check every step
   test    set up what is missing and run all tests
-  torture kill an apply, servers, workers and databases at hundreds of moments, and check that nothing is lost
+  torture kill an apply, servers, workers, databases and operations at hundreds of moments, and check that nothing is lost
   check   format, lints, documentation, licences, crate graph: what has to be clean before a commit
   bench   measure against the named baselines and print the ratios
   conformance
@@ -36,7 +36,9 @@ fn main() -> ExitCode {
     let result = match command.as_str() {
         "demo" => with_options(demo::HELP, &["--yes", "--keep"], &["--dir"], rest, demo::run),
         "test" => test::run(&rest),
-        "torture" => with_options(torture::HELP, &["--engine", "--replicas"], &["--points"], rest, torture::run),
+        "torture" => {
+            with_options(torture::HELP, &["--engine", "--replicas", "--operations"], &["--points"], rest, torture::run)
+        }
         "check" => with_options(check::HELP, &[], &[], rest, check::run),
         "bench" => with_options(bench::HELP, &["--quick"], &["--only", "--rounds"], rest, bench::run),
         "conformance" => conformance::command(rest),

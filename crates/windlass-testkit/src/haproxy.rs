@@ -6,7 +6,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Runs until it is dropped. Visitors go where the entry `shop` of [`Haproxy::map`] says, at first to `blue`.
 #[derive(Debug)]
@@ -27,6 +28,10 @@ pub struct Shop {
     pub healthy: AtomicBool,
     /// Whether visitors get an error instead of their answer.
     pub broken: AtomicBool,
+    /// Whether visitors wait for their answer.
+    pub held: AtomicBool,
+    /// Visitors so far, without those who asked after its health.
+    pub visits: AtomicUsize,
     ended: AtomicBool,
 }
 
@@ -116,23 +121,24 @@ impl Shop {
         let at = |source| TestkitError::Start { program: format!("the {colour} server"), source };
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(at)?;
         let port = listener.local_addr().map_err(at)?.port();
-        let [healthy, broken, ended] = [true, false, false].map(AtomicBool::new);
-        let shop = Arc::new(Self { colour, port, healthy, broken, ended });
+        let [healthy, broken, held, ended] = [true, false, false, false].map(AtomicBool::new);
+        let shop = Arc::new(Self { colour, port, healthy, broken, held, visits: AtomicUsize::new(0), ended });
         let own = shop.clone();
         std::thread::spawn(move || {
             for visitor in listener.incoming().flatten() {
                 if own.ended.load(Ordering::SeqCst) {
                     return;
                 }
+                let own = own.clone();
                 // A visitor who went away is no matter.
-                let _ = own.answer(visitor);
+                std::thread::spawn(move || own.answer(visitor).ok());
             }
         });
         Ok(shop)
     }
 
     fn answer(&self, mut visitor: TcpStream) -> std::io::Result<()> {
-        visitor.set_read_timeout(Some(std::time::Duration::from_secs(2)))?;
+        visitor.set_read_timeout(Some(Duration::from_secs(2)))?;
         let mut head = Vec::new();
         let mut some = [0; 1024];
         while !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -142,6 +148,12 @@ impl Shop {
             }
         }
         let health = head.starts_with(b"GET /health");
+        if !health {
+            self.visits.fetch_add(1, Ordering::SeqCst);
+            while self.held.load(Ordering::SeqCst) && !self.ended.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
         let well = if health { self.healthy.load(Ordering::SeqCst) } else { !self.broken.load(Ordering::SeqCst) };
         let (status, body) = if well { ("200 OK", self.colour) } else { ("500 Internal Server Error", "sorry") };
         let length = body.len();

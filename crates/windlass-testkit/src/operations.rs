@@ -88,6 +88,26 @@ pub fn write_operations(root: &Path, site: &Site) -> Result<(), TestkitError> {
     git.commit(("SRE Team", "sre@example.com"), "2026-01-05T09:00:00Z", "Operations")
 }
 
+/// Writes `clean-up` and `put-back` into the folder `operations` of a repository that has a team `sre`, for the files of `exports`.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub fn write_clean_up(root: &Path, exports: &Path) -> Result<(), TestkitError> {
+    copy(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/operations/cleanup"),
+        &root.join("operations/cleanup"),
+    )?;
+    let file = root.join("operations/cleanup/cleanup.windlass.hcl");
+    let at = |source| TestkitError::Write { path: file.clone(), source };
+    let text = std::fs::read_to_string(&file).map_err(at)?.replace("\"cleanup", "\"operations/cleanup");
+    let site = format!(
+        "team \"shop\" {{\n  members = [\"email:shop@example.com\"]\n}}\n\nlocals {{\n  cleanup = {{\n    areas = {{\n      \
+         exports = {exports:?}\n    }}\n  }}\n}}\n"
+    );
+    write_file(&file, &text)?;
+    write_file(&root.join("operations/site.windlass.hcl"), &site)
+}
+
 /// With the modes of the files.
 fn copy(from: &Path, to: &Path) -> Result<(), TestkitError> {
     let at = |source| TestkitError::Write { path: to.to_owned(), source };
