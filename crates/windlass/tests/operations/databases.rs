@@ -5,20 +5,8 @@ use super::story::{Sample, Story};
 use super::tree;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, OnceLock, Weak};
 use windlass_testkit::operations::Site;
 use windlass_testkit::postgres::Postgres;
-
-/// One server for the tests that run at a time.
-fn postgres() -> Arc<Postgres> {
-    static SERVER: OnceLock<std::sync::Mutex<Weak<Postgres>>> = OnceLock::new();
-    let mut kept = SERVER.get_or_init(std::sync::Mutex::default).lock().unwrap();
-    kept.upgrade().unwrap_or_else(|| {
-        let server = Arc::new(Postgres::start().unwrap());
-        *kept = Arc::downgrade(&server);
-        server
-    })
-}
 
 fn psql(url: &str, text: &str) -> String {
     let output =
@@ -90,8 +78,8 @@ impl Sample for Backup {
     }
 }
 
-fn backup(name: &'static str) -> (Story, Backup, Arc<Postgres>, tempfile::TempDir) {
-    let server = postgres();
+fn backup(name: &'static str) -> (Story, Backup, Postgres, tempfile::TempDir) {
+    let server = Postgres::start().unwrap();
     let url = server.database(name);
     psql(&url, SALES);
     let directory = tempfile::tempdir().unwrap();
@@ -170,8 +158,8 @@ impl Sample for Report {
     fn back(&self) {}
 }
 
-fn report(name: &str) -> (Report, Arc<Postgres>) {
-    let server = postgres();
+fn report(name: &str) -> (Report, Postgres) {
+    let server = Postgres::start().unwrap();
     let url = server.database(name);
     psql(&url, SALES);
     let story = Story::new("sales-report", &Site::default(), &[("REPORT_DATABASE", &url)]);
