@@ -5,6 +5,7 @@ use super::common::*;
 use super::faults::{Fault, Faults, Point};
 use serde_json::Value;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use windlass_testkit::cli::CliEnv;
 use windlass_testkit::operations::{Site, write_operations};
 use windlass_testkit::synthetic::Random;
@@ -54,6 +55,8 @@ pub struct Story {
     pub env: CliEnv,
     pub faults: Faults,
     operation: &'static str,
+    /// Whether it has a checklist.
+    planned: bool,
 }
 
 /// What a story is about.
@@ -97,7 +100,7 @@ impl Story {
         for (name, value) in variables {
             env.set(name, *value);
         }
-        Self { env, faults, operation }
+        Self { env, faults, operation, planned: operation == "upgrade-etcd" }
     }
 
     /// Runs it to its end, or to the end of Windlass; whether that was its own.
@@ -105,24 +108,17 @@ impl Story {
         let mut line = vec!["run".to_owned(), self.operation.to_owned(), "--yes".to_owned()];
         line.extend(sample.arguments());
         let line: Vec<&str> = line.iter().map(String::as_str).collect();
-        self.windlass(&line) && self.answered()
+        self.windlass(&line)
     }
 
     /// Ticks what a person has to look at, for as long as there is something.
-    fn answered(&self) -> bool {
-        loop {
-            let latest = self.latest();
-            let steps = latest["steps"].as_array().into_iter().flatten();
-            let waiting: Vec<&str> =
-                steps.filter(|step| step["state"] == "waiting").filter_map(|step| step["id"].as_str()).collect();
-            if waiting.is_empty() {
-                return true;
-            }
-            for step in waiting {
-                expect(&self.env, &["answer", "latest", step, "done"], 0, &[]);
-            }
-            if !self.windlass(&["resume"]) {
-                return false;
+    fn tick(&self) {
+        let answer = run(&self.env, &["runs", "latest", "--json"]);
+        let latest: Value = serde_json::from_str(&answer.stdout).unwrap_or_default();
+        for step in latest["steps"].as_array().into_iter().flatten().filter(|step| step["state"] == "waiting") {
+            let id = step["id"].as_str().unwrap_or_default();
+            if id.starts_with("before:") || id.starts_with("after:") {
+                run(&self.env, &["answer", "latest", id, "done"]);
             }
         }
     }
@@ -135,8 +131,16 @@ impl Story {
         command.args(["-c", "echo $$ >\"$0\"; exec \"$@\""]).arg(self.faults.victim()).arg(plain.get_program());
         command.args(plain.get_args()).current_dir(self.env.root()).env_clear();
         command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let output = command.stdin(Stdio::null()).output().unwrap();
-        output.status.code().is_some()
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.code().is_some();
+            }
+            if self.planned {
+                self.tick();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The newest run.
@@ -188,8 +192,7 @@ impl Story {
     }
 
     pub fn resume(&self, sample: &dyn Sample, what: &str) {
-        run(&self.env, &["resume"]);
-        assert!(self.answered());
+        assert!(self.windlass(&["resume"]));
         assert_eq!(self.state(), "succeeded", "{what}: {}", self.report());
         sample.done();
     }
