@@ -14,7 +14,8 @@ use windlass_model::access::{Permission, Subject};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::operation::trigger::ScheduleDefinition;
 use windlass_model::schedule::{Times, freeze_at};
-use windlass_store::{NewStart, Pause, ScheduleKey, StartKind, StartRow, Store};
+use windlass_store::{NewStart, Pause, StartKind, Store};
+pub use windlass_store::{ScheduleKey, StartRow};
 
 /// Due times that are shown.
 const SHOWN: usize = 5;
@@ -97,6 +98,18 @@ async fn managed(
     Ok((good, schedule))
 }
 
+/// A time, RFC 3339, as µs.
+///
+/// # Errors
+/// It is none.
+pub fn time(text: &str) -> AppResult<Micros> {
+    let read = text.parse::<jiff::Timestamp>().or_else(|_| text.parse::<jiff::Zoned>().map(|zoned| zoned.timestamp()));
+    let read = read.map(jiff::Timestamp::as_microsecond);
+    read.map_err(|_| {
+        refused(format!("`{text}` is no time"), "write it as `2026-03-29T02:30:00+01:00`, or with `Z` for UTC")
+    })
+}
+
 fn refused(summary: impl Into<String>, help: &str) -> AppError {
     AppError::new(ErrorKind::Usage, Diagnostic::error("WL724", summary).help(help))
 }
@@ -157,18 +170,24 @@ pub struct AtRequest {
     pub through: String,
 }
 
-/// Has an operation begun at a time, once; the id of that. Whether the caller may is asked when it begins, with what is in force then.
+/// Has an operation begun at a time, once; the id of that. Whether the caller may is asked again when it begins, with what is in
+/// force then.
 ///
 /// # Errors
-/// There is no such operation that the caller may see, the time has passed, or it takes secrets, which are not kept.
+/// There is no such operation that the caller may see, the caller may not run it so, the time has passed, or secrets are given,
+/// which are not kept.
 pub async fn start_at(
-    installation: &Installation,
+    installation: &Arc<Installation>,
     caller: &Caller,
     project: &str,
     operation: &str,
     request: AtRequest,
 ) -> AppResult<String> {
-    caller.must(installation, Permission::ProjectRead, &Subject::project(project)).await?;
+    let filling = super::operations::form(installation, caller, project, operation, &request.arguments).await?;
+    if filling.may_run.answer != super::operations::MayAnswer::Yes {
+        let diagnostic = Diagnostic::error("WL840", format!("{} may not run `{operation}`", caller.actor.name));
+        return Err(AppError::new(ErrorKind::Forbidden, diagnostic.detail(filling.may_run.because.join("\n"))));
+    }
     let good = installation.good(project)?;
     let definition = good.deciding.definitions.operation(operation).ok_or_else(|| not_found("operation", operation))?;
     let store = installation.store(caller, project);
@@ -192,7 +211,7 @@ pub async fn start_at(
         reason: request.reason,
     };
     // What is asked for again by the same request is there already.
-    let id = format!("at/{project}/{operation}/{}", caller.creates.clone().unwrap_or_else(Store::run_id));
+    let id = caller.creates.clone().unwrap_or_else(Store::run_id).to_string();
     let start = NewStart {
         id: id.clone(),
         project: project.to_owned(),
@@ -238,7 +257,6 @@ pub async fn start_list(
     caller: &Caller,
     project: &str,
     operation: &str,
-    kind: StartKind,
 ) -> AppResult<Vec<StartRow>> {
     caller.must(installation, Permission::ProjectRead, &Subject::project(project)).await?;
     installation
@@ -247,7 +265,7 @@ pub async fn start_list(
         .definitions
         .operation(operation)
         .ok_or_else(|| not_found("operation", operation))?;
-    Ok(installation.store(caller, project).start_list(operation, kind, 100).await?)
+    Ok(installation.store(caller, project).start_list(operation, StartKind::At, 100).await?)
 }
 
 /// Has the due times of a schedule after `from` until `to` (µs) begun that have not begun, `width` at once, oldest first; how many.

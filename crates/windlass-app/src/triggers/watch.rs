@@ -42,6 +42,8 @@ pub struct Watch {
     seen: Option<i64>,
     /// Commits whose changes were looked at, by project.
     commits: BTreeMap<String, String>,
+    /// When an image is asked for again at the earliest, µs.
+    asked: BTreeMap<String, Micros>,
 }
 
 impl Watch {
@@ -63,7 +65,14 @@ impl Watch {
         changes: impl Fn(&str, &str, &str) -> AppResult<Vec<String>> + Send + Sync + 'static,
     ) -> Self {
         let store = store.of_project("");
-        Self { store, in_force: Box::new(in_force), changes: Arc::new(changes), seen: None, commits: BTreeMap::new() }
+        Self {
+            store,
+            in_force: Box::new(in_force),
+            changes: Arc::new(changes),
+            seen: None,
+            commits: BTreeMap::new(),
+            asked: BTreeMap::new(),
+        }
     }
 
     /// Watches until `stop` is cancelled. What went wrong is told to `failed`, and tried again.
@@ -196,7 +205,7 @@ impl Watch {
         Ok(())
     }
 
-    async fn images(&self, in_force: &InForce) -> AppResult<()> {
+    async fn images(&mut self, in_force: &InForce) -> AppResult<()> {
         let mut failed = Ok(());
         for (name, _, project) in in_force {
             for (operation, trigger) in triggers(project) {
@@ -211,7 +220,7 @@ impl Watch {
 
     /// Asks for the digest behind a tag, if it is time, and no other server does.
     async fn image(
-        &self,
+        &mut self,
         store: &Store,
         operation: &str,
         trigger: &TriggerDefinition,
@@ -221,6 +230,10 @@ impl Watch {
         let key = format!("{operation}/{}/{reference}", trigger.name);
         let now = store.now().await?;
         let ticket = format!("{}/{key}", store.project());
+        if self.asked.get(&ticket).is_some_and(|at| *at > now) {
+            return Ok(());
+        }
+        self.asked.insert(ticket.clone(), now.saturating_add(every));
         if !store.ticket_put(ASKED, &ticket, "", now.saturating_add(every)).await? {
             return Ok(());
         }
