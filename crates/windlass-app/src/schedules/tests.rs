@@ -327,17 +327,14 @@ async fn three_servers_on_postgres_begin_everything_once() {
 
 #[test]
 fn an_environment_is_known_before_where_it_can_be() {
+    let project = project(&hourly("").replace("run.due", "\"staging\""));
     let check = |environment: &str, want: Option<&str>| {
-        let text = format!(
-            "operation \"o\" {{\n  environment = {environment}\n  param \"e\" {{ type = string }}\n  step \"s\" {{ run = [\"true\"] }}\n  \
-             schedule {{\n    cron = \"0 * * * *\"\n    arguments = {{ e = \"staging\" }}\n  }}\n}}\n\
-             project {{\n  environments = [\"staging\"]\n}}\n"
-        );
-        let definitions = Project::load(&MemoryTree::new([("windlass.hcl", text)])).definitions;
-        let operation = &definitions.operations[0];
-        assert_eq!(super::environment(operation, &operation.schedules[0]).as_deref(), want, "{environment}");
+        let mut operation = project.definitions.operations[0].clone();
+        let span = operation.span.clone();
+        operation.environment = Some(windlass_model::operation::Expression { text: environment.into(), span });
+        assert_eq!(super::environment(&operation, &operation.schedules[0]).as_deref(), want, "{environment}");
     };
-    check("param.e", Some("staging"));
+    check("param.day", Some("staging"));
     check("\"production\"", Some("production"));
     check("param.other", None);
 }
