@@ -5,7 +5,7 @@ mod reader;
 mod sender;
 mod words;
 
-use crate::caller::{Caller, not_found};
+use crate::caller::Caller;
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::installation::Installation;
 use jiff::Timestamp;
@@ -237,7 +237,10 @@ pub async fn notifier_test(installation: &Installation, caller: &Caller, project
     caller.must(installation, Permission::ProjectManage, &Subject::project(project)).await?;
     let good = installation.good(project)?;
     let notifier = good.deciding.definitions.notifiers.iter().find(|notifier| notifier.name == name);
-    let notifier = notifier.ok_or_else(|| not_found("notifier", name))?;
+    let notifier = notifier.ok_or_else(|| {
+        let diagnostic = Diagnostic::error("WL770", format!("the project has no notifier `{name}`"));
+        AppError::new(ErrorKind::NotFound, diagnostic.help("`notifier` blocks are those of the protected branch"))
+    })?;
     let store = installation.store(caller, project);
     let actor = caller.actor.to_string();
     store.event_tell("notifier.tried", &format!("notifier {name}"), serde_json::Value::Null, &actor, None).await?;

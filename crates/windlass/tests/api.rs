@@ -644,3 +644,44 @@ fn who_may_not_read_any_more_is_not_told_any_more() {
     assert_eq!(stream.next(), None);
     assert!(since.elapsed() < Duration::from_secs(75), "it took {:?}", since.elapsed());
 }
+
+#[test]
+fn an_operation_is_run_by_whoever_may_with_the_right_actor_and_refused_to_others_with_the_reason() {
+    let server = Server::start(&[("net/main.tf", stack(""))], "");
+    let operations = server.get("viewer", "/api/v1/projects/repo/operations");
+    assert_eq!(operations["items"][0]["name"], "greet", "{operations}");
+    assert_eq!(operations["items"][0]["may_run"]["answer"], "no", "{operations}");
+    let address = "/api/v1/projects/repo/operations/greet";
+    assert_eq!(server.get("operator", address)["may_run"]["answer"], "yes");
+    let refused = server.send("developer", "POST", &format!("{address}/runs"), &[], Some("{}"));
+    assert_eq!((refused.status, &refused.json()["code"]), (403, &"WL840".into()), "{}", refused.text);
+    assert!(refused.text.contains("lets team operators: ask somebody of them"), "{}", refused.text);
+    let wrong = server.send("operator", "POST", &format!("{address}/runs"), &[], Some("{\"arguments\":{\"x\":1}}"));
+    assert!(wrong.status == 400 && wrong.text.contains("takes no parameters"), "{} {}", wrong.status, wrong.text);
+    // By the API, and by the terminal: the same run, of whoever asked for it.
+    let run = server.post("operator", &format!("{address}/runs"), serde_json::json!({ "reason": "to see" }));
+    let run = run["run"].as_str().unwrap().to_owned();
+    assert_eq!(server.ended(&run), "succeeded");
+    let mut terminal = server.env.command(&["run", "greet", "--json", "--project", "repo"]);
+    terminal.env("WINDLASS_URL", &server.url).env("WINDLASS_TOKEN", &server.tokens["operator"]);
+    let said = terminal.output().unwrap();
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.success(), "{text}{}", String::from_utf8_lossy(&said.stderr));
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let other = value["run"]["run"].as_str().unwrap().to_owned();
+    let (by_api, by_terminal) = (
+        server.get("viewer", &format!("/api/v1/runs/{run}/operation")),
+        server.get("viewer", &format!("/api/v1/runs/{other}/operation")),
+    );
+    assert_eq!(by_api["origin"], serde_json::json!({ "by": "person", "through": "api" }));
+    assert_eq!(by_terminal["origin"], serde_json::json!({ "by": "person", "through": "cli" }));
+    assert_eq!((&by_api["operation"], &by_api["head"]), (&by_terminal["operation"], &by_terminal["head"]));
+    for id in [&run, &other] {
+        let record = server.get("viewer", &format!("/api/v1/runs/{id}"));
+        assert!(record["run"]["actor"].as_str().unwrap().contains("operator@example.com"), "{record}");
+    }
+    let compared = server.get("viewer", &format!("/api/v1/runs/{run}/compare/{other}"));
+    assert_eq!((&compared["same_definition"], &compared["parameters"]), (&true.into(), &serde_json::json!([])));
+    let list = server.get("viewer", "/api/v1/projects/repo/runs?operation=greet");
+    assert_eq!(list["items"].as_array().unwrap().len(), 2, "{list}");
+}

@@ -1,7 +1,7 @@
 //! Operations for callers of a server: who may see, run and answer what.
 
 use super::run_for;
-use crate::caller::{Caller, not_found};
+use crate::caller::Caller;
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::installation::{Installation, Workspace};
 use crate::operations::again::Compared;
@@ -408,7 +408,7 @@ pub async fn run_of(
     run: &RunId,
 ) -> AppResult<(RunRecord, OperationInput)> {
     let record = run_for(installation, caller, run, Permission::ProjectRead).await?;
-    let input = input(&record).map_err(|_| not_found("run of an operation", run.as_str()))?;
+    let input = input(&record)?;
     Ok((record, input))
 }
 
