@@ -1,13 +1,14 @@
 //! What somebody is told, in words: what is on record of a run, with links to it and to where its log tells more.
 
 use crate::error::AppResult;
+use crate::operations::answers::Asks;
 use std::collections::{BTreeMap, BTreeSet};
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
+use windlass_model::operation::Occasion;
 use windlass_model::operation::occasion::{Happening, Notice};
-use windlass_model::operation::plan::{KIND, OperationInput, OperationStep, Origin, driver};
-use windlass_model::operation::{Action, ChecklistItem, Node, Occasion, OperationDefinition, StepDefinition};
-use windlass_model::run::{OnFailure, RunRecord, RunState, StepRecord, StepSpec, StepState, Work};
+use windlass_model::operation::plan::{KIND, OperationInput, Origin, driver};
+use windlass_model::run::{OnFailure, RunRecord, RunState, StepRecord, StepSpec, StepState};
 use windlass_store::{Event, Store};
 
 /// So much of the end of a log is looked through for its last line, bytes.
@@ -24,7 +25,7 @@ pub(super) struct Brief {
     pub steps: BTreeSet<StepId>,
     /// Steps that wait for a person, with who that may be.
     pub asks: BTreeMap<StepId, String>,
-    /// Of the first step, which is over or under way when the run has begun.
+    /// The step that admits it: with its success the run has begun.
     pub begins: Option<StepId>,
     /// When a schedule meant it to begin, µs.
     pub due: Option<Micros>,
@@ -39,8 +40,7 @@ impl Brief {
         }
         let input: OperationInput = serde_json::from_value(std::mem::take(&mut run.plan.input)).ok()?;
         let plan = std::mem::take(&mut run.plan.steps);
-        let asks =
-            plan.iter().filter_map(|spec| Some((spec.id.clone(), asks(&input.operation, &spec.work)?))).collect();
+        let asks = plan.iter().filter_map(|spec| Some((spec.id.clone(), asks(&input, spec)?))).collect();
         let admits = plan.iter().find(|spec| spec.work.driver == driver::ADMIT).or(plan.first());
         let due = match &input.origin {
             Origin::Schedule { due, .. } => Some(*due),
@@ -58,45 +58,15 @@ impl Brief {
     }
 }
 
-/// Who may answer a step that waits for a person; `None` of any other.
-fn asks(operation: &OperationDefinition, work: &Work) -> Option<String> {
-    let runners = || teams(&operation.allow, "whoever may run it");
-    let step: Option<OperationStep> = serde_json::from_value(work.input.clone()).ok();
-    match work.driver.as_str() {
-        driver::APPROVE => {
-            let from = operation.approvals.as_ref().map_or(&[][..], |approvals| &approvals.from);
-            Some(teams(from, "anybody else who may see the run"))
-        }
-        driver::TICK => {
-            let item = item(operation, &step?.path);
-            Some(item.map_or_else(runners, |item| teams(&item.from, &runners())))
-        }
-        driver::STEP => match &definition(&operation.nodes, &step?.path)?.action {
-            Action::Approval(approvals) => Some(teams(&approvals.from, "anybody else who may see the run")),
-            Action::Ask(ask) => Some(teams(&ask.from, &runners())),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn teams(teams: &[String], otherwise: &str) -> String {
-    if teams.is_empty() { otherwise.to_owned() } else { teams.join(", ") }
-}
-
-fn item<'a>(operation: &'a OperationDefinition, path: &[String]) -> Option<&'a ChecklistItem> {
-    let checklist = operation.checklist.as_ref()?;
-    let all = [&checklist.before, &checklist.during, &checklist.after];
-    all.into_iter().flatten().find(|item| path.last() == Some(&item.name))
-}
-
-fn definition<'a>(nodes: &'a [Node], path: &[String]) -> Option<&'a StepDefinition> {
-    let (first, rest) = path.split_first()?;
-    match nodes.iter().find(|node| node.name() == first)? {
-        Node::Step(step) => rest.is_empty().then_some(&**step),
-        Node::Each(each) => definition(&each.nodes, rest),
-        Node::Parallel(parallel) => definition(&parallel.nodes, rest),
-    }
+/// Who may answer what a step asks; `None` of one that asks nobody.
+fn asks(input: &OperationInput, spec: &StepSpec) -> Option<String> {
+    let lets = Asks::of_spec(spec, &input.operation)?.lets(input, &spec.id);
+    let teams: Option<Vec<Vec<String>>> = lets.into_iter().map(|lets| lets.teams).collect();
+    Some(match teams.map(|teams| teams.concat()) {
+        None => "anybody else who may see the run".into(),
+        Some(teams) if teams.is_empty() => "whoever may do everything".into(),
+        Some(teams) => teams.join(", "),
+    })
 }
 
 /// Puts what happened into words.

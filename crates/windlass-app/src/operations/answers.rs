@@ -12,8 +12,8 @@ use windlass_model::definition::Definitions;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::StepId;
 use windlass_model::operation::plan::{OperationInput, OperationStep, driver, word};
-use windlass_model::operation::{Action, AskAction, ChecklistItem, OperationApprovals};
-use windlass_model::run::{RunRecord, StepState};
+use windlass_model::operation::{Action, AskAction, ChecklistItem, OperationApprovals, OperationDefinition};
+use windlass_model::run::{RunRecord, StepSpec, StepState};
 
 /// What a step asks of people.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,8 +26,11 @@ pub enum Asks {
 impl Asks {
     /// What the step of that id asks; `None` where it asks nobody, or there is none.
     pub fn of(record: &RunRecord, input: &OperationInput, step: &StepId) -> Option<Self> {
-        let spec = record.plan.steps.iter().find(|spec| spec.id == *step)?;
-        let operation = &input.operation;
+        Self::of_spec(record.plan.steps.iter().find(|spec| spec.id == *step)?, &input.operation)
+    }
+
+    /// What a step of a run of this operation asks; `None` where it asks nobody.
+    pub fn of_spec(spec: &StepSpec, operation: &OperationDefinition) -> Option<Self> {
         if spec.work.driver == driver::APPROVE {
             return operation.approvals.clone().map(Self::Approval);
         }
