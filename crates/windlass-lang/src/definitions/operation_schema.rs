@@ -256,7 +256,7 @@ schema!(OperationGateValues: "gate", [], {
 
 schema!(NotifyValues: "notify", [], {
     to = "to" Texts required "notifiers, notifier.NAME",
-    on = "on" Texts required "success, failure, waiting, slow, late, recovered, break_glass or dead_man",
+    on = "on" Texts optional "success, failure, waiting, slow, late, recovered, break_glass or dead_man; failure, waiting and recovered when left out",
 });
 
 schema!(ChecklistValues: "checklist", ["window", "before", "during", "after"], {
