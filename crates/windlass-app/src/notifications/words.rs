@@ -60,7 +60,7 @@ impl Brief {
 
 /// Who may answer what a step asks; `None` of one that asks nobody.
 fn asks(input: &OperationInput, spec: &StepSpec) -> Option<String> {
-    let lets = Asks::of_spec(spec, &input.operation)?.lets(input, &spec.id);
+    let lets = Asks::of_spec(spec, input)?.lets(input, &spec.id);
     let teams: Option<Vec<Vec<String>>> = lets.into_iter().map(|lets| lets.teams).collect();
     Some(match teams.map(|teams| teams.concat()) {
         None => "anybody else who may see the run".into(),

@@ -12,7 +12,7 @@ use windlass_model::definition::Definitions;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::StepId;
 use windlass_model::operation::plan::{OperationInput, OperationStep, driver, word};
-use windlass_model::operation::{Action, AskAction, ChecklistItem, OperationApprovals, OperationDefinition};
+use windlass_model::operation::{Action, AskAction, ChecklistItem, OperationApprovals};
 use windlass_model::run::{RunRecord, StepSpec, StepState};
 
 /// What a step asks of people.
@@ -26,11 +26,12 @@ pub enum Asks {
 impl Asks {
     /// What the step of that id asks; `None` where it asks nobody, or there is none.
     pub fn of(record: &RunRecord, input: &OperationInput, step: &StepId) -> Option<Self> {
-        Self::of_spec(record.plan.steps.iter().find(|spec| spec.id == *step)?, &input.operation)
+        Self::of_spec(record.plan.steps.iter().find(|spec| spec.id == *step)?, input)
     }
 
-    /// What a step of a run of this operation asks; `None` where it asks nobody.
-    pub fn of_spec(spec: &StepSpec, operation: &OperationDefinition) -> Option<Self> {
+    /// What a step of a run with this input asks; `None` where it asks nobody.
+    pub fn of_spec(spec: &StepSpec, input: &OperationInput) -> Option<Self> {
+        let operation = &input.operation;
         if spec.work.driver == driver::APPROVE {
             return operation.approvals.clone().map(Self::Approval);
         }
