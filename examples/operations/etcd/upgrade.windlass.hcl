@@ -66,7 +66,7 @@ operation "upgrade-etcd" {
       timeout = "5m"
       # A second restart of a member that is there already would be one too many.
       repeat = "checkable"
-      probe  = ["etcd/runs", "${local.services}/${each.value}", "${local.etcd.releases}/${param.release}"]
+      probe  = ["./runs", "${local.services}/${each.value}", "${local.etcd.releases}/${param.release}"]
       undo {
         directory = "etcd"
         run       = ["./upgrade", "${local.services}/${each.value}", step.members.outputs.releases[each.value]]
