@@ -22,7 +22,7 @@ use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::operation::parameter::ParameterKind;
 use windlass_model::operation::plan::{self, OperationInput, Origin};
-use windlass_model::operation::{OnConflict, OperationDefinition};
+use windlass_model::operation::{Expression, OnConflict, OperationDefinition};
 use windlass_model::review::Revision;
 use windlass_model::run::RunPlan;
 use windlass_store::Store;
@@ -125,6 +125,14 @@ pub struct Prepared {
 pub(crate) fn scope(operation: &OperationDefinition, arguments: &BTreeMap<String, Value>) -> Scope {
     let object = |map: &BTreeMap<String, Value>| Value::Object(map.clone().into_iter().collect());
     Scope::default().with("param", object(arguments)).with("local", object(&operation.locals))
+}
+
+/// What is announced for a planned run, and how it is taken back, both Markdown; `None` for what is not said.
+pub fn checklist_texts(input: &OperationInput) -> (Option<String>, Option<String>) {
+    let Some(checklist) = &input.operation.checklist else { return (None, None) };
+    let scope = scope(&input.operation, &input.arguments);
+    let text = |of: &Option<Expression>| expression::text(of.as_ref()?, &scope).ok();
+    (text(&checklist.announcement), text(&checklist.rollback))
 }
 
 /// An expression that has no value.

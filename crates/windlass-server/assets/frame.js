@@ -18,7 +18,7 @@
   };
   show(stored());
 
-  const sections = { h: "/", s: "/stacks", v: "/reviews", r: "/runs", e: "/events", t: "/settings" };
+  const sections = { h: "/", s: "/stacks", o: "/operations", v: "/reviews", r: "/runs", e: "/events", t: "/settings" };
   let afterG = 0;
 
   document.addEventListener("DOMContentLoaded", () => {

@@ -5,6 +5,8 @@
 mod common;
 #[path = "pages/deeds.rs"]
 mod deeds;
+#[path = "pages/operations.rs"]
+mod operations;
 #[path = "pages/scale.rs"]
 mod scale;
 

@@ -75,7 +75,13 @@ impl Asks {
     }
 
     /// Why an answer by somebody would not count.
-    fn why_not(&self, actor: &Actor, definitions: &Definitions, starter: &str, value: &str) -> Option<String> {
+    pub(crate) fn why_not(
+        &self,
+        actor: &Actor,
+        definitions: &Definitions,
+        starter: &str,
+        value: &str,
+    ) -> Option<String> {
         if let Self::Approval(approvals) = self
             && value == word::APPROVE
         {

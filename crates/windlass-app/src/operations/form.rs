@@ -178,14 +178,14 @@ pub(super) fn known(
 }
 
 /// Names of the parameters that an expression depends on.
-pub(super) fn depends(expression: &Expression) -> Result<BTreeSet<String>, String> {
+pub(crate) fn depends(expression: &Expression) -> Result<BTreeSet<String>, String> {
     let references = expression::references(expression).map_err(|error| error.to_string())?;
     let parameters = references.into_iter().filter(|reference| reference.root == "param");
     Ok(parameters.filter_map(|reference| reference.name).collect())
 }
 
 /// The expressions that the choices of a parameter are made of.
-pub(super) fn expressions(source: &ChoiceSource) -> &Expression {
+pub(crate) fn expressions(source: &ChoiceSource) -> &Expression {
     match source {
         ChoiceSource::List(of) | ChoiceSource::Command(of) | ChoiceSource::File(of) => of,
         ChoiceSource::Http { url, .. } => url,

@@ -1,5 +1,6 @@
 //! What needs somebody: the first page.
 
+use super::operations::view;
 use super::records::summary;
 use super::run_view::{ReviewFilter, ReviewListed, chosen, review_find, run_find};
 use super::stacks_view::{State, States, states};
@@ -11,6 +12,7 @@ use crate::installation::Installation;
 use windlass_model::access::Rules;
 use windlass_model::drift::Record;
 use windlass_model::journal::Quarantine;
+use windlass_model::operation::plan::KIND;
 use windlass_model::run::RunState;
 use windlass_store::{ReviewState, RunQuery, RunSummary};
 
@@ -22,7 +24,9 @@ pub struct Needs {
     pub approvals: Vec<ReviewListed>,
     /// With the name of the project; so below.
     pub quarantines: Vec<(String, Quarantine)>,
-    /// Failed in the last days.
+    /// Runs of operations that ask the caller, with what.
+    pub asked: Vec<(RunSummary, String)>,
+    /// Failed in the last days; of operations those that the caller may run.
     pub failures: Vec<RunSummary>,
     /// With why.
     pub waiting: Vec<(RunSummary, String)>,
@@ -38,6 +42,8 @@ pub struct Needs {
 pub const SHOWN: usize = 5;
 /// How many of each are counted.
 const COUNTED: u32 = 100;
+/// How many runs are asked what they ask, and how many questions of each.
+const LOOKED_AT: usize = 20;
 /// How long a failed run is news, µs: three days.
 const NEWS: i64 = 3 * 86_400_000_000;
 
@@ -64,11 +70,14 @@ pub async fn needs(installation: &Installation, caller: &Caller, project: &str) 
         let why = run.reason.take().unwrap_or_default();
         (run, why)
     }));
+    let (waits, asked) = asking(installation, caller, waits).await?;
+    let failed = run_find(installation, caller, project, &failed, COUNTED).await?;
     let mut needs = Needs {
+        asked,
         approvals: review_find(installation, caller, project, &open, COUNTED as usize).await?.0,
         unapplied: review_find(installation, caller, project, &unapplied, COUNTED as usize).await?.0,
         waiting: waits,
-        failures: run_find(installation, caller, project, &failed, COUNTED).await?,
+        failures: of_caller(installation, caller, failed).await?,
         quarantines: Vec::new(),
         drift: Vec::new(),
         drift_records: Vec::new(),
@@ -96,6 +105,48 @@ pub async fn needs(installation: &Installation, caller: &Caller, project: &str) 
     }
     needs.projects = projects;
     Ok(needs)
+}
+
+/// Those of `waits` that ask others or nobody, and those that ask the caller.
+async fn asking(
+    installation: &Installation,
+    caller: &Caller,
+    waits: Vec<(RunSummary, String)>,
+) -> AppResult<(Vec<(RunSummary, String)>, Vec<(RunSummary, String)>)> {
+    let (mut others, mut own, mut looked) = (Vec::new(), Vec::new(), 0);
+    for (run, why) in waits {
+        if run.kind != KIND || looked == LOOKED_AT {
+            others.push((run, why));
+            continue;
+        }
+        looked += 1;
+        let record = installation.common.store.run_get(&run.id).await?;
+        let steps = installation.store(caller, &run.project).step_list_brief(&run.id).await?;
+        let input = super::operations::input(&record)?;
+        let asks = view::asks(installation, caller, &record, &input, &steps, LOOKED_AT).await?;
+        match asks.into_iter().find(|ask| ask.is_open && ask.why_not.is_none()) {
+            Some(ask) => own.push((run, ask.step.reason.unwrap_or(why))),
+            None => others.push((run, why)),
+        }
+    }
+    Ok((others, own))
+}
+
+/// Without runs of operations that the caller may not run.
+async fn of_caller(installation: &Installation, caller: &Caller, runs: Vec<RunSummary>) -> AppResult<Vec<RunSummary>> {
+    let mut found = Vec::new();
+    for run in runs {
+        if run.kind == KIND {
+            let record = installation.common.store.run_get(&run.id).await?;
+            // Without good definitions nobody may anything, and hears of all.
+            if installation.good(&run.project).is_ok() && view::may_run(installation, caller, &record).await?.is_some()
+            {
+                continue;
+            }
+        }
+        found.push(run);
+    }
+    Ok(found)
 }
 
 impl Needs {

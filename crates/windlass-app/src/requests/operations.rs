@@ -1,5 +1,8 @@
 //! Operations for callers of a server: who may see, run and answer what.
 
+pub mod calendar;
+pub mod view;
+
 use super::run_for;
 use crate::caller::Caller;
 use crate::error::{AppError, AppResult, ErrorKind};
@@ -266,8 +269,19 @@ pub async fn form(
     let ground = ground(installation, caller, project, Some(name)).await?;
     let source = ground.source();
     let operation = source.find(name)?;
+    Ok(filling(installation, caller, &ground, project, operation, given).await?.0)
+}
+
+async fn filling(
+    installation: &Installation,
+    caller: &Caller,
+    ground: &Ground,
+    project: &str,
+    operation: &OperationDefinition,
+    given: &Arguments,
+) -> AppResult<(Filling, Filled)> {
     let before = may(installation, caller, &ground.good, project, operation).await?;
-    let filled = fill_for(&source, operation, given, before.answer).await?;
+    let filled = fill_for(&ground.source(), operation, given, before.answer).await?;
     let subject = subject(&ground.good, project, operation, Some(&filled.arguments), None);
     let answer = caller.may(installation, Permission::OperationRun, &subject).await?;
     let may_run = match (before.answer, answer.allowed) {
@@ -276,7 +290,7 @@ pub async fn form(
         _ => before,
     };
     let may_break_glass = breaks_glass(installation, caller, &ground.good, project, operation, &filled).await?.allowed;
-    Ok(Filling { form: filled.form, may_run, may_break_glass })
+    Ok((Filling { form: filled.form.clone(), may_run, may_break_glass }, filled))
 }
 
 /// Programs of the repository are for those who could run the operation.

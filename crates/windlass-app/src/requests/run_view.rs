@@ -102,7 +102,10 @@ pub async fn run_show(installation: &Installation, caller: &Caller, run: &RunId)
         let (differences, effect_digest) = (prepared.differences, prepared.effect_digest);
         changed.push(Changed { instance, differences, effect_digest });
     }
-    let subject = subject(installation, &record.project, "run", run, &instances(&record.plan));
+    let of_operation = installation.good(&record.project).ok();
+    let of_operation = of_operation.and_then(|good| super::operations::subject_of_run(&good, &record));
+    let subject =
+        of_operation.unwrap_or_else(|| subject(installation, &record.project, "run", run, &instances(&record.plan)));
     let why = |permission| why_not(installation, caller, permission, &subject);
     Ok(RunView {
         log_sizes: store.log_sizes(run).await?.into_iter().collect(),

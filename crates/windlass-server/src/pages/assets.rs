@@ -33,6 +33,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "icon.svg": IMAGE,
         "live.js": SCRIPT,
         "log.js": SCRIPT,
+        "operation.js": SCRIPT,
         "run.css": STYLE,
         "run.js": SCRIPT,
         "style.css": STYLE,

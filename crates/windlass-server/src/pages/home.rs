@@ -14,6 +14,8 @@ pub struct Home {
     pub teams: Vec<String>,
     /// Reviews whose approval this person may give.
     pub approvals: List<Approval>,
+    /// Runs of operations that ask this person: an approval, an answer, an item of a checklist.
+    pub asked: List<Waiting>,
     pub quarantines: List<Quarantine>,
     pub failures: List<Failure>,
     pub broken: List<Broken>,
@@ -118,6 +120,7 @@ impl Home {
     /// How many things wait.
     pub fn total(&self) -> usize {
         self.approvals.total
+            + self.asked.total
             + self.quarantines.total
             + self.failures.total
             + self.broken.total
@@ -134,6 +137,14 @@ impl Home {
             .help("did you mean `members`?");
         Self {
             teams: vec!["sre of shop".into(), "ledger of data".into()],
+            asked: vec![Waiting {
+                project: "shop".into(),
+                run: "01k9z9".into(),
+                title: "upgrade-store".into(),
+                because: "waits for an answer to: Which way?".into(),
+                since: minutes_ago(4),
+            }]
+            .into(),
             approvals: List {
                 items: vec![
                     Approval {
@@ -250,7 +261,8 @@ mod tests {
         let html = render(&frame, &Home::sample());
         check_hostile(&Home::sample(), |page| render(&frame, page));
         for want in [
-            "11 things need somebody",
+            "12 things need somebody",
+            "Operations that ask you",
             "1 of 2 approvals of team sre for production",
             "critical risk",
             "3 more",

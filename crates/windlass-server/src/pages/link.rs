@@ -33,8 +33,23 @@ pub fn run(id: &str) -> String {
     format!("/runs/{}", part(id))
 }
 
+/// What is different between two runs, the older one first.
+pub fn compare(before: &str, after: &str) -> String {
+    format!("/runs/{}/compare/{}", part(before), part(after))
+}
+
 pub fn review(id: &str) -> String {
     format!("/reviews/{}", part(id))
+}
+
+/// What begins by itself in a project.
+pub fn schedules(project: &str) -> String {
+    format!("/projects/{}/schedules", part(project))
+}
+
+/// One operation of a project.
+pub fn operation(project: &str, name: &str) -> String {
+    format!("/projects/{}/operations/{}", part(project), part(name))
 }
 
 /// What a diagnostic's code means.

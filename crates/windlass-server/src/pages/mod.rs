@@ -12,6 +12,8 @@ pub mod graph;
 pub mod home;
 pub mod link;
 pub mod log;
+pub mod markdown;
+pub mod operations;
 pub mod parts;
 pub mod review;
 pub mod reviews;
@@ -46,6 +48,7 @@ pub struct Frame {
 pub enum Section {
     Home,
     Stacks,
+    Operations,
     Reviews,
     Runs,
     Events,
@@ -56,12 +59,14 @@ pub enum Section {
 
 impl Section {
     /// Those of the navigation, in order.
-    pub const ALL: [Self; 6] = [Self::Home, Self::Stacks, Self::Reviews, Self::Runs, Self::Events, Self::Settings];
+    pub const ALL: [Self; 7] =
+        [Self::Home, Self::Stacks, Self::Operations, Self::Reviews, Self::Runs, Self::Events, Self::Settings];
 
     pub fn label(self) -> &'static str {
         match self {
             Self::Home => "Home",
             Self::Stacks => "Stacks",
+            Self::Operations => "Operations",
             Self::Reviews => "Reviews",
             Self::Runs => "Runs",
             Self::Events => "Events",
@@ -75,6 +80,7 @@ impl Section {
         match self {
             Self::Home | Self::Outside => "/",
             Self::Stacks => "/stacks",
+            Self::Operations => "/operations",
             Self::Reviews => "/reviews",
             Self::Runs => "/runs",
             Self::Events => "/events",

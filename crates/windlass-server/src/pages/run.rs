@@ -1,6 +1,7 @@
 //! One run: what it is, why it waits, its steps in order and over time, their logs, and what can be done.
 
 mod graph;
+pub mod operation;
 #[cfg(test)]
 mod tests;
 
@@ -51,7 +52,49 @@ pub struct Run {
     /// How many are in which state, of all.
     pub states: Vec<(StepState, usize)>,
     pub paging: Paging,
+    /// The step whose additions these steps are; `None` for the run's own.
+    pub each: Option<Each>,
     pub log: LogView,
+    /// `None` for runs of anything else.
+    pub operation: Option<operation::Operation>,
+}
+
+/// Steps that another one has added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Each {
+    /// Title of the one that added them.
+    pub title: String,
+    /// Where all of them are, with how many there are; and those of each state.
+    pub links: Vec<(String, String, bool)>,
+}
+
+/// What a step has added to the run, folded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Members {
+    pub href: String,
+    pub total: usize,
+    pub states: Vec<(StepState, usize)>,
+}
+
+/// What a step is of an operation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Part {
+    #[default]
+    Main,
+    /// Takes back what another did.
+    Undo,
+    /// Handles the end of a run that failed or was cancelled.
+    Handler,
+}
+
+impl Part {
+    fn heading(self) -> &'static str {
+        match self {
+            Self::Main => "",
+            Self::Undo => "Taken back",
+            Self::Handler => "Afterwards",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +145,8 @@ pub struct Step {
     pub spans: Vec<Span>,
     /// Length of its log by now, all attempts.
     pub log_bytes: u64,
+    pub part: Part,
+    pub members: Option<Members>,
 }
 
 impl Step {
@@ -148,6 +193,11 @@ impl Run {
             RunState::Succeeded => "succeeded",
             RunState::Queued | RunState::Running | RunState::Waiting => "is as it is",
         }
+    }
+    /// The steps, those that undo and those that handle an end apart.
+    fn sections(&self) -> Vec<(&'static str, Vec<&Step>)> {
+        let of = |part: Part| (part.heading(), self.steps.iter().filter(|step| step.part == part).collect::<Vec<_>>());
+        [Part::Main, Part::Undo, Part::Handler].map(of).into_iter().filter(|(_, steps)| !steps.is_empty()).collect()
     }
     fn graph(&self) -> Option<String> {
         let nodes = self.steps.iter().map(|step| {
@@ -206,6 +256,8 @@ impl Run {
                 attempts,
                 spans,
                 log_bytes: u64::from(attempts) * 12_345,
+                part: Part::Main,
+                members: None,
             }
         };
         let (done, failed) = (Some(StepState::Succeeded), Some(StepState::Failed));
@@ -285,6 +337,8 @@ impl Run {
                 (StepState::Succeeded, 3),
             ],
             paging: Paging::default(),
+            each: None,
+            operation: None,
             log: LogView {
                 run: run.into(),
                 steps: steps.iter().filter(|s| s.log_bytes > 0).map(log_step).collect(),
@@ -357,6 +411,16 @@ impl Run {
         app.spans[0].until = Some(NOW - 5 * S);
         app.spans[0].end = Some(StepState::Failed);
         run
+    }
+
+    /// For tests: that of an operation, with an undo and a step that has added others.
+    pub fn sample_of_operation() -> Self {
+        let mut run = Self { kind: "operation".into(), title: "upgrade-store".into(), ..Self::sample_failed() };
+        run.steps[6].part = Part::Undo;
+        run.steps[7].part = Part::Handler;
+        let states = vec![(StepState::Succeeded, 9_990), (StepState::Failed, 10)];
+        run.steps[1].members = Some(Members { href: format!("/runs/{}?each=x", run.id), total: 10_000, states });
+        Self { operation: Some(operation::Operation::sample()), ..run }
     }
 
     /// For tests: nothing was to be done.

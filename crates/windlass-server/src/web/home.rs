@@ -114,6 +114,13 @@ async fn home(State(app): State<Arc<App>>, asked: Asked) -> Page {
         because: one.reason,
         since: Moment::new(one.since, now),
     };
+    let waits = |(run, because): (windlass_store::RunSummary, String)| Waiting {
+        run: run.id.to_string(),
+        because,
+        since: Moment::new(run.created_at, now),
+        project: run.project,
+        title: run.title,
+    };
     let page = Home {
         teams: needs.teams.iter().map(|(project, team)| format!("{team} of {project}")).collect(),
         approvals: first(needs.approvals.into_iter().map(approval).collect(), SHOWN),
@@ -135,20 +142,8 @@ async fn home(State(app): State<Arc<App>>, asked: Asked) -> Page {
             SHOWN,
         ),
         broken: broken.into(),
-        waiting: first(
-            needs
-                .waiting
-                .into_iter()
-                .map(|(run, because)| Waiting {
-                    run: run.id.to_string(),
-                    because,
-                    since: Moment::new(run.created_at, now),
-                    project: run.project,
-                    title: run.title,
-                })
-                .collect(),
-            SHOWN,
-        ),
+        asked: first(needs.asked.into_iter().map(waits).collect(), SHOWN),
+        waiting: first(needs.waiting.into_iter().map(waits).collect(), SHOWN),
         drift: List { items: drift.collect(), total: drift_total },
         unapplied: first(
             needs

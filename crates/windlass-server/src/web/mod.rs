@@ -6,6 +6,7 @@ mod assets;
 mod codes;
 mod events;
 mod home;
+mod operations;
 mod reviews;
 mod runs;
 mod settings;
@@ -31,7 +32,7 @@ use windlass_model::Micros;
 /// All pages and the forms on them.
 pub fn routes(routes: Routes) -> Routes {
     let routes = home::routes(codes::routes(assets::routes(routes)));
-    let routes = stacks::routes(routes);
+    let routes = operations::routes(stacks::routes(routes));
     let routes = reviews::routes(routes);
     let routes = runs::routes(routes);
     let routes = events::routes(routes);
@@ -123,6 +124,11 @@ fn notice(code: &str) -> &'static str {
         "halted" => "Nothing new begins until somebody resumes it.",
         "resumed" => "The run goes on.",
         "settled" => "What became of the step is recorded.",
+        "answered" => "Your answer is recorded.",
+        "planned" => "It begins at that time, if you may then.",
+        "taken_back" => "It will not begin.",
+        "paused" => "The schedule is paused; what is due meanwhile is not made up for.",
+        "goes_on" => "The schedule goes on.",
         "begun" => "It has begun; this page follows it.",
         "unlocked" => "The lock is taken away.",
         "released" => "The quarantine is over.",

@@ -5,7 +5,7 @@ use crate::pages::common::count;
 use crate::pages::gantt::{Span, SpanKind};
 use crate::pages::log::{LogStep, LogView};
 use crate::pages::parts::{Choice, Moment, Offer};
-use crate::pages::run::{Change, Link, Question, Run, Step};
+use crate::pages::run::{Change, Each, Link, Members, Part, Question, Run, Step};
 use crate::pages::{Section, link, run, runs};
 use crate::routes::{Guard, Routes};
 use crate::state::App;
@@ -21,9 +21,9 @@ use windlass_app::requests;
 use windlass_app::requests::run_view::{RunView, approve_changed, review_of, run_find, run_show};
 use windlass_model::Micros;
 use windlass_model::access::Permission;
-use windlass_model::id::{RunId, StackId};
+use windlass_model::id::{RunId, StackId, StepId};
 use windlass_model::operation::plan::Origin;
-use windlass_model::run::{RunState, StepSpec, StepState};
+use windlass_model::run::{Phase, RunState, StepRecord, StepSpec, StepState};
 use windlass_store::{Event, RunQuery};
 
 pub fn routes(routes: Routes) -> Routes {
@@ -35,6 +35,8 @@ pub fn routes(routes: Routes) -> Routes {
         .add(Method::POST, "/runs/{run}/resume", Guard::Within(Permission::RunResume), post(resume))
         .add(Method::POST, "/runs/{run}/settle", Guard::Within(Permission::RunSettle), post(settle))
         .add(Method::POST, "/runs/{run}/approve", Guard::Within(Permission::ReviewApprove), post(approve))
+        .add(Method::POST, "/runs/{run}/answer", Guard::Within(Permission::OperationAnswer), post(answer))
+        .add(Method::POST, "/runs/{run}/go-on", Guard::Within(Permission::OperationRun), post(go_on))
         .add(Method::POST, "/runs/{run}/repeat", Guard::Within(Permission::ReviewCreate), post(repeat))
 }
 
@@ -72,7 +74,7 @@ async fn list(State(app): State<Arc<App>>, asked: Asked) -> Page {
         [("project", asked.project()), ("search", &query.text), ("kind", kind), ("state", state), ("stack", stack)];
     let page = runs::Runs {
         project: asked.project().to_owned(),
-        kinds: Choice::list("any", &["apply", "drift", "review"], kind),
+        kinds: Choice::list("any", &["apply", "drift", "operation", "review"], kind),
         states: runs::states(state),
         rows: found.into_iter().take(PAGE as usize).map(row).collect(),
         paging: paging("/runs", &pairs, here, next.as_deref()),
@@ -97,8 +99,13 @@ async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, asked: Asked) 
     let specs: HashMap<&str, &StepSpec> = record.plan.steps.iter().map(|spec| (spec.id.as_str(), spec)).collect();
     let title = |step: &str| specs.get(step).map_or_else(|| step.to_owned(), |spec| spec.title.clone());
     let mut spans = spans(&view.events);
-    let start = asked.query.one("after").parse::<usize>().unwrap_or_default().min(view.steps.len());
-    let shown = &view.steps[start..view.steps.len().min(start + STEPS)];
+    let ended_at: HashMap<&str, Micros> =
+        view.steps.iter().filter_map(|step| Some((step.id.as_str(), step.ended_at?))).collect();
+    let folded = Folded { view: &view, specs: &specs, each: asked.query.one("each") };
+    let own = folded.steps(StepState::parse(asked.query.one("step_state")));
+    let start = asked.query.one("after").parse::<usize>().unwrap_or_default().min(own.len());
+    let shown = &own[start..own.len().min(start + STEPS)];
+    let mut members = folded.members(&base);
     let steps: Vec<Step> = shown
         .iter()
         .map(|step| {
@@ -108,7 +115,8 @@ async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, asked: Asked) 
                 .map(|spec| spec.after.iter().map(ToString::to_string).collect())
                 .unwrap_or_default();
             if let Some(begun) = did.first().map(|span| span.from) {
-                let ready = ready(&view, &after).unwrap_or(record.created_at);
+                let ready = after.iter().filter_map(|id| ended_at.get(id.as_str()).copied()).max();
+                let ready = ready.unwrap_or(record.created_at);
                 if begun > ready {
                     let kind = SpanKind::Queued;
                     did.insert(0, Span { kind, attempt: 1, from: ready, until: Some(begun), end: None });
@@ -124,10 +132,12 @@ async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, asked: Asked) 
                 attempts: step.attempt,
                 spans: did,
                 log_bytes: view.log_sizes.get(&step.id).copied().unwrap_or_default(),
+                part: specs.get(step.id.as_str()).map_or(Part::Main, |spec| part(&spec.flow.phase)),
+                members: members.remove(step.id.as_str()),
             }
         })
         .collect();
-    let next = (start + shown.len() < view.steps.len()).then(|| (start + shown.len()).to_string());
+    let next = (start + shown.len() < own.len()).then(|| (start + shown.len()).to_string());
     let here = if start > 0 { start.to_string() } else { String::new() };
     let active = !record.state.is_final();
     let has_log = |step: &Step| step.log_bytes > 0;
@@ -179,9 +189,16 @@ async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, asked: Asked) 
         resume: (record.state == RunState::Waiting).then(|| offer(view.resume.clone(), format!("{base}/resume"))),
         rerun: (!active && matches!(record.plan.kind.as_str(), "review" | "drift"))
             .then(|| offer(view.repeat.clone(), format!("{base}/repeat"))),
-        total: view.steps.len(),
+        total: own.len(),
         states: counted(&view),
-        paging: paging(&base, &[], &here, next.as_deref()),
+        paging: paging(
+            &base,
+            &[("each", folded.each), ("step_state", asked.query.one("step_state"))],
+            &here,
+            next.as_deref(),
+        ),
+        each: folded.links(&base, asked.query.one("step_state")),
+        operation: super::operations::run::part(&app, &asked, &view).await?,
         log: LogView { run: id.to_string(), steps: logs, chosen },
         steps,
     };
@@ -189,19 +206,85 @@ async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, asked: Asked) 
     Ok(Html(run::render(&frame, &page)))
 }
 
-/// When a step could have begun: when the last of those before it had ended.
-fn ready(view: &RunView, after: &[String]) -> Option<Micros> {
-    let ended = |id: &String| view.steps.iter().find(|step| step.id.as_str() == id).and_then(|step| step.ended_at);
-    after.iter().filter_map(ended).max()
+/// The steps of a run without those that others have added, or those that `each` has added alone.
+struct Folded<'a> {
+    view: &'a RunView,
+    specs: &'a HashMap<&'a str, &'a StepSpec>,
+    each: &'a str,
+}
+
+impl<'a> Folded<'a> {
+    fn added_by(&self, step: &StepRecord) -> &'a str {
+        let spec = self.specs.get(step.id.as_str());
+        spec.and_then(|spec| spec.flow.added_by.as_ref()).map_or("", |step| step.as_str())
+    }
+
+    fn steps(&self, state: Option<StepState>) -> Vec<&'a StepRecord> {
+        let main = |step: &StepRecord| self.specs.get(step.id.as_str()).is_none_or(|spec| spec.flow.phase.is_main());
+        // What takes back and what comes afterwards is there once it has its turn.
+        let idle = |step: &StepRecord| matches!(step.state, StepState::Pending | StepState::Skipped);
+        let all = self.view.steps.iter().filter(|step| self.added_by(step) == self.each);
+        all.filter(|step| state.is_none_or(|state| step.state == state) && (main(step) || !idle(step))).collect()
+    }
+
+    /// What steps have added, by the step.
+    fn members(&self, base: &str) -> HashMap<&'a str, Members> {
+        let mut found: HashMap<&str, Members> = HashMap::new();
+        for step in &self.view.steps {
+            let by = self.added_by(step);
+            if by.is_empty() {
+                continue;
+            }
+            let members = found.entry(by).or_insert_with(|| Members {
+                href: link::query(base, &[("each", by)]),
+                total: 0,
+                states: Vec::new(),
+            });
+            members.total += 1;
+            count_state(&mut members.states, step.state);
+        }
+        found
+    }
+
+    /// Where the page of added steps leads.
+    fn links(&self, base: &str, chosen: &str) -> Option<Each> {
+        let title = self.specs.get(self.each)?.title.clone();
+        let all = self.steps(None);
+        let mut states = Vec::new();
+        for step in &all {
+            count_state(&mut states, step.state);
+        }
+        let of = |state: &str| link::query(base, &[("each", self.each), ("step_state", state)]);
+        let mut links = vec![
+            ("Steps of the run".to_owned(), base.to_owned(), false),
+            (format!("all {}", all.len()), of(""), chosen.is_empty()),
+        ];
+        links.extend(states.iter().map(|(state, number)| {
+            (format!("{number} {}", state.as_str()), of(state.as_str()), state.as_str() == chosen)
+        }));
+        Some(Each { title, links })
+    }
+}
+
+fn part(phase: &Phase) -> Part {
+    match phase {
+        Phase::Main => Part::Main,
+        Phase::Undo(_) => Part::Undo,
+        Phase::Failed | Phase::Cancelled => Part::Handler,
+    }
+}
+
+fn count_state(states: &mut Vec<(StepState, usize)>, state: StepState) {
+    match states.iter_mut().find(|(known, _)| *known == state) {
+        Some((_, number)) => *number += 1,
+        None => states.push((state, 1)),
+    }
 }
 
 fn counted(view: &RunView) -> Vec<(StepState, usize)> {
-    let mut states: Vec<(StepState, usize)> = Vec::new();
+    let mut states = Vec::new();
     for step in &view.steps {
-        match states.iter_mut().find(|(state, _)| *state == step.state) {
-            Some((_, number)) => *number += 1,
-            None => states.push((step.state, 1)),
-        }
+        count_state(&mut states, step.state);
     }
     states
 }
@@ -211,6 +294,7 @@ fn why(view: &RunView) -> String {
         "review" => "a review of the change was asked for".into(),
         "apply" => "somebody who may asked for the review to be applied".into(),
         "drift" => "drift was to be looked for".into(),
+        "operation" => "somebody, a time or an event began the operation".into(),
         kind => format!("a run of kind {kind} was asked for"),
     }
 }
@@ -266,8 +350,9 @@ fn span(kind: SpanKind, attempt: u32, from: Micros) -> Span {
 
 async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent) -> Response {
     let (run, reason) = (RunId::new(id), sent.fields.some("reason"));
+    let kill = sent.fields.one("kill") == "1";
     let done = async {
-        let asked = requests::run_cancel(&app.installation, &sent.who.caller, &run, reason.as_deref(), false).await?;
+        let asked = requests::run_cancel(&app.installation, &sent.who.caller, &run, reason.as_deref(), kill).await?;
         Ok::<_, AppError>(lead(&link::run(run.as_str()), if asked { "cancelling" } else { "ended" }))
     };
     let done = done.await;
@@ -303,6 +388,35 @@ async fn approve(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent
     let seen = sent.fields.one("effect");
     let done = approve_changed(&app.installation, &sent.who.caller, &run, seen, reason.as_deref()).await;
     let done = done.map(|()| lead(&link::run(run.as_str()), "approved"));
+    sent.answer(&app, done).await
+}
+
+async fn answer(State(app): State<Arc<App>>, Path(id): Path<String>, sent: Sent) -> Response {
+    let (run, step) = (RunId::new(id), StepId::new(sent.fields.one("step")));
+    let (value, reason) = (sent.fields.one("value"), sent.fields.some("reason"));
+    let done = requests::operations::answer(&app.installation, &sent.who.caller, &run, &step, value, reason.as_deref());
+    let done = done.await.map(|()| lead(&link::run(run.as_str()), "answered"));
+    sent.answer(&app, done).await
+}
+
+/// A new run of an operation, which goes on where this one failed.
+async fn go_on(State(app): State<Arc<App>>, Path(id): Path<String>, mut sent: Sent) -> Response {
+    let run = RunId::new(id);
+    // Secrets, which are not sent back with what was wrong.
+    let secret = |name: &str| name.starts_with("p.");
+    let (secrets, rest) = std::mem::take(&mut sent.fields.0).into_iter().partition(|(name, _)| secret(name));
+    sent.fields.0 = rest;
+    let secrets: Vec<(String, String)> = secrets;
+    let secrets = secrets.into_iter().map(|(name, value)| (name["p.".len()..].to_owned(), value.into())).collect();
+    let reason = sent.fields.some("reason");
+    let skip = sent.fields.some("skip").map(|step| (step, reason.clone().unwrap_or_default()));
+    let options = StartOptions {
+        reason,
+        skip: skip.into_iter().collect(),
+        ..StartOptions::new(Origin::Resumed { run: run.clone() })
+    };
+    let done = requests::operations::resume(&app.installation, &sent.who.caller, &run, &secrets, options).await;
+    let done = done.map(|new| lead(&link::run(new.as_str()), "begun"));
     sent.answer(&app, done).await
 }
 

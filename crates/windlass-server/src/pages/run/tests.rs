@@ -55,6 +55,48 @@ fn each_state_shows_what_can_be_done() {
 }
 
 #[test]
+fn a_run_of_an_operation_says_what_of_and_asks() {
+    let run = Run::sample_of_operation();
+    check(
+        &run,
+        &[
+            "The glass was broken",
+            "the schedule nightly",
+            "OPS-12",
+            "a secret",
+            "value=\"refuse\"",
+            "it asks team sre",
+            "Taken back",
+            "Afterwards",
+            "10000 steps",
+            "9990 succeeded",
+            "Support was <em>told</em>",
+            "name=\"value\" value=\"done\"",
+            "<code>restore-store</code>",
+            "repeats=01k9zzzzzzzzzzzzzzzzzzzzzz",
+            "/runs/01k9x1/compare/01k9zzzzzzzzzzzzzzzzzzzzzz",
+        ],
+        &[],
+    );
+    let each = Each { title: "member".into(), links: vec![("all".into(), "/runs/x?each=y".into(), true)] };
+    check(&Run { each: Some(each), ..run }, &["Steps of member", "aria-current=\"page\""], &[]);
+    let mut hostile = operation::Operation::sample();
+    let text = crate::pages::parts::check::HOSTILE;
+    (hostile.name, hostile.origin, hostile.reason) = (text.into(), text.into(), text.into());
+    hostile.parameters = vec![(text.into(), text.into())];
+    for ask in &mut hostile.asks {
+        (ask.title, ask.told, ask.choices) = (text.into(), text.into(), vec![(text.into(), text.into())]);
+    }
+    for item in hostile.checklist.iter_mut().flat_map(|list| &mut list.phases).flat_map(|(_, items)| items) {
+        (item.text, item.told) = (text.into(), text.into());
+    }
+    crate::pages::parts::check::inert(&render(
+        &Frame::sample(Section::Runs),
+        &Run { operation: Some(hostile), ..Run::sample() },
+    ));
+}
+
+#[test]
 fn time_that_was_waited_is_apart_from_work() {
     let run = Run::sample();
     assert_eq!((run.steps[0].waited(run.now), run.steps[0].worked(run.now)), ("15 s".into(), "45 s".into()));
