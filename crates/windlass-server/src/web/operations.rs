@@ -47,6 +47,14 @@ pub fn routes(routes: Routes) -> Routes {
             Guard::Within(Permission::OperationRun),
             post(start),
         )
+        .add(
+            Method::POST,
+            "/projects/{project}/operations/{name}/schedules",
+            Guard::Project(Permission::ScheduleManage),
+            post(times::pause),
+        )
+        .add(Method::POST, "/projects/{project}/operations/{name}/planned", read, post(times::take_back))
+        .add(Method::GET, "/projects/{project}/schedules", read, get(times::calendar))
         .add(Method::GET, "/runs/{run}/compare/{other}", Guard::Within(Permission::ProjectRead), get(run::compared))
 }
 
