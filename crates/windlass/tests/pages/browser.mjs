@@ -23,7 +23,7 @@ export const start = async ({ modules, base, secret, shots }) => {
   page.on("console", (message) => {
     const text = message.text();
     // A stream that is left with its page, and the page that is not there on purpose.
-    if (message.type() === "error" && !/\/api\/v1\/|status of 404|EventSource/.test(`${text}${message.location().url}`)) wrong.push(`${page.url()}: ${text}`);
+    if (message.type() === "error" && !/\/api\/v1\/|status of 40[04]|EventSource/.test(`${text}${message.location().url}`)) wrong.push(`${page.url()}: ${text}`);
   });
   process.once("uncaughtException", async (error) => {
     console.error(error, `at ${page.url()}:\n${await page.locator("main").innerText()}`);
