@@ -297,17 +297,18 @@ impl Inside {
         "ok".into_response()
     }
 
-    fn slack_message(body: &Value) -> Result<(String, Value, Value), Response> {
+    fn slack_message(body: &Value) -> Result<(String, Value, Value), &'static str> {
         let text = body["text"].as_str().unwrap_or_default().to_owned();
         if text.is_empty() && is_empty(&body["attachments"]) {
-            return Err(slack_error("no_text"));
+            return Err("no_text");
         }
         if text.chars().count() > SLACK_LONGEST {
-            return Err(slack_error("msg_too_long"));
+            return Err("msg_too_long");
         }
         let hidden = &body["metadata"];
-        if !hidden.is_null() && !(hidden["event_type"].is_string() && hidden["event_payload"].is_object()) {
-            return Err(slack_error("invalid_metadata_format"));
+        let is_whole = hidden["event_type"].is_string() && hidden["event_payload"].is_object();
+        if !hidden.is_null() && !is_whole {
+            return Err("invalid_metadata_format");
         }
         Ok((text, body["attachments"].clone(), hidden.clone()))
     }
@@ -319,7 +320,7 @@ impl Inside {
             return slack_error("channel_not_found");
         }
         match Self::slack_message(&body) {
-            Err(refused) => refused,
+            Err(refused) => slack_error(refused),
             Ok((text, attachments, hidden)) => {
                 let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
                 let id = format!("{now}.{:06}", self.draw());
@@ -336,7 +337,7 @@ impl Inside {
         }
         let (text, attachments, hidden) = match Self::slack_message(&body) {
             Ok(message) => message,
-            Err(refused) => return refused,
+            Err(refused) => return slack_error(refused),
         };
         let Some(post) = self.posts.iter_mut().find(|post| body["ts"] == post.id) else {
             return slack_error("message_not_found");

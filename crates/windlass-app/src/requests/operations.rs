@@ -150,7 +150,7 @@ async fn may(
     }
     // Wherever it could be, and with whatever parameters.
     let mut candidates = vec![Subject { lets: lets(operation, None), ..certain }];
-    if operation.environment.as_ref().is_some_and(|expression| names_parameters(expression)) {
+    if operation.environment.as_ref().is_some_and(names_parameters) {
         for environment in &good.deciding.definitions.environments {
             let places = places(&good.project, operation, Some(&environment.name), &BTreeMap::new());
             candidates.push(Subject { places, ..candidates[0].clone() });

@@ -165,7 +165,7 @@ pub(crate) fn evaluate(
 
 /// What is to be done with a start.
 pub(crate) enum Intent {
-    Start { arguments: BTreeMap<String, Value>, origin: Origin, person: Option<Planned> },
+    Start { arguments: BTreeMap<String, Value>, origin: Origin, person: Option<Box<Planned>> },
     Refuse(String),
     Ignore(String),
 }
@@ -197,7 +197,7 @@ async fn intent(store: &Store, project: Option<&Project>, start: &StartRow) -> A
         StartKind::At => {
             let planned: Planned = serde_json::from_value(start.request.clone()).map_err(internal)?;
             let origin = Origin::Person { through: planned.through.clone() };
-            Ok(Intent::Start { arguments: planned.arguments.clone(), origin, person: Some(planned) })
+            Ok(Intent::Start { arguments: planned.arguments.clone(), origin, person: Some(Box::new(planned)) })
         }
         StartKind::Trigger => triggers::intent(store, operation, start).await,
     }

@@ -129,7 +129,7 @@ async fn what_is_the_same_within_the_window_starts_once() {
     let operation = project.definitions.operation("restart").unwrap();
     let trigger = &operation.triggers[0];
     let now = shop.now().await.unwrap();
-    let mut comes = async |id: &str, payload: Value| {
+    let comes = async |id: &str, payload: Value| {
         let happened = Happened { event: json!({ "id": id, "kind": "test" }), payload };
         let new = put(&shop, "restart", trigger, id, now, &happened).await.unwrap();
         let taken = shop.start_take(60_000_000, 10).await.unwrap();

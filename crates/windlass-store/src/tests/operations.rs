@@ -172,7 +172,7 @@ async fn a_run_whose_time_is_over_is_looked_at(place: &Place<'_>) {
     store.run_set_state(&run, RunState::Queued, RunState::Waiting, None).await.unwrap();
     assert_eq!(store.run_ready(10).await.unwrap(), []);
     fixture.clock.fetch_add(1000, std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(store.run_ready(10).await.unwrap(), [run.clone()]);
+    assert_eq!(store.run_ready(10).await.unwrap(), std::slice::from_ref(&run));
     end(store, &run).await;
     assert_eq!(store.run_ready(10).await.unwrap(), []);
 }

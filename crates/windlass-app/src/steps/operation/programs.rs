@@ -105,7 +105,7 @@ async fn ask(work: &Work<'_>) -> AppResult<Probe> {
         }
         Some(1) if !ended.cancelled => Probe::Repeat,
         _ => {
-            let why = last_line(&said.err).map_or_else(|| ended.status.to_string(), |line| line);
+            let why = last_line(&said.err).unwrap_or_else(|| ended.status.to_string());
             Probe::Unsettled(format!("its probe does not know whether it had happened: {why}"))
         }
     })

@@ -58,7 +58,7 @@ fn refused(error: Error) -> SqlError {
 fn answer(connection: &Connection, query: &Query) -> Result<Answer, SqlError> {
     let mut statement = connection.prepare(&query.statement).map_err(refused)?;
     bind(&mut statement, &query.values)?;
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     if names.is_empty() {
         let count = statement.raw_execute().map_err(refused)?;
         return Ok(Answer { rows: Vec::new(), count: count as u64 });
