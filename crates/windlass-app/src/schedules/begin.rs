@@ -226,7 +226,7 @@ pub(super) async fn begin(
                 origin,
                 run,
                 data: start.request.clone(),
-                person,
+                person: person.map(|person| *person),
                 correlation: start.id.clone(),
             };
             let made = starter.start(asked).await;
