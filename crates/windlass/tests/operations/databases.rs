@@ -78,7 +78,8 @@ impl Sample for Backup {
     }
 }
 
-fn backup(name: &'static str) -> (Story, Backup, Postgres, tempfile::TempDir) {
+fn backup() -> (Story, Backup, Postgres, tempfile::TempDir) {
+    let name = "shop";
     let server = Postgres::start().unwrap();
     let url = server.database(name);
     psql(&url, SALES);
@@ -97,19 +98,19 @@ fn backup(name: &'static str) -> (Story, Backup, Postgres, tempfile::TempDir) {
 
 #[test]
 fn a_backup_is_there_and_checked_or_not_at_all() {
-    let (story, backup, _server, _directory) = backup("shop");
+    let (story, backup, _server, _directory) = backup();
     story.prove(&backup, usize::MAX, 2);
 }
 
 /// A dump that cannot be read back is no backup, whatever `pg_dump` said.
 #[test]
 fn a_backup_that_does_not_restore_to_the_same_is_none() {
-    let (story, backup, _server, _directory) = backup("damaged");
+    let (story, backup, _server, _directory) = backup();
     let before = backup.world();
     let real = windlass_testkit::cli::program("pg_dump").unwrap();
     let text = format!("#!/bin/sh\nexec '{}' --exclude-table-data=sales \"$@\"\n", real.display());
     std::fs::write(story.faults.programs().join("pg_dump"), text).unwrap();
-    let arguments = ["run", "backup-database", "database=damaged", "--yes"];
+    let arguments = ["run", "backup-database", "database=shop", "--yes"];
     expect(&story.env, &arguments, 1, &["compare"]);
     assert_eq!(backup.world(), before);
 }
@@ -176,6 +177,8 @@ fn a_report_is_written_whatever_happens_on_the_way() {
     waits(&report.url);
     child.kill().unwrap();
     child.wait().unwrap();
+    // The server would not notice that its client has gone.
+    psql(&report.url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
     drop(held);
     report.story.resume(&report, "killed in the query");
 }
