@@ -27,7 +27,7 @@ operation "switch-shop" {
     wait {
       gate {
         command = ["switch/ready", local.haproxy.socket, param.to]
-        within  = "30s"
+        within  = "10s"
       }
     }
   }
