@@ -123,7 +123,6 @@ pub async fn list(
         actor: query.actor,
         active: query.active,
         before: query.cursor.map(RunId::new),
-        ..RunFilter::default()
     };
     let runs = requests::run_list(&app.installation, &who.caller, &project, &filter, limit).await?;
     Ok(Json(Listed::read(runs, limit, |run| run.id.to_string()).map(Run::from)))
