@@ -14,6 +14,7 @@ mod projects;
 mod request;
 mod reviews;
 mod runs;
+mod schedules;
 pub(crate) mod stacks;
 mod tokens;
 mod workers;
@@ -27,7 +28,7 @@ pub fn routes(routes: Routes) -> Routes {
     let routes = stacks::routes(routes);
     let routes = reviews::routes(routes);
     let routes = runs::routes(routes);
-    let routes = operations::routes(routes);
+    let routes = schedules::routes(operations::routes(routes));
     let routes = logs::routes(routes);
     let routes = events::routes(routes);
     let routes = access::routes(routes);

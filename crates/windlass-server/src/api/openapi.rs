@@ -2,8 +2,8 @@
 //! a change of the API is seen in its review.
 
 use super::{
-    access, audit, ci, events, logins, logs, me, notifiers, operations, projects, reviews, runs, stacks, tokens,
-    workers,
+    access, audit, ci, events, logins, logs, me, notifiers, operations, projects, reviews, runs, schedules, stacks,
+    tokens, workers,
 };
 use crate::problem::Problem;
 use crate::routes::{Endpoint, Guard, Routes};
@@ -71,6 +71,13 @@ pub fn routes(routes: Routes) -> Routes {
         operations::answer,
         operations::run_show,
         operations::compare,
+        schedules::list,
+        schedules::pause,
+        schedules::resume,
+        schedules::backfill,
+        schedules::starts,
+        schedules::start_at,
+        schedules::cancel,
         logs::show,
         logs::live,
         events::list,

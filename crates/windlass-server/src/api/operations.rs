@@ -126,7 +126,7 @@ impl RunBody {
 }
 
 /// What somebody uses: a page, the terminal, a job of a CI, or a program.
-fn through(who: &Who, headers: &HeaderMap) -> Origin {
+pub(super) fn through(who: &Who, headers: &HeaderMap) -> Origin {
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let through = match () {
         () if who.caller.actor.identities.iter().any(|identity| identity.starts_with("ci:")) => "ci",
