@@ -44,6 +44,10 @@ grant "admins"     {
 }
 operation "greet" {
   allow = [team.operators]
+  schedule "yearly" {
+    cron    = "0 0 1 1 *"
+    enabled = false
+  }
   step "say" { run = ["echo", "hello"] }
 }
 "#;
@@ -334,6 +338,9 @@ fn every_endpoint_lets_in_whom_the_table_says() {
     let run = server.post("developer", "/api/v1/projects/repo/reviews", serde_json::json!({ "all": true }));
     let run = run["run"].as_str().unwrap().to_owned();
     assert_eq!(server.ended(&run), "succeeded");
+    let at = serde_json::json!({ "at": "2100-01-01T00:00:00Z" });
+    let start = server.post("operator", "/api/v1/projects/repo/operations/greet/starts", at);
+    let start = start["start"].as_str().unwrap().to_owned();
     let table = tokio::runtime::Runtime::new().unwrap().block_on(table());
     let people = [
         "nobody",
@@ -354,7 +361,7 @@ fn every_endpoint_lets_in_whom_the_table_says() {
     for endpoint in of_api {
         let path = endpoint.path.replace("{project}", "repo").replace("{run}", &run).replace("{review}", &run);
         let path = path.replace("{other}", &run).replace("{step}", "plan%3Anet").replace("{*stack}", "net");
-        let path = path.replace("{name}", "greet");
+        let path = path.replace("{name}", "greet").replace("{schedule}", "yearly").replace("{start}", &start);
         let path = match endpoint.path {
             "/api/v1/access/explain" => format!("{path}?permission=metrics.read"),
             "/api/v1/events" => format!("{path}?project=repo"),
@@ -370,6 +377,7 @@ fn every_endpoint_lets_in_whom_the_table_says() {
             "exchange" => Some(r#"{"token":"none"}"#),
             "answer" => Some(r#"{"value":"approve"}"#),
             "reviews" => Some(r#"{"all":true}"#),
+            "starts" => Some(r#"{"at":"2100-01-01T00:00:00Z"}"#),
             _ => Some("{}"),
         };
         for who in people {

@@ -40,7 +40,7 @@ pub fn routes(routes: Routes) -> Routes {
         .once("/api/v1/projects/{project}/operations/{name}/schedules/{schedule}/backfill", manage, post(backfill))
         .add(Method::GET, "/api/v1/projects/{project}/operations/{name}/starts", read, get(starts))
         .once("/api/v1/projects/{project}/operations/{name}/starts", within, post(start_at))
-        .add(Method::POST, "/api/v1/projects/{project}/operations/{name}/starts/{start}/cancel", within, post(cancel))
+        .add(Method::POST, "/api/v1/projects/{project}/starts/{start}/cancel", within, post(cancel))
 }
 
 of_model! {
@@ -210,15 +210,14 @@ pub async fn start_at(
 
 /// Take a start at a time back.
 #[utoipa::path(
-    post, path = "/api/v1/projects/{project}/operations/{name}/starts/{start}/cancel", tag = "operations", operation_id = "start_cancel",
-    params(("project" = String, Path, description = "Name of a followed repository"), ("name" = String, Path, description = "Of the operation"),
-        ("start" = String, Path, description = "Id of the start")),
+    post, path = "/api/v1/projects/{project}/starts/{start}/cancel", tag = "operations", operation_id = "start_cancel",
+    params(("project" = String, Path, description = "Name of a followed repository"), ("start" = String, Path, description = "Id of the start")),
     responses((status = 204)),
 )]
 pub async fn cancel(
     State(app): State<Arc<App>>,
     who: Who,
-    Path((project, _name, start)): Path<(String, String, String)>,
+    Path((project, start)): Path<(String, String)>,
 ) -> Result<StatusCode, Failure> {
     schedules::start_cancel(&app.installation, &who.caller, &project, &start).await?;
     Ok(StatusCode::NO_CONTENT)
