@@ -113,6 +113,21 @@ fn step_side(step: &StepRecord) -> StepSide {
     }
 }
 
+/// Whether what a run is repeated with has the secrets that the run had: without them it would be another one.
+///
+/// # Errors
+/// One is missing.
+pub fn asks_secrets_again(input: &OperationInput, given: &Arguments) -> AppResult<()> {
+    let missing: Vec<Diagnostic> =
+        input.secrets.iter().filter(|name| !given.contains_key(*name)).map(not_kept).collect();
+    if missing.is_empty() { Ok(()) } else { Err(AppError::many(ErrorKind::Usage, missing)) }
+}
+
+fn not_kept(name: &String) -> Diagnostic {
+    Diagnostic::error("WL741", format!("`{name}`: it is required: secrets are not kept"))
+        .help(format!("give it again: `{name}=@FILE`, or `{name}=@-` for standard input"))
+}
+
 /// Goes on where a run failed or was cancelled, as a new run of the same definition and parameters, in which what had succeeded and
 /// was not taken back is done. `secrets` are those that it had, given again: they are kept no longer than a run.
 ///
@@ -142,7 +157,7 @@ pub async fn resume(
             Some(Err(mistakes)) => {
                 wrong.extend(mistakes.iter().map(|mistake| Diagnostic::error("WL741", format!("`{name}`: {mistake}"))));
             }
-            _ => wrong.push(Diagnostic::error("WL741", format!("`{name}`: it is required: secrets are not kept"))),
+            _ => wrong.push(not_kept(name)),
         }
     }
     let others = secrets.keys().filter(|name| !input.secrets.contains(name));

@@ -95,8 +95,10 @@ impl Asks {
             }
         }
         let from = self.from();
-        (!from.is_empty() && !is_member(actor, from, &definitions.teams))
-            .then(|| format!("it asks team {}, and {} is not of it", from.join(" or "), actor.name))
+        (!from.is_empty() && !is_member(actor, from, &definitions.teams)).then(|| {
+            let teams = from.join(" or ");
+            format!("it asks team {teams}, and {} was not of it in the commit that the run is of", actor.name)
+        })
     }
 }
 
@@ -104,13 +106,13 @@ fn refused<T>(kind: ErrorKind, summary: String, help: &str) -> AppResult<T> {
     Err(AppError::new(kind, Diagnostic::error("WL748", summary).help(help)))
 }
 
-/// Puts an answer on record, and has the run look at it. `definitions` are those in force: who is of which team.
+/// Puts an answer on record, and has the run look at it. Who is of which team is what the commit of the run says, as it is for the
+/// step: an answer that is taken counts.
 ///
 /// # Errors
 /// The step asks nobody, or not now; it is no answer to what it asks; or it would not count.
 pub async fn answer(
     service: &Service,
-    definitions: &Definitions,
     record: &RunRecord,
     input: &OperationInput,
     step: &StepId,
@@ -140,7 +142,8 @@ pub async fn answer(
         };
         return refused(ErrorKind::Usage, format!("`{value}` is no answer to step {step}"), &help);
     }
-    if let Some(why) = asks.why_not(&service.actor, definitions, &record.actor, value) {
+    let deciding = service.deciding(Some(&input.head.commit)).await?;
+    if let Some(why) = asks.why_not(&service.actor, &deciding.definitions, &record.actor, value) {
         return refused(ErrorKind::Refused, format!("this answer to step {step} would not count"), &why);
     }
     let actor = serde_json::to_string(&service.actor).map_err(internal)?;

@@ -450,8 +450,7 @@ pub async fn answer(
     let subject = Subject::of(&record.project, "run", run.as_str(), places).letting(whom);
     caller.must(installation, Permission::OperationAnswer, &subject).await?;
     let service = installation.service(caller, &record.project)?;
-    let definitions = &good.deciding.definitions;
-    crate::operations::answers::answer(&service, definitions, &record, &input, step, value, reason).await
+    crate::operations::answers::answer(&service, &record, &input, step, value, reason).await
 }
 
 /// What is different between two runs of operations of one project.
@@ -489,6 +488,7 @@ pub async fn repeat(
     options: StartOptions,
 ) -> AppResult<RunId> {
     let (record, input) = run_of(installation, caller, run).await?;
+    crate::operations::again::asks_secrets_again(&input, more)?;
     let mut arguments = input.arguments;
     arguments.extend(more.clone());
     let options = StartOptions { origin: Origin::Repeated { run: run.clone() }, ..options };

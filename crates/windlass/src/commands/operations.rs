@@ -322,12 +322,9 @@ pub async fn start(
 pub async fn answer(cx: &Context, service: &Service, options: &AnswerOptions) -> Answer {
     let record = windlass_app::runs::run_find(service, &options.run).await?;
     let input = input(&record)?;
-    let local = Local::load(service)?;
-    let source = local.source(service);
     let step = StepId::new(options.step.as_str());
     let (value, reason) = (options.value.as_str(), options.reason.as_deref());
-    windlass_app::operations::answers::answer(service, source.definitions(), &record, &input, &step, value, reason)
-        .await?;
+    windlass_app::operations::answers::answer(service, &record, &input, &step, value, reason).await?;
     answered(cx, &record.id, options);
     Ok(true)
 }

@@ -2,7 +2,11 @@
 
 use super::{duration, time};
 use crate::terminal::{Terminal, clean, table};
+use serde::Deserialize;
+use windlass_app::operations::answers::Asks;
 use windlass_model::Micros;
+use windlass_model::id::StepId;
+use windlass_model::operation::plan::OperationInput;
 use windlass_model::run::{RunRecord, RunState, StepRecord, StepState};
 
 pub fn render_list(terminal: Terminal, runs: &[RunRecord]) -> String {
@@ -66,16 +70,26 @@ pub fn render_run(terminal: Terminal, run: &RunRecord, steps: &[StepRecord], now
             )
         }
         RunState::Waiting if run.plan.kind == windlass_model::operation::plan::KIND => {
-            let asks = steps.iter().find(|step| step.state == StepState::Waiting);
-            let step = asks.map_or("STEP", |step| step.id.as_str());
-            format!("Next: windlass answer {0} {step} ANSWER, where it asks; then windlass resume {0}\n", run.id)
+            let input = OperationInput::deserialize(&run.plan.input).ok();
+            let asks = steps.iter().filter(|step| step.state == StepState::Waiting).find_map(|step| {
+                let spec = run.plan.steps.iter().find(|spec| spec.id == step.id)?;
+                let words = Asks::of_spec(spec, input.as_ref()?)?.words();
+                Some((&step.id, if words.is_empty() { "TEXT".to_owned() } else { words.join("|") }))
+            });
+            let next = |(step, words): (&StepId, String)| {
+                let (step, words) = (clean(step.as_str()), clean(&words));
+                format!("Next: windlass answer {0} {step} '{words}'; in a checkout then windlass resume {0}\n", run.id)
+            };
+            asks.map(next).unwrap_or_default()
         }
         RunState::Waiting => format!("Next: windlass approve {0}, then windlass resume {0}\n", run.id),
         RunState::Queued | RunState::Running => {
             format!("Next: if no process is driving it, windlass resume {}\n", run.id)
         }
+        // What was passed over is no fault.
         _ => steps
             .iter()
+            .filter(|step| step.state != StepState::Skipped)
             .find_map(|step| step.code.as_deref())
             .map(|code| format!("Next: windlass explain {code} says how to mend it.\n"))
             .unwrap_or_default(),
