@@ -11,7 +11,7 @@ use crate::error::{AppError, AppResult, ErrorKind};
 use crate::policy::Policies;
 use crate::project::Project;
 use crate::service::Service;
-use form::Filled;
+use form::{Filled, Form};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use windlass_lang::expression::{self, ExpressionError, Scope};
@@ -211,12 +211,9 @@ pub fn places(
 ///
 /// # Errors
 /// Something is.
-pub fn refuse_mistakes(filled: &Filled) -> AppResult<()> {
-    let diagnostics: Vec<Diagnostic> = filled
-        .form
-        .mistakes()
-        .map(|(name, mistake)| Diagnostic::error("WL741", format!("`{name}`: {mistake}")))
-        .collect();
+pub fn refuse_mistakes(form: &Form) -> AppResult<()> {
+    let diagnostics: Vec<Diagnostic> =
+        form.mistakes().map(|(name, mistake)| Diagnostic::error("WL741", format!("`{name}`: {mistake}"))).collect();
     if diagnostics.is_empty() { Ok(()) } else { Err(AppError::many(ErrorKind::Usage, diagnostics)) }
 }
 
@@ -231,7 +228,7 @@ pub async fn prepare(
     filled: Filled,
     options: StartOptions,
 ) -> AppResult<Prepared> {
-    refuse_mistakes(&filled)?;
+    refuse_mistakes(&filled.form)?;
     let Filled { form, arguments, secrets } = filled;
     let of_a_person =
         matches!(options.origin, Origin::Person { .. } | Origin::Resumed { .. } | Origin::Repeated { .. });

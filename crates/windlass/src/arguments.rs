@@ -342,6 +342,9 @@ Examples:
     Run(crate::commands::operations::Run),
     /// Run an operation once more, with the parameters that a run of it had.
     Repeat(crate::commands::operations::Repeat),
+    /// List the schedules of operations, pause them, make up for what was missed, and begin operations at a time.
+    #[command(subcommand)]
+    Schedule(crate::commands::schedules::Schedules),
     /// Answer what a run of an operation asks: an approval, a question, an item of its checklist.
     Answer(crate::commands::operations::AnswerOptions),
     /// List runs, newest first, or one run with its steps.

@@ -7,6 +7,8 @@ mod common;
 mod documentation;
 #[path = "remote/login.rs"]
 mod login;
+#[path = "remote/schedules.rs"]
+mod schedules;
 #[path = "remote/settling.rs"]
 mod settling;
 #[path = "remote/streams.rs"]

@@ -330,7 +330,7 @@ pub async fn start(
     let may_run = caller.may(installation, Permission::OperationRun, &asked).await?;
     if before.answer == MayAnswer::Depends && !may_run.allowed {
         // Whether the caller may cannot be told yet.
-        refuse_mistakes(&filled)?;
+        refuse_mistakes(&filled.form)?;
     }
     caller.must(installation, Permission::OperationRun, &asked).await?;
     if options.break_glass {

@@ -3,6 +3,7 @@
 use crate::caller::{Caller, not_found};
 use crate::error::{AppError, AppResult, ErrorKind, internal};
 use crate::installation::Installation;
+use crate::operations::refuse_mistakes;
 use crate::repositories::Good;
 use crate::schedules::{Planned, environment, new_start};
 use serde::Serialize;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_model::Micros;
 use windlass_model::access::{Permission, Subject};
+use windlass_model::definition::Definitions;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::operation::trigger::ScheduleDefinition;
 use windlass_model::schedule::{Times, freeze_at};
@@ -48,19 +50,31 @@ pub async fn list(installation: &Installation, caller: &Caller, project: &str) -
     let good = installation.good(project)?;
     let store = installation.store(caller, project);
     let (now, states) = (store.now().await?, store.schedule_list().await?);
-    let mut found = Vec::new();
-    for operation in &good.deciding.definitions.operations {
-        if operation.schedules.is_empty() {
-            continue;
+    let mut found = views_of(&good.deciding.definitions, now)?;
+    let mut starts: BTreeMap<String, Vec<StartRow>> = BTreeMap::new();
+    for view in &mut found {
+        let key = (&view.operation, &view.name);
+        let state = states.iter().find(|state| (&state.key.operation, &state.key.schedule) == key);
+        view.pause = state.and_then(|state| state.pause.clone()).filter(|pause| pause.until > now);
+        if !starts.contains_key(&view.operation) {
+            let rows = store.start_list(&view.operation, StartKind::Schedule, 100).await?;
+            starts.insert(view.operation.clone(), rows);
         }
-        let starts = store.start_list(&operation.name, StartKind::Schedule, 100).await?;
+        view.last =
+            starts.get(&view.operation).and_then(|rows| rows.iter().find(|start| start.name == view.name)).cloned();
+    }
+    Ok(found)
+}
+
+/// The schedules that definitions say, at `now` (µs), without what is on record of them.
+///
+/// # Errors
+/// A pattern is none.
+pub fn views_of(definitions: &Definitions, now: Micros) -> AppResult<Vec<ScheduleView>> {
+    let mut found = Vec::new();
+    for operation in &definitions.operations {
         for schedule in &operation.schedules {
-            let named = |state: &&windlass_store::ScheduleState| {
-                state.key.operation == operation.name && state.key.schedule == schedule.name
-            };
-            let pause = states.iter().find(named).and_then(|state| state.pause.clone());
-            let freezes = &good.deciding.definitions.freezes;
-            let freeze = freeze_at(freezes, environment(operation, schedule).as_deref(), now);
+            let freeze = freeze_at(&definitions.freezes, environment(operation, schedule).as_deref(), now);
             found.push(ScheduleView {
                 operation: operation.name.clone(),
                 name: schedule.name.clone(),
@@ -68,9 +82,9 @@ pub async fn list(installation: &Installation, caller: &Caller, project: &str) -
                 timezone: schedule.timezone.clone(),
                 enabled: schedule.enabled,
                 next: times(schedule)?.upcoming(now, SHOWN),
-                pause: pause.filter(|pause| pause.until > now),
+                pause: None,
                 freeze: freeze.map(|freeze| freeze.name.clone()),
-                last: starts.iter().find(|start| start.name == schedule.name).cloned(),
+                last: None,
             });
         }
     }
@@ -201,6 +215,11 @@ pub async fn start_at(
     if let Some(parameter) = definition.parameters.iter().find(secret) {
         let summary = format!("`{}` is a secret, which is not kept until then", parameter.name);
         return Err(refused(summary, "start it when it is to begin, or have the secret read by the operation itself"));
+    }
+    refuse_mistakes(&filling.form)?;
+    if filling.form.confirm.is_some() {
+        let summary = format!("`{operation}` has to be confirmed when it begins");
+        return Err(refused(summary, "start it when it is to begin"));
     }
     let at = request.at;
     let planned = Planned {

@@ -12,6 +12,7 @@ pub mod policy_library;
 pub mod records;
 pub mod reload;
 pub mod runs;
+pub mod schedules;
 pub mod serve;
 pub mod stacks;
 pub mod worker;

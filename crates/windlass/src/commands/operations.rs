@@ -36,12 +36,16 @@ Examples:
   windlass run restart-ledger                        asks for what is missing, in a terminal
   windlass run backup-ledger password=@secret.txt    what the file holds; `@-` is standard input
   windlass run upgrade-store cluster=a --confirm a
+  windlass run backup-ledger --at 2026-12-01T02:00:00+01:00     on a server, then
   windlass run restart-ledger host=app2 --break-glass --reason 'payments are down, INC-12'
 
 Exit codes: 0 it succeeded, 1 it failed or was refused, 2 what was given is wrong, 3 something outside was unavailable.")]
 pub struct Run {
     /// Name of the operation; `windlass operations` lists all.
     pub name: String,
+    /// Have the server begin it at this time, with an offset or `Z`, instead of now.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["break_glass", "confirm", "skip"])]
+    pub at: Option<String>,
     #[command(flatten)]
     pub how: How,
 }

@@ -1,6 +1,7 @@
 //! `review`, `approve`, `apply`, `runs`, `logs`, `cancel`, `resume`: everything that has a record.
 
 use super::operations;
+use super::schedules::{self, Schedules};
 use crate::arguments::Command;
 use crate::views::progress::{View as Progress, Watch, is_over};
 use crate::views::review::View;
@@ -81,6 +82,11 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
         Command::Runs { run: Some(name), follow: true, .. } => watch(cx, service, &name).await,
         Command::Runs { run: Some(name), .. } => show_run(cx, service, &runs::run_find(service, &name).await?).await,
         Command::Operations(options) => operations::list(cx, service, &options).await,
+        Command::Schedule(command @ (Schedules::List { .. } | Schedules::Next { .. })) => {
+            schedules::show(cx, schedules::of_checkout(service).await?, &command)
+        }
+        // A server keeps them.
+        Command::Schedule(_) | Command::Run(operations::Run { at: Some(_), .. }) => Err(crate::remote::none()),
         Command::Run(options) => {
             let origin = Origin::Person { through: "cli".to_owned() };
             let detach = options.how.detach;

@@ -8,6 +8,7 @@ pub mod notifiers;
 mod operations;
 mod records;
 mod runs;
+mod schedules;
 mod stream;
 
 use crate::arguments::Command;
@@ -49,6 +50,7 @@ impl Remote {
             | Command::Operations(_)
             | Command::Run(_)
             | Command::Repeat(_)
+            | Command::Schedule(_)
             | Command::Answer(_)
             | Command::Runs { .. }
             | Command::Logs { .. }
@@ -76,7 +78,11 @@ impl Remote {
             let at = At { cx, remote: self, client: &client };
             match command {
                 Command::Operations(options) => operations::list(&at, options),
-                Command::Run(options) => operations::run(&at, &options.name, &options.how, None),
+                Command::Run(options) => match &options.at {
+                    Some(time) => operations::start_at(&at, &options.name, time, &options.how),
+                    None => operations::run(&at, &options.name, &options.how, None),
+                },
+                Command::Schedule(command) => schedules::run(&at, command),
                 Command::Repeat(options) => operations::repeat(&at, options),
                 Command::Answer(options) => operations::answer(&at, options),
                 Command::Review { .. }

@@ -47,6 +47,46 @@ pub(super) fn list(at: &At, options: &Operations) -> Answer {
     Ok(true)
 }
 
+#[derive(Deserialize)]
+struct Planned {
+    start: String,
+}
+
+/// What is given for an operation in the end: who sits at a terminal is asked for what is missing, and whether to go on. `None` is a
+/// no.
+fn filled(at: &At, operation: &str, how: &mut How, mut given: Arguments) -> AppResult<Option<Arguments>> {
+    let fill =
+        |given: &Arguments| at.client.repeat::<Filling>(&format!("{operation}/form"), &json!({ "arguments": given }));
+    if asks(at.cx) {
+        let (mut filling, mut asked) = (fill(&given)?, BTreeSet::new());
+        while ask_next(at.cx, &filling.form, &mut given, &mut asked) {
+            filling = fill(&given)?;
+        }
+        if !confirmed(at.cx, &filling.form, how) {
+            print("Nothing was run.\n");
+            return Ok(None);
+        }
+    }
+    Ok(Some(given))
+}
+
+/// Has an operation begun at a time.
+pub(super) fn start_at(at: &At, name: &str, time: &str, how: &How) -> Answer {
+    let operation = address(at, name)?;
+    let shown: Shown = at.client.get(&operation)?;
+    let mut how = how.clone();
+    let given = how.given(&shown.definition.parameters)?;
+    let Some(given) = filled(at, &operation, &mut how, given)? else { return Ok(false) };
+    let body = json!({ "at": time, "arguments": given, "reason": how.reason });
+    let Planned { start } = at.client.post(&format!("{operation}/starts"), &body)?;
+    if at.cx.json {
+        print_json(&json!({ "start": start }));
+    } else {
+        print(&format!("It begins at {time}: `windlass schedule cancel {start}` takes that back.\n"));
+    }
+    Ok(true)
+}
+
 /// Begins an operation (or a run of one once more, with what is different), and waits for its end.
 pub(super) fn run(at: &At, name: &str, how: &How, again: Option<(&RunId, Arguments)>) -> Answer {
     let operation = address(at, name)?;
@@ -57,18 +97,7 @@ pub(super) fn run(at: &At, name: &str, how: &How, again: Option<(&RunId, Argumen
         given.clone_from(before);
     }
     given.extend(how.given(&shown.definition.parameters)?);
-    let fill =
-        |given: &Arguments| at.client.repeat::<Filling>(&format!("{operation}/form"), &json!({ "arguments": given }));
-    if asks(at.cx) {
-        let (mut filling, mut asked) = (fill(&given)?, BTreeSet::new());
-        while ask_next(at.cx, &filling.form, &mut given, &mut asked) {
-            filling = fill(&given)?;
-        }
-        if !confirmed(at.cx, &filling.form, &mut how) {
-            print("Nothing was run.\n");
-            return Ok(false);
-        }
-    }
+    let Some(given) = filled(at, &operation, &mut how, given)? else { return Ok(false) };
     let body = json!({
         "arguments": given, "reason": how.reason, "break_glass": how.break_glass, "confirm": how.confirm, "skip": how.skip(),
     });

@@ -12,6 +12,7 @@ pub mod progress;
 pub mod records;
 pub mod review;
 pub mod runs;
+pub mod schedules;
 pub mod stacks;
 
 /// `1 stack`, `2 stacks`.
