@@ -89,7 +89,8 @@ pub async fn common(configuration: &Configuration, data: &Path, worker: Worker) 
     if let Some(file) = &configuration.audit_key_file {
         Keys::of(data).adopt(file)?;
     }
-    let (settings, tools) = (Settings::of_process()?, crate::service::tools(&directory));
+    let url = configuration.url.as_ref().map(|url| url.trim_end_matches('/').to_owned());
+    let (settings, tools) = (Settings { url, ..Settings::of_process()? }, crate::service::tools(&directory));
     let hidden = Hidden::default();
     hidden.add(configuration.database.iter().flat_map(|url| windlass_model::secrets::in_text(url)));
     Ok(Common { settings, store, tools, key, worker: Some(worker), hidden })

@@ -22,6 +22,8 @@ pub struct Settings {
     /// `WINDLASS_POLICY_TIME` and `WINDLASS_POLICY_MEMORY`: what one policy may use for one answer; whole seconds, and MiB where it runs
     /// in a process of its own. 30 s and 2 GiB when they are not set.
     pub policy_limits: Limits,
+    /// How people reach the pages, without a slash at the end; `None` in a checkout and where a server was not told.
+    pub url: Option<String>,
 }
 
 impl Settings {
@@ -39,8 +41,12 @@ impl Settings {
         let mut refuse = |name: &str, value: &str, help: &str| {
             wrong.push(Diagnostic::error("WL906", format!("{name} is set to `{value}`")).help(help));
         };
-        let mut settings =
-            Self { lock_timeout: "60s".into(), lease: Duration::from_secs(30), policy_limits: Limits::default() };
+        let mut settings = Self {
+            lock_timeout: "60s".into(),
+            lease: Duration::from_secs(30),
+            policy_limits: Limits::default(),
+            url: None,
+        };
         if let Some(text) = set("WINDLASS_LOCK_TIMEOUT") {
             if is_duration(&text) {
                 settings.lock_timeout = text;

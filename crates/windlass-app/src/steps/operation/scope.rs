@@ -162,7 +162,8 @@ async fn run(
     input: &OperationInput,
     named: &BTreeSet<String>,
 ) -> AppResult<Value> {
-    let mut run = json!({ "id": cx.run, "attempt": cx.attempt, "reason": input.reason });
+    let url = service.settings.url.as_ref().map(|url| format!("{url}/runs/{}", cx.run)).unwrap_or_default();
+    let mut run = json!({ "id": cx.run, "attempt": cx.attempt, "reason": input.reason, "url": url });
     if let Origin::Schedule { due, .. } = &input.origin {
         let due = jiff::Timestamp::from_microsecond(*due).map_err(internal)?;
         run["due"] = due.to_string().into();
