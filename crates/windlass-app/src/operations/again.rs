@@ -117,9 +117,8 @@ fn step_side(step: &StepRecord) -> StepSide {
 ///
 /// # Errors
 /// One is missing.
-pub fn asks_secrets_again(input: &OperationInput, given: &Arguments) -> AppResult<()> {
-    let missing: Vec<Diagnostic> =
-        input.secrets.iter().filter(|name| !given.contains_key(*name)).map(not_kept).collect();
+pub fn asks_secrets_again(input: &OperationInput, is_given: impl Fn(&str) -> bool) -> AppResult<()> {
+    let missing: Vec<Diagnostic> = input.secrets.iter().filter(|name| !is_given(name)).map(not_kept).collect();
     if missing.is_empty() { Ok(()) } else { Err(AppError::many(ErrorKind::Usage, missing)) }
 }
 

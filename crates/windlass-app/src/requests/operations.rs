@@ -488,7 +488,7 @@ pub async fn repeat(
     options: StartOptions,
 ) -> AppResult<RunId> {
     let (record, input) = run_of(installation, caller, run).await?;
-    crate::operations::again::asks_secrets_again(&input, more)?;
+    crate::operations::again::asks_secrets_again(&input, |name| more.contains_key(name))?;
     let mut arguments = input.arguments;
     arguments.extend(more.clone());
     let options = StartOptions { origin: Origin::Repeated { run: run.clone() }, ..options };

@@ -96,6 +96,10 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
         Command::Repeat(options) => {
             let record = runs::run_find(service, &options.run).await?;
             let input = windlass_app::requests::operations::input(&record)?;
+            if !operations::asks(cx) {
+                let given = |name: &str| options.how.arguments.iter().any(|word| word.split('=').next() == Some(name));
+                windlass_app::operations::again::asks_secrets_again(&input, given)?;
+            }
             let (origin, detach) = (Origin::Repeated { run: record.id }, options.how.detach);
             let name = input.operation.name;
             let run = operations::start(cx, service, &name, options.how, input.arguments, origin).await?;
