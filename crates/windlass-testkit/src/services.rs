@@ -1,11 +1,9 @@
 //! Services under supervision, as on a host: `runsv` of runit (`apt-get install runit`) looks after each, `sv` steers it.
 
 use crate::{TestkitError, write_file};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,7 +13,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A directory of services, each of which runs until this is dropped.
 #[derive(Debug)]
 pub struct Services {
-    supervisors: Vec<Child>,
+    /// Each with the directory of its service.
+    supervisors: Vec<(PathBuf, Child)>,
     // Removed last, when the services have ended.
     directory: tempfile::TempDir,
 }
@@ -54,7 +53,7 @@ impl Services {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|source| TestkitError::Start { program: "runsv".into(), source })?;
-        self.supervisors.push(supervisor);
+        self.supervisors.push((directory, supervisor));
         Ok(())
     }
 
@@ -66,11 +65,10 @@ impl Services {
 
 impl Drop for Services {
     fn drop(&mut self) {
-        // A supervisor that is asked to end stops its service before.
-        for supervisor in &self.supervisors {
-            let _ = kill(Pid::from_raw(supervisor.id().cast_signed()), Signal::SIGTERM);
-        }
-        for supervisor in &mut self.supervisors {
+        let directories = self.supervisors.iter().map(|(directory, _)| directory);
+        // One that takes long over its end is killed.
+        let _ = Command::new("sv").args(["-w", "5", "force-shutdown"]).args(directories).stdout(Stdio::null()).status();
+        for (_, supervisor) in &mut self.supervisors {
             let _ = supervisor.wait();
         }
     }
