@@ -227,7 +227,12 @@ mod tests {
                     let lease = Duration::from_secs(seconds);
                     assert_eq!(
                         found.unwrap(),
-                        Settings { lock_timeout: lock_timeout.into(), lease, policy_limits: Limits::default() }
+                        Settings {
+                            lock_timeout: lock_timeout.into(),
+                            lease,
+                            policy_limits: Limits::default(),
+                            url: None
+                        }
                     );
                 }
                 Err(names) => {
