@@ -34,6 +34,9 @@ pub struct Context {
 /// How a command ended that could do its work: `false` is a negative answer (exit code 1).
 pub type Answer = Result<bool, AppError>;
 
+/// Bytes: what is not optimised takes more of it than threads have.
+const STACK: usize = 8 << 20;
+
 /// The first argument of the process that policies run in. It is for ourselves: no help and no completion has it.
 const POLICY: &str = "__policy";
 

@@ -113,6 +113,9 @@ async fn fill(store: &Store) -> RunId {
     shop.token_create("digest", "ci", "me", "{}", i64::MAX).await.unwrap();
     shop.ticket_put("session", "s1", ODD, 2_000_000_000).await.unwrap();
     schedules::fill(&shop).await;
+    let message = ["m", "shop", "ops", ODD, ODD].map(str::to_owned);
+    let [id, project, notifier, thread, body] = message;
+    shop.message_add(None, &[NewMessage { id, project, notifier, thread, body }]).await.unwrap();
     shop.seal_add(&SealRow { number: 1, first: 1, last: 2, body: ODD.into(), at: -5 }).await.unwrap();
     let plan = NewArtefact { kind: ArtefactKind::Plan, run: run.clone(), subject: ODD.into(), number: 1 };
     shop.artefact_put(&plan, bytes).await.unwrap();

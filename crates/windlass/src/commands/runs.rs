@@ -22,7 +22,11 @@ use windlass_model::review::{Review, Verdict};
 use windlass_model::run::{RunRecord, RunState};
 
 pub fn dispatch(cx: &Context, command: Command) -> Answer {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(crate::STACK)
+        .build()
+        .map_err(internal)?;
     let result = runtime.block_on(async {
         let service = Arc::new(Service::open(&cx.directory, Some(crate::policy_worker())).await?);
         let answer = run(cx, &service, command).await;

@@ -40,7 +40,11 @@ pub fn serve(cx: &Context, arguments: Serve) -> Answer {
 
 /// Does `work` until it says whether everything that was under way has ended.
 pub fn until_stopped(telemetry: &Telemetry, work: impl Future<Output = AppResult<bool>>) -> Answer {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(crate::STACK)
+        .build()
+        .map_err(internal)?;
     let ended = runtime.block_on(work);
     telemetry.end();
     let drained = ended?;

@@ -93,8 +93,10 @@ async fn act(work: &Work<'_>) -> AppResult<StepResult> {
         | Action::Job { .. } => programs::execute(work).await,
         Action::Http(action) => http::execute(work, action).await,
         Action::Sql(action) => sql::execute(work, action).await,
-        Action::Terraform { stack, command, variables } => stacks::terraform(work, stack, *command, variables).await,
-        Action::StackOutputs { stack } => stacks::outputs(work, stack).await,
+        Action::Terraform { stack, command, variables } => {
+            Box::pin(stacks::terraform(work, stack, *command, variables)).await
+        }
+        Action::StackOutputs { stack } => Box::pin(stacks::outputs(work, stack)).await,
         Action::Approval(rule) => people::approval(work, rule).await,
         Action::Ask(action) => people::ask(work, action).await,
         Action::Wait(action) => wait::execute(work, action).await,
@@ -114,7 +116,8 @@ impl Executor for Step {
                 Some(when) if !work.scope.is_true(when)? => {
                     Ok(StepResult::NotNeeded(format!("{} is false", when.text)))
                 }
-                _ => act(work).await,
+                // What an action keeps while it is at work is large.
+                _ => Box::pin(act(work)).await,
             }
         });
         done.await.unwrap_or_else(failed)
