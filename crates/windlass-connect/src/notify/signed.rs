@@ -1,4 +1,4 @@
-//! Webhooks by the Standard Webhooks specification (https://www.standardwebhooks.com): `webhook-id`, `webhook-timestamp`, and
+//! Webhooks by the Standard Webhooks specification (<https://www.standardwebhooks.com>): `webhook-id`, `webhook-timestamp`, and
 //! `webhook-signature` over `id.timestamp.body` with HMAC-SHA256.
 
 use super::http::Http;
