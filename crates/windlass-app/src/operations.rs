@@ -267,8 +267,7 @@ pub async fn prepare(
 /// # Errors
 /// The name of a lock has no value before a step has run.
 fn planned(definitions: &Definitions, input: &OperationInput) -> AppResult<RunPlan> {
-    let environment = |name: &String| definitions.environments.iter().find(|environment| environment.name == *name);
-    let runner = input.environment.as_ref().and_then(environment).and_then(|environment| environment.runner.as_deref());
+    let runner = definitions.runner_of(input.environment.as_deref());
     plan::plan(input, runner, &scope(&input.operation, &input.arguments)).map_err(|error| {
         let diagnostic = Diagnostic::error("WL746", error.to_string()).at(input.operation.span.clone());
         AppError::new(ErrorKind::Definition, diagnostic)

@@ -77,18 +77,15 @@ pub struct Clock {
 /// The environment of an operation for what a schedule of it starts; where that is not known before it begins, `None`: then the run
 /// itself waits for the freeze.
 pub(crate) fn environment(operation: &OperationDefinition, schedule: &ScheduleDefinition) -> Option<String> {
-    let mut arguments = serde_json::Map::new();
+    let mut arguments = BTreeMap::new();
     for parameter in &operation.parameters {
         let value = schedule.arguments.get(&parameter.name).or(parameter.default.as_ref());
-        let known = expression::Scope::default()
-            .with("param", arguments.clone().into())
-            .with("local", begin::locals(operation));
+        let known = crate::operations::scope(operation, &arguments);
         if let Some(value) = value.and_then(|value| expression::evaluate(value, &known).ok()) {
             arguments.insert(parameter.name.clone(), value);
         }
     }
-    let scope = expression::Scope::default().with("param", arguments.into()).with("local", begin::locals(operation));
-    expression::text(operation.environment.as_ref()?, &scope).ok()
+    expression::text(operation.environment.as_ref()?, &crate::operations::scope(operation, &arguments)).ok()
 }
 
 fn entries_of(project: &str, definitions: &Definitions) -> Vec<(ScheduleKey, String, Entry)> {

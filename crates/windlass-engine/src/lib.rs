@@ -24,8 +24,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::planner::retry_at;
-use windlass_model::run::{Cost, Labels, RunRecord, StepSpec, StepState};
-use windlass_store::{Claim, EngineIdentity, Lost, StepOutcome, Store, StoreError};
+use windlass_model::run::{Cost, Labels, Repeat, Retry, RunRecord, StepSpec, StepState};
+use windlass_store::{Claim, EngineIdentity, Lost, StepOutcome, Store, StoreError, UNREACHABLE};
 
 /// How long an executor may take to come back when its run is killed.
 const KILL_GRACE: Duration = Duration::from_secs(5);
@@ -221,6 +221,15 @@ pub async fn end_processes(store: &Store, run: &RunId, step: &StepId, grace: Dur
     Ok(())
 }
 
+/// Of a step that may be repeated and could not reach the record, whatever is said of its own failures.
+const RECORD_AWAY: Retry = Retry { attempts: 5, backoff: 1_000_000, max_backoff: 15_000_000 };
+
+/// How often a step is tried that failed like this.
+fn retry(spec: &StepSpec, failure: &StepFailure) -> Retry {
+    let away = failure.code == UNREACHABLE && spec.repeat == Repeat::Idempotent;
+    if away && spec.retry.attempts < RECORD_AWAY.attempts { RECORD_AWAY } else { spec.retry }
+}
+
 fn outcome(result: StepResult, spec: Option<&StepSpec>, claim: &Claim, now: windlass_model::Micros) -> StepOutcome {
     match result {
         StepResult::Succeeded(value) => StepOutcome::Succeeded(value),
@@ -230,7 +239,8 @@ fn outcome(result: StepResult, spec: Option<&StepSpec>, claim: &Claim, now: wind
         StepResult::Cancelled => StepOutcome::Cancelled,
         StepResult::Unknown(reason) => StepOutcome::Unknown { reason },
         StepResult::Failed(failure) => {
-            let again = spec.filter(|_| failure.retryable).and_then(|spec| retry_at(&spec.retry, claim.attempt, now));
+            let spec = spec.filter(|_| failure.retryable);
+            let again = spec.and_then(|spec| retry_at(&retry(spec, &failure), claim.attempt, now));
             match again {
                 Some(at) => StepOutcome::Again { reason: failure.message, at },
                 None => StepOutcome::Failed { code: failure.code, reason: failure.message },

@@ -205,6 +205,20 @@ async fn what_may_be_retried_is_and_only_as_often_as_allowed() {
     assert_eq!(bench.executed().iter().filter(|e| e.starts_with("hopeless")).count(), 3);
 }
 
+#[test]
+fn what_could_not_reach_the_record_is_tried_again_where_it_may_be_repeated() {
+    let check = |code: &str, repeat: Repeat, attempts: u32, want: u32| {
+        let spec = StepSpec { repeat, retry: Retry { attempts, ..Retry::NEVER }, ..step("a", &[]) };
+        let failure = StepFailure { code: code.into(), message: String::new(), retryable: true };
+        assert_eq!(retry(&spec, &failure).attempts, want, "{code} {repeat:?} {attempts}");
+    };
+    check(UNREACHABLE, Repeat::Idempotent, 1, 5);
+    check(UNREACHABLE, Repeat::Idempotent, 9, 9);
+    check(UNREACHABLE, Repeat::Checkable, 1, 1);
+    check(UNREACHABLE, Repeat::Once, 1, 1);
+    check("WL501", Repeat::Idempotent, 1, 1);
+}
+
 #[tokio::test]
 async fn a_waiting_run_returns_and_goes_on_when_woken() {
     let bench = Bench::new().await;

@@ -537,6 +537,12 @@ impl Definitions {
     pub fn operation(&self, name: &str) -> Option<&OperationDefinition> {
         self.operations.iter().find(|operation| operation.name == name)
     }
+
+    /// The label of the workers of an environment.
+    pub fn runner_of(&self, environment: Option<&str>) -> Option<&str> {
+        let found = self.environments.iter().find(|known| Some(known.name.as_str()) == environment);
+        found.and_then(|environment| environment.runner.as_deref())
+    }
 }
 
 impl OperationDefinition {

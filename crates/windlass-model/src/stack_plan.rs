@@ -247,7 +247,7 @@ pub fn review(
         work: Work { driver: driver::ASSEMBLE.into(), input: serde_json::Value::Null },
         repeat: Repeat::Idempotent,
         timeout: Some(HOUR),
-        retry: ASKED_AGAIN,
+        retry: Retry::NEVER,
         locks: Vec::new(),
         cost: Cost::NONE,
         labels: Vec::new(),
@@ -325,7 +325,7 @@ pub fn apply(
             work: Work { driver: driver::GATE.into(), input: input.clone() },
             repeat: Repeat::Idempotent,
             timeout: None,
-            retry: ASKED_AGAIN,
+            retry: Retry::NEVER,
             locks: Vec::new(),
             cost: Cost::NONE,
             labels: Vec::new(),
@@ -387,7 +387,7 @@ pub fn apply(
         work: Work { driver: driver::FINISH.into(), input: serde_json::Value::Null },
         repeat: Repeat::Idempotent,
         timeout: Some(HOUR),
-        retry: ASKED_AGAIN,
+        retry: Retry::NEVER,
         locks: Vec::new(),
         cost: Cost::NONE,
         labels: Vec::new(),
@@ -557,9 +557,6 @@ fn reached(index: &GraphIndex<'_>, instance: &InstanceId) -> usize {
     }
     seen.len() - 1
 }
-
-/// Of steps that do nothing but read and write the record: what cannot be reached now may be in a moment.
-const ASKED_AGAIN: Retry = Retry { attempts: 5, backoff: 1_000_000, max_backoff: 15_000_000 };
 
 /// A look at each instance, in no order; providers first.
 pub fn drift(works: &[StackWork], locked: &ProvidersInput, head: &Revision, costs: &Costs) -> RunPlan {

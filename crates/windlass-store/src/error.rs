@@ -1,5 +1,8 @@
 use std::path::{Path, PathBuf};
 
+/// Code of what fails because the database is away.
+pub const UNREACHABLE: &str = "WL626";
+
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     #[error("the database {} is damaged: {message}. It was left as it is; move it away to start with an empty record, or restore a copy", .path.display())]
@@ -138,7 +141,7 @@ impl StoreError {
             Self::NotFound { .. } => "WL623",
             Self::StaleClaim { .. } | Self::Conflict(_) => "WL624",
             Self::Decode { .. } | Self::Met(_) | Self::Closed | Self::Sql(_) => "WL625",
-            Self::Unreachable { .. } | Self::Address(_) => "WL626",
+            Self::Unreachable { .. } | Self::Address(_) => UNREACHABLE,
             Self::Panicked(_) => "WL999",
             Self::InUse { .. } => "WL627",
             Self::NotEmpty { .. } => "WL628",

@@ -31,7 +31,7 @@ mod views;
 mod waivers;
 
 pub use artefacts::{Artefact, ArtefactKind, Contents, ContentsError, NewArtefact, Unread};
-pub use error::StoreError;
+pub use error::{StoreError, UNREACHABLE};
 pub use journal::{Event, EventFilter, LogChunk};
 pub use locks::{Holder, LockRow};
 pub use logs::Packed;

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use std::path::Path;
 use windlass_lang::expression::{self, Scope};
 use windlass_model::Micros;
 use windlass_model::diagnostic::Diagnostic;
@@ -118,7 +119,7 @@ async fn key_of(operation: &OperationDefinition, key: &Expression) -> AppResult<
         named.into_iter().filter(|named| named.root == "secret").filter_map(|named| named.name).collect();
     let mut secrets = serde_json::Map::new();
     for source in operation.secrets.iter().filter(|source| named.contains(&source.name)) {
-        let value = crate::notifications::channel::secret(source).await.map_err(unknown)?;
+        let value = crate::steps::operation::secrets::value(source, Path::new("."), None).await.map_err(unknown)?;
         secrets.insert(source.name.clone(), value.into());
     }
     let key = expression::text(key, &Scope::default().with("secret", secrets.into()));

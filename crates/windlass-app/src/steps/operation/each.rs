@@ -1,7 +1,7 @@
 //! `each` and `parallel`: what adds members to a run, what stands between batches of them, and what gathers them.
 
 use super::gates::{self, Asked};
-use super::{Step, definition, label};
+use super::{Step, definition};
 use crate::error::{AppError, AppResult, ErrorKind, internal};
 use crate::service::Service;
 use crate::steps::{failed, input};
@@ -33,18 +33,16 @@ impl Each {
     async fn add(&self, cx: &StepContext) -> AppResult<StepResult> {
         let (run, step): (OperationInput, OperationStep) = (input(&cx.run_input)?, input(&cx.input)?);
         let each = definition_of(&run, &step)?;
-        let runner = match &run.environment {
+        let deciding = match &run.environment {
             None => None,
-            Some(_) => {
-                let deciding = self.0.deciding(Some(&run.head.commit)).await?;
-                label(&deciding.definitions, &run, &definition::plain(&each.name, &each.span))
-            }
+            Some(_) => Some(self.0.deciding(Some(&run.head.commit)).await?),
         };
+        let runner = deciding.as_ref().and_then(|found| found.definitions.runner_of(run.environment.as_deref()));
         let asked = Step(self.0.clone());
         let plain = definition::plain(&each.name, &each.span);
         let expanded = asked.with_definition(cx, &run, &step, plain, &each.members.text, async |work| {
             let members = work.scope.value(&each.members)?;
-            let of = expand(&run, &step, &members, runner.as_deref(), work.scope.expressions());
+            let of = expand(&run, &step, &members, runner, work.scope.expressions());
             of.map_err(|error| wrong(each, &error))
         });
         let (output, expansion) = expanded.await?;

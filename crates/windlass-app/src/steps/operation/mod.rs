@@ -28,7 +28,6 @@ use scope::Scope;
 use std::sync::Arc;
 use windlass_engine::{Executor, Probe, StepContext, StepResult};
 use windlass_model::Micros;
-use windlass_model::definition::Definitions;
 use windlass_model::operation::plan::{OperationInput, OperationStep};
 use windlass_model::operation::{Action, StepDefinition};
 use windlass_model::place::Place;
@@ -93,10 +92,8 @@ async fn act(work: &Work<'_>) -> AppResult<StepResult> {
         | Action::Job { .. } => programs::execute(work).await,
         Action::Http(action) => http::execute(work, action).await,
         Action::Sql(action) => sql::execute(work, action).await,
-        Action::Terraform { stack, command, variables } => {
-            Box::pin(stacks::terraform(work, stack, *command, variables)).await
-        }
-        Action::StackOutputs { stack } => Box::pin(stacks::outputs(work, stack)).await,
+        Action::Terraform { stack, command, variables } => stacks::terraform(work, stack, *command, variables).await,
+        Action::StackOutputs { stack } => stacks::outputs(work, stack).await,
         Action::Approval(rule) => people::approval(work, rule).await,
         Action::Ask(action) => people::ask(work, action).await,
         Action::Wait(action) => wait::execute(work, action).await,
@@ -116,8 +113,7 @@ impl Executor for Step {
                 Some(when) if !work.scope.is_true(when)? => {
                     Ok(StepResult::NotNeeded(format!("{} is false", when.text)))
                 }
-                // What an action keeps while it is at work is large.
-                _ => Box::pin(act(work)).await,
+                _ => act(work).await,
             }
         });
         done.await.unwrap_or_else(failed)
@@ -151,16 +147,10 @@ async fn place_of_runner(service: &Service, run: &OperationInput, definition: &S
         return Ok(Place::Here);
     }
     let deciding = service.deciding(Some(&run.head.commit)).await?;
-    let label = label(&deciding.definitions, run, definition);
-    let runner = deciding.definitions.runners.iter().find(|runner| Some(&runner.name) == label.as_ref());
+    let own = definition.runner.as_deref().or(run.operation.runner.as_deref());
+    let label = own.or_else(|| deciding.definitions.runner_of(run.environment.as_deref()));
+    let runner = deciding.definitions.runners.iter().find(|runner| Some(runner.name.as_str()) == label);
     Ok(runner.map_or(Place::Here, |runner| runner.place.clone()))
-}
-
-fn label(definitions: &Definitions, run: &OperationInput, definition: &StepDefinition) -> Option<String> {
-    let environment =
-        definitions.environments.iter().find(|environment| Some(&environment.name) == run.environment.as_ref());
-    let own = definition.runner.clone().or_else(|| run.operation.runner.clone());
-    own.or_else(|| environment.and_then(|environment| environment.runner.clone()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::service::Service;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use windlass_drivers::process::{self, Listener, Spec, Stream};
 use windlass_drivers::terraform::plan_file;
 use windlass_engine::StepContext;
@@ -77,7 +78,14 @@ pub async fn forget(store: &Store, run: &RunId) -> AppResult<()> {
 /// # Errors
 /// It is not there, or is no text.
 pub async fn read(cx: &StepContext, source: &SecretSource, directory: &Path) -> AppResult<String> {
-    let found = match &source.from {
+    let value = value(source, directory, Some(cx)).await.map_err(|why| unreadable(source, &why))?;
+    cx.hide([value.clone()]).await;
+    Ok(value)
+}
+
+/// The value of a declared secret on this machine, for an attempt of a step or for the server itself; or why there is none.
+pub(crate) async fn value(source: &SecretSource, directory: &Path, cx: Option<&StepContext>) -> Result<String, String> {
+    let value = match &source.from {
         SecretFrom::Env(name) => std::env::var(name).map_err(|_| format!("the variable {name} is not set here")),
         SecretFrom::File(path) => match std::fs::read(path) {
             Ok(content) if content.len() > LONGEST => Err(format!("{path} is longer than {LONGEST} bytes")),
@@ -85,14 +93,11 @@ pub async fn read(cx: &StepContext, source: &SecretSource, directory: &Path) -> 
             Err(error) => Err(format!("{path} cannot be read: {error}")),
         },
         SecretFrom::Command(argv) => said(cx, argv, directory).await,
-    };
-    let value = found.map_err(|why| unreadable(source, &why))?;
-    let value = match source.from {
+    }?;
+    Ok(match source.from {
         SecretFrom::Env(_) => value,
         SecretFrom::File(_) | SecretFrom::Command(_) => super::outputs::without_line_end(&value).to_owned(),
-    };
-    cx.hide([value.clone()]).await;
-    Ok(value)
+    })
 }
 
 fn unreadable(source: &SecretSource, why: &str) -> AppError {
@@ -103,7 +108,7 @@ fn unreadable(source: &SecretSource, why: &str) -> AppError {
 }
 
 /// Standard output of a program, which nobody else gets to see.
-async fn said(cx: &StepContext, argv: &[String], directory: &Path) -> Result<String, String> {
+async fn said(cx: Option<&StepContext>, argv: &[String], directory: &Path) -> Result<String, String> {
     let (program, arguments) = argv.split_first().ok_or("it has no command")?;
     let arguments = arguments.iter().map(Into::into).collect();
     let spec = Spec {
@@ -111,7 +116,7 @@ async fn said(cx: &StepContext, argv: &[String], directory: &Path) -> Result<Str
         environment: std::env::vars_os().collect(),
         ..Spec::here(super::files::program(program, directory), arguments, directory.to_owned(), GRACE)
     };
-    let stop = cx.cancel.child_token();
+    let stop = cx.map_or_else(CancellationToken::new, |cx| cx.cancel.child_token());
     let mut heard = Heard { cx, out: Vec::new(), err: Vec::new() };
     let late = async {
         tokio::time::sleep(LIMIT).await;
@@ -137,14 +142,17 @@ async fn said(cx: &StepContext, argv: &[String], directory: &Path) -> Result<Str
 }
 
 struct Heard<'a> {
-    cx: &'a StepContext,
+    cx: Option<&'a StepContext>,
     out: Vec<u8>,
     err: Vec<u8>,
 }
 
 impl Listener for Heard<'_> {
     async fn started(&mut self, pid: u32) -> Result<(), String> {
-        self.cx.process_started(pid).await.map_err(|error| error.to_string())
+        match self.cx {
+            Some(cx) => cx.process_started(pid).await.map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
     }
     async fn output(&mut self, stream: Stream, bytes: &[u8]) {
         let to = if stream == Stream::Out { &mut self.out } else { &mut self.err };

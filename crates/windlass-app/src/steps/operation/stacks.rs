@@ -51,7 +51,7 @@ pub async fn terraform(
                 let help = "commit the change, and use `windlass review` and `windlass apply`";
                 return Err(refused(summary, help));
             }
-            Box::pin(apply(work, &of)).await
+            apply(work, &of).await
         }
     }
 }
@@ -111,7 +111,7 @@ async fn read(work: &Work<'_>, of: &StackWork) -> AppResult<StepResult> {
 async fn plan(work: &Work<'_>, of: &StackWork) -> AppResult<Option<Judged>> {
     crate::recover::refuse_quarantined(work.service, std::iter::once(&of.instance.id)).await?;
     let deciding = work.service.deciding(Some(&work.input.head.commit)).await?;
-    let judged = match Box::pin(plan_instance(work.service, work.cx, of, &PlanKind::Real, &deciding)).await? {
+    let judged = match plan_instance(work.service, work.cx, of, &PlanKind::Real, &deciding).await? {
         None => return Ok(None),
         Some(Planned::Failed { diagnostics, .. }) => return Err(AppError::many(ErrorKind::Refused, diagnostics)),
         Some(Planned::Done(judged)) => *judged,
@@ -148,7 +148,7 @@ async fn apply(work: &Work<'_>, of: &StackWork) -> AppResult<StepResult> {
     }
     if cx.attempt > 1 {
         let stack = stack_directory(service, cx, of).await?;
-        if let Some(doubts) = Box::pin(crate::recover::look(service, cx, &stack, of)).await? {
+        if let Some(doubts) = crate::recover::look(service, cx, &stack, of).await? {
             let summary = format!("what an earlier attempt did to {id} is not known: {doubts}");
             return Err(AppError::new(
                 ErrorKind::Refused,
@@ -156,7 +156,7 @@ async fn apply(work: &Work<'_>, of: &StackWork) -> AppResult<StepResult> {
             ));
         }
     }
-    let Some(judged) = Box::pin(plan(work, of)).await? else { return Ok(StepResult::Cancelled) };
+    let Some(judged) = plan(work, of).await? else { return Ok(StepResult::Cancelled) };
     let planned = told(&judged);
     cx.events(&[("operation.planned".into(), json!({ "instance": id, "plan": planned }))]).await?;
     if judged.effect.is_empty() {
@@ -171,7 +171,7 @@ async fn apply(work: &Work<'_>, of: &StackWork) -> AppResult<StepResult> {
             Diagnostic::error("WL605", format!("the plan of {id} was applied before; a plan is used once"));
         return Err(AppError::new(ErrorKind::Conflict, diagnostic.help("run the operation again, which plans anew")));
     }
-    match Box::pin(crate::steps::terraform::apply(service, cx, of, open.path())).await? {
+    match crate::steps::terraform::apply(service, cx, of, open.path()).await? {
         StepResult::Succeeded(_) => Ok(StepResult::Succeeded(json!({ "applied": true, "plan": planned }))),
         other => Ok(other),
     }
