@@ -19,9 +19,14 @@ use windlass_model::id::{InstanceId, RunId, StepId};
 use windlass_model::journal::event;
 use windlass_model::run::{RunRecord, RunState, StepRecord, StepSpec, StepState};
 use windlass_model::stack_plan::driver;
-use windlass_store::{Claim, ClaimResult, Durability, Event, LogChunk, ProcessRow, RunFilter, StepOutcome, Store};
+use windlass_store::{
+    Claim, ClaimResult, Durability, Event, Finish, LogChunk, Move, ProcessRow, RunFilter, StepOutcome, Store, Turn,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Microseconds.
+const LEASE: Micros = 30_000_000;
 
 /// What an apply tells of resources.
 const FACTS: [&str; 4] = [event::STARTED, event::PROGRESS, event::APPLIED, event::FAILED];
@@ -50,6 +55,8 @@ async fn measure(ours: &Path, bare: &Path) -> Result<()> {
     std::fs::create_dir_all(&directory)?;
     let plans = plans(bare, &directory)?;
 
+    // An apply finds a database that has its tables.
+    Store::open(&directory.join("windlass.db")).await?.close().await;
     let begin = cpu_ms()?;
     let fresh = Store::open(&directory.join("windlass.db")).await?;
     let opened = cpu_ms()?;
@@ -117,48 +124,63 @@ async fn write(store: &Store, record: &Record) -> Result<RunId> {
     let mut claims: BTreeMap<StepId, Claim> = BTreeMap::new();
     let mut written: BTreeMap<StepId, usize> = BTreeMap::new();
     let mut state = RunState::Queued;
-    let mut events = record.events.iter().peekable();
-    while let Some(event) = events.next() {
-        let Some(step) = event.step.as_deref().map(StepId::new) else {
-            let to = event.kind.strip_prefix("run.").and_then(RunState::parse);
-            // The first tells that the run was made.
-            if let Some(to) = to {
-                store.run_set_state(&run, state, to, event.data["reason"].as_str()).await?;
-                state = to;
-            }
+    let mut events = record.events.as_slice();
+    while let Some(first) = events.first() {
+        // What was written at once has the same time.
+        let (together, rest) = events.split_at(events.iter().take_while(|event| event.at == first.at).count());
+        events = rest;
+        let facts: Vec<&Event> = together.iter().filter(|event| FACTS.contains(&event.kind.as_str())).collect();
+        if let Some(fact) = facts.first() {
+            let step = StepId::new(fact.step.as_deref().ok_or("a fact of no step")?);
+            let facts: Vec<_> = facts.iter().map(|fact| (fact.kind.clone(), fact.data.clone())).collect();
+            let claim = claims.get(&step).ok_or("a fact without a claim")?;
+            // Their log was written right after them; the next one, after the next event.
+            let next = events.iter().find(|next| next.step.as_deref() == Some(step.as_str()));
+            let log = log(record, &mut written, &step, next.map_or(Micros::MAX, |next| next.at));
+            store.step_record(claim, &log, &facts).await?;
             continue;
-        };
-        match event.kind.as_str() {
-            "step.started" => {
-                let spec = specs.get(&step).ok_or("an event of no step")?;
-                let claim = store.step_claim(&engine.id, &run, spec, 30_000_000).await?;
-                let ClaimResult::Claimed(claim) = claim else { return Err(format!("{step} cannot be claimed").into()) };
-                children(store, &claim, spec, &engine).await?;
-                claims.insert(step, claim);
-            }
-            kind if FACTS.contains(&kind) => {
-                let mut facts = vec![(event.kind.clone(), event.data.clone())];
-                let together = |next: &&Event| {
-                    (next.at, &next.step) == (event.at, &event.step) && FACTS.contains(&next.kind.as_str())
-                };
-                while let Some(next) = events.next_if(together) {
-                    facts.push((next.kind.clone(), next.data.clone()));
+        }
+        let (mut turn, mut durability) = (Turn::default(), Durability::Lazy);
+        for event in together {
+            let Some(step) = event.step.as_deref().map(StepId::new) else {
+                let to = event.kind.strip_prefix("run.").and_then(RunState::parse);
+                // The first tells that the run was made.
+                if let Some(to) = to {
+                    let reason = event.data["reason"].as_str().map(str::to_owned);
+                    turn.moved = Some(Move { from: state, to, reason });
+                    state = to;
                 }
-                let claim = claims.get(&step).ok_or("a fact without a claim")?;
-                // Their log was written right after them; the next one, after the next event.
-                let next = events.clone().find(|next| next.step == event.step).map_or(Micros::MAX, |next| next.at);
-                let log = log(record, &mut written, &step, next);
-                store.step_record(claim, &log, &facts).await?;
+                if to.is_some_and(RunState::is_final) {
+                    durability = Durability::Durable;
+                }
+                continue;
+            };
+            let spec = specs.get(&step).ok_or("an event of no step")?;
+            if Durability::of(spec.repeat) == Durability::Durable {
+                durability = Durability::Durable;
             }
-            "step.succeeded" => {
-                let output = record.steps.get(&step).and_then(|step| step.output.clone()).unwrap_or_default();
-                let claim = claims.get(&step).ok_or("an end without a claim")?;
-                let spec = specs.get(&step).ok_or("an end of no step")?;
-                let durability = Durability::of(spec.repeat);
-                let log = log(record, &mut written, &step, Micros::MAX);
-                store.step_finish(claim, &StepOutcome::Succeeded(output), &log, durability).await?;
+            match event.kind.as_str() {
+                "step.started" if spec.locks.is_empty() => turn.claims.push(step),
+                "step.started" => {
+                    let claim = store.step_claim(&engine.id, &run, spec, LEASE).await?;
+                    let ClaimResult::Claimed(claim) = claim else {
+                        return Err(format!("{step} cannot be claimed").into());
+                    };
+                    children(store, &claim, spec, &engine).await?;
+                    claims.insert(step, claim);
+                }
+                "step.succeeded" => {
+                    let output = record.steps.get(&step).and_then(|step| step.output.clone()).unwrap_or_default();
+                    let claim = claims.get(&step).ok_or("an end without a claim")?.clone();
+                    let log = log(record, &mut written, &step, Micros::MAX);
+                    turn.finished.push(Finish { claim, outcome: StepOutcome::Succeeded(output), log });
+                }
+                other => return Err(format!("an apply that went well has no {other}").into()),
             }
-            other => return Err(format!("an apply that went well has no {other}").into()),
+        }
+        if !turn.is_empty() {
+            let turned = store.run_turn(&engine.id, &run, &turn, LEASE, durability).await?;
+            claims.extend(turned.claims.into_iter().map(|claim| (claim.step.clone(), claim)));
         }
     }
     Ok(run)

@@ -112,6 +112,41 @@ pub(crate) fn log_in(tx: &mut Tx<'_>, run: &RunId, step: &StepId, attempt: u32, 
     Ok(start.unwrap_or_default())
 }
 
+/// A search that begins with a condition which an index serves: of one that may be left out it would not be used.
+macro_rules! search {
+    ($first:literal) => {
+        concat!(
+            "SELECT id, project, run, step, kind, subject, data, actor, reason, correlation, at FROM events WHERE ",
+            $first,
+            " AND (CAST($1 AS TEXT) IS NULL OR project = $1) AND (CAST($2 AS TEXT) IS NULL OR run = $2)
+             AND (CAST($3 AS TEXT) IS NULL OR actor = $3) AND (CAST($4 AS TEXT) IS NULL OR subject = $4)
+             AND (CAST($5 AS TEXT) IS NULL OR (kind >= $5 AND kind <= $6))
+             AND (CAST($7 AS BIGINT) IS NULL OR at >= $7) AND (CAST($8 AS BIGINT) IS NULL OR at < $8)
+             AND (CAST($9 AS BIGINT) IS NULL OR id < $9)
+             ORDER BY id DESC LIMIT $10"
+        )
+    };
+}
+
+/// By what has the fewest events.
+fn search_of(filter: &EventFilter, project: Option<&str>) -> &'static str {
+    // A step begins and ends so often that a search for that is short.
+    let rare = |kind: &String| !kind.ends_with('.') && !["step.started", "step.succeeded"].contains(&kind.as_str());
+    if filter.run.is_some() {
+        search!("run = $2")
+    } else if filter.subject.is_some() {
+        search!("subject = $4")
+    } else if filter.kind.as_ref().is_some_and(rare) {
+        search!("kind = $5 AND kind NOT IN ('step.started', 'step.succeeded')")
+    } else if filter.actor.is_some() {
+        search!("actor = $3")
+    } else if project.is_some() {
+        search!("project = $1")
+    } else {
+        search!("TRUE")
+    }
+}
+
 impl Store {
     /// Appends a fact that belongs to no run, about `subject`.
     ///
@@ -221,13 +256,7 @@ impl Store {
                 let kind = filter.kind.as_deref();
                 let last = kind.map(|kind| if kind.ends_with('.') { format!("{kind}\u{7f}") } else { kind.to_owned() });
                 tx.rows(
-                    "SELECT id, project, run, step, kind, subject, data, actor, reason, correlation, at FROM events
-                     WHERE (CAST($1 AS TEXT) IS NULL OR project = $1) AND (CAST($2 AS TEXT) IS NULL OR run = $2)
-                     AND (CAST($3 AS TEXT) IS NULL OR actor = $3) AND (CAST($4 AS TEXT) IS NULL OR subject = $4)
-                     AND (CAST($5 AS TEXT) IS NULL OR (kind >= $5 AND kind <= $6))
-                     AND (CAST($7 AS BIGINT) IS NULL OR at >= $7) AND (CAST($8 AS BIGINT) IS NULL OR at < $8)
-                     AND (CAST($9 AS BIGINT) IS NULL OR id < $9)
-                     ORDER BY id DESC LIMIT $10",
+                    search_of(&filter, project),
                     params![
                         project,
                         filter.run.as_ref().map(RunId::as_str),
@@ -259,5 +288,33 @@ impl Store {
             log_in(tx, &run, &step, attempt, &bytes)
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_serves_a_search() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("windlass.db");
+        let mut connection = crate::sqlite::connect(&path).unwrap();
+        crate::sqlite::migrate(&mut connection, &path).unwrap();
+        let check = |filter: EventFilter, project: Option<&str>, wanted: &str| {
+            let text = format!("EXPLAIN QUERY PLAN {}", search_of(&filter, project));
+            let mut statement = connection.prepare(&text).unwrap();
+            let told: String = statement.raw_query().next().unwrap().unwrap().get("detail").unwrap();
+            assert!(told.contains(wanted), "{filter:?}: {told}");
+        };
+        let of = EventFilter::default;
+        let kind = |kind: &str| Some(kind.to_owned());
+        check(EventFilter { run: Some(RunId::new("r")), kind: kind("a.b"), ..of() }, Some("p"), "INDEX events_run");
+        check(EventFilter { subject: Some("s".into()), kind: kind("a.b"), ..of() }, None, "INDEX events_subject");
+        check(EventFilter { kind: kind("a.b"), actor: Some("ann".into()), ..of() }, None, "INDEX events_kind");
+        check(EventFilter { kind: kind("step.started"), actor: Some("ann".into()), ..of() }, None, "INDEX events_actor");
+        check(of(), Some("p"), "INDEX events_project");
+        // From the newest backwards.
+        check(EventFilter { kind: kind("step."), ..of() }, None, "SCAN events");
     }
 }

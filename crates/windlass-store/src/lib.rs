@@ -71,6 +71,7 @@ static MIGRATIONS_SQLITE: &[(i64, &str)] = &[
     (4, include_str!("../migrations/sqlite/0004_operations.sql")),
     (5, include_str!("../migrations/sqlite/0005_schedules.sql")),
     (6, include_str!("../migrations/sqlite/0006_notifications.sql")),
+    (7, include_str!("../migrations/sqlite/0007_smaller.sql")),
 ];
 static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
     (1, include_str!("../migrations/postgres/0001_runs.sql")),
@@ -79,6 +80,7 @@ static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
     (4, include_str!("../migrations/postgres/0004_operations.sql")),
     (5, include_str!("../migrations/postgres/0005_schedules.sql")),
     (6, include_str!("../migrations/postgres/0006_notifications.sql")),
+    (7, include_str!("../migrations/postgres/0007_smaller.sql")),
 ];
 
 /// How many connections to PostgreSQL one process has.

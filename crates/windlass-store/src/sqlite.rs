@@ -111,7 +111,7 @@ pub(crate) fn connect(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
+pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let of = |error| StoreError::of_sqlite(path, &error);
     let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(of)?;
     let version: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(of)?;
