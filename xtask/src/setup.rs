@@ -33,6 +33,15 @@ pub fn postgresql() -> Result<()> {
     programs(&[("initdb", "--version", "postgresql")])
 }
 
+/// Makes sure of MariaDB's server, which some tests start.
+pub fn mariadb() -> Result<()> {
+    // Debian keeps it where the `PATH` of most users does not lead.
+    if works("/usr/sbin/mariadbd", "--version") {
+        return Ok(());
+    }
+    programs(&[("mariadbd", "--version", "mariadb-server")])
+}
+
 /// Makes sure of Podman and of what its images are made of in tests: nothing is fetched from a registry.
 pub fn containers() -> Result<()> {
     programs(&[

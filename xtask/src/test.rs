@@ -7,10 +7,10 @@ const HELP: &str = "\
 Usage: cargo xtask test [CARGO TEST ARGUMENTS]
 
 Runs all tests of the workspace, in one debug build with all features. First makes sure of what they work with: git, a
-C compiler (for the bundled SQLite), PostgreSQL, terraform or tofu, Podman, for the sample operations etcd, haproxy,
-runit, socat, jq and OpenSSL, and for the service Chromium, promtool, Node and Python; installs what is missing (with
-apt-get as root or through sudo, OpenTofu pinned and checked by its checksum) or says exactly what to install. Helm is
-built with Go where that can be had; without it the chart is not checked, and it says so.
+C compiler (for the bundled SQLite), PostgreSQL, MariaDB, terraform or tofu, Podman, for the sample operations etcd,
+haproxy, runit, socat, jq and OpenSSL, and for the service Chromium, promtool, Node and Python; installs what is missing
+(with apt-get as root or through sudo, OpenTofu pinned and checked by its checksum) or says exactly what to install.
+Helm is built with Go where that can be had; without it the chart is not checked, and it says so.
 
 Arguments are handed to cargo: `cargo xtask test -p windlass-model approval`.";
 
@@ -33,6 +33,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     }
     let path = setup::everything()?;
     setup::postgresql()?;
+    setup::mariadb()?;
     setup::containers()?;
     setup::operations()?;
     let path = setup::service(path)?;

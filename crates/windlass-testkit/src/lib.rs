@@ -12,6 +12,7 @@ pub mod git;
 pub mod haproxy;
 pub mod kubernetes;
 pub mod mail;
+pub mod mariadb;
 pub mod oidc;
 pub mod operations;
 pub mod plan;

@@ -1,5 +1,6 @@
 //! `sql`: one statement, in a session that cannot write unless the step says so. Values are bound, never part of the text.
 
+mod mysql;
 mod postgres;
 mod sqlite;
 
@@ -86,13 +87,19 @@ async fn ask(query: Query, work: &Work<'_>, cancel: &CancellationToken) -> AppRe
     let scheme = query.url.split(':').next().unwrap_or_default().to_ascii_lowercase();
     match scheme.as_str() {
         "postgres" | "postgresql" => Ok(postgres::ask(query, cancel).await),
+        "mysql" | "mariadb" => Ok(mysql::ask(query, cancel).await),
         "sqlite" => Ok(sqlite::ask(query, &super::programs::directory(work)?, cancel).await),
         _ => {
             // The address may be a secret.
             let diagnostic = Diagnostic::error("WL537", "the address of the database is of no kind that is known")
                 .at(work.definition.span.clone())
-                .help("use postgres://USER@HOST/DATABASE or sqlite:FILE");
+                .help("use postgres://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE or sqlite:FILE");
             Err(AppError::new(ErrorKind::Definition, diagnostic))
         }
     }
+}
+
+/// Bytes as they are written everywhere.
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

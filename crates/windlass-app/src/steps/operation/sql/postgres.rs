@@ -1,6 +1,6 @@
 //! PostgreSQL. A cancel is told to the server, so that the query ends there, too.
 
-use super::{Answer, Query, SqlError};
+use super::{Answer, Query, SqlError, hexadecimal};
 use futures_util::{StreamExt, pin_mut};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Number, Value, json};
@@ -230,11 +230,6 @@ fn uuid(raw: &[u8]) -> String {
     let all = hexadecimal(raw);
     let part = |from: usize, to: usize| all.get(from..to).unwrap_or_default();
     [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
-}
-
-/// Bytes as they are written everywhere.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A `numeric` exactly, as a text: digits to the base of 10,000, the weight of the first, the sign, and the digits to show after the

@@ -1,6 +1,6 @@
 //! SQLite files of the machine that does the step.
 
-use super::{Answer, Query, SqlError};
+use super::{Answer, Query, SqlError, hexadecimal};
 use rusqlite::types::{Value as Cell, ValueRef};
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Statement};
 use serde_json::{Map, Number, Value};
@@ -109,6 +109,6 @@ fn value(cell: ValueRef<'_>) -> Value {
         ValueRef::Integer(whole) => whole.into(),
         ValueRef::Real(number) => Number::from_f64(number).map_or(Value::Null, Value::Number),
         ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
-        ValueRef::Blob(bytes) => super::postgres::hexadecimal(bytes).into(),
+        ValueRef::Blob(bytes) => hexadecimal(bytes).into(),
     }
 }

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
 use windlass_model::run::{RunState, StepState};
 
 async fn serve() -> String {
@@ -83,20 +84,34 @@ fn sql(url: &str, statement: &str, more: Value) -> Value {
     json!({ "sql": action })
 }
 
-/// What every database does: reads, refuses to write unless it may, binds values, keeps to the limit on rows.
-async fn asks(world: &World, url: &str) {
-    let write = |statement: &str, values: &str| sql(url, statement, json!({ "write": true, "values": x(values) }));
+const NUMBERED: [&str; 3] = ["$1", "no value for $1", "multiple"];
+
+/// What every database does: reads, refuses to write unless it may, binds values, keeps to the limit on rows. `mark` is how it counts
+/// values, and the others say that one is missing and that there is more than one statement.
+async fn asks(world: &World, url: &str, [mark, missing, multiple]: [&str; 3]) {
+    let sql = |statement: &str, more: Value| {
+        let statement = if mark == "?" {
+            regex::Regex::new("[$][0-9]").unwrap().replace_all(statement, "?").into_owned()
+        } else {
+            statement.to_owned()
+        };
+        sql(url, &statement, more)
+    };
+    let write = |statement: &str, values: &str| sql(statement, json!({ "write": true, "values": x(values) }));
     let steps = vec![
         step(
             "make",
             write("CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT, weight NUMERIC(10, 2))", "[]"),
             json!({}),
         ),
-        step("put", write("INSERT INTO things VALUES ($1, $2, $3), (2, $2, NULL)", "[1, param.name, 1.5]"), json!({})),
+        step(
+            "put",
+            write("INSERT INTO things VALUES ($1, $2, $3), (2, $4, NULL)", "[1, param.name, 1.5, param.name]"),
+            json!({}),
+        ),
         step(
             "read",
             sql(
-                url,
                 "SELECT id, name FROM things WHERE name = $1 AND id <= $2 ORDER BY id",
                 json!({ "values": x("[param.name, 2]") }),
             ),
@@ -115,22 +130,19 @@ async fn asks(world: &World, url: &str) {
         let (found, reason) = ran.failure("s");
         assert!(found == code && reason.to_lowercase().contains(want), "{found} {reason} instead of {want}");
     };
-    check(sql(url, "INSERT INTO things VALUES (9, 'x', 1)", json!({})), "WL537", "read").await;
-    check(sql(url, "SELECT * FROM nothing", json!({})), "WL537", "nothing").await;
-    check(sql(url, "SELECT * FROM things WHERE id = $1", json!({})), "WL537", "no value for $1").await;
-    check(
-        sql(url, "SELECT 1 AS n UNION SELECT 2 UNION SELECT 3 UNION SELECT 4", json!({})),
-        "WL538",
-        "more than 3 rows",
-    )
-    .await;
-    check(sql(url, "SELECT 1; DELETE FROM things", json!({ "write": true })), "WL537", "multiple").await;
+    check(sql("INSERT INTO things VALUES (9, 'x', 1)", json!({})), "WL537", "read").await;
+    check(sql("DROP TABLE things", json!({})), "WL537", "read").await;
+    check(sql("SELECT * FROM nothing", json!({})), "WL537", "nothing").await;
+    check(sql("SELECT * FROM things WHERE id = $1", json!({})), "WL537", missing).await;
+    let four = "SELECT 1 AS n UNION SELECT 2 UNION SELECT 3 UNION SELECT 4";
+    check(sql(four, json!({})), "WL538", "more than 3 rows").await;
+    check(sql("SELECT 1; DELETE FROM things", json!({ "write": true })), "WL537", multiple).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_is_asked() {
     let world = World::new(&[]).await;
-    asks(&world, "sqlite:things.db").await;
+    asks(&world, "sqlite:things.db", NUMBERED).await;
     let ran = world
         .run(vec![step("s", sql("sqlite:missing.db", "SELECT 1", json!({})), json!({}))], json!({}), json!({}))
         .await;
@@ -159,7 +171,7 @@ async fn cancels(world: &World, action: Value) {
 async fn postgres_is_asked() {
     let (world, server) = (World::new(&[]).await, windlass_testkit::postgres::Postgres::start().unwrap());
     let url = server.url();
-    asks(&world, &url).await;
+    asks(&world, &url, NUMBERED).await;
     let all = "SELECT true AS b, 7::int8 AS i, 1.5::float8 AS f, 1234567.0100::numeric AS n, -0.5::numeric AS m, 10000::numeric AS k,
         '{\"a\": [1]}'::jsonb AS j, DATE '2026-02-28' AS d, TIMESTAMPTZ '2026-02-28T12:00:00.5Z' AS t, ARRAY['x', NULL] AS l,
         '00000000-0000-0000-0000-0000000000ff'::uuid AS u, '\\x0aff'::bytea AS y, NULL::text AS z";
@@ -198,6 +210,122 @@ async fn postgres_is_asked() {
         (ran.output("s")["rows"][0]["n"] == 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_is_asked() {
+    let (world, server) = (World::new(&[]).await, windlass_testkit::mariadb::MariaDb::start(&[]).unwrap());
+    let url = server.url();
+    asks(&world, &url, ["?", "no value for the ? number 1", "error in your sql syntax"]).await;
+    let all = "SELECT TRUE AS b, CAST(-7 AS SIGNED) AS i, 18446744073709551615 AS huge, 1.5E0 AS f, CAST(1234567.01 AS DECIMAL(12, 4)) AS n,
+        '{\"a\": [1]}' AS j, DATE '2026-02-28' AS d, TIMESTAMP '2026-02-28 12:00:00.5' AS t, stamp, bits, kind,
+        TIME '-26:00:01' AS span, 'é' AS e, x'0aff' AS y, NULL AS z FROM types";
+    server
+        .sql(
+            "SET time_zone = '+02:00'; CREATE TABLE test.types (stamp TIMESTAMP(3), bits BIT(9), kind ENUM('big', 'small'));
+             INSERT INTO test.types VALUES ('2026-02-28 12:00:00.25', b'100000001', 'small')",
+        )
+        .unwrap();
+    let bound = "SELECT DATE_ADD(?, INTERVAL 1 DAY) AS next, ? + 1 AS more, ? AS huge, ? IS NULL AS nothing, JSON_EXTRACT(?, '$.k') AS k, ? AS yes";
+    let values = "[\"2026-02-28\", 1.5, 9007199254740993, null, { k = \"v\" }, true]";
+    let steps = vec![
+        step("all", sql(&url, all, json!({})), json!({})),
+        step("bound", sql(&url, bound, json!({ "values": x(values) })), json!({})),
+        step("shown", sql(&url.replace("mysql", "mariadb"), "SHOW DATABASES LIKE 'test'", json!({})), json!({})),
+    ];
+    let ran = world.run(steps, json!({}), json!({})).await;
+    let row = json!({
+        "b": 1, "i": -7, "huge": u64::MAX, "f": 1.5, "n": "1234567.0100", "j": "{\"a\": [1]}", "d": "2026-02-28",
+        "t": "2026-02-28T12:00:00.5", "stamp": "2026-02-28T10:00:00.25Z", "bits": 257, "kind": "small", "span": "-26:00:01",
+        "e": "é", "y": "0aff", "z": null,
+    });
+    assert_eq!(ran.output("all")["rows"][0], row);
+    let row = json!({ "next": "2026-03-01", "more": 2.5, "huge": 9_007_199_254_740_993_i64, "nothing": 1, "k": "\"v\"", "yes": 1 });
+    assert_eq!(ran.output("bound")["rows"][0], row);
+    assert_eq!(ran.output("shown")["rows"][0], json!({ "Database (test)": "test" }));
+
+    // A procedure that ends the transaction writes no more than others, and a server that commits nothing by itself keeps a write.
+    server.sql("DELIMITER //\nCREATE PROCEDURE test.sneak() BEGIN COMMIT; DELETE FROM test.things; END//").unwrap();
+    server.sql("SET GLOBAL autocommit = 0; CREATE USER u IDENTIFIED BY 'open sesame'").unwrap();
+    let check = async |url: &str, statement: &str, code: &str, want: &str| {
+        let ran = world.run(vec![step("s", sql(url, statement, json!({})), json!({}))], json!({}), json!({})).await;
+        let (found, reason) = ran.failure("s");
+        assert!(found == code && reason.contains(want), "{found} {reason} instead of {want}");
+        reason
+    };
+    check(&url, "CALL sneak()", "WL537", "READ ONLY transaction").await;
+    let delete = sql(&url, "DELETE FROM things WHERE id = 1", json!({ "write": true }));
+    let ran = world.run(vec![step("s", delete, json!({}))], json!({}), json!({})).await;
+    assert_eq!(*ran.output("s"), json!({ "rows": [], "count": 1 }));
+    assert_eq!(server.sql("SELECT id FROM test.things").unwrap(), "2\n");
+
+    let port = server.port();
+    let wrong =
+        check(&format!("mysql://u:open%20tomatoes@127.0.0.1:{port}/test"), "SELECT 1", "WL537", "Access denied").await;
+    assert!(!wrong.contains("tomatoes"), "{wrong}");
+    check("mysql://u@127.0.0.1:1/x", "SELECT 1", "WL537", "refused").await;
+    check(&format!("{url}?sslmode=require"), "SELECT 1", "WL537", "Unknown connection URL parameter `sslmode'").await;
+    check(&format!("{url}?require_ssl=true"), "SELECT 1", "WL537", "").await;
+
+    // A result that never ends is not read to its end, and a query that is cancelled has ended in the server.
+    check(&url, "SELECT seq FROM seq_1_to_4000000000", "WL538", "more than 3 rows").await;
+    cancels(&world, sql(&url, "SELECT SLEEP(600) AS slept", json!({}))).await;
+    let running =
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND info LIKE 'SELECT %'";
+    until("the queries have ended in the server", async || (server.sql(running).unwrap() == "0\n").then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notifiers_are_told_once_for_all_attempts() {
+    // Id, title and text of what came; the first one is not taken.
+    let heard: Arc<Mutex<Vec<(String, Value, Value)>>> = Arc::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let hear = {
+        let heard = heard.clone();
+        async move |headers: HeaderMap, axum::Json(body): axum::Json<Value>| {
+            let mut heard = heard.lock().unwrap();
+            let id = headers["webhook-id"].to_str().unwrap().to_owned();
+            heard.push((id, body["data"]["title"].clone(), body["data"]["text"].clone()));
+            if heard.len() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NO_CONTENT }
+        }
+    };
+    let router = Router::new().route("/hear", axum::routing::post(hear));
+    let router = router.route("/deaf", axum::routing::post(async || StatusCode::NOT_FOUND));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let notifier = |name: &str| {
+        format!(
+            "notifier \"{name}\" {{\n  secret \"key\" {{ command = [\"echo\", \"whsec_MfKQ9r8GKYqUwTjUPD8ILPZIo2LaLaSw\"] }}\n  \
+             signed {{\n    url = \"http://{address}/{name}\"\n    key = secret.key\n  }}\n}}\n"
+        )
+    };
+    let world = World::new(&[("windlass.hcl", &(notifier("hear") + &notifier("deaf")))]).await;
+    let tell = |to: &[&str], more: Value| {
+        let text = x("\"Ready: ${step.made.outputs.text}\\nby ${param.who}\"");
+        step("tell", json!({ "notify": { "to": to, "text": text } }), more)
+    };
+    let made = || step("made", super::shell("echo 3 hosts"), json!({ "outputs": "text" }));
+    let twice = json!({ "retry": { "attempts": 2, "backoff": 1000, "max_backoff": 1000 } });
+    let ran = world.run(vec![made(), tell(&["hear"], twice)], json!({}), json!({ "who": "anna" })).await;
+    assert_eq!(*ran.output("tell"), json!({ "told": ["hear"] }));
+    assert_eq!(ran.steps["tell"].attempt, 2);
+    {
+        let heard = heard.lock().unwrap();
+        assert_eq!(heard.len(), 2);
+        assert_eq!(heard[0], heard[1]);
+        assert_eq!((&heard[0].1, &heard[0].2), (&json!("Ready: 3 hosts"), &json!("by anna")));
+    }
+    let check = async |to: &[&str], code: &str, want: &str| {
+        let steps = vec![made(), tell(to, json!({ "retry": { "attempts": 3, "backoff": 1000, "max_backoff": 1000 } }))];
+        let ran = world.run(steps, json!({}), json!({ "who": "anna" })).await;
+        let (found, reason) = ran.failure("tell");
+        assert!(found == code && reason.contains(want), "{found} {reason} instead of {want}");
+        assert_eq!(ran.steps["tell"].attempt, 1, "what is refused is not tried again");
+    };
+    check(&["nobody"], "WL545", "no notifier `nobody`").await;
+    // Whoever can be told is, although another one cannot.
+    check(&["deaf", "hear"], "WL772", "notifier `deaf`").await;
+    assert_eq!(heard.lock().unwrap().len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

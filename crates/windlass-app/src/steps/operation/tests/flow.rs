@@ -91,6 +91,26 @@ operation "inner" {
   }
 }
 
+operation "slow" {
+  step "make" {
+    shell = "echo made >> tale"
+    undo { shell = "echo taken back >> tale" }
+  }
+  step "wait" {
+    shell = "echo waits >> tale; sleep 600"
+  }
+}
+
+operation "patient" {
+  step "before" {
+    shell = "echo begun >> tale"
+    undo { shell = "echo ended >> tale" }
+  }
+  step "call" {
+    operation { name = "slow" }
+  }
+}
+
 operation "outer" {
   param "text" {
     type = string
@@ -215,4 +235,28 @@ async fn an_operation_runs_another_once_and_takes_its_outputs_and_its_failure() 
     let record = world.service.store.run_get(&child).await.unwrap();
     assert_eq!((record.state, record.actor.as_str()), (RunState::Succeeded, "os:anna, unverified"));
     assert_eq!(record.plan.input["origin"], json!({ "by": "run", "run": ran.id, "step": "call" }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_reaches_the_operation_that_was_called_and_all_is_undone() {
+    let world = world().await;
+    let run = begin(&world, "patient", json!({})).await;
+    let engine = world.engine().await;
+    let driven = tokio::spawn({
+        let run = run.clone();
+        async move { engine.run_until_settled(&run).await.unwrap() }
+    });
+    let tale = || std::fs::read_to_string(world.path().join("tale")).unwrap_or_default();
+    until("the other one is in the middle", async || tale().contains("waits").then_some(())).await;
+    let log = world.log(&run, "call").await;
+    let called = RunId::new(log.split_whitespace().nth(1).unwrap());
+    world.service.store.run_cancel(&run, "os:anna, unverified", Some("enough")).await.unwrap();
+    assert_eq!(driven.await.unwrap().state, RunState::Cancelled);
+    let called = world.service.store.run_get(&called).await.unwrap();
+    assert_eq!(called.state, RunState::Cancelled, "{called:?}");
+    assert_eq!(
+        world.service.store.step_get(&called.id, &StepId::new("wait")).await.unwrap().state,
+        StepState::Cancelled
+    );
+    assert_eq!(tale(), "begun\nmade\nwaits\ntaken back\nended\n");
 }
