@@ -22,12 +22,22 @@ use windlass_store::{NewStart, StartKind, StartRow, Store};
 /// Tickets that say which start the same text led to within a trigger's window.
 const SAME: &str = "trigger";
 
+/// How many runs at most start each other, one by what the one before told.
+const CHAIN: usize = 8;
+
 /// What a trigger is told: `trigger.event` and `trigger.payload`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Happened {
-    /// `id` and `kind` at least.
+    /// `id` and `kind` at least; and `causes`, the operations that led to it, where there are any.
     pub event: Value,
     pub payload: Value,
+}
+
+impl Happened {
+    fn causes(&self) -> Vec<String> {
+        let causes = self.event["causes"].as_array().into_iter().flatten();
+        causes.filter_map(|cause| cause.as_str().map(str::to_owned)).collect()
+    }
 }
 
 /// Puts on record that a trigger was met; whether it was not known. `id` is what tells it from others of the trigger.
@@ -85,7 +95,12 @@ pub(crate) async fn intent(store: &Store, operation: &OperationDefinition, start
             return Ok(Intent::Ignore(format!("the same (`{same}`) has started it shortly before")));
         }
     }
-    let origin = Origin::Trigger { name: trigger.name.clone(), event };
+    let causes = happened.causes();
+    if causes.len() >= CHAIN {
+        let led = causes.join(", ");
+        return Ok(Intent::Refuse(format!("{} runs have started each other, and no more may: of {led}", causes.len())));
+    }
+    let origin = Origin::Trigger { name: trigger.name.clone(), event, causes };
     Ok(Intent::Start { arguments, origin, person: None })
 }
 

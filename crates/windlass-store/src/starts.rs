@@ -206,7 +206,8 @@ impl Store {
                 return Ok(());
             }
             let about = |more: Value| {
-                let mut data = serde_json::json!({ "kind": start.kind, "name": start.name, "due": start.due });
+                let mut data =
+                    serde_json::json!({ "start": start.id, "kind": start.kind, "name": start.name, "due": start.due });
                 if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
                     data.extend(more);
                 }

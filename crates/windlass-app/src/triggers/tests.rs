@@ -8,7 +8,8 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use windlass_lang::tree::MemoryTree;
-use windlass_store::EventFilter;
+use windlass_model::id::RunId;
+use windlass_store::{EventFilter, Started};
 
 /// 2026-01-01T00:00:00Z.
 const NOW: Micros = 1_767_225_600_000_000;
@@ -200,6 +201,81 @@ async fn an_event_meets_a_trigger_once_whoever_reads_it() {
     assert_eq!(received(&store).await, 2);
     let start = &shop.start_take(1, 1).await.unwrap()[0];
     assert_eq!(start.request["event"]["subject"], "vpc");
+}
+
+/// Runs whatever was met, until nothing more is; the operations of the runs, and why there is none.
+async fn rounds(store: &Store, watch: &mut Watch, project: &Project) -> (Vec<String>, Vec<String>) {
+    let (mut runs, mut refused) = (Vec::new(), Vec::new());
+    loop {
+        watch.look().await.unwrap();
+        let taken = store.start_take(60_000_000, 10).await.unwrap();
+        if taken.is_empty() {
+            return (runs, refused);
+        }
+        for start in taken {
+            let operation = project.definitions.operation(&start.operation).unwrap();
+            let ended = match intent(store, operation, &start).await.unwrap() {
+                Intent::Start { origin, .. } => {
+                    runs.push(operation.name.clone());
+                    run(store, operation, origin, start.run.as_ref()).await;
+                    Started::Run { late: None }
+                }
+                Intent::Refuse(why) => {
+                    refused.push(why.clone());
+                    Started::Refused(why)
+                }
+                Intent::Ignore(why) => panic!("{why}"),
+            };
+            store.start_end(&start, &ended).await.unwrap();
+        }
+    }
+}
+
+/// A run of an operation.
+async fn run(store: &Store, operation: &OperationDefinition, origin: Origin, id: Option<&RunId>) -> RunId {
+    let input = json!({
+        "head": { "name": "main", "commit": "c1" }, "operation": operation, "arguments": {}, "secrets": [], "environment": null,
+        "reason": null, "origin": origin, "broke_glass": false, "skipped": {},
+    });
+    let plan =
+        json!({ "kind": "operation", "title": operation.name, "subject": operation.name, "input": input, "steps": [] });
+    let store = id.map_or_else(|| store.clone(), |id| store.creating(id));
+    store.run_create(&serde_json::from_value(plan).unwrap(), ITSELF).await.unwrap()
+}
+
+#[tokio::test]
+async fn operations_that_start_each_other_come_to_an_end() {
+    let by = |name: &str, kinds: &str| {
+        format!(
+            "operation \"{name}\" {{\n  step \"s\" {{ run = [\"true\"] }}\n  trigger \"t\" {{\n    event {{ kinds = [{kinds}] }}\n    \
+             when = trigger.event.subject != \"elsewhere\"\n  }}\n}}\n"
+        )
+    };
+    let check = async |kinds: &str, begins: &str, origin: fn(RunId) -> Origin, want: &[&str], end: &str| {
+        let (store, _directory) = store().await;
+        let store = store.of_project("shop");
+        let project = project(&format!("{}{}{}", by("a", kinds), by("b", kinds), by("c", "\"never\"")));
+        let force = Arc::new(Mutex::new(vec![("shop".to_owned(), "c1".to_owned(), project.clone())]));
+        let mut watch = watch(&store, &force);
+        let operation = |name: &str| project.definitions.operation(name).unwrap();
+        let first = run(&store, operation("c"), Origin::Person { through: "cli".into() }, None).await;
+        watch.look().await.unwrap();
+        run(&store, operation(begins), origin(first), None).await;
+        let (runs, refused) = rounds(&store, &mut watch, &project).await;
+        assert_eq!(runs, want, "{kinds}");
+        assert_eq!(refused, [format!("8 runs have started each other, and no more may: of {end}")], "{kinds}");
+        let told = EventFilter { kind: Some("operation.not_started".into()), ..EventFilter::default() };
+        let told = store.event_search(&told, None, 100).await.unwrap();
+        assert_eq!(told.iter().map(|event| event.data["why"].as_str().unwrap()).collect::<Vec<_>>(), refused);
+    };
+    let person = |_| Origin::Person { through: "cli".into() };
+    let all = ["b", "a", "b", "a", "b", "a", "b"];
+    check("\"run.created\"", "a", person, &all, "a, b, a, b, a, b, a, b").await;
+    // Also where what is refused is told to the other.
+    check("\"run.created\", \"operation.not_started\"", "a", person, &all, "a, b, a, b, a, b, a, b").await;
+    // What another operation called is of that.
+    let called = |run| Origin::Run { run, step: "s".into() };
+    check("\"run.created\"", "a", called, &all[..6], "c, a, b, a, b, a, b, a").await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What no one delivers: Windlass' own events, pushes to the protected branch, and images behind tags.
 
-use super::{Happened, put};
+use super::{CHAIN, Happened, put};
 use crate::error::{AppError, AppResult, ErrorKind, internal};
 use crate::installation::Installation;
 use crate::project::Project;
@@ -14,7 +14,8 @@ use windlass_drivers::git::Target;
 use windlass_drivers::oci::Image;
 use windlass_model::Micros;
 use windlass_model::diagnostic::Diagnostic;
-use windlass_model::operation::plan::OperationInput;
+use windlass_model::id::RunId;
+use windlass_model::operation::plan::{OperationInput, Origin};
 use windlass_model::operation::trigger::{TriggerDefinition, TriggerSource};
 use windlass_store::{Event, Store};
 
@@ -131,14 +132,24 @@ impl Watch {
             let page = self.store.event_list(None, seen, PAGE).await?;
             let mut put_in = false;
             for event in &page {
+                let mut causes = None;
                 for (_, _, project) in in_force.iter().filter(|(name, ..)| *name == event.project) {
                     for (operation, trigger) in triggers(project) {
                         let TriggerSource::Event { kinds } = &trigger.source else { continue };
-                        if !kinds.contains(&event.kind) || self.is_own(event, operation).await? {
+                        if !kinds.contains(&event.kind) {
                             continue;
                         }
                         let store = self.store.of_project(&event.project);
-                        let happened = happened(event);
+                        if causes.is_none() {
+                            causes = Some(self.causes(&store, event).await?);
+                        }
+                        let causes = causes.as_deref().unwrap_or_default();
+                        // What an operation tells does not start it. The first one beyond the end of a chain is recorded as
+                        // refused, and what is told of that leads nowhere.
+                        if causes.last().is_some_and(|last| last == operation) || causes.len() > CHAIN {
+                            continue;
+                        }
+                        let happened = happened(event, causes);
                         put_in |= put(&store, operation, trigger, &format!("event {}", event.id), event.at, &happened)
                             .await?;
                     }
@@ -156,12 +167,32 @@ impl Watch {
         }
     }
 
-    /// Whether an event is about a run of the operation that it would start: it would go on for ever.
-    async fn is_own(&self, event: &Event, operation: &str) -> AppResult<bool> {
-        let Some(run) = &event.run else { return Ok(false) };
-        let run = self.store.run_get(&windlass_model::id::RunId::new(run.clone())).await?;
-        let input = serde_json::from_value::<OperationInput>(run.plan.input);
-        Ok(input.is_ok_and(|input| input.operation.name == operation))
+    /// The operations that led to an event, the first one first; the last one is the one that it is of.
+    async fn causes(&self, store: &Store, event: &Event) -> AppResult<Vec<String>> {
+        let mut causes = Vec::new();
+        let mut run = event.run.clone().map(RunId::new);
+        if let (None, Some(start), Some(operation)) = (&run, event.data["start"].as_str(), &event.subject) {
+            // Of what did not begin.
+            let request = store.start_get(start).await?.map(|start| start.request).unwrap_or_default();
+            let happened = serde_json::from_value::<Happened>(request);
+            causes = happened.map(|happened| happened.causes()).unwrap_or_default();
+            causes.push(operation.clone());
+        }
+        while let Some(id) = run.take() {
+            let record = match self.store.run_get(&id).await {
+                // It was swept.
+                Err(error) if error.is_not_found() => break,
+                record => record?,
+            };
+            let Ok(input) = serde_json::from_value::<OperationInput>(record.plan.input) else { break };
+            causes.insert(0, input.operation.name);
+            match input.origin {
+                Origin::Trigger { causes: before, .. } => drop(causes.splice(0..0, before)),
+                Origin::Run { run: caller, .. } => run = Some(caller),
+                _ => {}
+            }
+        }
+        Ok(causes)
     }
 
     async fn pushes(&mut self, in_force: &InForce) -> AppResult<()> {
@@ -266,11 +297,14 @@ fn triggers(project: &Project) -> impl Iterator<Item = (&str, &TriggerDefinition
     operations.flat_map(|operation| operation.triggers.iter().map(|trigger| (operation.name.as_str(), trigger)))
 }
 
-fn happened(event: &Event) -> Happened {
-    let about = json!({
+fn happened(event: &Event, causes: &[String]) -> Happened {
+    let mut about = json!({
         "id": event.id.to_string(), "kind": event.kind, "project": event.project, "run": event.run, "step": event.step,
         "subject": event.subject, "actor": event.actor, "reason": event.reason, "at": event.at,
     });
+    if !causes.is_empty() {
+        about["causes"] = json!(causes);
+    }
     Happened {
         event: about,
         payload: if event.data.is_null() { Value::Object(Default::default()) } else { event.data.clone() },

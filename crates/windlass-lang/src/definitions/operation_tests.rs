@@ -304,6 +304,25 @@ fn arguments_fit_what_is_run() {
 }
 
 #[test]
+fn operations_that_start_each_other_are_told() {
+    let check = |first: &str, second: &str, want: &[&str]| {
+        let by = |name: &str, trigger: &str| {
+            format!("operation \"{name}\" {{\n{STEP}\ntrigger \"t\" {{\n{trigger}\n}}\n}}\n")
+        };
+        let text = by("a", first) + &by("b", second);
+        assert_eq!(told(&text), want, "{first} {second}");
+        // They are operations all the same.
+        assert_eq!(load(&text).0.operations.len(), 2);
+    };
+    let every = "event { kinds = [\"run.failed\", \"run.succeeded\"] }";
+    let help = "say with `when` which runs are meant, such as `trigger.event.subject == \"backup-ledger\"`";
+    check(every, every, &[&format!("9:WL773 operations `a` and `b` start each other | {help}")]);
+    check(every, &format!("{every}\nwhen = trigger.event.subject == \"x\""), &[]);
+    check(every, "event { kinds = [\"run.failed\"] }", &[]);
+    check(every, "event { kinds = [\"stack.drifted\"] }", &[]);
+}
+
+#[test]
 fn times_and_keys_are_what_they_have_to_be() {
     let schedule = |body: &str| format!("schedule {{\n{body}\n}}\n{STEP}");
     check(

@@ -82,31 +82,22 @@ pub struct OperationInput {
 #[serde(tag = "by", rename_all = "snake_case")]
 pub enum Origin {
     /// `web`, `cli`, `api`, `chat` or `ci`.
-    Person {
-        through: String,
-    },
+    Person { through: String },
     /// `due`, microseconds since the Unix epoch, is the time it was meant for.
-    Schedule {
-        name: String,
-        due: i64,
-    },
+    Schedule { name: String, due: i64 },
     Trigger {
         name: String,
         event: String,
+        /// Operations that led to it, each by what a run of it told; the first one first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        causes: Vec<String>,
     },
     /// A step `operation` of another run.
-    Run {
-        run: RunId,
-        step: String,
-    },
+    Run { run: RunId, step: String },
     /// It goes on where another one failed, with what that one had done.
-    Resumed {
-        run: RunId,
-    },
+    Resumed { run: RunId },
     /// Once more with the same parameters.
-    Repeated {
-        run: RunId,
-    },
+    Repeated { run: RunId },
 }
 
 /// What is stored as the input of a step.

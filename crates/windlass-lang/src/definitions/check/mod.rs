@@ -31,8 +31,34 @@ pub(super) fn check(
         checker.whole();
         out.extend(checker.wrong.into_iter().map(|wrong| (Some(at), diagnostic(wrong))));
     }
+    out.extend(started_by_each_other(definitions).into_iter().map(|(span, summary)| {
+        let text = files.iter().find(|(path, _)| *path == span.file).map_or("", |(_, text)| text);
+        let help = "say with `when` which runs are meant, such as `trigger.event.subject == \"backup-ledger\"`";
+        (None, Diagnostic::warning("WL773", summary).at_source(span, text, "here").help(help))
+    }));
     for notifier in &definitions.notifiers {
         out.extend(self::notifier(notifier).into_iter().map(|wrong| (None, diagnostic(wrong))));
+    }
+    out
+}
+
+/// Operations that start each other for as long as there is no end to it: both are started by something that every run tells.
+fn started_by_each_other(definitions: &Definitions) -> Vec<(Span, String)> {
+    const ALWAYS: [&str; 3] = ["run.created", "run.running", "run.succeeded"];
+    let mut found: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut out = Vec::new();
+    for operation in &definitions.operations {
+        let all = operation.triggers.iter().filter(|trigger| trigger.when.is_none());
+        for trigger in all {
+            let TriggerSource::Event { kinds } = &trigger.source else { continue };
+            for kind in kinds.iter().filter(|kind| ALWAYS.contains(&kind.as_str())) {
+                let first = *found.entry(kind).or_insert(&operation.name);
+                if first != operation.name {
+                    let summary = format!("operations `{first}` and `{}` start each other", operation.name);
+                    out.push((trigger.span.clone(), summary));
+                }
+            }
+        }
     }
     out
 }

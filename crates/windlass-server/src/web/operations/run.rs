@@ -183,7 +183,7 @@ fn began(origin: &Origin) -> (String, Option<String>) {
         Origin::Schedule { name, due } => {
             (format!("its schedule {name}, due {}", crate::pages::parts::iso(*due)), None)
         }
-        Origin::Trigger { name, event } => (format!("its trigger {name}: {event}"), None),
+        Origin::Trigger { name, event, .. } => (format!("its trigger {name}: {event}"), None),
         Origin::Run { run, step } => (format!("step {step} of another run"), Some(run.to_string())),
         Origin::Resumed { run } => ("going on from where another run failed".to_owned(), Some(run.to_string())),
         Origin::Repeated { run } => ("doing it once more".to_owned(), Some(run.to_string())),
