@@ -33,3 +33,20 @@ fn the_sample_operations_are_read() {
         }
     }
 }
+
+#[test]
+fn the_sample_operations_are_as_windlass_formats_them() {
+    let directory = tempfile::tempdir().unwrap();
+    Git::init(directory.path()).unwrap();
+    write_operations(directory.path(), &Site::default()).unwrap();
+    let listed = Git::open(directory.path()).run(&["ls-files", "*.hcl"]).unwrap();
+    let site = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/operations/site.windlass.hcl");
+    let files = listed.lines().map(|name| directory.path().join(name)).chain([site.into()]);
+    let mut read = 0;
+    for file in files {
+        let (name, text) = (file.display().to_string(), std::fs::read_to_string(&file).unwrap());
+        assert_eq!(windlass_lang::fmt::format(&name, &text).unwrap(), text, "{name}");
+        read += 1;
+    }
+    assert_eq!(read, 9);
+}

@@ -3,10 +3,10 @@ operation "renew-certificate" {
     Renews a certificate that ends soon: new key, new certificate from our authority, service reloaded, and a handshake that shows the
     new one. When that fails the old one is served again.
   MD
-  owner   = team.sre
-  allow   = [team.sre]
+  owner = team.sre
+  allow = [team.sre]
   grant {
-    to = [team.shop]
+    to   = [team.shop]
     when = param.name == "shop.example.com"
   }
   labels  = { area = "certificates" }

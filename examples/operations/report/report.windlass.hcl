@@ -18,7 +18,7 @@ operation "sales-report" {
   step "read" {
     description = "Ask the database"
     sql {
-      url       = secret.database
+      url = secret.database
       statement = <<-SQL
         SELECT product, count(*) AS sales, sum(amount)::bigint AS amount
         FROM sales
@@ -26,8 +26,8 @@ operation "sales-report" {
         GROUP BY product
         ORDER BY amount DESC, product
       SQL
-      values    = [param.month]
-      max_rows  = 1000
+      values   = [param.month]
+      max_rows = 1000
     }
     timeout = "5m"
     retry {
