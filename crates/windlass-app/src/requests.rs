@@ -334,16 +334,7 @@ pub async fn run_cancel(
 /// There is none, the caller may not, there is no reason, or it has ended.
 pub async fn run_halt(installation: &Installation, caller: &Caller, run: &RunId, reason: &str) -> AppResult<()> {
     let record = run_for(installation, caller, run, Permission::RunCancel).await?;
-    if reason.trim().is_empty() {
-        let diagnostic = Diagnostic::error("WL904", "a run is halted for a reason");
-        return Err(AppError::new(ErrorKind::Usage, diagnostic.help("say why: whoever resumes it wants to know")));
-    }
-    let store = installation.store(caller, &record.project);
-    if !store.run_halt(run, &caller.actor.to_string(), reason.trim()).await? {
-        let diagnostic = Diagnostic::error("WL617", format!("run {run} has ended: it is {}", record.state.as_str()));
-        return Err(AppError::new(ErrorKind::Conflict, diagnostic.help("nothing more begins in it")));
-    }
-    Ok(())
+    crate::runs::run_halt(&installation.store(caller, &record.project), &caller.actor, &record, reason).await
 }
 
 /// Lets a run go on, with what became of its unknown steps (`STEP=done|failed|repeat`) and how that is known.

@@ -7,10 +7,11 @@ use crate::steps::executors;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use windlass_engine::{Engine, EngineOptions, Progress};
+use windlass_model::approval::Actor;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::run::{RunRecord, StepRecord};
-use windlass_store::{ArtefactKind, LogChunk, RunFilter, RunSummary, Settlement};
+use windlass_store::{ArtefactKind, LogChunk, RunFilter, RunSummary, Settlement, Store};
 
 /// Drives a run in this process until it has ended or waits for a person. The first interrupt of the terminal asks it to be
 /// cancelled; what runs is then given time to stop.
@@ -134,6 +135,22 @@ pub async fn run_unfinished(service: &Service) -> AppResult<RunRecord> {
                 .help("`windlass runs` lists them"),
         )
     })
+}
+
+/// Has nothing new begin in a run, until it is resumed.
+///
+/// # Errors
+/// There is no reason, or it has ended.
+pub async fn run_halt(store: &Store, actor: &Actor, run: &RunRecord, reason: &str) -> AppResult<()> {
+    if reason.trim().is_empty() {
+        let diagnostic = Diagnostic::error("WL904", "a run is halted for a reason");
+        return Err(AppError::new(ErrorKind::Usage, diagnostic.help("say why: whoever resumes it wants to know")));
+    }
+    if !store.run_halt(&run.id, &actor.to_string(), reason.trim()).await? {
+        let diagnostic = Diagnostic::error("WL617", format!("run {} has ended: it is {}", run.id, run.state.as_str()));
+        return Err(AppError::new(ErrorKind::Conflict, diagnostic.help("nothing more begins in it")));
+    }
+    Ok(())
 }
 
 /// Lets a run go on: what was halted may begin, and waiting steps look again; or only the latter, where steps whose end is unknown are settled as said (`STEP=done|failed|repeat`),

@@ -379,6 +379,17 @@ Examples:
         #[arg(long)]
         kill: bool,
     },
+    /// Have nothing new begin in a run until it is resumed; what is under way goes on to its end.
+    #[command(
+        after_help = "Examples:\n  windlass halt latest --why \"the canary looks odd\"\n  windlass resume latest"
+    )]
+    Halt {
+        /// The run; `latest` for the newest.
+        run: String,
+        /// Why, for whoever resumes it.
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
     /// Go on with a run whose process died or that waits, or where an operation failed.
     #[command(after_help = "\
 Examples:

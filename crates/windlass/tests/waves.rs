@@ -138,15 +138,21 @@ fn a_service_that_says_it_is_not_well_fails_the_gate() {
 }
 
 #[test]
-fn a_cancelled_soak_leaves_the_later_waves_alone() {
+fn a_halted_and_a_cancelled_soak_leave_the_later_waves_alone() {
     let env = rolled("    soak = \"1h\"");
     grow(&env, 1);
     let mut apply = start(&env, &["apply", "--yes"]);
     wait(|| (made(&env).len() == 1).then_some(()));
     let id = wait(|| is_apply(&env).then(|| newest_apply(&env)));
     wait(|| steps(&env, &id).iter().any(|(step, state)| step.starts_with("soak:") && state == "waiting").then_some(()));
+    expect(&env, &["halt", &id, "--why", " "], 2, &["[WL904]", "say why"]);
+    expect(&env, &["halt", &id, "--why", "the canary looks odd"], 0, &["Nothing new begins", "windlass resume"]);
+    let held = |step: &str| steps(&env, &id).iter().any(|(id, state)| id == step && state == "waiting");
+    assert!(held("apply:svc[osaka]") && held("finish"), "{:?}", steps(&env, &id));
+    assert!(run(&env, &["runs", &id]).stdout.contains("the canary looks odd"));
     expect(&env, &["cancel", &id], 0, &[]);
     wait(|| apply.try_wait().unwrap());
+    expect(&env, &["halt", &id, "--why", "too late"], 2, &["[WL617]"]);
     assert_eq!(made(&env), ["tokyo"]);
     assert!(run(&env, &["runs", &id]).stdout.contains("cancelled"));
 }

@@ -139,6 +139,12 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
             }
             Ok(asked)
         }
+        Command::Halt { run, why } => {
+            let record = runs::run_find(service, &run).await?;
+            runs::run_halt(&service.store, &service.actor, &record, &why).await?;
+            halted(cx, &record.id);
+            Ok(true)
+        }
         Command::Resume { run, settle, how } => {
             let record = match run {
                 Some(name) => runs::run_find(service, &name).await?,
@@ -192,6 +198,17 @@ async fn begun(cx: &Context, service: &Arc<Service>, run: Option<RunId>, detach:
     }
     let record = drive(cx, service, &run).await?;
     conclude(cx, service, &record).await
+}
+
+/// Says that nothing new begins in a run.
+pub fn halted(cx: &Context, run: &RunId) {
+    if cx.json {
+        print_json(&serde_json::json!({ "run": run, "halted": true }));
+    } else {
+        print(&format!(
+            "Nothing new begins in run {run}; what is under way goes on. `windlass resume {run}` lets it go on.\n"
+        ));
+    }
 }
 
 pub fn summary(run: &RunRecord) -> serde_json::Value {

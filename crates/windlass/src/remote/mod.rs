@@ -55,6 +55,7 @@ impl Remote {
             | Command::Runs { .. }
             | Command::Logs { .. }
             | Command::Cancel { .. }
+            | Command::Halt { .. }
             | Command::Resume { .. }
             | Command::Drift { .. }
             | Command::Destroy { .. }
@@ -91,6 +92,7 @@ impl Remote {
                 | Command::Runs { .. }
                 | Command::Logs { .. }
                 | Command::Cancel { .. }
+                | Command::Halt { .. }
                 | Command::Resume { .. }
                 | Command::Drift { .. }
                 | Command::Destroy { .. }

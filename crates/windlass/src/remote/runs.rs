@@ -202,6 +202,12 @@ pub(super) fn run(at: &At, command: &Command) -> Answer {
             }
             Ok(asked)
         }
+        Command::Halt { run, why } => {
+            let id = find_run(at, run)?;
+            let _: Started = at.client.post(&format!("{}/halt", path(&id)), &json!({ "reason": why }))?;
+            crate::commands::runs::halted(at.cx, &id);
+            Ok(true)
+        }
         Command::Resume { run, settle, how } => {
             let id = match run {
                 Some(name) => find_run(at, name)?,
