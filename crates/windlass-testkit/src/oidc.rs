@@ -24,8 +24,9 @@ pub const POSTING: &str = "windlass-post";
 pub const PUBLIC: &str = "windlass-public";
 
 /// A provider that runs until this is dropped. Any password will do for the users `alice` (verified e-mail, groups `sre` and `dev`), `bob`
-/// (an e-mail that is not verified, no groups) and `carol` (no e-mail, a single group that is no list). Every loopback address is a
-/// redirect address of each client.
+/// (an e-mail that is not verified, no groups) and `carol` (no e-mail, a single group that is no list). `job-of-ledger` and `job-of-web`
+/// have what GitHub says of a job of the workflow `deploy` of `org/ledger`, started by `octocat`, and of `org/web`, started by `hubot`.
+/// Every loopback address is a redirect address of each client.
 #[derive(Debug)]
 pub struct OidcProvider {
     server: Child,
@@ -134,6 +135,34 @@ impl OidcProvider {
         self.walk(url, None)
     }
 
+    /// An identity token for the audience [`PUBLIC`], as a CI gives its jobs one; with all claims after [`Self::fill_tokens`].
+    ///
+    /// # Errors
+    /// The provider does not give one.
+    pub fn identity_token(&self, login: &str) -> Result<String, OidcProviderError> {
+        const REDIRECT: &str = "http://127.0.0.1/";
+        // Verifier and challenge of RFC 7636, appendix B.
+        let there = format!(
+            "{}/auth?client_id={PUBLIC}&response_type=code&scope=openid%20job&redirect_uri={REDIRECT}&state=s\
+             &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256",
+            self.issuer
+        );
+        let back = self.sign_in(&there, login)?;
+        let code = back.split("code=").nth(1).and_then(|rest| rest.split('&').next()).unwrap_or_default();
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("client_id", PUBLIC),
+            ("redirect_uri", REDIRECT),
+            ("code_verifier", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+        ];
+        let url = format!("{}/token", self.issuer);
+        let body = answered(&url, self.agent.post(&url).send_form(form).map_err(asked(&url))?)?;
+        let answer: Value = serde_json::from_str(&body).unwrap_or_default();
+        let token = answer["id_token"].as_str().map(str::to_owned);
+        token.ok_or(OidcProviderError::Answer { url, status: 200, body })
+    }
+
     fn walk(&self, url: &str, login: Option<&str>) -> Result<String, OidcProviderError> {
         let mut cookies: BTreeMap<String, String> = BTreeMap::new();
         let mut url = url.to_owned();
@@ -178,6 +207,11 @@ impl Drop for OidcProvider {
     }
 }
 
+/// What GitHub says of a job.
+fn job(repository: &str, actor: &str) -> Value {
+    json!({ "repository": repository, "ref": "refs/heads/main", "workflow": "deploy", "actor": actor })
+}
+
 fn configuration() -> Value {
     let client = |id: &str, more: Value| {
         let mut client = json!({
@@ -186,7 +220,7 @@ fn configuration() -> Value {
             "response_types": ["code"],
             "grant_types": ["authorization_code"],
             "application_type": "native",
-            "scope": "openid profile email groups",
+            "scope": "openid profile email groups job",
         });
         if let (Value::Object(client), Value::Object(more)) = (&mut client, more) {
             client.extend(more);
@@ -206,6 +240,8 @@ fn configuration() -> Value {
             },
             "bob": { "name": "Bob Example", "preferred_username": "bob", "email": "alice@example.com", "email_verified": false },
             "carol": { "groups": "ledger" },
+            "job-of-ledger": job("org/ledger", "octocat"),
+            "job-of-web": job("org/web", "hubot"),
         },
     })
 }

@@ -9,6 +9,8 @@ mod deeds;
 mod operations;
 #[path = "pages/scale.rs"]
 mod scale;
+#[path = "pages/ways.rs"]
+mod ways;
 
 use common::wait;
 use sha2::{Digest, Sha256};
@@ -134,11 +136,16 @@ impl Answer {
 
 impl Server {
     fn start(env: &CliEnv) -> Self {
+        Self::with(env, &[])
+    }
+
+    fn with(env: &CliEnv, more: &[&str]) -> Self {
         let data = env.home().join("data");
         let repository = format!("shop={}", env.root().display());
         let log = File::create(env.home().join("server.log")).unwrap();
         let mut child = env
             .command(&["serve", "--listen", "127.0.0.1:0", "--repository", &repository])
+            .args(more)
             .arg("--data")
             .arg(&data)
             .stdout(Stdio::piped())

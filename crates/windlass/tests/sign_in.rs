@@ -450,22 +450,7 @@ fn a_job_exchanges_the_token_of_its_ci_once() {
         "[[ci]]\nname = \"builds\"\nissuer = \"{issuer}\"\naudience = \"{PUBLIC}\"\nclaims = {{ sub = [\"carol\"] }}\n"
     );
     let server = Server::start(&env, &configuration);
-    let token = |login: &str| {
-        // Verifier and challenge of RFC 7636, appendix B.
-        let redirect = "http%3A%2F%2F127.0.0.1%2F";
-        let there = format!(
-            "{issuer}/auth?client_id={PUBLIC}&response_type=code&scope=openid&redirect_uri={redirect}&state=s\
-             &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256"
-        );
-        let back = provider.sign_in(&there, login).unwrap();
-        let code = back.split("code=").nth(1).unwrap().split('&').next().unwrap();
-        let form = format!(
-            "grant_type=authorization_code&code={code}&client_id={PUBLIC}&redirect_uri={redirect}\
-             &code_verifier=dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
-        );
-        let answer = server.form(&format!("{issuer}/token"), &[], &form).is(200, "id_token").json();
-        answer["id_token"].as_str().unwrap().to_owned()
-    };
+    let token = |login: &str| provider.identity_token(login).unwrap();
     let exchange = |token: &str| server.post("/api/v1/ci/exchange", &[], &json!({ "token": token }));
     let carol = token("carol");
     let answer = exchange(&carol).is(200, "wlt_").json();

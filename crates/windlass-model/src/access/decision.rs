@@ -265,6 +265,9 @@ fn missing(
         several => format!("of teams {}", several.join(", ")),
     };
     let place = match permission.scope() {
+        Scope::Stacks if left.is_empty() && question.subject.kind == "operation" => {
+            format!(" for operation {}", question.subject.name)
+        }
         Scope::Stacks if left.is_empty() => " for all stacks".to_owned(),
         Scope::Stacks => format!(" for {}", names(left.iter().map(|place| place.instance.to_string()), "")),
         Scope::Project | Scope::Server => String::new(),

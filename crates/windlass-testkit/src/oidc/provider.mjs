@@ -35,6 +35,7 @@ function renew() {
       profile: ['name', 'preferred_username'],
       email: ['email', 'email_verified'],
       groups: ['groups'],
+      job: ['repository', 'ref', 'workflow', 'actor'],
     },
     conformIdTokenClaims: !full,
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256'] },

@@ -176,6 +176,7 @@ fn began(origin: &Origin) -> (String, Option<String>) {
             match through.as_str() {
                 "web" => "somebody on these pages".to_owned(),
                 "cli" => "somebody in the terminal".to_owned(),
+                "ci" => "a job of a CI".to_owned(),
                 through => format!("somebody by {through}"),
             },
             None,
