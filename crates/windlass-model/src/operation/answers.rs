@@ -125,9 +125,12 @@ fn from(teams: &[String]) -> String {
     if teams.is_empty() { String::new() } else { format!(" from team {}", teams.join(" or ")) }
 }
 
-/// The last answer of each person, in the order of the answers.
+/// The last answer of each person, in the order of the answers. People may have the same name, and jobs of a CI the same first
+/// identity.
 fn last_words(answers: &[Answer]) -> Vec<&Answer> {
-    let later = |at: usize| answers[at + 1..].iter().any(|other| other.actor.name == answers[at].actor.name);
+    let is_same =
+        |one: &Actor, other: &Actor| one.name == other.name && one.identities.first() == other.identities.first();
+    let later = |at: usize| answers[at + 1..].iter().any(|other| is_same(&other.actor, &answers[at].actor));
     (0..answers.len()).filter(|at| !later(*at)).map(|at| &answers[at]).collect()
 }
 
@@ -146,6 +149,21 @@ mod tests {
     fn teams() -> Vec<Team> {
         let members = vec!["user:ann".into(), "user:bob".into(), "user:starter".into(), "user:local".into()];
         vec![Team { name: "sre".into(), members, span: Span::file("w") }]
+    }
+
+    #[test]
+    fn nobody_takes_back_what_somebody_else_of_the_same_name_said() {
+        let other = |value: &str, at: Micros| {
+            let mut answer = said("ann", value, at);
+            answer.actor.identities = vec!["user:another-ann".into()];
+            answer
+        };
+        let check = |answers: &[Answer], words: &[&str]| {
+            let last: Vec<&str> = last_words(answers).iter().map(|answer| answer.value.as_str()).collect();
+            assert_eq!(last, words);
+        };
+        check(&[said("ann", word::REFUSE, 1), other(word::APPROVE, 2)], &[word::REFUSE, word::APPROVE]);
+        check(&[said("ann", word::REFUSE, 1), said("ann", word::APPROVE, 2)], &[word::APPROVE]);
     }
 
     #[test]
