@@ -22,7 +22,7 @@ pub struct Settings {
     /// `WINDLASS_POLICY_TIME` and `WINDLASS_POLICY_MEMORY`: what one policy may use for one answer; whole seconds, and MiB where it runs
     /// in a process of its own. 30 s and 2 GiB when they are not set.
     pub policy_limits: Limits,
-    /// How people reach the pages, without a slash at the end; `None` in a checkout and where a server was not told.
+    /// How people reach the pages, without a slash at the end; `None` in a checkout and where a worker was not told.
     pub url: Option<String>,
 }
 

@@ -138,7 +138,8 @@ async fn run(cx: &Context, arguments: &Serve, configuration: Configuration, tele
         None => Some(installation::alone(&data)?),
         Some(_) => None,
     };
-    let common = installation::common(&configuration, &data, crate::policy_worker()).await?;
+    let mut common = installation::common(&configuration, &data, crate::policy_worker()).await?;
+    common.settings.url = Some(url.clone());
     let store = common.store.clone();
     let installation = {
         let (data, repositories) = (data.clone(), configuration.repositories.clone());
