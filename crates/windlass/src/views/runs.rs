@@ -60,42 +60,50 @@ pub fn render_run(terminal: Terminal, run: &RunRecord, steps: &[StepRecord], now
         );
         out.push('\n');
     }
-    let next = match run.state {
+    out.push_str(&next(run, steps));
+    out
+}
+
+/// What somebody would do next; empty where there is nothing. Runs of a server's project go on by themselves, those of a checkout as
+/// long as a process drives them.
+fn next(run: &RunRecord, steps: &[StepRecord]) -> String {
+    let is_server = !run.project.is_empty();
+    let id = &run.id;
+    let of_operation = run.plan.kind == windlass_model::operation::plan::KIND;
+    match run.state {
         RunState::Waiting | RunState::Queued | RunState::Running
             if steps.iter().any(|s| s.state == StepState::Unknown) =>
         {
-            format!(
-                "Next: look at what happened, then `windlass resume {} --settle STEP=done|failed|repeat`.\n",
-                run.id
-            )
+            format!("Next: look at what happened, then `windlass resume {id} --settle STEP=done|failed|repeat`.\n")
         }
-        RunState::Waiting if run.plan.kind == windlass_model::operation::plan::KIND => {
+        RunState::Waiting if of_operation => {
             let input = OperationInput::deserialize(&run.plan.input).ok();
             let asks = steps.iter().filter(|step| step.state == StepState::Waiting).find_map(|step| {
                 let spec = run.plan.steps.iter().find(|spec| spec.id == step.id)?;
                 let words = Asks::of_spec(spec, input.as_ref()?)?.words();
                 Some((&step.id, if words.is_empty() { "TEXT".to_owned() } else { words.join("|") }))
             });
+            let then = if is_server { String::new() } else { format!(", then windlass resume {id}") };
             let next = |(step, words): (&StepId, String)| {
-                let (step, words) = (clean(step.as_str()), clean(&words));
-                format!("Next: windlass answer {0} {step} '{words}'; in a checkout then windlass resume {0}\n", run.id)
+                format!("Next: windlass answer {id} {} '{}'{then}\n", clean(step.as_str()), clean(&words))
             };
             asks.map(next).unwrap_or_default()
         }
-        RunState::Waiting => format!("Next: windlass approve {0}, then windlass resume {0}\n", run.id),
-        RunState::Queued | RunState::Running => {
-            format!("Next: if no process is driving it, windlass resume {}\n", run.id)
+        RunState::Waiting if is_server => format!("Next: windlass approve {id}\n"),
+        RunState::Waiting => format!("Next: windlass approve {id}, then windlass resume {id}\n"),
+        RunState::Queued | RunState::Running if is_server => format!("Next: windlass runs {id} --follow watches it\n"),
+        RunState::Queued | RunState::Running => format!("Next: if no process is driving it, windlass resume {id}\n"),
+        _ => {
+            // What was passed over is no fault.
+            let mut failed = steps.iter().filter(|step| step.state != StepState::Skipped);
+            let explain = failed.find_map(|step| step.code.as_deref()).map(|code| {
+                let goes_on = of_operation && run.state != RunState::Succeeded;
+                let then = if goes_on { format!("; windlass resume {id} then goes on there") } else { String::new() };
+                format!("Next: windlass explain {code} says how to mend it{then}.\n")
+            });
+            explain.unwrap_or_default()
         }
-        // What was passed over is no fault.
-        _ => steps
-            .iter()
-            .filter(|step| step.state != StepState::Skipped)
-            .find_map(|step| step.code.as_deref())
-            .map(|code| format!("Next: windlass explain {code} says how to mend it.\n"))
-            .unwrap_or_default(),
-    };
-    out.push_str(&next);
-    out
+    }
 }
 
 pub fn run_state(terminal: Terminal, state: RunState) -> String {
