@@ -24,9 +24,18 @@ pub enum Asks {
 }
 
 impl Asks {
-    /// What the step of that id asks; `None` where it asks nobody, or there is none.
+    /// What the step of that id asks; `None` where it asks nobody, or there is none. In a checkout questions and items are for
+    /// whoever has its files.
     pub fn of(record: &RunRecord, input: &OperationInput, step: &StepId) -> Option<Self> {
-        Self::of_spec(record.plan.steps.iter().find(|spec| spec.id == *step)?, input)
+        let mut asks = Self::of_spec(record.plan.steps.iter().find(|spec| spec.id == *step)?, input)?;
+        if record.project.is_empty() {
+            match &mut asks {
+                Self::Approval(_) => {}
+                Self::Question(ask) => ask.from.clear(),
+                Self::Tick(item) => item.from.clear(),
+            }
+        }
+        Some(asks)
     }
 
     /// What a step of a run with this input asks; `None` where it asks nobody.

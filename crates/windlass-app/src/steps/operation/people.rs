@@ -35,14 +35,18 @@ pub async fn approval(work: &Work<'_>, rule: &OperationApprovals) -> AppResult<S
     Ok(asked.result(answers::approval(rule, &asked.answers, &starter, &asked.teams, asked.times), "WL539"))
 }
 
-/// `ask`: the answer is an output.
+/// `ask`: the answer is an output. In a checkout whoever has its files answers.
 ///
 /// # Errors
 /// As of [`approval`].
 pub async fn ask(work: &Work<'_>, action: &AskAction) -> AppResult<StepResult> {
     let question = work.scope.text(&action.question)?;
     let asked = Asked::of(work.service, work.cx, work.input).await?;
-    Ok(asked.result(answers::question(action, &question, &asked.answers, &asked.teams, asked.times), "WL540"))
+    let mut action = action.clone();
+    if asked.in_checkout {
+        action.from.clear();
+    }
+    Ok(asked.result(answers::question(&action, &question, &asked.answers, &asked.teams, asked.times), "WL540"))
 }
 
 /// What a step that asks stands on.
@@ -51,6 +55,8 @@ struct Asked {
     teams: Vec<Team>,
     /// Since when it asks, and now.
     times: (Micros, Micros),
+    /// Nobody is asked who they are there.
+    in_checkout: bool,
 }
 
 impl Asked {
@@ -59,7 +65,8 @@ impl Asked {
         let since = service.store.step_get(&cx.run, &cx.step).await?.started_at.unwrap_or(now);
         let answers = service.store.answer_list(&cx.run, &cx.step).await?;
         let teams = service.deciding(Some(&run.head.commit)).await?.definitions.teams.clone();
-        Ok(Self { answers, teams, times: (since, now) })
+        let in_checkout = service.store.project().is_empty();
+        Ok(Self { answers, teams, times: (since, now), in_checkout })
     }
 
     fn result(&self, decision: Decision, code: &str) -> StepResult {
@@ -115,8 +122,11 @@ impl Executor for Tick {
                 return Ok(StepResult::NotNeeded(format!("passed over: {reason}")));
             }
             let item = definition::item(&run.operation, &step.path).ok_or_else(|| internal("no such item"))?;
-            let asked = Asked::of(&self.0, cx, &run).await?;
-            Ok(asked.result(answers::tick(item, &asked.answers, &asked.teams), "WL539"))
+            let (asked, mut item) = (Asked::of(&self.0, cx, &run).await?, item.clone());
+            if asked.in_checkout {
+                item.from.clear();
+            }
+            Ok(asked.result(answers::tick(&item, &asked.answers, &asked.teams), "WL539"))
         };
         done.await.unwrap_or_else(failed)
     }
