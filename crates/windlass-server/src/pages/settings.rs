@@ -19,6 +19,7 @@ pub struct Settings {
     /// A token that was just made: shown this once and stored nowhere.
     pub token_new: Option<String>,
     pub workers: Vec<Worker>,
+    pub notifiers: Vec<Notifier>,
     pub health: Vec<Health>,
     pub version: String,
 }
@@ -105,6 +106,27 @@ pub struct Working {
     pub run: String,
     pub title: String,
     pub since: Moment,
+}
+
+/// Where messages go, without its addresses and secrets.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
+pub struct Notifier {
+    pub project: String,
+    pub name: String,
+    /// `webhook`, `bot`, `email` or `signed`.
+    pub channel: String,
+    /// File and line.
+    pub place: String,
+    pub state: Badge,
+    /// Messages that wait.
+    pub queued: i64,
+    pub sent: i64,
+    pub given_up: i64,
+    /// The last message that arrived.
+    pub delivered: Option<Moment>,
+    /// The last attempt that failed, and why.
+    pub failed: Option<(Moment, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -197,6 +219,32 @@ impl Settings {
                     steps: Vec::new(),
                 },
             ],
+            notifiers: vec![
+                Notifier {
+                    project: "shop".into(),
+                    name: "ops".into(),
+                    channel: "bot".into(),
+                    place: "windlass.hcl:31".into(),
+                    state: Badge::new(Tone::Bad, "fails"),
+                    queued: 3,
+                    sent: 240,
+                    given_up: 1,
+                    delivered: Some(minutes_ago(90)),
+                    failed: Some((minutes_ago(2), "the channel answers 503".into())),
+                },
+                Notifier {
+                    project: "shop".into(),
+                    name: "mail".into(),
+                    channel: "email".into(),
+                    place: "windlass.hcl:38".into(),
+                    state: Badge::new(Tone::Plain, "not used yet"),
+                    queued: 0,
+                    sent: 0,
+                    given_up: 0,
+                    delivered: None,
+                    failed: None,
+                },
+            ],
             health: vec![
                 Health { name: "database".into(), state: Badge::new(Tone::Ok, "ok"), detail: "SQLite, 1.2 ms".into() },
                 Health {
@@ -219,6 +267,7 @@ impl Settings {
             scopes: Vec::new(),
             token_new: None,
             workers: Vec::new(),
+            notifiers: Vec::new(),
             health: Vec::new(),
             version: "0.1.0".into(),
         }
@@ -265,10 +314,12 @@ mod tests {
             "expired",
             "plan aws/network[tokyo]",
             "1.8 GB left for logs",
+            "the channel answers 503",
+            "not used yet",
             "action=\"/settings/tokens/revoke\"",
         ];
         check(&Settings::sample(), &wanted, &[]);
-        let wanted = ["No repository is followed", "No token", "Your role here is viewer.", "No worker"];
+        let wanted = ["No repository is followed", "No token", "Your role here is viewer.", "No worker", "No notifier"];
         check(&Settings::sample_empty(), &wanted, &["action=\"/settings/", "wl_"]);
     }
 }

@@ -3,7 +3,7 @@
 use super::{Asked, Page, Sent, lead, short};
 use crate::pages::access::{Access, Answer, Permission as Explained, Question};
 use crate::pages::common::{Badge, Moment, Offer, Tone};
-use crate::pages::settings::{Grant, Health, Repository, Scope, Settings, Team, Token, Worker, Working};
+use crate::pages::settings::{Grant, Health, Notifier, Repository, Scope, Settings, Team, Token, Worker, Working};
 use crate::pages::{Frame, Section, access, settings};
 use crate::routes::{Guard, Routes};
 use crate::state::App;
@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use windlass_app::caller::Caller;
 use windlass_app::error::AppResult;
+use windlass_app::notifications::{self, NotifierView};
 use windlass_app::requests;
 use windlass_app::requests::explain::explain as explain_access;
 use windlass_app::requests::settings_view::{Engine, workers};
@@ -46,7 +47,7 @@ async fn page(app: &App, caller: &Caller, now: Micros) -> AppResult<Settings> {
     let installation = &app.installation;
     let projects = visible(installation, caller).await?;
     let mut repositories = Vec::new();
-    let (mut teams, mut grants) = (Vec::new(), Vec::new());
+    let (mut teams, mut grants, mut notifiers) = (Vec::new(), Vec::new(), Vec::new());
     let mut owns = false;
     for one in &projects {
         let subject = Subject::project(one.name());
@@ -55,6 +56,8 @@ async fn page(app: &App, caller: &Caller, now: Micros) -> AppResult<Settings> {
         owns |= why_not(installation, caller, Permission::TokenOwn, &subject).await?.is_none();
         let Some(good) = &one.status.good else { continue };
         let project = one.name().to_owned();
+        let all = notifications::notifier_list(installation, caller, &project).await?;
+        notifiers.extend(all.into_iter().map(|view| notifier(&project, view, now)));
         teams.extend(good.deciding.definitions.teams.iter().map(|team| Team {
             project: project.clone(),
             name: team.name.clone(),
@@ -96,6 +99,7 @@ async fn page(app: &App, caller: &Caller, now: Micros) -> AppResult<Settings> {
         token_new: None,
         health: health(app, caller, &projects, engines.len()).await?,
         workers: engines.into_iter().map(|one| worker(one, now)).collect(),
+        notifiers,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }
@@ -169,6 +173,35 @@ fn worker(one: Engine, now: Micros) -> Worker {
             .map(|step| Working { run: step.run.to_string(), title: step.title, since: Moment::new(step.since, now) })
             .collect(),
     }
+}
+
+fn notifier(project: &str, view: NotifierView, now: Micros) -> Notifier {
+    let channel = view.channel().to_owned();
+    let NotifierView { notifier, row, .. } = view;
+    let mut shown = Notifier {
+        project: project.to_owned(),
+        name: notifier.name,
+        channel,
+        place: notifier.span.to_string(),
+        state: Badge::new(Tone::Plain, "not used yet"),
+        queued: 0,
+        sent: 0,
+        given_up: 0,
+        delivered: None,
+        failed: None,
+    };
+    let Some(row) = row else { return shown };
+    shown.state = match &row.failure {
+        Some(_) if row.failures > 0 => Badge::new(Tone::Bad, "fails"),
+        Some(_) => Badge::new(Tone::Warn, "gave a message up"),
+        None if row.sent == 0 => shown.state,
+        None => Badge::new(Tone::Ok, "works"),
+    };
+    let at = row.failed_at.unwrap_or(now);
+    shown.failed = row.failure.map(|why| (Moment::new(at, now), why));
+    shown.delivered = row.sent_at.map(|at| Moment::new(at, now));
+    (shown.queued, shown.sent, shown.given_up) = (row.queued, row.sent, row.given_up);
+    shown
 }
 
 async fn health(app: &App, caller: &Caller, projects: &[Visible], workers: usize) -> AppResult<Vec<Health>> {
