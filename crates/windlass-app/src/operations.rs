@@ -11,6 +11,7 @@ use crate::error::{AppError, AppResult, ErrorKind};
 use crate::policy::Policies;
 use crate::project::Project;
 use crate::service::Service;
+use crate::steps::operation::secrets::{forget, seal};
 use form::{Filled, Form};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -24,8 +25,8 @@ use windlass_model::operation::parameter::ParameterKind;
 use windlass_model::operation::plan::{self, OperationInput, Origin};
 use windlass_model::operation::{Expression, OnConflict, OperationDefinition};
 use windlass_model::review::Revision;
-use windlass_model::run::RunPlan;
-use windlass_store::Store;
+use windlass_model::run::{RunPlan, StepRecord};
+use windlass_store::{Beside, Fact, Queue, Store, StoreError};
 
 /// What was given for parameters, by name: texts as forms have them, or JSON.
 pub type Arguments = BTreeMap<String, Value>;
@@ -220,8 +221,7 @@ pub fn refuse_mistakes(form: &Form) -> AppResult<()> {
 /// Makes the run of an operation from a form that was filled, without storing it. Whether the actor may has been asked.
 ///
 /// # Errors
-/// The form is not filled as it has to be, what has to be typed was not, breaking the glass has no reason, a policy denies it, or
-/// another run is in the way.
+/// The form is not filled as it has to be, what has to be typed was not, breaking the glass has no reason, or a policy denies it.
 pub async fn prepare(
     source: &Source<'_>,
     operation: &OperationDefinition,
@@ -239,12 +239,7 @@ pub async fn prepare(
             .help(format!("type `{wanted}` (in the terminal: `--confirm {wanted}`): it cannot be taken back"));
         return Err(AppError::new(ErrorKind::Refused, diagnostic));
     }
-    let reason = options.reason.map(|reason| reason.trim().to_owned()).filter(|reason| !reason.is_empty());
-    if options.break_glass && reason.is_none() {
-        let diagnostic = Diagnostic::error("WL743", "the glass is broken for a reason")
-            .help("say why: everybody who is told reads it (in the terminal: `--reason`)");
-        return Err(AppError::new(ErrorKind::Usage, diagnostic));
-    }
+    let reason = stated(options.reason, options.break_glass)?;
     let environment = environment(source.definitions(), operation, &arguments)?;
     let input = OperationInput {
         head: source.head.clone(),
@@ -258,7 +253,6 @@ pub async fn prepare(
         skipped: options.skip,
     };
     policies::refuse_denied(source, &input).await?;
-    make_room(source, &input).await?;
     Ok(Prepared { plan: planned(source.definitions(), &input)?, input, secrets })
 }
 
@@ -287,69 +281,82 @@ pub fn queue(input: &OperationInput) -> AppResult<Option<(String, u32)>> {
     Ok(Some((key.map_err(|error| unevaluated(&error))?, concurrency.limit)))
 }
 
-/// What the operation says of runs of the same key that have not ended: they are cancelled, or it is not begun.
-async fn make_room(source: &Source<'_>, input: &OperationInput) -> AppResult<()> {
-    let Some((key, limit)) = queue(input)? else { return Ok(()) };
+/// The queue that a run takes its place in when it is stored; one that waits for its turn takes it when it is admitted.
+///
+/// # Errors
+/// The expression of its key has no value.
+fn taken(input: &OperationInput) -> AppResult<Option<Queue>> {
     let on_conflict = input.operation.concurrency.as_ref().map(|concurrency| concurrency.on_conflict);
-    if on_conflict == Some(OnConflict::Queue) {
-        return Ok(());
-    }
-    let store = &source.service.store;
-    let mut before = store.admission_list(&key).await?;
-    // Itself, where a request is sent again.
-    before.retain(|run| Some(run) != store.creates());
-    if (before.len() as u64) < u64::from(limit) {
-        return Ok(());
-    }
-    if on_conflict == Some(OnConflict::CancelRunning) {
-        let actor = source.service.actor.to_string();
-        let reason = format!("another run of `{}` takes its place", input.operation.name);
-        for run in before {
-            store.run_cancel(&run, &actor, Some(&reason)).await?;
+    let takes_place = match on_conflict {
+        None | Some(OnConflict::Queue) => return Ok(None),
+        Some(OnConflict::Reject) => None,
+        Some(OnConflict::CancelRunning) => Some(format!("another run of `{}` takes its place", input.operation.name)),
+    };
+    Ok(queue(input)?.map(|(name, limit)| Queue { name, limit, takes_place }))
+}
+
+/// Stores a run with what belongs to it, all or nothing: its secrets, its place in a queue, and that somebody broke the glass.
+/// `first` is how its steps are at first.
+///
+/// # Errors
+/// Another run is in the way, or the database cannot be written.
+async fn create(
+    service: &Service,
+    plan: &RunPlan,
+    input: &OperationInput,
+    secrets: &BTreeMap<String, String>,
+    first: Vec<StepRecord>,
+) -> AppResult<RunId> {
+    let run = service.store.creates().cloned().unwrap_or_else(Store::run_id);
+    let fact = input.broke_glass.then(|| Fact {
+        kind: "operation.broke_glass".to_owned(),
+        subject: format!("operation {}", input.operation.name),
+        data: serde_json::json!({ "arguments": input.arguments, "environment": input.environment }),
+        reason: input.reason.clone(),
+    });
+    let beside = Beside { first, queue: taken(input)?, fact };
+    seal(&service.store, &service.key, &run, secrets).await?;
+    match service.store.creating(&run).run_create_with(plan, &service.actor.to_string(), beside).await {
+        Ok(run) => Ok(run),
+        Err(StoreError::Conflict(summary)) => {
+            // They are for a run that is not there.
+            forget(&service.store, &run).await?;
+            let diagnostic = Diagnostic::error("WL745", summary)
+                .help("wait for it, or cancel it: the operation says that another one is refused meanwhile");
+            Err(AppError::new(ErrorKind::Conflict, diagnostic))
         }
-        return Ok(());
+        Err(error) => Err(error.into()),
     }
-    let runs = before.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let diagnostic = Diagnostic::error("WL745", format!("`{key}` is taken: run {runs} has not ended"))
-        .help("wait for it, or cancel it: the operation says that another one is refused meanwhile");
-    Err(AppError::new(ErrorKind::Conflict, diagnostic))
+}
+
+/// The reason that is given, which breaking the glass needs.
+///
+/// # Errors
+/// It has none.
+fn stated(reason: Option<String>, break_glass: bool) -> AppResult<Option<String>> {
+    let reason = reason.map(|reason| reason.trim().to_owned()).filter(|reason| !reason.is_empty());
+    if break_glass && reason.is_none() {
+        let diagnostic = Diagnostic::error("WL743", "the glass is broken for a reason")
+            .help("say why: everybody who is told reads it (in the terminal: `--reason`)");
+        return Err(AppError::new(ErrorKind::Usage, diagnostic));
+    }
+    Ok(reason)
 }
 
 impl Prepared {
     /// Stores the run; an engine drives it.
     ///
     /// # Errors
-    /// The database cannot be written.
+    /// Another run is in the way, or the database cannot be written.
     pub async fn create(self, service: &Service) -> AppResult<RunId> {
-        let run = service.store.creates().cloned().unwrap_or_else(Store::run_id);
-        let store = service.store.creating(&run);
-        self.seal(service, &run).await?;
-        let actor = service.actor.to_string();
-        if self.input.broke_glass {
-            // Before it begins: everybody is told, whatever comes of it.
-            let data = serde_json::json!({
-                "run": run, "operation": self.input.operation.name, "arguments": self.input.arguments,
-                "environment": self.input.environment,
-            });
-            let subject = format!("operation {}", self.input.operation.name);
-            store.event_tell("operation.broke_glass", &subject, data, &actor, self.input.reason.as_deref()).await?;
-        }
-        Ok(store.run_create(&self.plan, &actor).await?)
-    }
-
-    /// Keeps its secret parameters for a run that is stored by somebody else, under this id.
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub async fn seal(&self, service: &Service, run: &RunId) -> AppResult<()> {
-        crate::steps::operation::secrets::seal(&service.store, &service.key, run, &self.secrets).await
+        create(service, &self.plan, &self.input, &self.secrets, Vec::new()).await
     }
 }
 
 /// Begins an operation, for somebody who may.
 ///
 /// # Errors
-/// As for [`prepare`], or there is no such operation.
+/// As for [`prepare`], there is no such operation, or another run is in the way.
 pub async fn start(source: &Source<'_>, name: &str, arguments: &Arguments, options: StartOptions) -> AppResult<RunId> {
     let operation = source.find(name)?;
     let filled = form::fill(source, operation, arguments).await?;

@@ -37,7 +37,7 @@ pub use locks::{Holder, LockRow};
 pub use logs::Packed;
 pub use notifications::{MessageEnd, MessageRow, MessageState, NewMessage, NotifierRow, PastRun};
 pub use reviews::{ReviewRow, ReviewState};
-pub use runs::{RunFilter, RunSummary};
+pub use runs::{Beside, Fact, Queue, RunFilter, RunSummary};
 pub use schedules::{Fire, Pause, ScheduleKey, ScheduleState};
 pub use seals::SealRow;
 pub use starts::{NewStart, StartKind, StartRow, Started};

@@ -1,10 +1,11 @@
 //! Runs.
 
-use crate::db::params;
+use crate::admissions::join_in;
+use crate::db::{Tx, params};
 use crate::journal::NewEvent;
 use crate::reviews::{ReviewState, review_move_in};
 use crate::turns::{GAP, Move, move_in};
-use crate::{Durability, Result, Store, StoreError};
+use crate::{Durability, Result, Scope, Store, StoreError};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use windlass_model::Micros;
@@ -52,6 +53,59 @@ pub(crate) fn state(text: String) -> Result<RunState> {
     RunState::parse(&text).ok_or(StoreError::Decode { what: "run state", message: text })
 }
 
+/// What is stored together with a run.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// How its steps are at first, where it goes on from where another one ended.
+    pub first: Vec<StepRecord>,
+    /// Where it takes its place at once.
+    pub queue: Option<Queue>,
+    /// What its actor did with it.
+    pub fact: Option<Fact>,
+}
+
+/// A queue that does not let everybody wait.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    pub name: String,
+    /// How many runs may be in it that have not ended.
+    pub limit: u32,
+    /// Why those that are in the way are cancelled; `None`: it is not joined when it is full.
+    pub takes_place: Option<String>,
+}
+
+/// A fact, as an event tells it.
+#[derive(Debug, Clone)]
+pub struct Fact {
+    pub kind: String,
+    pub subject: String,
+    pub data: serde_json::Value,
+    /// What the actor said.
+    pub reason: Option<String>,
+}
+
+/// Asks for the end of a run; `false` when it has ended.
+pub(crate) fn stop_in(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    run: &RunId,
+    actor: &str,
+    reason: Option<&str>,
+    kill: bool,
+) -> Result<bool> {
+    let done = tx.execute(
+        "UPDATE runs SET cancel_requested = TRUE, kill_requested = kill_requested OR CAST($2 AS BOOLEAN)
+         WHERE id = $1 AND ended_at IS NULL",
+        params![run.as_str(), kill],
+    )?;
+    if done == 1 {
+        let kind = if kill { "run.kill_requested" } else { "run.cancel_requested" };
+        let event = NewEvent::of_run(run, kind, serde_json::json!({ "reason": reason }));
+        scope.event(tx, NewEvent { actor: Some(actor), reason, ..event })?;
+    }
+    Ok(done == 1)
+}
+
 type Row = (String, String, String, String, bool, bool, String, i64, Option<i64>, Option<String>);
 
 fn record(
@@ -82,15 +136,15 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn run_create(&self, plan: &RunPlan, actor: &str) -> Result<RunId> {
-        self.create(plan, actor, &[], None).await
+        self.create(plan, actor, Beside::default(), None).await
     }
 
-    /// As [`Store::run_create`], for a run that goes on where another one ended: its steps are at first as they are in `first`.
+    /// As [`Store::run_create`], with what belongs to it, all or nothing.
     ///
     /// # Errors
-    /// The database cannot be written.
-    pub async fn run_create_resumed(&self, plan: &RunPlan, first: &[StepRecord], actor: &str) -> Result<RunId> {
-        self.create(plan, actor, first, None).await
+    /// [`StoreError::Conflict`]: its queue is taken and lets nobody wait; the database cannot be written.
+    pub async fn run_create_with(&self, plan: &RunPlan, actor: &str, beside: Beside) -> Result<RunId> {
+        self.create(plan, actor, beside, None).await
     }
 
     /// Stores a run that applies a review, which is taken for it in the same transaction.
@@ -98,18 +152,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`]: the review is not `from` any more; the database cannot be written.
     pub async fn run_create_of(&self, plan: &RunPlan, actor: &str, review: &RunId, from: ReviewState) -> Result<RunId> {
-        self.create(plan, actor, &[], Some((review.clone(), from))).await
+        self.create(plan, actor, Beside::default(), Some((review.clone(), from))).await
     }
 
     async fn create(
         &self,
         plan: &RunPlan,
         actor: &str,
-        first: &[StepRecord],
+        beside: Beside,
         of: Option<(RunId, ReviewState)>,
     ) -> Result<RunId> {
-        let begun = |step: &&StepRecord| step.state != StepState::Pending;
-        let first: Vec<StepRecord> = first.iter().filter(begun).cloned().collect();
+        let Beside { mut first, queue, fact } = beside;
+        first.retain(|step| step.state != StepState::Pending);
         let id = self.scope.run.clone().unwrap_or_else(Self::run_id);
         let text = encode("run plan", plan)?;
         let (scope, run, actor) = (self.scope.clone(), id.clone(), actor.to_owned());
@@ -168,6 +222,14 @@ impl Store {
                         step.code.as_deref(),
                     ],
                 )?;
+            }
+            if let Some(queue) = &queue {
+                join_in(tx, &scope, queue, &run, &actor)?;
+            }
+            if let Some(Fact { kind, subject, data, reason }) = &fact {
+                let told = NewEvent::of_run(&run, kind, data.clone());
+                let told = NewEvent { subject: Some(subject), actor: Some(&actor), reason: reason.as_deref(), ..told };
+                scope.event(tx, told)?;
             }
             let data = serde_json::json!({ "kind": kind, "title": title, "steps": steps });
             scope.event(tx, NewEvent { actor: Some(&actor), ..NewEvent::of_run(&run, "run.created", data) })
@@ -376,21 +438,6 @@ impl Store {
         self.run_cancel_requested(id).await?;
         let (scope, run) = (self.scope.clone(), id.clone());
         let (actor, reason) = (actor.to_owned(), reason.map(str::to_owned));
-        let kind = if kill { "run.kill_requested" } else { "run.cancel_requested" };
-        self.write(Durability::Durable, move |tx| {
-            let done = tx.execute(
-                "UPDATE runs SET cancel_requested = TRUE, kill_requested = kill_requested OR CAST($2 AS BOOLEAN)
-                 WHERE id = $1 AND ended_at IS NULL",
-                params![run.as_str(), kill],
-            )?;
-            if done == 1 {
-                let data = serde_json::json!({ "reason": reason });
-                let event =
-                    NewEvent { actor: Some(&actor), reason: reason.as_deref(), ..NewEvent::of_run(&run, kind, data) };
-                scope.event(tx, event)?;
-            }
-            Ok(done == 1)
-        })
-        .await
+        self.write(Durability::Durable, move |tx| stop_in(tx, &scope, &run, &actor, reason.as_deref(), kill)).await
     }
 }

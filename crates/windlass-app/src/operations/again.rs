@@ -12,7 +12,6 @@ use windlass_model::id::{RunId, StepId};
 use windlass_model::operation::parameter::{Context, validate};
 use windlass_model::operation::plan::{self, OperationInput, Origin};
 use windlass_model::run::{RunRecord, RunState, StepRecord};
-use windlass_store::Store;
 
 /// What is different between two runs of operations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -131,7 +130,8 @@ fn not_kept(name: &String) -> Diagnostic {
 /// was not taken back is done. `secrets` are those that it had, given again: they are kept no longer than a run.
 ///
 /// # Errors
-/// It has not ended, or succeeded; a secret is missing; or the database cannot be written.
+/// It has not ended, or succeeded; a secret is missing; breaking the glass has no reason; another run is in the way; or the database
+/// cannot be written.
 pub async fn resume(
     service: &Service,
     record: &RunRecord,
@@ -167,11 +167,12 @@ pub async fn resume(
     if !wrong.is_empty() {
         return Err(AppError::many(ErrorKind::Usage, wrong));
     }
+    let reason = super::stated(options.reason, options.break_glass)?;
     let mut skipped = input.skipped.clone();
     skipped.extend(options.skip);
     let again = OperationInput {
         origin: Origin::Resumed { run: record.id.clone() },
-        reason: options.reason.or_else(|| input.reason.clone()),
+        reason: reason.or_else(|| input.reason.clone()),
         broke_glass: options.break_glass,
         skipped,
         ..input.clone()
@@ -179,7 +180,5 @@ pub async fn resume(
     let steps = service.store.step_list(&record.id).await?;
     let (mut plan, first) = plan::resume(&record.plan, &steps);
     plan.input = serde_json::to_value(&again).map_err(internal)?;
-    let run = service.store.creates().cloned().unwrap_or_else(Store::run_id);
-    crate::steps::operation::secrets::seal(&service.store, &service.key, &run, &given).await?;
-    Ok(service.store.creating(&run).run_create_resumed(&plan, &first, &service.actor.to_string()).await?)
+    super::create(service, &plan, &again, &given, first).await
 }

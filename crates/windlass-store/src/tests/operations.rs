@@ -9,6 +9,7 @@ cases! {
     what_a_step_adds_is_recorded_with_its_success,
     a_cancel_keeps_back_the_main_phase_and_a_kill_everything,
     a_run_goes_on_with_what_another_had_done,
+    a_run_takes_its_place_when_it_is_stored_or_is_not_stored,
     runs_of_an_operation_are_found_by_its_name,
     a_run_whose_time_is_over_is_looked_at,
 }
@@ -134,8 +135,68 @@ async fn a_run_goes_on_with_what_another_had_done(place: &Place<'_>) {
     };
     let first = [done, passed, StepRecord::pending("c".into())];
     let steps = vec![step("a", &[]), step("b", &[]), step("c", &[])];
-    let run = store.run_create_resumed(&plan(steps), &first, "me").await.unwrap();
+    let run =
+        store.run_create_with(&plan(steps), "me", Beside { first: first.to_vec(), ..Beside::default() }).await.unwrap();
     assert_eq!(store.step_list(&run).await.unwrap(), first);
+}
+
+async fn a_run_takes_its_place_when_it_is_stored_or_is_not_stored(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = fixture.store.of_project("shop");
+    let beside = |takes_place: Option<&str>| Beside {
+        queue: Some(Queue { name: "db".into(), limit: 2, takes_place: takes_place.map(str::to_owned) }),
+        fact: Some(Fact {
+            kind: "operation.broke_glass".into(),
+            subject: "operation o".into(),
+            data: 7.into(),
+            reason: Some("it burns".into()),
+        }),
+        ..Beside::default()
+    };
+    let new = of("o", vec![step(ADMIT, &[])]);
+    let create = async |beside| store.run_create_with(&new, "me", beside).await;
+    // Of ten at the same time there is room for two, and of the others nothing is left.
+    let tries: Vec<_> = (0..10)
+        .map(|_| {
+            let (store, new, beside) = (store.clone(), new.clone(), beside(None));
+            tokio::spawn(async move { store.run_create_with(&new, "me", beside).await })
+        })
+        .collect();
+    let mut good = Vec::new();
+    for created in tries {
+        match created.await.unwrap() {
+            Ok(run) => good.push(run),
+            Err(error) => assert!(error.is_conflict() && error.to_string().contains("`db` is taken: run "), "{error}"),
+        }
+    }
+    assert_eq!(good.len(), 2);
+    let facts = async || {
+        let events = store.event_list(None, 0, 1000).await.unwrap();
+        let told = |kind: &str| events.iter().filter(|event| event.kind == kind).count();
+        (told("operation.broke_glass"), told("run.created"), told("run.cancel_requested"))
+    };
+    assert_eq!(facts().await, (2, 2, 0));
+    assert_eq!(store.run_search(&RunFilter::default(), 100).await.unwrap().len(), 2);
+    let told = store.event_list(Some(&good[0]), 0, 10).await.unwrap().remove(0);
+    assert_eq!((told.subject.as_deref(), told.actor.as_deref()), (Some("operation o"), Some("me")));
+    assert_eq!((told.reason.as_deref(), told.data), (Some("it burns"), 7.into()));
+
+    // One that takes the place of others has it once they have ended; the same asked for again is the same.
+    let id = Store::run_id();
+    let taking = async || store.creating(&id).run_create_with(&new, "me", beside(Some("there is another"))).await;
+    assert_eq!(taking().await.unwrap(), id);
+    assert_eq!(taking().await.unwrap(), id);
+    assert_eq!(facts().await, (3, 3, 2));
+    for run in &good {
+        let record = store.run_get(run).await.unwrap();
+        assert!(record.cancel_requested && !record.kill_requested);
+    }
+    assert_eq!(store.admission_take("db", &id, 2).await.unwrap().len(), 2);
+    assert!(create(beside(None)).await.is_err());
+    end(&store, &good[0]).await;
+    assert!(store.admission_take("db", &id, 2).await.unwrap().is_empty());
+    end(&store, &good[1]).await;
+    create(beside(None)).await.unwrap();
 }
 
 async fn runs_of_an_operation_are_found_by_its_name(place: &Place<'_>) {
