@@ -126,6 +126,28 @@ pub async fn look(
     Ok(Some(reason))
 }
 
+/// As [`look`], for a new attempt of a step: at what the newest one before it left that got as far as applying anything. Whoever comes
+/// next looks before it does something, so that one has seen to those before it.
+///
+/// # Errors
+/// The state or the record cannot be read.
+pub async fn look_back(
+    service: &Service,
+    cx: &StepContext,
+    stack: &StackDirectory,
+    work: &StackWork,
+) -> AppResult<Option<String>> {
+    for attempt in (1..cx.attempt).rev() {
+        let mut earlier = cx.clone();
+        earlier.attempt = attempt;
+        let doubts = look(service, &earlier, stack, work).await?;
+        if doubts.is_some() || !entries(service, &cx.run, &cx.step, attempt).await?.is_empty() {
+            return Ok(doubts);
+        }
+    }
+    Ok(None)
+}
+
 /// The lock at the backend after the processes of the attempt are dead. It is freed when it is known to be theirs: the one that
 /// was seen to be held, or one of this machine that is older than the first thing they did under it, since a lock has one
 /// holder at a time. One that only may be theirs comes back, for a person; any other is left alone.

@@ -312,7 +312,11 @@ mod tests {
         check(EventFilter { run: Some(RunId::new("r")), kind: kind("a.b"), ..of() }, Some("p"), "INDEX events_run");
         check(EventFilter { subject: Some("s".into()), kind: kind("a.b"), ..of() }, None, "INDEX events_subject");
         check(EventFilter { kind: kind("a.b"), actor: Some("ann".into()), ..of() }, None, "INDEX events_kind");
-        check(EventFilter { kind: kind("step.started"), actor: Some("ann".into()), ..of() }, None, "INDEX events_actor");
+        check(
+            EventFilter { kind: kind("step.started"), actor: Some("ann".into()), ..of() },
+            None,
+            "INDEX events_actor",
+        );
         check(of(), Some("p"), "INDEX events_project");
         // From the newest backwards.
         check(EventFilter { kind: kind("step."), ..of() }, None, "SCAN events");

@@ -239,3 +239,42 @@ fn a_worker_that_slept_through_its_lease_is_refused() {
     assert_eq!(made(&env), ["r1", "r2", "r3"]);
     expect(&env, &["review", "--all"], 0, &["Nothing to apply."]);
 }
+
+/// An operation that applies a stack is killed while a resource is made. Where terraform lived on it is stopped in good order, and the
+/// step goes on by itself; where it was killed, too, nobody knows what became of the resource, and a person looks.
+#[test]
+fn an_operation_that_applies_is_killed_and_goes_on_or_asks() {
+    const GROW: &str = "operation \"grow\" {\n  step \"apply\" {\n    locks = [\"stack:net\"]\n    terraform {\n      stack   = \"net\"\n      \
+                        command = \"apply\"\n    }\n  }\n}\n";
+    let killed = |victim: Victim| {
+        // Long enough to be met in the middle.
+        let stack = stack("  backend \"local\" {}").replace("sleep 0.05; echo", "sleep 1; echo");
+        let env = env(&[("net/main.tf", &stack), ("windlass.hcl", GROW)]);
+        let mut child = start(&env, &["run", "grow", "--yes"]);
+        // The first one was made, and the second one is begun.
+        wait(|| (made(&env).len() == 1 && said(&env) >= 3).then_some(()));
+        let terraform = terraform_of(&env.root()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if victim == Victim::Both {
+            kill(terraform);
+        }
+        env
+    };
+    let env = killed(Victim::Windlass);
+    expect(&env, &["resume"], 0, &["apply"]);
+    assert_eq!(made(&env), ["r1", "r2", "r3"]);
+    let all = ["terraform_data.r1", "terraform_data.r2", "terraform_data.r3"].map(str::to_owned);
+    assert_eq!(pull(&env), BTreeSet::from(all.clone()));
+    expect(&env, &["recover"], 0, &["Nothing is quarantined"]);
+
+    let env = killed(Victim::Both);
+    expect(&env, &["resume"], 1, &["WL651", "terraform_data.r2"]);
+    expect(&env, &["recover"], 1, &["net", "terraform_data.r2"]);
+    assert_eq!(pull(&env), BTreeSet::from([all[0].clone()]));
+    expect(&env, &["run", "grow", "--yes"], 1, &["net"]);
+    assert!(!made(&env).contains(&"r3".to_owned()), "nothing is applied before somebody has looked");
+    expect(&env, &["recover", "net", "--release", "--why", "r2 is not there"], 0, &[]);
+    expect(&env, &["run", "grow", "--yes"], 0, &[]);
+    assert_eq!(pull(&env), BTreeSet::from(all));
+}

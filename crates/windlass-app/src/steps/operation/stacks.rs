@@ -148,7 +148,7 @@ async fn apply(work: &Work<'_>, of: &StackWork) -> AppResult<StepResult> {
     }
     if cx.attempt > 1 {
         let stack = stack_directory(service, cx, of).await?;
-        if let Some(doubts) = crate::recover::look(service, cx, &stack, of).await? {
+        if let Some(doubts) = crate::recover::look_back(service, cx, &stack, of).await? {
             let summary = format!("what an earlier attempt did to {id} is not known: {doubts}");
             return Err(AppError::new(
                 ErrorKind::Refused,
