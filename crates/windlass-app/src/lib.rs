@@ -40,6 +40,7 @@ pub mod repositories;
 pub mod requests;
 pub mod review;
 pub mod rollback;
+pub mod run_artefacts;
 pub mod runs;
 pub mod schedules;
 pub mod secrets;

@@ -1,6 +1,7 @@
 //! What callers of a server ask for. Each asks whether they may, then does what the terminal does in a checkout, with the same
 //! use case; pages, the API and chat have no others.
 
+pub mod artefacts;
 pub mod events;
 pub mod explain;
 pub mod home;

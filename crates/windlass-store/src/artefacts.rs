@@ -281,6 +281,53 @@ impl Store {
         found.into_iter().map(artefact).collect()
     }
 
+    /// Artefacts of a run, also those that were removed by age, by their subjects and numbers: from the one after the id `after` on, at
+    /// most `limit`.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn artefact_page(
+        &self,
+        kind: ArtefactKind,
+        run: &RunId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Artefact>> {
+        let (run, after) = (run.clone(), after.map(str::to_owned));
+        let found: Vec<Row> = self
+            .read(move |tx| {
+                tx.rows(
+                    "SELECT id, project, kind, run, subject, number, size, place, note, at FROM artefacts
+                     WHERE run = $1 AND kind = $2 AND state <> 'writing' AND (CAST($3 AS TEXT) IS NULL
+                         OR (subject, number, id) > (SELECT subject, number, id FROM artefacts WHERE id = $3))
+                     ORDER BY subject, number, id LIMIT $4",
+                    params![run.as_str(), kind.as_str(), after.as_deref(), i64::from(limit)],
+                )
+            })
+            .await?;
+        found.into_iter().map(artefact).collect()
+    }
+
+    /// The artefact of a run that has this id or this subject, also one that was removed by age; the one with the largest number
+    /// where several have the subject.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn artefact_find(&self, kind: ArtefactKind, run: &RunId, name: &str) -> Result<Option<Artefact>> {
+        let (run, name) = (run.clone(), name.to_owned());
+        let found: Option<Row> = self
+            .read(move |tx| {
+                tx.row(
+                    "SELECT id, project, kind, run, subject, number, size, place, note, at FROM artefacts
+                     WHERE run = $1 AND kind = $2 AND state <> 'writing' AND (id = $3 OR subject = $3)
+                     ORDER BY number DESC, at DESC, id LIMIT 1",
+                    params![run.as_str(), kind.as_str(), &name],
+                )
+            })
+            .await?;
+        found.map(artefact).transpose()
+    }
+
     /// What is in an artefact, exactly as it was kept.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Logs of steps: in parts, as a whole, and live.
 
-use super::Asked;
+use super::{Asked, attachment};
 use crate::authentication::Who;
 use crate::pages::log::{Chunk, Part, Stored, chunks};
 use crate::problem::Failure;
@@ -155,13 +155,10 @@ async fn download(log: StepLog, run: &RunId, step: &StepId) -> AppResult<Respons
         Ok(Some((bytes, (log, next))))
     });
     let mut response = Body::from_stream(body).into_response();
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-    let name = format!("{run}-{step}.log").chars().map(plain).collect::<String>();
-    let disposition = format!("attachment; filename=\"{name}\"");
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_str(&disposition).map_err(internal)?);
+    headers.insert(header::CONTENT_DISPOSITION, attachment(&format!("{run}-{step}.log"))?);
     Ok(response)
 }
 

@@ -2,7 +2,7 @@
 //! a change of the API is seen in its review.
 
 use super::{
-    access, audit, ci, events, logins, logs, me, notifiers, operations, projects, reviews, runs, schedules, stacks,
+    access, artefacts, audit, ci, events, logins, logs, me, notifiers, operations, projects, reviews, runs, schedules, stacks,
     tokens, workers,
 };
 use crate::problem::Problem;
@@ -80,6 +80,8 @@ pub fn routes(routes: Routes) -> Routes {
         schedules::cancel,
         logs::show,
         logs::live,
+        artefacts::list,
+        artefacts::show,
         events::list,
         events::feed,
         events::run_stream,

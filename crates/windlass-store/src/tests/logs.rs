@@ -290,6 +290,36 @@ async fn an_artefact_is_what_was_kept_or_nothing(place: &Place<'_>) {
     );
     assert_eq!(fixture.store.artefact_list(ArtefactKind::Plan, None, None).await.unwrap(), [], "of another project");
 
+    // Of one run, a page at a time, and by name.
+    let mut files = Vec::new();
+    for (run, subject, attempt) in [("r1", "b/x", 1), ("r1", "a/y", 2), ("r1", "a/y", 1), ("r2", "a/z", 1)] {
+        let of = new(ArtefactKind::File, run, subject, attempt);
+        files.push(shop.artefact_put(&of, subject.as_bytes().to_vec()).await.unwrap());
+    }
+    let r1 = RunId::new("r1");
+    let page = async |after: Option<&str>, limit| {
+        let list = shop.artefact_page(ArtefactKind::File, &r1, after, limit).await.unwrap();
+        list.into_iter().map(|artefact| artefact.id).collect::<Vec<_>>()
+    };
+    let sorted = [files[2].clone(), files[1].clone(), files[0].clone()];
+    assert_eq!(page(None, 10).await, sorted);
+    assert_eq!(page(None, 2).await, sorted[..2]);
+    assert_eq!(page(Some(&sorted[1]), 2).await, sorted[2..]);
+    assert_eq!(page(Some("nothing"), 2).await, <[String; 0]>::default());
+    let find = async |name: &str| {
+        let found = shop.artefact_find(ArtefactKind::File, &r1, name).await.unwrap();
+        found.map(|artefact| artefact.id)
+    };
+    assert_eq!(find("a/y").await, Some(sorted[1].clone()), "of the last attempt");
+    assert_eq!(find(&sorted[0]).await, Some(sorted[0].clone()));
+    for name in [files[3].as_str(), "a/z", "y", "", &state] {
+        assert_eq!(find(name).await, None, "{name}: of another run, of another kind, or of none");
+    }
+    for id in &files {
+        let artefact = shop.artefact_get(id).await.unwrap().unwrap();
+        shop.artefact_remove(&artefact, None).await.unwrap();
+    }
+
     // Another content under the same name, another artefact's content, and none.
     let swap = |name: &str, content: Option<&[u8]>| {
         let mut there = contents.there.lock().unwrap();
