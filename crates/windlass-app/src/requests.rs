@@ -96,17 +96,20 @@ pub async fn run_for(
     };
     let subject = match permission {
         Permission::ProjectRead => Subject::project(&record.project),
-        _ => {
-            let good = installation.good(&record.project)?;
-            operations::subject_of_run(&good, &record).unwrap_or_else(|| {
-                Subject::of(&record.project, "run", run.as_str(), places(&good, &instances(&record.plan)))
-            })
-        }
+        _ => run_subject(installation, &record)?,
     };
     match caller.must(installation, permission, &subject).await {
         Err(error) if error.kind == ErrorKind::NotFound => Err(not_found("run", run.as_str())),
         allowed => allowed.map(|()| record),
     }
+}
+
+/// What is asked about where somebody wants to do something with a run.
+fn run_subject(installation: &Installation, record: &RunRecord) -> AppResult<Subject> {
+    let good = installation.good(&record.project)?;
+    Ok(operations::subject_of_run(&good, record).unwrap_or_else(|| {
+        Subject::of(&record.project, "run", record.id.as_str(), places(&good, &instances(&record.plan)))
+    }))
 }
 
 /// Runs of a project, newest first.

@@ -370,6 +370,8 @@ Examples:
         #[arg(long, short)]
         follow: bool,
     },
+    /// List the files that steps of an operation left (their `artefacts`), or save one.
+    Artefacts(crate::commands::artefacts::ArtefactOptions),
     /// Ask a run to stop: what runs is interrupted once, what has not begun is not begun.
     Cancel {
         run: String,

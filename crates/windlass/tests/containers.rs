@@ -1,4 +1,4 @@
-//! Steps whose programs run in containers: the real program with the real terraform in the real Podman.
+//! Steps whose programs run in containers: the real program with the real terraform in the real Podman, and steps of operations.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
@@ -98,4 +98,75 @@ fn stacks_are_reviewed_and_applied_in_containers() {
     env.set("DOCKER_HOST", "unix:///not/there.sock");
     expect(&env, &["review", "--all"], 1, &["no container engine answers at unix:///not/there.sock"]);
     assert_eq!(containers(true), 0);
+}
+
+const OPERATIONS: &str = r#"
+operation "report" {
+  step "make" {
+    container {
+      image       = "localhost/windlass-tools:1"
+      pull        = "never"
+      environment = { WHERE = "inside" }
+      run         = ["sh", "-ec", "mkdir -p out; echo from $WHERE >out/told.txt; echo where=$WHERE; ls /proc/1/exe >&2"]
+    }
+    outputs   = "key_value"
+    artefacts = ["out/*"]
+  }
+  step "use" { run = ["test", "${step.make.outputs.where}", "=", "inside"] }
+}
+operation "bad" {
+  step "fail" {
+    container {
+      image = "localhost/windlass-tools:1"
+      pull  = "never"
+      run   = ["sh", "-c", "echo no luck >&2; exit 3"]
+    }
+    undo { run = ["touch", "undone"] }
+  }
+}
+operation "absent" {
+  step "none" {
+    container {
+      image = "localhost/none:1"
+      pull  = "never"
+    }
+  }
+}
+operation "long" {
+  step "wait" {
+    container {
+      image = "localhost/windlass-tools:1"
+      pull  = "never"
+      run   = ["sh", "-c", "touch begun; trap 'touch ended; exit 1' INT TERM; while :; do sleep 0.1; done"]
+    }
+  }
+}
+"#;
+
+#[test]
+fn steps_of_operations_run_in_containers() {
+    let podman = Podman::start().unwrap();
+    podman.image("localhost/windlass-tools:1", &[]).unwrap();
+    let none_left = || podman.run(&["ps", "--all", "--quiet"]).unwrap().trim().is_empty();
+    let mut env = env(&[("windlass.hcl", OPERATIONS)]);
+    env.set("DOCKER_HOST", podman.host());
+    let there = |name: &str| env.root().join(name).exists();
+
+    expect(&env, &["run", "report", "--yes"], 0, &[]);
+    assert_eq!(expect(&env, &["artefacts", "latest/make/out/told.txt", "-o", "-"], 0, &[]).stdout, "from inside\n");
+    assert!(none_left());
+
+    expect(&env, &["run", "bad", "--yes"], 1, &["WL530", "`sh` ended with status 3: no luck"]);
+    assert!(there("undone"), "it may have done a part of it");
+    expect(&env, &["run", "absent", "--yes"], 1, &["localhost/none:1", "is not on this machine"]);
+    assert!(none_left());
+
+    // Cancelled: one interrupt, and the container goes with its program.
+    let mut child = start(&env, &["run", "long", "--yes"]);
+    wait(|| there("begun").then_some(()));
+    assert!(!none_left());
+    expect(&env, &["cancel", "latest"], 0, &["was asked to stop"]);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(there("ended") && none_left());
+    expect(&env, &["runs", "latest"], 0, &["cancelled"]);
 }

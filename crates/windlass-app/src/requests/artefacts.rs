@@ -1,6 +1,7 @@
 //! Files that steps of operations left.
 
-use super::run_for;
+use super::visible::why_not;
+use super::{run_for, run_subject};
 use crate::caller::Caller;
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::installation::Installation;
@@ -10,6 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use windlass_model::access::Permission;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::RunId;
+use windlass_model::run::RunRecord;
 
 /// What the steps of a run left, as [`run_artefacts::artefact_list`] has it.
 ///
@@ -24,6 +26,19 @@ pub async fn artefact_list(
 ) -> AppResult<Vec<RunArtefact>> {
     let record = run_for(installation, caller, run, Permission::ProjectRead).await?;
     run_artefacts::artefact_list(&installation.store(caller, &record.project), &record, after, limit).await
+}
+
+/// Why the caller may not read what is in the files that a run left, in one sentence; `None` where they may.
+///
+/// # Errors
+/// The definitions cannot be read, or the policies of access cannot be asked.
+pub async fn artefact_why_not(
+    installation: &Installation,
+    caller: &Caller,
+    record: &RunRecord,
+) -> AppResult<Option<String>> {
+    let subject = run_subject(installation, record)?;
+    why_not(installation, caller, Permission::ArtefactRead, &subject).await
 }
 
 /// Files that one process reads and sends at once: each is in its memory until it is sent.
@@ -45,12 +60,7 @@ pub struct Opened {
 /// # Errors
 /// There is none that the caller may see, the caller may not read what is in it, too many are being sent (WL762), or as of
 /// [`run_artefacts::artefact_read`].
-pub async fn artefact_open(
-    installation: &Installation,
-    caller: &Caller,
-    run: &RunId,
-    name: &str,
-) -> AppResult<Opened> {
+pub async fn artefact_open(installation: &Installation, caller: &Caller, run: &RunId, name: &str) -> AppResult<Opened> {
     let record = run_for(installation, caller, run, Permission::ArtefactRead).await?;
     let store = installation.store(caller, &record.project);
     let Ok(Ok(place)) = tokio::time::timeout(WAIT, PLACES.acquire()).await else {

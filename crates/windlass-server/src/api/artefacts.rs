@@ -23,9 +23,12 @@ use windlass_model::access::Permission;
 use windlass_model::id::RunId;
 
 pub fn routes(routes: Routes) -> Routes {
-    routes
-        .add(Method::GET, "/api/v1/runs/{run}/artefacts", Guard::Within(Permission::ProjectRead), get(list))
-        .add(Method::GET, "/api/v1/runs/{run}/artefacts/{*artefact}", Guard::Within(Permission::ArtefactRead), get(show))
+    routes.add(Method::GET, "/api/v1/runs/{run}/artefacts", Guard::Within(Permission::ProjectRead), get(list)).add(
+        Method::GET,
+        "/api/v1/runs/{run}/artefacts/{*artefact}",
+        Guard::Within(Permission::ArtefactRead),
+        get(show),
+    )
 }
 
 /// A file that a step left.

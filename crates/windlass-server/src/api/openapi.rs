@@ -2,8 +2,8 @@
 //! a change of the API is seen in its review.
 
 use super::{
-    access, artefacts, audit, ci, events, logins, logs, me, notifiers, operations, projects, reviews, runs, schedules, stacks,
-    tokens, workers,
+    access, artefacts, audit, ci, events, logins, logs, me, notifiers, operations, projects, reviews, runs, schedules,
+    stacks, tokens, workers,
 };
 use crate::problem::Problem;
 use crate::routes::{Endpoint, Guard, Routes};

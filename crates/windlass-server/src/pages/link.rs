@@ -33,6 +33,11 @@ pub fn run(id: &str) -> String {
     format!("/runs/{}", part(id))
 }
 
+/// A file that a step of a run left.
+pub fn artefact(run: &str, id: &str) -> String {
+    format!("/api/v1/runs/{}/artefacts/{}", part(run), part(id))
+}
+
 /// What is different between two runs, the older one first.
 pub fn compare(before: &str, after: &str) -> String {
     format!("/runs/{}/compare/{}", part(before), part(after))

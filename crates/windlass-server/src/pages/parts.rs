@@ -59,6 +59,15 @@ pub(crate) fn iso(at: Micros) -> String {
     }
 }
 
+/// Bytes: `640 B`, `12 kB`, `1.5 MB`.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..1000 => format!("{bytes} B"),
+        1000..1_000_000 => format!("{} kB", bytes / 1000),
+        _ => format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000),
+    }
+}
+
 /// In its two largest units, e.g. `350 ms`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d`.
 pub fn duration(of: Micros) -> String {
     const SECOND: Micros = 1_000_000;

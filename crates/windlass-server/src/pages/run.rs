@@ -170,11 +170,7 @@ impl Step {
         }
     }
     fn size(&self) -> String {
-        match self.log_bytes {
-            bytes @ 0..1000 => format!("{bytes} B"),
-            bytes @ 1000..1_000_000 => format!("{} kB", bytes / 1000),
-            bytes => format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000),
-        }
+        parts::size(self.log_bytes)
     }
 }
 

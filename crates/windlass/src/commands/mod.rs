@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod adopt;
+pub mod artefacts;
 pub mod audit;
 pub mod database;
 pub mod files;

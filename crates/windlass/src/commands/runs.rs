@@ -120,6 +120,7 @@ async fn run(cx: &Context, service: &Arc<Service>, command: Command) -> Answer {
             Ok(true)
         }
         Command::Logs { target, follow } => logs(cx, service, &target, follow).await,
+        Command::Artefacts(options) => super::artefacts::run(cx, service, &options).await,
         Command::Cancel { run, reason, kill } => {
             let record = runs::run_find(service, &run).await?;
             let (store, actor) = (&service.store, service.actor.to_string());

@@ -54,6 +54,7 @@ impl Remote {
             | Command::Answer(_)
             | Command::Runs { .. }
             | Command::Logs { .. }
+            | Command::Artefacts(_)
             | Command::Cancel { .. }
             | Command::Halt { .. }
             | Command::Resume { .. }
@@ -91,6 +92,7 @@ impl Remote {
                 | Command::Apply { .. }
                 | Command::Runs { .. }
                 | Command::Logs { .. }
+                | Command::Artefacts(_)
                 | Command::Cancel { .. }
                 | Command::Halt { .. }
                 | Command::Resume { .. }

@@ -1,9 +1,10 @@
 //! Reviews, applies and runs that a server drives.
 
 use super::At;
-use super::client::segment;
+use super::client::{segment, segments};
 use super::follow::{follow, logs};
 use crate::arguments::Command;
+use crate::commands::artefacts::{self, ArtefactOptions};
 use crate::terminal::clean;
 use crate::views::review::View;
 use crate::{Answer, print, print_json, views};
@@ -13,6 +14,7 @@ use std::io::{BufRead, IsTerminal};
 use std::time::{Duration, Instant};
 use windlass_app::error::{AppError, AppResult, ErrorKind, internal};
 use windlass_app::history::Changed;
+use windlass_app::run_artefacts::RunArtefact;
 use windlass_app::waivers::Candidate;
 use windlass_model::Micros;
 use windlass_model::diagnostic::Diagnostic;
@@ -189,6 +191,7 @@ pub(super) fn run(at: &At, command: &Command) -> Answer {
             Ok(list.is_empty())
         }
         Command::Logs { target, follow } => logs(at, target, *follow),
+        Command::Artefacts(options) => artefacts(at, options),
         Command::Cancel { run, reason, kill } => {
             let id = find_run(at, run)?;
             let asked = cancel(at, &id, reason.as_deref(), *kill)?;
@@ -234,6 +237,19 @@ pub(super) fn path(run: &RunId) -> String {
 pub(super) fn whole(at: &At, run: &RunId) -> AppResult<(RunRecord, Vec<StepRecord>)> {
     let whole: Whole = at.client.get(&path(run))?;
     Ok((whole.run.into(), whole.steps.into_iter().map(StepRecord::from).collect()))
+}
+
+fn artefacts(at: &At, options: &ArtefactOptions) -> Answer {
+    let (run, name) = options.target()?;
+    let run = find_run(at, run)?;
+    let all = format!("{}/artefacts", path(&run));
+    match name {
+        None => Ok(artefacts::list(at.cx, &run, &at.client.list::<RunArtefact>(&all)?)),
+        Some(name) => {
+            let content = at.client.read(&format!("{all}/{}", segments(name)))?;
+            artefacts::save(at.cx, name, options.output.as_deref(), content)
+        }
+    }
 }
 
 /// The newest of a list of this project.

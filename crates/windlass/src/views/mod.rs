@@ -43,6 +43,15 @@ pub fn duration(micros: windlass_model::Micros) -> String {
     }
 }
 
+/// `12 B`, `4.2 kB`, `16.7 MB`.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{}.{} kB", bytes / 1_000, bytes % 1_000 / 100),
+        _ => format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000),
+    }
+}
+
 /// The first twelve digits of a digest or commit.
 pub fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)

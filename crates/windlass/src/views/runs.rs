@@ -4,8 +4,9 @@ use super::{duration, time};
 use crate::terminal::{Terminal, clean, table};
 use serde::Deserialize;
 use windlass_app::operations::answers::Asks;
+use windlass_app::run_artefacts::RunArtefact;
 use windlass_model::Micros;
-use windlass_model::id::StepId;
+use windlass_model::id::{RunId, StepId};
 use windlass_model::operation::plan::OperationInput;
 use windlass_model::run::{RunRecord, RunState, StepRecord, StepState};
 
@@ -104,6 +105,23 @@ fn next(run: &RunRecord, steps: &[StepRecord]) -> String {
             explain.unwrap_or_default()
         }
     }
+}
+
+/// What the steps of a run left.
+pub fn render_artefacts(terminal: Terminal, run: &RunId, artefacts: &[RunArtefact]) -> String {
+    if artefacts.is_empty() {
+        return format!("The steps of run {run} left no artefacts.\n");
+    }
+    let row = |artefact: &RunArtefact| {
+        let attempt = if artefact.attempt > 1 { format!(", attempt {}", artefact.attempt) } else { String::new() };
+        let told = artefact.removed.as_ref().map_or_else(|| time(artefact.at), |why| why.clone());
+        vec![artefact.path(), super::size(artefact.size), format!("{told}{attempt}")]
+    };
+    let mut out = table(terminal, &["artefact", "size", "kept"], artefacts.iter().map(row).collect());
+    if artefacts.iter().any(|artefact| artefact.removed.is_none()) {
+        out.push_str(&format!("Next: windlass artefacts {run}/ARTEFACT saves one.\n"));
+    }
+    out
 }
 
 pub fn run_state(terminal: Terminal, state: RunState) -> String {

@@ -15,7 +15,7 @@ await look("operations");
 
 // What is typed finds it; its form is filled by the server as one chooses.
 await page.getByLabel("Name or description").fill("hello");
-await page.getByText("1 of 3 operations").waitFor();
+await page.getByText("1 of 4 operations").waitFor();
 await page.getByRole("link", { name: "say-hello" }).click();
 await page.getByRole("heading", { level: 1, name: "say-hello" }).waitFor();
 await look("operation");
@@ -65,6 +65,19 @@ await page.locator("#run-asks").getByLabel("Why").fill("it is shorter");
 await press("left");
 await page.getByText("Your answer is recorded.").waitFor();
 await succeeded();
+
+// What its steps left is saved, and not shown.
+await page.goto(`${base}/projects/shop/operations/report`);
+await press("Run");
+await page.waitForURL(/\/runs\//);
+await succeeded();
+await page.locator("#run-artefacts").scrollIntoViewIfNeeded();
+const [saved] = await Promise.all([
+  page.waitForEvent("download"),
+  page.locator("#run-artefacts").getByRole("link", { name: "out/report.csv" }).click(),
+]);
+expect("the name of the file", saved.suggestedFilename(), "report.csv");
+await look("run-artefacts");
 
 // What cannot be taken back.
 await page.goto(`${base}/projects/shop/operations/wipe`);

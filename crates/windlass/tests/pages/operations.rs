@@ -36,6 +36,13 @@ operation "say-hello" {
   }
   step "say" { run = ["echo", "hello ${param.host}"] }
 }
+operation "report" {
+  allow = [team.sre]
+  step "make" {
+    shell     = "mkdir -p out; echo a,b >out/report.csv; echo '<script>alert(1)</script>' >'out/<b>.html'"
+    artefacts = ["out/*"]
+  }
+}
 operation "ask-me" {
   allow = [team.ledger]
   schedule { cron = "0 3 * * *" }
@@ -80,10 +87,10 @@ fn an_operation_is_run_from_its_form() {
     server.says(&anna, "/operations", "say-hello");
 
     // The catalogue: what there is, for whom, and what it was limited to.
-    server.page(&bob, "/operations").is(200, &["3 of 3 operations", "Not for you", "Says hello."]);
-    server.page(&bob, "/projects/shop/operations?mine=1").is(200, &["2 of 3 operations"]);
-    server.page(&anna, "/operations?q=WIPE&project=shop").is(200, &["1 of 3 operations"]);
-    server.page(&anna, "/operations?by=label&label=area%3Dgreetings").is(200, &["area=greetings", "1 of 3"]);
+    server.page(&bob, "/operations").is(200, &["4 of 4 operations", "Not for you", "Says hello."]);
+    server.page(&bob, "/projects/shop/operations?mine=1").is(200, &["2 of 4 operations"]);
+    server.page(&anna, "/operations?q=WIPE&project=shop").is(200, &["1 of 4 operations"]);
+    server.page(&anna, "/operations?by=label&label=area%3Dgreetings").is(200, &["area=greetings", "1 of 4"]);
     server.page(&anna, "/operations?q=nothing").is(200, &["No operation matches"]);
     server.page(&carol, "/operations").is(200, &["No operation is defined yet"]);
     server.page(&carol, "/projects/shop/operations").is(404, &[]);
@@ -175,6 +182,32 @@ fn a_question_is_answered_on_the_page_of_the_run() {
     server.send(&anna, &format!("{run}/answer"), &[("step", "which"), ("value", "up")]).is(400, &["WL748"]);
     assert_eq!(server.send(&anna, &format!("{run}/answer"), &left).leads("answered"), run);
     succeeded(&server, &anna, &run);
+}
+
+#[test]
+fn what_steps_left_is_on_the_page_of_their_run() {
+    let env = repository_of(|_| vec![("windlass.hcl".to_owned(), WINDLASS.to_owned())]);
+    let server = Server::start(&env);
+    let (anna, bob, carol) = (server.person("anna"), server.person("bob"), server.person("carol"));
+    server.says(&anna, "/operations", "report");
+    let run = server.send(&anna, "/projects/shop/operations/report", &[("do", "run")]).leads("begun");
+    succeeded(&server, &anna, &run);
+    let page = server.page(&bob, &run).is(200, &["Artefacts</h2>", "&#60;b&#62;.html", "4 B"]).text;
+    let link = format!("<a href=\"/api/v1{run}/artefacts/");
+    let hrefs: Vec<&str> = page.split(&link).skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert_eq!(hrefs.len(), 2, "{page}");
+    let download = |person: &Person, id: &str| server.get(Some(person), &format!("/api/v1{run}/artefacts/{id}"));
+    download(&bob, hrefs[0]).is(200, &["<script>alert(1)</script>"]);
+    assert_eq!(download(&bob, hrefs[1]).text, "a,b\n");
+    // Another team.
+    for path in [hrefs[0], "make/out/report.csv", "..%2F..%2Fkey", ""] {
+        let path = format!("/api/v1{run}/artefacts/{path}");
+        assert_eq!(server.get(Some(&carol), path.trim_end_matches('/')).status, 404, "{path}");
+    }
+    server.page(&carol, &run).is(404, &[]);
+    // A page of them that begins after the first.
+    let rest = server.page(&bob, &format!("{run}?artefacts={}", hrefs[0])).is(200, &["report.csv", ">First</a>"]).text;
+    assert!(!rest.contains("&#60;b&#62;.html"), "{rest}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the page of a run has besides where it is one of an operation.
 
 use crate::pages::link;
-use crate::pages::parts::{Moment, Offer};
+use crate::pages::parts::{Moment, Offer, Paging};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
@@ -33,6 +33,36 @@ pub struct Operation {
     pub has_ended: bool,
     /// The run of it before this one, to compare it with.
     pub earlier: Option<String>,
+    pub artefacts: Artefacts,
+}
+
+/// Files that its steps left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Artefacts {
+    /// By step and name; of many, one page of them.
+    pub rows: Vec<Artefact>,
+    /// Why they cannot be downloaded; `None` where they can.
+    pub closed: Option<String>,
+    pub paging: Paging,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artefact {
+    pub id: String,
+    pub step: String,
+    pub name: String,
+    pub attempt: u32,
+    /// Bytes.
+    pub size: u64,
+    pub at: Moment,
+    /// Why it is not there any more.
+    pub removed: Option<String>,
+}
+
+impl Artefacts {
+    pub(super) fn by_step(&self) -> Vec<(&str, &[Artefact])> {
+        self.rows.chunk_by(|a, b| a.step == b.step).map(|files| (files[0].step.as_str(), files)).collect()
+    }
 }
 
 /// What is asked of a person.
@@ -116,6 +146,15 @@ impl Operation {
             tick: None,
         };
         let open = Offer::open("/runs/01k/answer");
+        let artefact = |step: &str, name: &str, attempt: u32, removed: Option<&str>| Artefact {
+            id: "f1".into(),
+            step: step.into(),
+            name: name.into(),
+            attempt,
+            size: 4200,
+            at: Moment::new(now, now),
+            removed: removed.map(str::to_owned),
+        };
         Self {
             project: "shop".into(),
             name: "upgrade-store".into(),
@@ -176,6 +215,20 @@ impl Operation {
             go_on: Some(Offer::open("/runs/01k/go-on")),
             has_ended: true,
             earlier: Some("01k9x1".into()),
+            artefacts: Artefacts {
+                rows: vec![
+                    artefact("dump", "out/dump.sql", 1, None),
+                    artefact("dump", "out/<b>.log", 2, None),
+                    artefact(
+                        "member[a]/stop",
+                        "told.txt",
+                        1,
+                        Some("It was removed on 2026-11-21: files are kept for 1 day."),
+                    ),
+                ],
+                closed: None,
+                paging: Paging { first: None, next: Some("/runs/01k?artefacts=f1".into()) },
+            },
         }
     }
 }

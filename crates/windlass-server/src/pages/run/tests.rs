@@ -75,9 +75,18 @@ fn a_run_of_an_operation_says_what_of_and_asks() {
             "<code>restore-store</code>",
             "repeats=01k9zzzzzzzzzzzzzzzzzzzzzz",
             "/runs/01k9x1/compare/01k9zzzzzzzzzzzzzzzzzzzzzz",
+            "<a href=\"/api/v1/runs/01k9zzzzzzzzzzzzzzzzzzzzzz/artefacts/f1\" download>out/dump.sql</a>",
+            "rowspan=\"2\" class=\"mono\">dump<",
+            "attempt 2",
+            "files are kept for 1 day",
+            "href=\"/runs/01k?artefacts=f1\" rel=\"next\"",
         ],
-        &[],
+        &["download>told.txt<"],
     );
+    let mut closed = operation::Operation::sample();
+    closed.artefacts.closed = Some("you have no permission artefact.read".into());
+    let closed = Run { operation: Some(closed), ..Run::sample() };
+    check(&closed, &["Downloading</strong> them is not possible: you have no", "out/dump.sql"], &["/artefacts/f1"]);
     let each = Each { title: "member".into(), links: vec![("all".into(), "/runs/x?each=y".into(), true)] };
     check(&Run { each: Some(each), ..run }, &["Steps of member", "aria-current=\"page\""], &[]);
     let mut hostile = operation::Operation::sample();
@@ -89,6 +98,9 @@ fn a_run_of_an_operation_says_what_of_and_asks() {
     }
     for item in hostile.checklist.iter_mut().flat_map(|list| &mut list.phases).flat_map(|(_, items)| items) {
         (item.text, item.told) = (text.into(), text.into());
+    }
+    for file in &mut hostile.artefacts.rows {
+        (file.step, file.name, file.removed) = (text.into(), text.into(), Some(text.into()));
     }
     crate::pages::parts::check::inert(&render(
         &Frame::sample(Section::Runs),

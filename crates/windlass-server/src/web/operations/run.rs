@@ -15,15 +15,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_app::operations::again::{Side, StepPair, StepSide};
 use windlass_app::operations::answers::Asks;
+use windlass_app::requests::artefacts::{artefact_list, artefact_why_not};
 use windlass_app::requests::operations as cases;
 use windlass_app::requests::operations::view::{AskView, asks, may_run};
 use windlass_app::requests::run_view::RunView;
+use windlass_app::run_artefacts::RunArtefact;
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::operation::ChecklistItem;
 use windlass_model::operation::answers::Answer;
 use windlass_model::operation::plan::{OperationInput, OperationStep, Origin, word};
-use windlass_model::run::{RunState, StepState};
+use windlass_model::run::{RunRecord, RunState, StepState};
 use windlass_store::RunFilter;
 
 /// Steps of a comparison.
@@ -153,9 +155,43 @@ pub(in crate::web) async fn part(
             _ => None,
         },
         has_ended: record.state.is_final(),
+        artefacts: artefacts(app, asked, record).await?,
         earlier: store.run_search(&filter, 1).await?.pop().map(|run| run.id.to_string()),
     }))
 }
+
+/// One page of the files that its steps left.
+async fn artefacts(
+    app: &App,
+    asked: &Asked,
+    record: &RunRecord,
+) -> Result<crate::pages::run::operation::Artefacts, Failure> {
+    use crate::pages::run::operation::{Artefact, Artefacts};
+    let (installation, caller, after) = (&app.installation, &asked.who.caller, asked.query.some(AFTER));
+    let mut found = artefact_list(installation, caller, &record.id, after.as_deref(), ARTEFACTS + 1).await?;
+    let is_more = found.len() > ARTEFACTS as usize;
+    found.truncate(ARTEFACTS as usize);
+    let closed = if found.is_empty() { None } else { artefact_why_not(installation, caller, record).await? };
+    let page = |after: &str| link::query(&link::run(record.id.as_str()), &[(AFTER, after)]) + "#run-artefacts";
+    let paging = parts::Paging {
+        first: after.map(|_| page("")),
+        next: found.last().filter(|_| is_more).map(|last| page(&last.id)),
+    };
+    let row = |artefact: RunArtefact| Artefact {
+        id: artefact.id,
+        step: artefact.step.to_string(),
+        name: artefact.name,
+        attempt: artefact.attempt,
+        size: artefact.size,
+        at: parts::Moment::new(artefact.at, asked.now),
+        removed: artefact.removed,
+    };
+    Ok(Artefacts { rows: found.into_iter().map(row).collect(), closed, paging })
+}
+
+/// Files of one page, and what its address calls the one before the first of them.
+const ARTEFACTS: u32 = 100;
+const AFTER: &str = "artefacts";
 
 /// Questions and items of one page.
 const ASKS: usize = 50;
