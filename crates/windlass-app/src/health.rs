@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use windlass_model::Micros;
 use windlass_model::planner::{Situation, next};
-use windlass_model::run::{Decision, RunRecord, RunState, StepState, Steps};
-use windlass_store::{NotifierRow, RunWait, Store, StuckStep, WaitClass, WorkerRow};
+use windlass_model::run::{Decision, RunRecord, RunState, StepSpec, StepState, Steps};
+use windlass_store::{NotifierRow, RunWait, StepQuery, Store, StuckStep, WaitClass, WorkerRow};
 
 /// Runs that wait are looked at one by one up to this many; the newest beyond that are not counted by what they wait for.
 const WAITS: u32 = 10_000;
@@ -70,7 +70,7 @@ impl Readings {
         let workers = store.worker_list().await?;
         let mut waits = store.run_waits(WAITS).await?;
         for wait in waits.iter_mut().filter(|wait| wait.class == WaitClass::Place).take(LABELLED) {
-            if unserved(store, &store.run_get(&wait.run).await?, &workers).await?.is_some() {
+            if unserved(store, &store.run_planned(&wait.run).await?, &workers).await?.is_some() {
                 wait.class = WaitClass::Worker;
             }
         }
@@ -132,21 +132,32 @@ fn repositories(installation: &Installation) -> Vec<RepositoryHealth> {
     health.collect()
 }
 
+/// Steps that are to begin of which it is looked at which worker they ask for.
+const STEPS: u32 = 50;
+
 /// Why a run waits that only lacks a worker, in one sentence: a step of it could begin, and none that lives has its labels.
 ///
 /// # Errors
 /// The database cannot be read.
 pub async fn unserved(store: &Store, run: &RunRecord, workers: &[WorkerRow]) -> AppResult<Option<String>> {
-    if run.state.is_final() || run.plan.steps.iter().all(|step| step.labels.is_empty()) {
+    let served = |step: &StepSpec| workers.iter().any(|worker| !worker.draining && worker.labels.take(step));
+    let is_no_matter = |step: &StepSpec| step.labels.is_empty() || served(step);
+    if run.state.is_final() {
         return Ok(None);
     }
+    // What was added together asks for the same: of very much, the first tells of all.
+    let query = StepQuery { state: Some(StepState::Pending), ..StepQuery::default() };
+    let added = store.step_find(&run.id, &query, STEPS).await?;
+    if run.plan.steps.iter().chain(added.iter().filter_map(|step| step.spec.as_ref())).all(is_no_matter) {
+        return Ok(None);
+    }
+    let run = &store.run_get(&run.id).await?;
     let steps: Steps = store.step_list_brief(&run.id).await?.into_iter().map(|step| (step.id.clone(), step)).collect();
     let now = store.now().await?;
     let missing = next(&run.plan, &steps, &Situation::of(run, now)).into_iter().find_map(|decision| {
         let Decision::Start(id) = decision else { return None };
         let step = run.plan.steps.iter().find(|step| step.id == id)?;
-        let served = workers.iter().any(|worker| !worker.draining && worker.labels.take(step));
-        (!step.labels.is_empty() && !served).then_some((id, &step.labels))
+        (!step.labels.is_empty() && !served(step)).then_some((id, &step.labels))
     });
     Ok(missing.map(|(id, labels)| {
         let (noun, them) = if labels.len() == 1 { ("label", "it") } else { ("labels", "them") };

@@ -90,10 +90,33 @@ pub async fn run_for(
     run: &RunId,
     permission: Permission,
 ) -> AppResult<RunRecord> {
-    let record = match installation.common.store.run_get(run).await {
-        Err(StoreError::NotFound { .. }) => return Err(not_found("run", run.as_str())),
-        record => record?,
-    };
+    let record = found(run, installation.common.store.run_get(run).await)?;
+    allowed(installation, caller, record, permission).await
+}
+
+/// A run for whoever may see it, with the plan that it was made with: nothing of what its steps have added is read.
+///
+/// # Errors
+/// There is none that the caller may see.
+pub async fn run_planned(installation: &Installation, caller: &Caller, run: &RunId) -> AppResult<RunRecord> {
+    let record = found(run, installation.common.store.run_planned(run).await)?;
+    allowed(installation, caller, record, Permission::ProjectRead).await
+}
+
+fn found(run: &RunId, record: Result<RunRecord, StoreError>) -> AppResult<RunRecord> {
+    match record {
+        Err(StoreError::NotFound { .. }) => Err(not_found("run", run.as_str())),
+        record => Ok(record?),
+    }
+}
+
+async fn allowed(
+    installation: &Installation,
+    caller: &Caller,
+    record: RunRecord,
+    permission: Permission,
+) -> AppResult<RunRecord> {
+    let run = &record.id;
     let subject = match permission {
         Permission::ProjectRead => Subject::project(&record.project),
         _ => run_subject(installation, &record)?,

@@ -4,6 +4,7 @@ use crate::apply::release_ended;
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::service::Service;
 use crate::steps::executors;
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use windlass_engine::{Engine, EngineOptions, Progress};
@@ -202,7 +203,11 @@ pub async fn log_follow(
     offsets: &mut std::collections::BTreeMap<StepId, i64>,
 ) -> AppResult<Vec<LogChunk>> {
     let mut chunks = Vec::new();
-    for step in record.plan.steps.iter().filter(|s| only.is_none_or(|only| s.id == *only)) {
+    // Of very many steps most have said nothing new.
+    let only = only.map(std::slice::from_ref);
+    let mut ends: HashMap<StepId, u64> = service.store.log_sizes(&record.id, only).await?.into_iter().collect();
+    ends.retain(|step, end| offsets.get(step).is_none_or(|from| from.unsigned_abs() < *end));
+    for step in record.plan.steps.iter().filter(|step| ends.contains_key(&step.id)) {
         loop {
             let from = offsets.get(&step.id).copied().unwrap_or(0);
             let read = service.store.log_read(&record.id, &step.id, from, 256).await?;

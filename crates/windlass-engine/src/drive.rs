@@ -25,6 +25,10 @@ pub(crate) struct Drive {
     plan: Planner,
     /// The plan has grown since `record` was read.
     grown: bool,
+    /// Steps whose additions are in the plan.
+    expanded: HashSet<StepId>,
+    /// The last event of the run that was looked at.
+    seen: Option<i64>,
     /// Nothing was read yet, or the plan is not what it was thought to be.
     unread: bool,
     tasks: JoinSet<Attempted>,
@@ -72,6 +76,8 @@ impl Drive {
             ended_here: false,
             plan: Planner::default(),
             grown: false,
+            expanded: HashSet::new(),
+            seen: None,
             unread: true,
             tasks: JoinSet::new(),
             running: HashMap::new(),
@@ -367,35 +373,39 @@ impl Drive {
         if ends || !turn.closed.is_empty() || touched.any(strict) { Durability::Durable } else { Durability::Lazy }
     }
 
-    /// Brings the steps up to date with what is recorded, having recovered what dead engines left. An output does not change
-    /// within an epoch: only new ones are read.
+    /// Brings the steps up to date with what is recorded, having recovered what dead engines left. Only what happened since the
+    /// last look is read. An output does not change within an epoch: only new ones are read.
     async fn look(&mut self) -> Result<(), StoreError> {
         let Self { engine, record, plan, .. } = self;
-        let mut look = engine.store.run_look(&record.id).await?;
+        let since = if self.unread { None } else { self.seen };
+        let mut look = engine.store.run_look(&record.id, since).await?;
         let waits = |step: &StepId| {
             let why = "its process died; what it had started is finishing, and is waited for".to_owned();
             engine.tell(Progress::Held { id: step.clone(), why });
         };
         let running = engine.running().await?;
         if recovery::recover(engine, &running, &record.id, waits).await? {
-            look = engine.store.run_look(&record.id).await?;
+            look = engine.store.run_look(&record.id, since).await?;
         }
+        self.seen = Some(look.seen);
         (record.cancel_requested, record.kill_requested) = (look.stop >= Stop::Cancel, look.stop == Stop::Kill);
         // Another engine may have let a step add others.
-        let grown = !self.unread && look.steps.iter().any(|step| !plan.has(&step.id));
-        if look.state.is_final() || grown || self.unread && self.grown {
+        let grown = !self.unread && look.expanded.iter().any(|step| !self.expanded.contains(step));
+        let begun = grown || self.unread && look.steps.iter().any(|step| step.state == StepState::Succeeded);
+        if begun {
+            // Before the plan: that has what was added by those of them that have succeeded.
+            look.steps = engine.store.step_list(&record.id).await?;
+        }
+        if look.state.is_final() || begun || self.unread && self.grown {
             *record = engine.store.run_get(&record.id).await?;
             self.grown = false;
         }
         if self.unread || grown {
-            if look.steps.iter().any(|step| step.state == StepState::Succeeded) {
-                look.steps = engine.store.step_list(&record.id).await?;
-            }
+            self.expanded = look.expanded.into_iter().collect();
             let mut steps: HashMap<StepId, StepRecord> =
                 look.steps.into_iter().map(|step| (step.id.clone(), step)).collect();
             let known = record.plan.steps.iter().filter_map(|spec| Some((spec.clone(), steps.remove(&spec.id)?)));
             *plan = Planner::new(record.plan.timeout, known);
-            // What was added after the plan was read is seen by the next look.
             self.unread = false;
             return Ok(());
         }
@@ -494,6 +504,7 @@ impl Drive {
         self.plan.update(&claim.step, |step| outcome.fill(step));
         if let StepOutcome::Expanded { expansion, .. } = &outcome {
             self.plan.expand(&claim.step, expansion);
+            self.expanded.insert(claim.step.clone());
             self.grown = true;
         }
         self.ended.push(Finish { claim, outcome, log });

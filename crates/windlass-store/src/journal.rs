@@ -1,6 +1,7 @@
 //! Events and logs: appended, never changed.
 
 use crate::db::{Tx, params};
+use crate::runs::encode;
 use crate::{Claim, Durability, Result, Store};
 use serde::{Deserialize, Serialize};
 use windlass_model::Micros;
@@ -241,6 +242,30 @@ impl Store {
             })
             .await?;
         Ok(found.into_iter().map(event).collect())
+    }
+
+    /// What happened to some steps of a run, oldest first; of very much the newest.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn event_of_steps(&self, run: &RunId, steps: &[StepId], limit: u32) -> Result<Vec<Event>> {
+        let (run, steps) = (run.clone(), encode("step ids", &steps)?);
+        let found: Vec<Row> = self
+            .read(move |tx| {
+                tx.rows(
+                    tx.pick(
+                        "SELECT id, project, run, step, kind, subject, data, actor, reason, correlation, at FROM events
+                         WHERE run = $1 AND step IN (SELECT value FROM json_each($2))
+                         AND kind LIKE 'step.%' ORDER BY id DESC LIMIT $3",
+                        "SELECT id, project, run, step, kind, subject, data, actor, reason, correlation, at FROM events
+                         WHERE run = $1 AND step IN (SELECT json_array_elements_text(CAST($2 AS json)))
+                         AND kind LIKE 'step.%' ORDER BY id DESC LIMIT $3",
+                    ),
+                    params![run.as_str(), &steps, limit],
+                )
+            })
+            .await?;
+        Ok(found.into_iter().rev().map(event).collect())
     }
 
     /// Events of this project (of all where the handle has none) before `before` (an id), newest first.

@@ -46,7 +46,7 @@ pub use steps::{Claim, ClaimResult, EngineIdentity, EngineRow, Lost, ProcessRow,
 pub use tokens::TokenRow;
 pub use transfer::{Counts, Database, Elsewhere, Poured};
 pub use turns::{Finish, Look, Move, Turn, Turned};
-pub use views::{AppliedRow, ReviewBrief, ReviewQuery, RunQuery};
+pub use views::{AppliedRow, ReviewBrief, ReviewQuery, RunQuery, StepOrder, StepQuery, StepRow, StepTally, StepsOf};
 
 pub use db::Changes;
 use db::{EventRow, Tx};
@@ -72,6 +72,7 @@ static MIGRATIONS_SQLITE: &[(i64, &str)] = &[
     (5, include_str!("../migrations/sqlite/0005_schedules.sql")),
     (6, include_str!("../migrations/sqlite/0006_notifications.sql")),
     (7, include_str!("../migrations/sqlite/0007_smaller.sql")),
+    (8, include_str!("../migrations/sqlite/0008_steps.sql")),
 ];
 static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
     (1, include_str!("../migrations/postgres/0001_runs.sql")),
@@ -81,6 +82,7 @@ static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
     (5, include_str!("../migrations/postgres/0005_schedules.sql")),
     (6, include_str!("../migrations/postgres/0006_notifications.sql")),
     (7, include_str!("../migrations/postgres/0007_smaller.sql")),
+    (8, include_str!("../migrations/postgres/0008_steps.sql")),
 ];
 
 /// How many connections to PostgreSQL one process has.

@@ -1,15 +1,16 @@
 //! What becomes of the queues of a run that ends, and how long runs of an operation took.
 
 use crate::db::{Tx, params};
+use crate::journal::NewEvent;
 use crate::steps::rouse;
-use crate::{Result, Store};
+use crate::{Result, Scope, Store};
 use windlass_model::Micros;
-use windlass_model::id::RunId;
+use windlass_model::id::{RunId, StepId};
 use windlass_model::operation::plan::ADMIT;
 use windlass_model::run::HALTED;
 
 /// A run that has ended leaves its queues, and who is next looks again.
-pub(crate) fn leave_queues(tx: &mut Tx<'_>, run: &RunId) -> Result<()> {
+pub(crate) fn leave_queues(tx: &mut Tx<'_>, scope: &Scope, run: &RunId) -> Result<()> {
     let next: Option<String> = tx.row(
         "SELECT steps.run FROM admissions AS own
          JOIN admissions AS other ON other.project = own.project AND other.name = own.name AND other.run <> own.run
@@ -20,19 +21,23 @@ pub(crate) fn leave_queues(tx: &mut Tx<'_>, run: &RunId) -> Result<()> {
     )?;
     tx.execute("DELETE FROM admissions WHERE run = $1", params![run.as_str()])?;
     if let Some(next) = next {
-        wake(tx, &RunId::new(next), ADMIT)?;
+        wake(tx, scope, &RunId::new(next), &StepId::new(ADMIT))?;
     }
     Ok(())
 }
 
 /// Lets one step look again; one that is held back because its run was halted stays so.
-fn wake(tx: &mut Tx<'_>, run: &RunId, step: &str) -> Result<()> {
+fn wake(tx: &mut Tx<'_>, scope: &Scope, run: &RunId, step: &StepId) -> Result<()> {
     let woken = tx.execute(
         "UPDATE steps SET state = 'pending', not_before = NULL
          WHERE run = $1 AND id = $2 AND state = 'waiting' AND (code IS NULL OR code <> $3)",
-        params![run.as_str(), step, HALTED],
+        params![run.as_str(), step.as_str(), HALTED],
     )?;
-    if woken > 0 { rouse(tx, run) } else { Ok(()) }
+    if woken == 0 {
+        return Ok(());
+    }
+    rouse(tx, run)?;
+    scope.event(tx, NewEvent::of_step(run, step, "step.woken", serde_json::Value::Null))
 }
 
 impl Store {

@@ -4,13 +4,13 @@ use crate::admissions::join_in;
 use crate::db::{Tx, params};
 use crate::journal::NewEvent;
 use crate::reviews::{ReviewState, review_move_in};
-use crate::turns::{GAP, Move, move_in};
+use crate::turns::{GAP, Move, move_in, phase};
 use crate::{Durability, Result, Scope, Store, StoreError};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{Expansion, RunPlan, RunRecord, RunState, StepRecord, StepState, Stop};
+use windlass_model::run::{Expansion, RunPlan, RunRecord, RunState, StepRecord, StepSpec, StepState, Stop};
 
 /// Which runs are listed: those that have all that is given.
 #[derive(Debug, Clone, Default)]
@@ -106,6 +106,21 @@ pub(crate) fn stop_in(
     Ok(done == 1)
 }
 
+/// Runs by a filter; those that have not ended have an index of their own, and so have those of a project in a state.
+macro_rules! run_search {
+    ($of:literal) => {
+        concat!(
+            "SELECT id, project, kind, title, state, cancel_requested, actor, created_at, ended_at, reason FROM runs WHERE ",
+            $of,
+            "(CAST($1 AS TEXT) IS NULL OR project = $1)
+             AND (CAST($2 AS TEXT) IS NULL OR kind = $2) AND (CAST($3 AS TEXT) IS NULL OR state = $3)
+             AND (CAST($4 AS TEXT) IS NULL OR actor = $4) AND (CAST($5 AS TEXT) IS NULL OR id < $5)
+             AND (CAST($7 AS TEXT) IS NULL OR subject = $7)
+             ORDER BY id DESC LIMIT $6"
+        )
+    };
+}
+
 type Row = (String, String, String, String, bool, bool, String, i64, Option<i64>, Option<String>);
 
 fn record(
@@ -123,6 +138,14 @@ fn record(
         ended_at,
         reason,
     })
+}
+
+fn planned_in(tx: &mut Tx<'_>, run: &RunId) -> Result<Option<Row>> {
+    tx.row(
+        "SELECT id, project, plan, state, cancel_requested, kill_requested, actor, created_at, ended_at, reason
+         FROM runs WHERE id = $1",
+        params![run.as_str()],
+    )
 }
 
 impl Store {
@@ -169,8 +192,8 @@ impl Store {
         let (scope, run, actor) = (self.scope.clone(), id.clone(), actor.to_owned());
         let (kind, title, subject, timeout) =
             (plan.kind.clone(), plan.title.clone(), plan.subject.clone(), plan.timeout);
-        let (steps, ids) =
-            (plan.steps.len(), encode("step ids", &plan.steps.iter().map(|s| &s.id).collect::<Vec<_>>())?);
+        let row = |spec: &StepSpec| (spec.id.clone(), phase(&spec.flow.phase), spec.flow.added_by.clone());
+        let (steps, rows) = (plan.steps.len(), encode("steps", &plan.steps.iter().map(row).collect::<Vec<_>>())?);
         self.write(Durability::Durable, move |tx| {
             let now = tx.now()?;
             let created = tx.execute(
@@ -198,11 +221,15 @@ impl Store {
             }
             tx.execute(
                 tx.pick(
-                    "INSERT INTO steps (run, id, position, state) SELECT $1, value, key * $3, 'pending' FROM json_each($2)",
-                    "INSERT INTO steps (run, id, position, state) SELECT $1, value, (ordinality - 1) * CAST($3 AS BIGINT), 'pending'
-                     FROM json_array_elements_text(CAST($2 AS json)) WITH ORDINALITY",
+                    "INSERT INTO steps (run, id, position, state, phase, added_by)
+                     SELECT $1, json_extract(value, '$[0]'), key * $3, 'pending', json_extract(value, '$[1]'),
+                         json_extract(value, '$[2]')
+                     FROM json_each($2)",
+                    "INSERT INTO steps (run, id, position, state, phase, added_by)
+                     SELECT $1, value->>0, (ordinality - 1) * CAST($3 AS BIGINT), 'pending', value->>1, value->>2
+                     FROM json_array_elements(CAST($2 AS json)) WITH ORDINALITY",
                 ),
-                params![run.as_str(), &ids, GAP],
+                params![run.as_str(), &rows, GAP],
             )?;
             for step in &first {
                 let output = step.output.as_ref().map(ToString::to_string);
@@ -244,22 +271,40 @@ impl Store {
     /// [`StoreError::NotFound`].
     pub async fn run_get(&self, id: &RunId) -> Result<RunRecord> {
         let run = id.clone();
-        let (found, added): (Option<Row>, Vec<(String, String)>) = self
+        let (found, documents, steps) = self
             .read(move |tx| {
-                let found = tx.row(
-                    "SELECT id, project, plan, state, cancel_requested, kill_requested, actor, created_at, ended_at, reason
-                     FROM runs WHERE id = $1",
-                    params![run.as_str()],
-                )?;
+                let found = planned_in(tx, &run)?;
                 let sql = "SELECT step, document FROM expansions WHERE run = $1";
-                Ok((found, tx.rows(sql, params![run.as_str()])?))
+                let documents: Vec<(String, String)> = tx.rows(sql, params![run.as_str()])?;
+                let mut steps: Vec<(String, String)> = Vec::new();
+                if !documents.is_empty() {
+                    let sql = "SELECT added_by, spec FROM steps WHERE run = $1 AND spec IS NOT NULL ORDER BY position";
+                    steps = tx.rows(sql, params![run.as_str()])?;
+                }
+                Ok((found, documents, steps))
             })
             .await?;
         let mut found = record(found.ok_or_else(|| StoreError::NotFound { what: "run", id: id.to_string() })?)?;
         let expansion = |(step, text): (String, String)| Ok((StepId::new(step), decode("expansion", &text)?));
-        let expansions: BTreeMap<StepId, Expansion> = added.into_iter().map(expansion).collect::<Result<_>>()?;
+        let mut expansions: BTreeMap<StepId, Expansion> =
+            documents.into_iter().map(expansion).collect::<Result<_>>()?;
+        for (by, spec) in steps {
+            if let Some(expansion) = expansions.get_mut(by.as_str()) {
+                expansion.steps.push(decode("step", &spec)?);
+            }
+        }
         found.plan = found.plan.expanded(&expansions);
         Ok(found)
+    }
+
+    /// A run with the plan that it was made with: however much its steps have added to that, nothing of it is read.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn run_planned(&self, id: &RunId) -> Result<RunRecord> {
+        let run = id.clone();
+        let found = self.read(move |tx| planned_in(tx, &run)).await?;
+        record(found.ok_or_else(|| StoreError::NotFound { what: "run", id: id.to_string() })?)
     }
 
     /// Runs of the project (of all where the handle has none), newest first.
@@ -286,20 +331,10 @@ impl Store {
                 let project = Some(project.as_str()).filter(|project| !project.is_empty());
                 let before = filter.before.as_ref().map(RunId::as_str);
                 let state = filter.state.map(RunState::as_str);
-                let sql = if filter.active {
-                    "SELECT id, project, kind, title, state, cancel_requested, actor, created_at, ended_at, reason FROM runs
-                     WHERE ended_at IS NULL AND (CAST($1 AS TEXT) IS NULL OR project = $1)
-                     AND (CAST($2 AS TEXT) IS NULL OR kind = $2) AND (CAST($3 AS TEXT) IS NULL OR state = $3)
-                     AND (CAST($4 AS TEXT) IS NULL OR actor = $4) AND (CAST($5 AS TEXT) IS NULL OR id < $5)
-                     AND (CAST($7 AS TEXT) IS NULL OR subject = $7)
-                     ORDER BY id DESC LIMIT $6"
-                } else {
-                    "SELECT id, project, kind, title, state, cancel_requested, actor, created_at, ended_at, reason FROM runs
-                     WHERE (CAST($1 AS TEXT) IS NULL OR project = $1)
-                     AND (CAST($2 AS TEXT) IS NULL OR kind = $2) AND (CAST($3 AS TEXT) IS NULL OR state = $3)
-                     AND (CAST($4 AS TEXT) IS NULL OR actor = $4) AND (CAST($5 AS TEXT) IS NULL OR id < $5)
-                     AND (CAST($7 AS TEXT) IS NULL OR subject = $7)
-                     ORDER BY id DESC LIMIT $6"
+                let sql = match (filter.active, project, state) {
+                    (true, ..) => run_search!("ended_at IS NULL AND "),
+                    (false, Some(_), Some(_)) => run_search!("project = $1 AND state = $3 AND "),
+                    _ => run_search!(""),
                 };
                 let (kind, actor, subject) =
                     (filter.kind.as_deref(), filter.actor.as_deref(), filter.subject.as_deref());

@@ -261,7 +261,7 @@ async fn a_turn_is_written_as_a_whole_or_not_at_all(place: &Place<'_>) {
     };
     assert!(matches!(turn(both(a)).await, Err(StoreError::StaleClaim { step, .. }) if step == "a"));
     let states = async || {
-        let look = store.run_look(&run).await.unwrap();
+        let look = store.run_look(&run, None).await.unwrap();
         let of = |step: &windlass_model::run::StepRecord| format!("{} {}", step.id, step.state.as_str());
         (
             look.state,
@@ -589,7 +589,7 @@ async fn lists_find_what_they_show(place: &Place<'_>) {
     find(RunQuery { stack: Some("a".into()), ..RunQuery::default() }, &[1, 0]).await;
     find(RunQuery { stack: Some("ab".into()), active: true, ..RunQuery::default() }, &[2]).await;
 
-    assert_eq!(shop.log_sizes(&runs[0]).await.unwrap(), [("apply:a[x]".into(), 3)]);
+    assert_eq!(shop.log_sizes(&runs[0], None).await.unwrap(), [("apply:a[x]".into(), 3)]);
     assert_eq!(shop.apply_of(&"of-smaller net".into()).await.unwrap(), None);
     let input = serde_json::json!({ "review": runs[4] });
     let plan = RunPlan {

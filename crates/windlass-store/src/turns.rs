@@ -9,7 +9,7 @@ use crate::{Claim, Durability, Result, Scope, StepOutcome, Store, StoreError};
 use std::collections::{HashMap, HashSet};
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{Expansion, NOT_NEEDED, RunState, StepRecord, StepState, Stop};
+use windlass_model::run::{Expansion, NOT_NEEDED, Phase, RunState, StepRecord, StepSpec, StepState, Stop};
 
 /// How an attempt ended, with the last of its log (may be empty).
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +62,11 @@ pub struct Turned {
 pub struct Look {
     pub state: RunState,
     pub stop: Stop,
-    /// All steps in order of the plan, without their outputs.
+    /// The last event of the run: the next look goes on behind it.
+    pub seen: i64,
+    /// The steps that have added others, in no order that means anything.
+    pub expanded: Vec<StepId>,
+    /// Steps in order of the plan, without their outputs: all, or those that something happened to.
     pub steps: Vec<StepRecord>,
 }
 
@@ -275,12 +279,23 @@ pub(crate) fn claim_in(
     Ok(claims)
 }
 
+/// How a phase is recorded.
+pub(crate) fn phase(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Main => "main",
+        Phase::Undo(_) => "undo",
+        Phase::Failed | Phase::Cancelled => "handler",
+    }
+}
+
 /// Between steps of a plan there is room for what they add.
 pub(crate) const GAP: i64 = 1 << 40;
 
 /// Adds steps to a run, right behind the one that adds them.
 fn expand_in(tx: &mut Tx<'_>, run: &RunId, step: &StepId, expansion: &Expansion) -> Result<()> {
-    let document = encode("expansion", expansion)?;
+    // What it adds is with the steps.
+    let rest = Expansion { steps: Vec::new(), ..expansion.clone() };
+    let document = encode("expansion", &rest)?;
     tx.execute(
         "INSERT INTO expansions (run, step, document) VALUES ($1, $2, $3)",
         params![run.as_str(), step.as_str(), &document],
@@ -291,9 +306,10 @@ fn expand_in(tx: &mut Tx<'_>, run: &RunId, step: &StepId, expansion: &Expansion)
     }
     let (at, next): (i64, i64) = tx
         .row(
-            "SELECT own.position, COALESCE(MIN(later.position), own.position + $3)
-             FROM steps AS own LEFT JOIN steps AS later ON later.run = own.run AND later.position > own.position
-             WHERE own.run = $1 AND own.id = $2 GROUP BY own.position",
+            "SELECT position, COALESCE(
+                 (SELECT MIN(later.position) FROM steps AS later WHERE later.run = $1 AND later.position > own.position),
+                 position + CAST($3 AS BIGINT)
+             ) FROM steps AS own WHERE run = $1 AND id = $2",
             params![run.as_str(), step.as_str(), GAP],
         )?
         .ok_or_else(|| StoreError::NotFound { what: "step", id: format!("{run}/{step}") })?;
@@ -305,16 +321,19 @@ fn expand_in(tx: &mut Tx<'_>, run: &RunId, step: &StepId, expansion: &Expansion)
             params![run.as_str(), at, apart * (count + 1)],
         )?;
     }
-    let ids = encode("step ids", &expansion.steps.iter().map(|spec| &spec.id).collect::<Vec<_>>())?;
+    let row = |spec: &StepSpec| Ok((spec.id.clone(), phase(&spec.flow.phase), encode("step", spec)?));
+    let rows = encode("steps", &expansion.steps.iter().map(row).collect::<Result<Vec<_>>>()?)?;
     tx.execute(
         tx.pick(
-            "INSERT INTO steps (run, id, position, state)
-             SELECT $1, value, $3 + (key + 1) * $4, 'pending' FROM json_each($2)",
-            "INSERT INTO steps (run, id, position, state)
-             SELECT $1, value, CAST($3 AS BIGINT) + ordinality * CAST($4 AS BIGINT), 'pending'
-             FROM json_array_elements_text(CAST($2 AS json)) WITH ORDINALITY",
+            "INSERT INTO steps (run, id, position, state, added_by, phase, spec)
+             SELECT $1, json_extract(value, '$[0]'), $3 + (key + 1) * $4, 'pending', $5, json_extract(value, '$[1]'),
+                 json_extract(value, '$[2]')
+             FROM json_each($2)",
+            "INSERT INTO steps (run, id, position, state, added_by, phase, spec)
+             SELECT $1, value->>0, CAST($3 AS BIGINT) + ordinality * CAST($4 AS BIGINT), 'pending', $5, value->>1, value->>2
+             FROM json_array_elements(CAST($2 AS json)) WITH ORDINALITY",
         ),
-        params![run.as_str(), &ids, at, apart],
+        params![run.as_str(), &rows, at, apart, step.as_str()],
     )
     .map(drop)
 }
@@ -398,12 +417,27 @@ pub(crate) fn move_in(tx: &mut Tx<'_>, scope: &Scope, run: &RunId, moved: &Move)
     )?;
     if done == 1 {
         if moved.to.is_final() {
-            leave_queues(tx, run)?;
+            leave_queues(tx, scope, run)?;
         }
         let kind = format!("run.{}", moved.to.as_str());
         scope.event(tx, NewEvent::of_run(run, &kind, serde_json::json!({ "reason": reason })))?;
     }
     Ok(done == 1)
+}
+
+/// Whether something happened after an event that may have changed any step.
+fn is_of_run(tx: &mut Tx<'_>, run: &RunId, since: i64) -> Result<bool> {
+    let sql = "SELECT id FROM events WHERE run = $1 AND id > $2 AND step IS NULL LIMIT 1";
+    Ok(tx.row::<i64>(sql, params![run.as_str(), since])?.is_some())
+}
+
+/// Steps that something happened to after an event, in order, without their outputs.
+fn changed_in(tx: &mut Tx<'_>, run: &RunId, since: i64) -> Result<Vec<crate::steps::Row>> {
+    tx.rows(
+        "SELECT id, state, attempt, epoch, not_before, started_at, ended_at, CAST(NULL AS TEXT), reason, code FROM steps
+         WHERE run = $1 AND id IN (SELECT step FROM events WHERE run = $1 AND id > $2) ORDER BY position",
+        params![run.as_str(), since],
+    )
 }
 
 impl Store {
@@ -430,22 +464,36 @@ impl Store {
         .await
     }
 
-    /// Everything about a run that others may change, in one question.
+    /// Everything about a run that others may change, in one question. With the last event of an earlier look, only what happened
+    /// since: no step changes without an event of it, or of the run.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    pub async fn run_look(&self, run: &RunId) -> Result<Look> {
+    pub async fn run_look(&self, run: &RunId, since: Option<i64>) -> Result<Look> {
         let of = run.clone();
-        let (found, steps) = self
+        let (found, seen, expanded, steps) = self
             .read(move |tx| {
                 let sql = "SELECT state, cancel_requested, kill_requested FROM runs WHERE id = $1";
                 let found: Option<(String, bool, bool)> = tx.row(sql, params![of.as_str()])?;
-                Ok((found, crate::steps::brief_in(tx, &of)?))
+                // Before the steps: what happens meanwhile is seen twice, and not missed.
+                let last: Option<(Option<i64>,)> =
+                    tx.row("SELECT MAX(id) FROM events WHERE run = $1", params![of.as_str()])?;
+                let seen = last.and_then(|(last,)| last).unwrap_or_default();
+                let steps = match since {
+                    Some(since) if seen <= since => Vec::new(),
+                    Some(since) if !is_of_run(tx, &of, since)? => changed_in(tx, &of, since)?,
+                    _ => crate::steps::brief_in(tx, &of)?,
+                };
+                // After them: a step that has succeeded has added what it adds.
+                let sql = "SELECT step FROM expansions WHERE run = $1";
+                let expanded: Vec<String> = tx.rows(sql, params![of.as_str()])?;
+                Ok((found, seen, expanded, steps))
             })
             .await?;
         let (state, cancel, kill) = found.ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })?;
         let state = crate::runs::state(state)?;
         let steps = steps.into_iter().map(crate::steps::record).collect::<Result<_>>()?;
-        Ok(Look { state, stop: Stop::of(cancel, kill), steps })
+        let expanded = expanded.into_iter().map(StepId::new).collect();
+        Ok(Look { state, stop: Stop::of(cancel, kill), seen, expanded, steps })
     }
 }

@@ -1,11 +1,12 @@
 //! What lists and overviews of the service read: only what they show, however much there is.
 
-use crate::db::params;
+use crate::db::{FromRow, Row, params};
+use crate::runs::{decode, encode};
 use crate::{Result, ReviewState, RunSummary, Store, StoreError};
 use ulid::Ulid;
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StackId, StepId};
-use windlass_model::run::{RunState, StepState};
+use windlass_model::run::{RunState, StepRecord, StepSpec, StepState};
 
 /// An apply of one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +84,7 @@ fn like_exact(text: &str) -> String {
     out
 }
 
-/// Runs by a query; those that have not ended have an index of their own.
+/// Runs by a query; those that have not ended have an index of their own, and so have those in a state.
 macro_rules! run_find {
     ($active:literal) => {
         concat!(
@@ -103,9 +104,201 @@ macro_rules! run_find {
     };
 }
 const RUN_FIND: &str = run_find!("");
+const RUN_FIND_STATE: &str = run_find!("state = $3 AND ");
 const RUN_FIND_ACTIVE: &str = run_find!("ended_at IS NULL AND ");
 
+/// Lengths of the logs of the steps `some`, each by its last piece.
+macro_rules! log_sizes {
+    () => {
+        " SELECT id, next FROM (
+              SELECT id, COALESCE(
+                  (SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = id ORDER BY start DESC LIMIT 1),
+                  (SELECT next FROM log_blocks WHERE run = $1 AND step = id ORDER BY start DESC LIMIT 1)
+              ) AS next FROM some
+          ) AS sizes WHERE next IS NOT NULL"
+    };
+}
+
+/// Whose steps are looked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum StepsOf {
+    /// All of the run.
+    #[default]
+    All,
+    /// Those that the run was made with.
+    Plan,
+    /// Those that this step has added.
+    Step(StepId),
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StepOrder {
+    /// That of the plan.
+    #[default]
+    Plan,
+    /// What failed or is unknown, then what is under way or waits, then the rest; each in order of the plan.
+    Trouble,
+}
+
+/// Which steps of a run are looked for: those that have all that is given.
+#[derive(Debug, Clone, Default)]
+pub struct StepQuery {
+    pub of: StepsOf,
+    pub state: Option<StepState>,
+    /// A part of the id; letters of either case.
+    pub text: String,
+    /// Without what takes back and handles ends, as long as that has not begun.
+    pub begun: bool,
+    /// Only those behind this [place](StepRow::position).
+    pub after: Option<i64>,
+    pub order: StepOrder,
+    /// How many of them are passed over.
+    pub skip: u32,
+}
+
+/// A step in a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepRow {
+    /// Without its output.
+    pub record: StepRecord,
+    /// Where it stands in its run: grows along the plan.
+    pub position: i64,
+    pub added_by: Option<StepId>,
+    /// What the plan says of it, where it was added; otherwise that is in the plan that the run was made with.
+    pub spec: Option<StepSpec>,
+}
+
+impl FromRow for StepRow {
+    fn from_row(row: &mut Row) -> Result<Self> {
+        let (id, state): (String, String) = (row.take()?, row.take()?);
+        Ok(Self {
+            record: StepRecord {
+                id: StepId::new(id),
+                state: StepState::parse(&state).ok_or(StoreError::Decode { what: "step state", message: state })?,
+                attempt: row.take::<i64>()? as u32,
+                epoch: row.take()?,
+                not_before: row.take()?,
+                started_at: row.take()?,
+                ended_at: row.take()?,
+                output: None,
+                reason: row.take()?,
+                code: row.take()?,
+            },
+            position: row.take()?,
+            added_by: row.take::<Option<String>>()?.map(StepId::new),
+            spec: row.take::<Option<String>>()?.map(|text| decode("step", &text)).transpose()?,
+        })
+    }
+}
+
+/// How many steps of a run are alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepTally {
+    pub added_by: Option<StepId>,
+    /// They are of the main phase.
+    pub main: bool,
+    pub state: StepState,
+    pub count: usize,
+}
+
+/// Ids as JSON, for a statement that is given as many as there are.
+fn ids(ids: &[StepId]) -> Result<String> {
+    encode("step ids", &ids)
+}
+
+/// Steps by a query, in an order.
+macro_rules! step_find {
+    ($order:literal) => {
+        concat!(
+            "SELECT id, state, attempt, epoch, not_before, started_at, ended_at, reason, code, position, added_by, spec
+             FROM steps WHERE run = $1
+             AND (CAST($2 AS TEXT) IS NULL OR COALESCE(added_by, '') = $2)
+             AND (CAST($3 AS TEXT) IS NULL OR state = $3)
+             AND (CAST($4 AS TEXT) IS NULL OR LOWER(id) LIKE $4 ESCAPE '!')
+             AND (NOT CAST($5 AS BOOLEAN) OR phase = 'main' OR state NOT IN ('pending', 'skipped'))
+             AND (CAST($6 AS BIGINT) IS NULL OR position > $6)
+             ORDER BY ",
+            $order,
+            "position LIMIT $7 OFFSET $8"
+        )
+    };
+}
+const STEP_FIND: &str = step_find!("");
+const STEP_FIND_TROUBLE: &str = step_find!(
+    "CASE WHEN state IN ('failed', 'unknown') THEN 0 WHEN state IN ('running', 'waiting') THEN 1 ELSE 2 END, "
+);
+
 impl Store {
+    /// Steps of a run by a query. However many the run has, they are found by an index of its order and nothing is read of the rest
+    /// but what the query asks for.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn step_find(&self, run: &RunId, query: &StepQuery, limit: u32) -> Result<Vec<StepRow>> {
+        let (run, query) = (run.clone(), query.clone());
+        self.read(move |tx| {
+            let of = match &query.of {
+                StepsOf::All => None,
+                StepsOf::Plan => Some(""),
+                StepsOf::Step(step) => Some(step.as_str()),
+            };
+            let text = (!query.text.is_empty()).then(|| like(&query.text, true));
+            let sql = match query.order {
+                StepOrder::Plan => STEP_FIND,
+                StepOrder::Trouble => STEP_FIND_TROUBLE,
+            };
+            let state = query.state.map(StepState::as_str);
+            tx.rows(sql, params![run.as_str(), of, state, text.as_ref(), query.begun, query.after, limit, query.skip])
+        })
+        .await
+    }
+
+    /// How many steps of a run are in which state, by what has added them.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn step_tally(&self, run: &RunId) -> Result<Vec<StepTally>> {
+        let run = run.clone();
+        let found: Vec<(Option<String>, String, String, i64)> = self
+            .read(move |tx| {
+                tx.rows(
+                    "SELECT added_by, phase, state, COUNT(*) FROM steps WHERE run = $1 GROUP BY added_by, phase, state
+                     ORDER BY MIN(position)",
+                    params![run.as_str()],
+                )
+            })
+            .await?;
+        let tally = |(added_by, phase, state, count): (Option<String>, String, String, i64)| {
+            Ok(StepTally {
+                added_by: added_by.map(StepId::new),
+                main: phase == "main",
+                state: StepState::parse(&state).ok_or(StoreError::Decode { what: "step state", message: state })?,
+                count: usize::try_from(count).unwrap_or_default(),
+            })
+        };
+        found.into_iter().map(tally).collect()
+    }
+
+    /// Some steps of a run, in order of the plan; those that it has not are left out.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn step_some(&self, run: &RunId, some: &[StepId]) -> Result<Vec<StepRow>> {
+        let (run, some) = (run.clone(), ids(some)?);
+        self.read(move |tx| {
+            tx.rows(
+                tx.pick(
+                    "SELECT id, state, attempt, epoch, not_before, started_at, ended_at, reason, code, position, added_by, spec
+                     FROM steps WHERE run = $1 AND id IN (SELECT value FROM json_each($2)) ORDER BY position",
+                    "SELECT id, state, attempt, epoch, not_before, started_at, ended_at, reason, code, position, added_by, spec
+                     FROM steps WHERE run = $1 AND id IN (SELECT json_array_elements_text(CAST($2 AS json))) ORDER BY position",
+                ),
+                params![run.as_str(), &some],
+            )
+        })
+        .await
+    }
+
     /// The last apply of each instance of the project that was ever begun. However many applies there were, an instance costs two
     /// looks into an index.
     ///
@@ -182,7 +375,11 @@ impl Store {
                 let since = query.since.map(|at| Ulid::from_parts(u64::try_from(at / 1000).unwrap_or(0), 0));
                 let since = since.map(|id| id.to_string().to_lowercase());
                 tx.rows(
-                    if query.active { RUN_FIND_ACTIVE } else { RUN_FIND },
+                    match query.state {
+                        _ if query.active => RUN_FIND_ACTIVE,
+                        Some(_) => RUN_FIND_STATE,
+                        None => RUN_FIND,
+                    },
                     params![
                         &project,
                         query.kind.as_deref(),
@@ -273,21 +470,28 @@ impl Store {
         Ok(found.map(RunId::new))
     }
 
-    /// How long the log of each step of a run is, bytes; of those that have one.
+    /// How long the log of each step of a run is, bytes, or of some of them; of those that have one.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn log_sizes(&self, run: &RunId) -> Result<Vec<(StepId, u64)>> {
-        let run = run.clone();
+    pub async fn log_sizes(&self, run: &RunId, only: Option<&[StepId]>) -> Result<Vec<(StepId, u64)>> {
+        let (run, only) = (run.clone(), only.map(ids).transpose()?);
         let found: Vec<(String, i64)> = self
-            .read(move |tx| {
-                tx.rows(
+            .read(move |tx| match &only {
+                None => tx.rows(
                     "SELECT step, CAST(MAX(next) AS BIGINT) FROM (
                          SELECT step, start + LENGTH(bytes) AS next FROM logs WHERE run = $1
                          UNION ALL SELECT step, next FROM log_blocks WHERE run = $1
                      ) AS parts GROUP BY step",
                     params![run.as_str()],
-                )
+                ),
+                Some(only) => tx.rows(
+                    tx.pick(
+                        concat!("WITH some AS (SELECT value AS id FROM json_each($2))", log_sizes!()),
+                        concat!("WITH some AS (SELECT json_array_elements_text(CAST($2 AS json)) AS id)", log_sizes!()),
+                    ),
+                    params![run.as_str(), only],
+                ),
             })
             .await?;
         Ok(found.into_iter().map(|(step, bytes)| (StepId::new(step), bytes.unsigned_abs())).collect())

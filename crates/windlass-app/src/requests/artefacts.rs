@@ -1,7 +1,7 @@
 //! Files that steps of operations left.
 
 use super::visible::why_not;
-use super::{run_for, run_subject};
+use super::{run_for, run_planned, run_subject};
 use crate::caller::Caller;
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::installation::Installation;
@@ -24,7 +24,7 @@ pub async fn artefact_list(
     after: Option<&str>,
     limit: u32,
 ) -> AppResult<Vec<RunArtefact>> {
-    let record = run_for(installation, caller, run, Permission::ProjectRead).await?;
+    let record = run_planned(installation, caller, run).await?;
     run_artefacts::artefact_list(&installation.store(caller, &record.project), &record, after, limit).await
 }
 

@@ -1,6 +1,6 @@
 //! The record of everything, as far as somebody may read it.
 
-use super::run_for;
+use super::run_planned;
 use super::run_view::chosen;
 use crate::caller::{Caller, not_found};
 use crate::error::AppResult;
@@ -63,7 +63,7 @@ pub async fn event_search(
     limit: u32,
 ) -> AppResult<Vec<Event>> {
     if let Some(run) = &filter.run {
-        let record = run_for(installation, caller, run, Permission::ProjectRead).await?;
+        let record = run_planned(installation, caller, run).await?;
         let store = installation.store(caller, &record.project);
         return Ok(store.event_search(filter, before, limit).await?);
     }

@@ -120,8 +120,9 @@ async fn asking(
             continue;
         }
         looked += 1;
-        let record = installation.common.store.run_get(&run.id).await?;
-        let steps = installation.store(caller, &run.project).step_list_brief(&run.id).await?;
+        let store = &installation.common.store;
+        let record = store.run_planned(&run.id).await?;
+        let steps = super::run_view::open(store, &record, &store.step_tally(&run.id).await?).await?;
         let input = super::operations::input(&record)?;
         let asks = view::asks(installation, caller, &record, &input, &steps, LOOKED_AT).await?;
         match asks.into_iter().find(|ask| ask.is_open && ask.why_not.is_none()) {
@@ -137,7 +138,7 @@ async fn of_caller(installation: &Installation, caller: &Caller, runs: Vec<RunSu
     let mut found = Vec::new();
     for run in runs {
         if run.kind == KIND {
-            let record = installation.common.store.run_get(&run.id).await?;
+            let record = installation.common.store.run_planned(&run.id).await?;
             // Without good definitions nobody may anything, and hears of all.
             if installation.good(&run.project).is_ok() && view::may_run(installation, caller, &record).await?.is_some()
             {

@@ -1,15 +1,16 @@
 //! What was recorded of runs and reviews: their steps, their logs.
 
-use super::run_for;
+use super::{run_for, run_planned};
 use crate::caller::Caller;
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::history::Changed;
 use crate::installation::Installation;
+use std::collections::HashMap;
 use windlass_model::access::{Permission, Subject};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{RunRecord, StepRecord};
-use windlass_store::{LogChunk, ReviewRow, ReviewState, RunSummary, Store, StoreError};
+use windlass_model::run::{RunRecord, StepRecord, StepSpec};
+use windlass_store::{LogChunk, ReviewRow, ReviewState, RunSummary, StepQuery, StepRow, Store, StoreError};
 
 /// A run with its steps in order; what these put out is left away.
 ///
@@ -23,6 +24,25 @@ pub async fn run_show(
     let record = run_for(installation, caller, run, Permission::ProjectRead).await?;
     let steps = installation.common.store.step_list_brief(run).await?;
     Ok((record, steps))
+}
+
+/// Steps of a run, at most `limit`.
+///
+/// # Errors
+/// There is no such run that the caller may see.
+pub async fn step_find(
+    installation: &Installation,
+    caller: &Caller,
+    run: &RunId,
+    query: &StepQuery,
+    limit: u32,
+) -> AppResult<Vec<(StepSpec, StepRow)>> {
+    let record = run_planned(installation, caller, run).await?;
+    let found = installation.common.store.step_find(run, query, limit).await?;
+    let mut specs: HashMap<StepId, StepSpec> =
+        record.plan.steps.into_iter().map(|spec| (spec.id.clone(), spec)).collect();
+    let spec = |mut step: StepRow| Some((step.spec.take().or_else(|| specs.remove(&step.record.id))?, step));
+    Ok(found.into_iter().filter_map(spec).collect())
 }
 
 /// What the effects of two runs of one project do not have in common.
@@ -101,7 +121,7 @@ impl StepLog {
     /// # Errors
     /// There is no such step that the caller may see.
     pub async fn open(installation: &Installation, caller: &Caller, run: &RunId, step: &StepId) -> AppResult<Self> {
-        let record = run_for(installation, caller, run, Permission::ProjectRead).await?;
+        let record = run_planned(installation, caller, run).await?;
         let store = installation.store(caller, &record.project);
         match store.step_get(run, step).await {
             Ok(_) => Ok(Self { store, run: run.clone(), step: step.clone() }),

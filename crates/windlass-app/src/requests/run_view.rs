@@ -1,7 +1,7 @@
 //! Runs and reviews as pages show them.
 
 use super::visible::{Visible, visible, why_not};
-use super::{instances, places, run_for};
+use super::{instances, places, run_for, run_planned};
 use crate::apply::review_missing;
 use crate::caller::Caller;
 use crate::error::{AppError, AppResult, ErrorKind};
@@ -10,18 +10,21 @@ use crate::service::Service;
 use crate::steps::apply::Prepared;
 use crate::waivers::Candidate;
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use windlass_model::access::{Permission, Subject};
 use windlass_model::approval::ApprovalRecord;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{InstanceId, RunId, StepId};
+use windlass_model::operation::plan::{self, OperationStep};
 use windlass_model::review::document::{Context, Document};
 use windlass_model::review::progress::Progress;
 use windlass_model::review::{Review, Verdict};
 use windlass_model::rollout;
-use windlass_model::run::{RunRecord, StepRecord, StepState};
+use windlass_model::run::{RunRecord, StepRecord, StepSpec, StepState};
 use windlass_model::stack_plan::{ApplyInput, ApplyWork, driver, plan_step};
-use windlass_store::{Event, EventFilter, ReviewQuery, ReviewRow, ReviewState, RunQuery, RunSummary};
+use windlass_store::{
+    Event, EventFilter, ReviewQuery, ReviewRow, ReviewState, RunQuery, RunSummary, StepQuery, StepRow, StepTally, Store,
+};
 
 /// Runs of all projects that the caller may see, or of one of them: newest first.
 ///
@@ -58,12 +61,21 @@ pub struct Changed {
     pub effect_digest: String,
 }
 
-/// Everything about one run.
+/// Everything about one run but its steps: of these there may be very many, and some are here.
 pub struct RunView {
+    /// With the plan that it was made with: what its steps have added is not in it.
     pub record: RunRecord,
-    /// Without their outputs.
-    pub steps: Vec<StepRecord>,
-    /// What became of its steps when, oldest first; of a very long run the newest.
+    /// How many steps are in which state.
+    pub tally: Vec<StepTally>,
+    /// Those that were asked for, and whether there are more of them.
+    pub steps: Vec<StepRow>,
+    pub more: bool,
+    /// What those come after, where it was not asked for itself.
+    pub before: Vec<StepRow>,
+    /// Those that wait, are unknown or run, and those that ask people or stand in a checklist: in order of the plan, of very many
+    /// the first.
+    pub open: Vec<StepRow>,
+    /// What became of the steps that were asked for when, oldest first: of those whose record does not tell by itself.
     pub events: Vec<Event>,
     pub log_sizes: BTreeMap<StepId, u64>,
     pub changed: Vec<Changed>,
@@ -77,23 +89,82 @@ pub struct RunView {
     pub repeat: Option<String>,
 }
 
+/// How many steps that others come after are read with those.
+const BEFORE: usize = 1_000;
 /// How many events of steps one page is made of.
 const EVENTS: u32 = 5_000;
+/// Steps in one state that are looked at for what they ask.
+const OPEN: u32 = 500;
 
-/// One run.
+/// Whether the record of a step alone tells what it did when: it was begun once at most, and nothing interrupted it.
+pub fn tells_all(step: &StepRecord) -> bool {
+    match step.attempt {
+        0 => true,
+        1 => !matches!(step.state, StepState::Pending | StepState::Waiting | StepState::Unknown),
+        _ => false,
+    }
+}
+
+/// A step of an operation that stands before all others for people, or in its checklist.
+fn is_shown_apart(spec: &StepSpec) -> bool {
+    let listed = |step: OperationStep| {
+        step.path.len() == 2
+            && step.path.first().is_some_and(|kind| ["before", "during", "after"].contains(&kind.as_str()))
+    };
+    matches!(spec.work.driver.as_str(), plan::driver::APPROVE | plan::driver::TICK)
+        || OperationStep::deserialize(&spec.work.input).is_ok_and(listed)
+}
+
+/// Steps that wait, are unknown or run, and those of an operation that ask people or stand in a checklist, in order.
+pub(super) async fn open(store: &Store, record: &RunRecord, tally: &[StepTally]) -> AppResult<Vec<StepRow>> {
+    let mut found = Vec::new();
+    for state in [StepState::Waiting, StepState::Unknown, StepState::Running] {
+        if tally.iter().any(|some| some.state == state) {
+            let query = StepQuery { state: Some(state), ..StepQuery::default() };
+            found.extend(store.step_find(&record.id, &query, OPEN).await?);
+        }
+    }
+    if record.plan.kind == plan::KIND {
+        let apart = record.plan.steps.iter().filter(|spec| is_shown_apart(spec));
+        let asked: Vec<StepId> = apart.map(|spec| spec.id.clone()).collect();
+        found.extend(store.step_some(&record.id, &asked).await?);
+    }
+    found.sort_by_key(|step| step.position);
+    found.dedup_by(|a, b| a.record.id == b.record.id);
+    Ok(found)
+}
+
+/// One run, with at most `limit` of the steps that `query` asks for.
 ///
 /// # Errors
 /// There is none that the caller may see, or the database cannot be read.
-pub async fn run_show(installation: &Installation, caller: &Caller, run: &RunId) -> AppResult<RunView> {
-    let record = run_for(installation, caller, run, Permission::ProjectRead).await?;
+pub async fn run_show(
+    installation: &Installation,
+    caller: &Caller,
+    run: &RunId,
+    query: &StepQuery,
+    limit: u32,
+) -> AppResult<RunView> {
+    let record = run_planned(installation, caller, run).await?;
     let store = installation.store(caller, &record.project);
-    let steps = store.step_list_brief(run).await?;
-    let filter = EventFilter { run: Some(run.clone()), kind: Some("step.".into()), ..EventFilter::default() };
-    let mut events = store.event_search(&filter, None, EVENTS).await?;
-    events.reverse();
+    let mut steps = store.step_find(run, query, limit.saturating_add(1)).await?;
+    let more = steps.len() > limit as usize;
+    steps.truncate(limit as usize);
+    let here: BTreeSet<&StepId> = steps.iter().map(|step| &step.record.id).collect();
+    let specs: HashMap<&StepId, &StepSpec> = record.plan.steps.iter().map(|spec| (&spec.id, spec)).collect();
+    let spec = |step: &StepRow| step.spec.as_ref().or_else(|| specs.get(&step.record.id).copied()).cloned();
+    let after: BTreeSet<StepId> = steps.iter().filter_map(spec).flat_map(|spec| spec.after).collect();
+    let after: Vec<StepId> = after.into_iter().filter(|id| !here.contains(id)).take(BEFORE).collect();
+    let before = if after.is_empty() { Vec::new() } else { store.step_some(run, &after).await? };
+    let untold = steps.iter().map(|step| &step.record).filter(|step| !tells_all(step));
+    let untold: Vec<StepId> = untold.map(|step| step.id.clone()).collect();
+    let events = if untold.is_empty() { Vec::new() } else { store.event_of_steps(run, &untold, EVENTS).await? };
+    let shown: Vec<StepId> = steps.iter().map(|step| step.record.id.clone()).collect();
+    let tally = store.step_tally(run).await?;
+    let open = open(&store, &record, &tally).await?;
     let mut changed = Vec::new();
     let waits: BTreeSet<&StepId> =
-        steps.iter().filter(|step| step.state == StepState::Waiting).map(|step| &step.id).collect();
+        open.iter().map(|step| &step.record).filter(|s| s.state == StepState::Waiting).map(|step| &step.id).collect();
     for spec in record.plan.steps.iter().filter(|spec| spec.work.driver == driver::GATE && waits.contains(&spec.id)) {
         let Ok(work) = ApplyWork::deserialize(&spec.work.input) else { continue };
         let instance = work.work.instance.id;
@@ -108,7 +179,8 @@ pub async fn run_show(installation: &Installation, caller: &Caller, run: &RunId)
         of_operation.unwrap_or_else(|| subject(installation, &record.project, "run", run, &instances(&record.plan)));
     let why = |permission| why_not(installation, caller, permission, &subject);
     Ok(RunView {
-        log_sizes: store.log_sizes(run).await?.into_iter().collect(),
+        log_sizes: store.log_sizes(run, Some(&shown)).await?.into_iter().collect(),
+        tally,
         unserved: crate::health::unserved(&store, &record, &store.worker_list().await?).await?,
         cancel: why(Permission::RunCancel).await?,
         resume: why(Permission::RunResume).await?,
@@ -116,6 +188,9 @@ pub async fn run_show(installation: &Installation, caller: &Caller, run: &RunId)
         approve: why(Permission::ReviewApprove).await?,
         repeat: why(Permission::ReviewCreate).await?,
         steps,
+        more,
+        before,
+        open,
         events,
         changed,
         record,
@@ -388,7 +463,7 @@ pub async fn approve_changed(
     effect: &str,
     reason: Option<&str>,
 ) -> AppResult<()> {
-    let view = run_show(installation, caller, run).await?;
+    let view = run_show(installation, caller, run, &StepQuery::default(), 0).await?;
     if !view.changed.iter().any(|changed| changed.effect_digest == effect) {
         let diagnostic = Diagnostic::error("WL847", format!("what run {run} waits with is not what you saw"))
             .help("load it again, look at what it says now, and decide then");

@@ -34,7 +34,7 @@ pub(super) async fn unserved(installation: &Installation, projects: &[Visible]) 
         if wait.class != WaitClass::Place || !projects.iter().any(|one| one.name() == wait.project) {
             continue;
         }
-        let record = store.run_get(&wait.run).await?;
+        let record = store.run_planned(&wait.run).await?;
         if let Some(why) = crate::health::unserved(store, &record, &workers).await? {
             found.push((record, why));
         }

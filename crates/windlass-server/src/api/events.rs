@@ -20,7 +20,7 @@ use utoipa::IntoParams;
 use windlass_app::caller::Caller;
 use windlass_app::error::{AppResult, internal};
 use windlass_app::requests::events::{Reach, event_last, event_search};
-use windlass_app::requests::run_for;
+use windlass_app::requests::run_planned;
 use windlass_model::access::Permission;
 use windlass_model::id::RunId;
 use windlass_model::stack_plan::ApplyInput;
@@ -216,7 +216,7 @@ pub async fn review_stream(
 }
 
 async fn news(app: &App, reader: Reader, run: RunId, applies: bool) -> Result<Response, Failure> {
-    let record = run_for(&app.installation, &reader.caller, &run, Permission::ProjectRead).await?;
+    let record = run_planned(&app.installation, &reader.caller, &run).await?;
     // Between the page that was drawn and this stream something may have happened.
     let fresh = reader.last.is_none() && (applies || !record.state.is_final());
     let after = start(app, reader.last).await?;
@@ -246,7 +246,7 @@ impl News {
         if let Some(applies) = known.get(run) {
             return Ok(*applies);
         }
-        let record = app.installation.common.store.run_get(&RunId::new(run)).await?;
+        let record = app.installation.common.store.run_planned(&RunId::new(run)).await?;
         let applies = ApplyInput::deserialize(&record.plan.input).is_ok_and(|input| input.review == self.run);
         if known.len() >= KNOWN {
             known.clear();
@@ -262,7 +262,7 @@ impl Source for News {
     const BREATH: Duration = Duration::from_millis(200);
 
     async fn allow(&mut self, app: &App, caller: &Caller) -> AppResult<()> {
-        run_for(&app.installation, caller, &self.run, Permission::ProjectRead).await.map(drop)
+        run_planned(&app.installation, caller, &self.run).await.map(drop)
     }
 
     async fn look(&mut self, app: &App) -> AppResult<Look> {

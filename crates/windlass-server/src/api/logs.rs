@@ -22,7 +22,7 @@ use utoipa::{IntoParams, ToSchema};
 use windlass_app::caller::Caller;
 use windlass_app::error::{AppResult, internal};
 use windlass_app::requests::records::StepLog;
-use windlass_app::requests::run_for;
+use windlass_app::requests::run_planned;
 use windlass_model::access::Permission;
 use windlass_model::id::{RunId, StepId};
 use windlass_store::LogChunk;
@@ -197,7 +197,7 @@ impl Source for Live {
     const BREATH: Duration = Duration::from_millis(50);
 
     async fn allow(&mut self, app: &App, caller: &Caller) -> AppResult<()> {
-        run_for(&app.installation, caller, &self.run, Permission::ProjectRead).await.map(drop)
+        run_planned(&app.installation, caller, &self.run).await.map(drop)
     }
 
     async fn look(&mut self, _: &App) -> AppResult<Look> {

@@ -57,6 +57,7 @@ pub fn routes(routes: Routes) -> Routes {
         reviews::apply,
         runs::list,
         runs::show,
+        runs::steps,
         runs::diff,
         runs::cancel,
         runs::halt,

@@ -20,13 +20,14 @@ use windlass_app::requests;
 use windlass_model::access::Permission;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::run::{RunRecord, RunState, StepRecord, StepSpec, StepState};
-use windlass_store::{RunFilter, RunSummary};
+use windlass_store::{RunFilter, RunSummary, StepQuery, StepsOf};
 
 pub fn routes(routes: Routes) -> Routes {
     let within = Guard::Within;
     routes
         .add(Method::GET, "/api/v1/projects/{project}/runs", Guard::Project(Permission::ProjectRead), get(list))
         .add(Method::GET, "/api/v1/runs/{run}", within(Permission::ProjectRead), get(show))
+        .add(Method::GET, "/api/v1/runs/{run}/steps", within(Permission::ProjectRead), get(steps))
         .add(Method::GET, "/api/v1/runs/{run}/diff/{other}", within(Permission::ProjectRead), get(diff))
         .once("/api/v1/runs/{run}/cancel", within(Permission::RunCancel), post(cancel))
         .once("/api/v1/runs/{run}/halt", within(Permission::RunCancel), post(halt))
@@ -176,10 +177,9 @@ fn waits(run: &RunRecord, steps: &[StepRecord]) -> Option<String> {
     }
 }
 
-impl RunAnswer {
-    fn of(record: RunRecord, steps: Vec<StepRecord>) -> Self {
-        let waits = waits(&record, &steps);
-        let step = |(spec, step): (&StepSpec, StepRecord)| Step {
+impl Step {
+    fn of(spec: &StepSpec, step: StepRecord) -> Self {
+        Self {
             id: step.id,
             title: spec.title.clone(),
             after: spec.after.clone(),
@@ -191,11 +191,17 @@ impl RunAnswer {
             ended_at: step.ended_at,
             reason: step.reason,
             code: step.code,
-        };
+        }
+    }
+}
+
+impl RunAnswer {
+    fn of(record: RunRecord, steps: Vec<StepRecord>) -> Self {
+        let waits = waits(&record, &steps);
         // Steps that were added to the run since its plan was read are in the next answer.
         let specs: HashMap<&StepId, &StepSpec> = record.plan.steps.iter().map(|spec| (&spec.id, spec)).collect();
         let spec = |step: StepRecord| Some((*specs.get(&step.id)?, step));
-        let steps = steps.into_iter().filter_map(spec).map(step).collect();
+        let steps = steps.into_iter().filter_map(spec).map(|(spec, step)| Step::of(spec, step)).collect();
         let run = Run {
             id: record.id,
             project: record.project,
@@ -220,6 +226,50 @@ impl RunAnswer {
 pub async fn show(State(app): State<Arc<App>>, who: Who, Path(run): Path<String>) -> Result<Json<RunAnswer>, Failure> {
     let (record, steps) = requests::records::run_show(&app.installation, &who.caller, &RunId::new(run)).await?;
     Ok(Json(RunAnswer::of(record, steps)))
+}
+
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct StepsQuery {
+    /// Only steps in this state.
+    state: Option<String>,
+    /// Only steps that have this in their id; letters of either case.
+    search: Option<String>,
+    /// Only what this step has added.
+    added_by: Option<String>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// How many at most; 50 otherwise, 500 at most.
+    limit: Option<u32>,
+}
+
+/// Steps of a run, in order of the plan: for runs with so many that one answer would be too large.
+#[utoipa::path(
+    get, path = "/api/v1/runs/{run}/steps", tag = "runs", operation_id = "run_steps",
+    params(("run" = String, Path, description = "Id of the run"), StepsQuery),
+    responses((status = 200, body = Listed<Step>)),
+)]
+pub async fn steps(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Path(run): Path<String>,
+    Asked(query): Asked<StepsQuery>,
+) -> Result<Json<Listed<Step>>, Failure> {
+    let limit = limit(query.limit);
+    let state = query
+        .state
+        .map(|name| StepState::parse(&name).ok_or_else(|| nonsense(format!("there is no state of steps `{name}`"))));
+    let cursor = query.cursor.map(|at| at.parse().map_err(|_| nonsense(format!("`{at}` is no cursor of steps"))));
+    let asked = StepQuery {
+        of: query.added_by.map_or(StepsOf::All, |step| StepsOf::Step(StepId::new(step))),
+        state: state.transpose()?,
+        text: query.search.unwrap_or_default(),
+        after: cursor.transpose()?,
+        ..StepQuery::default()
+    };
+    let found = requests::records::step_find(&app.installation, &who.caller, &RunId::new(run), &asked, limit).await?;
+    let listed = Listed::read(found, limit, |(_, step)| step.position.to_string());
+    Ok(Json(listed.map(|(spec, step)| Step::of(&spec, step.record))))
 }
 
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]

@@ -45,10 +45,13 @@ pub struct Run {
     pub cancel: Option<Offer>,
     pub resume: Option<Offer>,
     pub rerun: Option<Offer>,
-    /// In order of the plan; of a large run, one page of them.
+    /// One page of them.
     pub steps: Vec<Step>,
-    /// How many there are in all.
+    /// How many there are in all, before they were searched.
     pub total: usize,
+    /// What was searched for in their ids, and the state they have to be in; empty for all.
+    pub search: String,
+    pub step_state: String,
     /// How many are in which state, of all.
     pub states: Vec<(StepState, usize)>,
     pub paging: Paging,
@@ -62,6 +65,8 @@ pub struct Run {
 /// Steps that another one has added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Each {
+    /// Of the one that added them.
+    pub id: String,
     /// Title of the one that added them.
     pub title: String,
     /// Where all of them are, with how many there are; and those of each state.
@@ -177,6 +182,10 @@ impl Step {
 impl Run {
     fn stream(&self) -> String {
         format!("/api/v1/runs/{}/stream", parts::encoded(&self.id))
+    }
+    /// There is more than one page of steps.
+    fn is_searched(&self) -> bool {
+        self.total > self.steps.len() || !self.search.is_empty()
     }
     fn took(&self) -> String {
         super::runs::took(self.created.at, self.ended.as_ref().map(|e| e.at), self.now)
@@ -326,6 +335,8 @@ impl Run {
             resume: None,
             rerun: None,
             total: steps.len(),
+            search: String::new(),
+            step_state: String::new(),
             states: vec![
                 (StepState::Running, 1),
                 (StepState::Waiting, 1),

@@ -139,8 +139,9 @@ fn bars(apply: &Applying) -> Vec<(Bar, bool)> {
             };
             let (done, current) = seen.remove(spec.id.as_str()).unwrap_or_default();
             let address = link::run(apply.record.id.as_str());
-            let page = (at / STEPS * STEPS).to_string();
-            let address = link::query(&address, &[("after", if at < STEPS { "" } else { &page })]);
+            let steps = STEPS as usize;
+            let page = (at / steps * steps).to_string();
+            let address = link::query(&address, &[("after", if at < steps { "" } else { &page })]);
             let bar = Bar {
                 instance: instance.to_string(),
                 state,

@@ -18,13 +18,13 @@ use std::sync::Arc;
 use windlass_app::error::AppError;
 use windlass_app::operations::{Arguments, StartOptions};
 use windlass_app::requests;
-use windlass_app::requests::run_view::{RunView, approve_changed, review_of, run_find, run_show};
+use windlass_app::requests::run_view::{RunView, approve_changed, review_of, run_find, run_show, tells_all};
 use windlass_model::Micros;
 use windlass_model::access::Permission;
 use windlass_model::id::{RunId, StackId, StepId};
 use windlass_model::operation::plan::Origin;
-use windlass_model::run::{Phase, RunState, StepRecord, StepSpec, StepState};
-use windlass_store::{Event, RunQuery};
+use windlass_model::run::{Phase, RunState, StepSpec, StepState};
+use windlass_store::{Event, RunQuery, StepOrder, StepQuery, StepTally, StepsOf};
 
 pub fn routes(routes: Routes) -> Routes {
     routes
@@ -42,7 +42,7 @@ pub fn routes(routes: Routes) -> Routes {
 
 /// Rows of one page of a list, and steps of one page of a run.
 const PAGE: u32 = 50;
-pub(super) const STEPS: usize = 200;
+pub(super) const STEPS: u32 = 200;
 
 async fn list(State(app): State<Arc<App>>, asked: Asked) -> Page {
     let (kind, state) = (asked.query.one("kind"), asked.query.one("state"));
@@ -93,26 +93,47 @@ pub(super) fn offer(why: Option<String>, action: String) -> Offer {
 
 async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, asked: Asked) -> Page {
     let id = RunId::new(id);
-    let view = run_show(&app.installation, &asked.who.caller, &id).await?;
+    let (each, text, state) = (asked.query.one("each"), asked.query.one("step"), asked.query.one("step_state"));
+    let start = asked.query.one("after").parse::<u32>().unwrap_or_default();
+    let query = StepQuery {
+        of: if each.is_empty() { StepsOf::Plan } else { StepsOf::Step(StepId::new(each)) },
+        state: StepState::parse(state),
+        text: text.trim().to_owned(),
+        begun: true,
+        after: None,
+        // The steps of a run are a graph; what one of them has added is many that are alike.
+        order: if each.is_empty() { StepOrder::Plan } else { StepOrder::Trouble },
+        skip: start,
+    };
+    let view = run_show(&app.installation, &asked.who.caller, &id, &query, STEPS).await?;
     let (record, now) = (&view.record, asked.now);
     let base = link::run(id.as_str());
-    let specs: HashMap<&str, &StepSpec> = record.plan.steps.iter().map(|spec| (spec.id.as_str(), spec)).collect();
+    let all = view.steps.iter().chain(&view.before).chain(&view.open);
+    let added = all.clone().filter_map(|step| step.spec.as_ref());
+    let specs: HashMap<&str, &StepSpec> =
+        record.plan.steps.iter().chain(added).map(|spec| (spec.id.as_str(), spec)).collect();
     let title = |step: &str| specs.get(step).map_or_else(|| step.to_owned(), |spec| spec.title.clone());
     let mut spans = spans(&view.events);
     let ended_at: HashMap<&str, Micros> =
-        view.steps.iter().filter_map(|step| Some((step.id.as_str(), step.ended_at?))).collect();
-    let folded = Folded { view: &view, specs: &specs, each: asked.query.one("each") };
-    let own = folded.steps(StepState::parse(asked.query.one("step_state")));
-    let start = asked.query.one("after").parse::<usize>().unwrap_or_default().min(own.len());
-    let shown = &own[start..own.len().min(start + STEPS)];
+        all.filter_map(|step| Some((step.record.id.as_str(), step.record.ended_at?))).collect();
+    let folded = Folded { tally: &view.tally, specs: &specs, each };
     let mut members = folded.members(&base);
-    let steps: Vec<Step> = shown
+    let steps: Vec<Step> = view
+        .steps
         .iter()
+        .map(|row| &row.record)
         .map(|step| {
             let mut did = spans.remove(step.id.as_str()).unwrap_or_default();
+            if let Some(from) = step.started_at.filter(|_| did.is_empty() && tells_all(step)) {
+                did.push(Span {
+                    until: step.ended_at,
+                    end: step.ended_at.map(|_| step.state),
+                    ..span(SpanKind::Working, 1, from)
+                });
+            }
             let after: Vec<String> = specs
                 .get(step.id.as_str())
-                .map(|spec| spec.after.iter().map(ToString::to_string).collect())
+                .map(|spec| spec.after.iter().chain(&spec.flow.gathers).map(ToString::to_string).collect())
                 .unwrap_or_default();
             if let Some(begun) = did.first().map(|span| span.from) {
                 let ready = after.iter().filter_map(|id| ended_at.get(id.as_str()).copied()).max();
@@ -137,7 +158,7 @@ async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, asked: Asked) 
             }
         })
         .collect();
-    let next = (start + shown.len() < own.len()).then(|| (start + shown.len()).to_string());
+    let next = view.more.then(|| (start + STEPS).to_string());
     let here = if start > 0 { start.to_string() } else { String::new() };
     let active = !record.state.is_final();
     let has_log = |step: &Step| step.log_bytes > 0;
@@ -148,14 +169,15 @@ async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, asked: Asked) 
         .collect();
     let of = |state: StepState| steps.iter().find(|step| step.state == state && has_log(step)).map(|s| s.id.clone());
     let chosen = of(StepState::Running).or_else(|| of(StepState::Failed)).or_else(|| logs.last().map(|s| s.id.clone()));
-    let waiting = view.steps.iter().find(|step| step.state == StepState::Waiting);
+    let open = || view.open.iter().map(|step| &step.record);
+    let waiting = open().find(|step| step.state == StepState::Waiting);
     let waits = match record.state {
         _ if view.unserved.is_some() => view.unserved.clone(),
         RunState::Waiting => record.reason.clone().or_else(|| waiting.and_then(|step| step.reason.clone())),
         RunState::Queued => Some("it has just been made, and nobody has taken it yet".to_owned()),
         _ => None,
     };
-    let unknown = view.steps.iter().filter(|step| step.state == StepState::Unknown).map(|step| Question {
+    let unknown = open().filter(|step| step.state == StepState::Unknown).map(|step| Question {
         step: step.id.to_string(),
         title: title(step.id.as_str()),
         reason: step.reason.clone().unwrap_or_else(|| "its process ended before it could say".to_owned()),
@@ -189,15 +211,12 @@ async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, asked: Asked) 
         resume: (record.state == RunState::Waiting).then(|| offer(view.resume.clone(), format!("{base}/resume"))),
         rerun: (!active && matches!(record.plan.kind.as_str(), "review" | "drift"))
             .then(|| offer(view.repeat.clone(), format!("{base}/repeat"))),
-        total: own.len(),
-        states: counted(&view),
-        paging: paging(
-            &base,
-            &[("each", folded.each), ("step_state", asked.query.one("step_state"))],
-            &here,
-            next.as_deref(),
-        ),
-        each: folded.links(&base, asked.query.one("step_state")),
+        total: folded.total(query.state),
+        states: states(view.tally.iter()),
+        paging: paging(&base, &[("each", each), ("step_state", state), ("step", text)], &here, next.as_deref()),
+        search: text.to_owned(),
+        step_state: state.to_owned(),
+        each: folded.links(&base, state),
         operation: super::operations::run::part(&app, &asked, &view).await?,
         log: LogView { run: id.to_string(), steps: logs, chosen },
         steps,
@@ -208,61 +227,54 @@ async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, asked: Asked) 
 
 /// The steps of a run without those that others have added, or those that `each` has added alone.
 struct Folded<'a> {
-    view: &'a RunView,
+    tally: &'a [StepTally],
     specs: &'a HashMap<&'a str, &'a StepSpec>,
     each: &'a str,
 }
 
 impl<'a> Folded<'a> {
-    fn added_by(&self, step: &StepRecord) -> &'a str {
-        let spec = self.specs.get(step.id.as_str());
-        spec.and_then(|spec| spec.flow.added_by.as_ref()).map_or("", |step| step.as_str())
+    /// Of the page that is looked at: what takes back and what comes afterwards is there once it has its turn.
+    fn own(&self) -> impl Iterator<Item = &'a StepTally> {
+        let idle = |some: &StepTally| matches!(some.state, StepState::Pending | StepState::Skipped);
+        let by = |some: &StepTally| some.added_by.as_ref().map_or("", |step| step.as_str()) == self.each;
+        self.tally.iter().filter(move |some| by(some) && (some.main || !idle(some)))
     }
 
-    fn steps(&self, state: Option<StepState>) -> Vec<&'a StepRecord> {
-        let main = |step: &StepRecord| self.specs.get(step.id.as_str()).is_none_or(|spec| spec.flow.phase.is_main());
-        // What takes back and what comes afterwards is there once it has its turn.
-        let idle = |step: &StepRecord| matches!(step.state, StepState::Pending | StepState::Skipped);
-        let all = self.view.steps.iter().filter(|step| self.added_by(step) == self.each);
-        all.filter(|step| state.is_none_or(|state| step.state == state) && (main(step) || !idle(step))).collect()
+    fn total(&self, state: Option<StepState>) -> usize {
+        self.own().filter(|some| state.is_none_or(|state| some.state == state)).map(|some| some.count).sum()
     }
 
     /// What steps have added, by the step.
     fn members(&self, base: &str) -> HashMap<&'a str, Members> {
         let mut found: HashMap<&str, Members> = HashMap::new();
-        for step in &self.view.steps {
-            let by = self.added_by(step);
-            if by.is_empty() {
-                continue;
-            }
+        for some in self.tally {
+            let Some(by) = some.added_by.as_ref().map(|step| step.as_str()) else { continue };
             let members = found.entry(by).or_insert_with(|| Members {
                 href: link::query(base, &[("each", by)]),
                 total: 0,
                 states: Vec::new(),
             });
-            members.total += 1;
-            count_state(&mut members.states, step.state);
+            members.total += some.count;
+            count_states(&mut members.states, some);
         }
         found
     }
 
     /// Where the page of added steps leads.
     fn links(&self, base: &str, chosen: &str) -> Option<Each> {
-        let title = self.specs.get(self.each)?.title.clone();
-        let all = self.steps(None);
-        let mut states = Vec::new();
-        for step in &all {
-            count_state(&mut states, step.state);
+        if self.each.is_empty() {
+            return None;
         }
+        let title = self.specs.get(self.each).map_or_else(|| self.each.to_owned(), |spec| spec.title.clone());
         let of = |state: &str| link::query(base, &[("each", self.each), ("step_state", state)]);
         let mut links = vec![
             ("Steps of the run".to_owned(), base.to_owned(), false),
-            (format!("all {}", all.len()), of(""), chosen.is_empty()),
+            (format!("all {}", self.total(None)), of(""), chosen.is_empty()),
         ];
-        links.extend(states.iter().map(|(state, number)| {
+        links.extend(states(self.own()).iter().map(|(state, number)| {
             (format!("{number} {}", state.as_str()), of(state.as_str()), state.as_str() == chosen)
         }));
-        Some(Each { title, links })
+        Some(Each { id: self.each.to_owned(), title, links })
     }
 }
 
@@ -274,18 +286,16 @@ fn part(phase: &Phase) -> Part {
     }
 }
 
-fn count_state(states: &mut Vec<(StepState, usize)>, state: StepState) {
-    match states.iter_mut().find(|(known, _)| *known == state) {
-        Some((_, number)) => *number += 1,
-        None => states.push((state, 1)),
+fn count_states(states: &mut Vec<(StepState, usize)>, some: &StepTally) {
+    match states.iter_mut().find(|(known, _)| *known == some.state) {
+        Some((_, number)) => *number += some.count,
+        None => states.push((some.state, some.count)),
     }
 }
 
-fn counted(view: &RunView) -> Vec<(StepState, usize)> {
+fn states<'a>(tally: impl Iterator<Item = &'a StepTally>) -> Vec<(StepState, usize)> {
     let mut states = Vec::new();
-    for step in &view.steps {
-        count_state(&mut states, step.state);
-    }
+    tally.for_each(|some| count_states(&mut states, some));
     states
 }
 

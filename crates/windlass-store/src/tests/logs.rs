@@ -110,7 +110,7 @@ async fn seen(store: &Store, run: &RunId) -> Vec<(i64, Vec<LogChunk>)> {
             seen.push((store.log_end(run, &step.into()).await.unwrap(), chunks));
         }
     }
-    let mut sizes = store.log_sizes(run).await.unwrap();
+    let mut sizes = store.log_sizes(run, None).await.unwrap();
     sizes.sort();
     assert_eq!(sizes, [("large".into(), 2_900_005), ("small".into(), seen[0].0.unsigned_abs())]);
     seen

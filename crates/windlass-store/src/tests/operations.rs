@@ -103,7 +103,7 @@ async fn a_cancel_keeps_back_the_main_phase_and_a_kill_everything(place: &Place<
             assert!(asked.unwrap());
             let record = store.run_get(&run).await.unwrap();
             assert_eq!((record.cancel_requested, record.kill_requested), (true, kill));
-            assert_eq!(store.run_look(&run).await.unwrap().stop, record.stop());
+            assert_eq!(store.run_look(&run, None).await.unwrap().stop, record.stop());
             assert_eq!(store.step_claim("e", &run, &step("a", locks), 10).await.unwrap(), ClaimResult::Gone);
             let claim = store.step_claim("e", &run, &undo(locks), 10).await.unwrap();
             assert_eq!(matches!(claim, ClaimResult::Claimed(_)), wanted, "{locks:?} {kill}");

@@ -21,7 +21,7 @@ use windlass_model::operation::trigger::{Freeze, ScheduleDefinition};
 use windlass_model::operation::{Expression, OperationDefinition};
 use windlass_model::run::{RunRecord, StepRecord, StepSpec, StepState};
 use windlass_model::schedule::{Times, freeze_at, jitter};
-use windlass_store::{RunFilter, RunSummary, ScheduleState, StartKind, StartRow, Store};
+use windlass_store::{RunFilter, RunSummary, ScheduleState, StartKind, StartRow, StepRow, Store};
 
 /// An operation of the catalogue.
 pub struct Entry {
@@ -239,17 +239,18 @@ pub async fn asks(
     caller: &Caller,
     record: &RunRecord,
     input: &OperationInput,
-    steps: &[StepRecord],
+    steps: &[StepRow],
     most: usize,
 ) -> AppResult<Vec<AskView>> {
     let is_open =
         |step: &StepRecord| !record.state.is_final() && matches!(step.state, StepState::Waiting | StepState::Running);
-    let by_id: HashMap<&StepId, &StepRecord> = steps.iter().map(|step| (&step.id, step)).collect();
+    let by_id: HashMap<&StepId, &StepSpec> = record.plan.steps.iter().map(|spec| (&spec.id, spec)).collect();
     let of_people = |spec: &StepSpec| matches!(spec.work.driver.as_str(), driver::APPROVE | driver::TICK);
-    let specs = record.plan.steps.iter().filter_map(|spec| Some((spec, *by_id.get(&spec.id)?)));
+    let spec = |step: &'_ StepRow| step.spec.clone().or_else(|| by_id.get(&step.record.id).copied().cloned());
+    let specs = steps.iter().filter_map(|step| Some((spec(step)?, &step.record)));
     let mut asking: Vec<(&StepRecord, Asks)> = specs
         .filter(|(spec, step)| of_people(spec) || is_open(step))
-        .filter_map(|(spec, step)| Some((step, Asks::of_spec(spec, input)?)))
+        .filter_map(|(spec, step)| Some((step, Asks::of_spec(&spec, input)?)))
         .collect();
     asking.sort_by_key(|(step, _)| !is_open(step));
     asking.truncate(most);

@@ -87,7 +87,8 @@ fn a_run_of_an_operation_says_what_of_and_asks() {
     closed.artefacts.closed = Some("you have no permission artefact.read".into());
     let closed = Run { operation: Some(closed), ..Run::sample() };
     check(&closed, &["Downloading</strong> them is not possible: you have no", "out/dump.sql"], &["/artefacts/f1"]);
-    let each = Each { title: "member".into(), links: vec![("all".into(), "/runs/x?each=y".into(), true)] };
+    let each =
+        Each { id: "y".into(), title: "member".into(), links: vec![("all".into(), "/runs/x?each=y".into(), true)] };
     check(&Run { each: Some(each), ..run }, &["Steps of member", "aria-current=\"page\""], &[]);
     let mut hostile = operation::Operation::sample();
     let text = crate::pages::parts::check::HOSTILE;

@@ -96,7 +96,7 @@ pub(in crate::web) async fn part(
     let record = &view.record;
     let Ok(input) = cases::input(record) else { return Ok(None) };
     let (installation, caller, now) = (&app.installation, &asked.who.caller, asked.now);
-    let asks = asks(installation, caller, record, &input, &view.steps, ASKS).await?;
+    let asks = asks(installation, caller, record, &input, &view.open, ASKS).await?;
     let store = installation.store(caller, &record.project);
     let filter = RunFilter {
         kind: Some(record.plan.kind.clone()),
@@ -242,7 +242,7 @@ fn checklist(
     let ids: BTreeMap<Vec<String>, StepId> = view.record.plan.steps.iter().take(STEPS).filter_map(path_of).collect();
     let item = |phase: &str, item: &ChecklistItem| {
         let id = ids.get(&vec![phase.to_owned(), item.name.clone()]);
-        let step = id.and_then(|id| view.steps.iter().find(|step| step.id == *id));
+        let step = id.and_then(|id| view.open.iter().map(|step| &step.record).find(|step| step.id == *id));
         let tick = ticks.iter().find(|tick| Some(&tick.step.id) == id);
         let last = tick.and_then(|tick| tick.answers.last());
         let state = step.map_or(StepState::Pending, |step| step.state);
