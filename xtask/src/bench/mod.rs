@@ -7,6 +7,7 @@ pub mod measure;
 pub mod plan;
 pub mod review;
 mod rivals;
+pub mod service;
 
 use crate::options::Options;
 use crate::setup;
@@ -36,6 +37,9 @@ Builds the release binary and measures, each against a baseline in the same run,
   each      a run with 10,000 steps that one of its steps has added, each doing nothing, on SQLite: time and CPU of one of
             them, against a run with 1,000
   idle      1,000 runs that wait for a person: CPU and memory of the engine and the store
+  page      the pages of a run with 10,000 members, 200 times over HTTP: p95, beside that of a run with 100
+  schedules 10,000 schedules, each due every ten minutes, for a minute: how late their runs are; and 1,000 with nothing
+            due: CPU and memory of the loop that keeps the time
 
 Restate, DBOS and awa come from npm and PyPI into ~/.cache/windlass-bench, pinned; where they cannot be had, that is said
 and ours alone is measured.
@@ -55,6 +59,10 @@ pub struct Bench {
     pub record_again: PathBuf,
     /// Drives the engine and the store; built for the same profile.
     pub engine: PathBuf,
+    /// Asks for the pages of a large run.
+    pub page: PathBuf,
+    /// Keeps the time of many schedules.
+    pub clock: PathBuf,
     pub directory: PathBuf,
     pub path: std::ffi::OsString,
     pub quick: bool,
@@ -72,7 +80,7 @@ pub struct Row {
 type Measurement = fn(&Bench) -> Result<Vec<Row>>;
 
 pub fn run(options: &Options) -> Result<()> {
-    let all: [(&str, Measurement); 10] = [
+    let all: [(&str, Measurement); 12] = [
         ("discover", discover::measure),
         ("review", review::measure),
         ("apply", apply::measure),
@@ -83,6 +91,8 @@ pub fn run(options: &Options) -> Result<()> {
         ("log", engine::log),
         ("each", engine::each),
         ("idle", engine::idle),
+        ("page", service::page),
+        ("schedules", service::schedules),
     ];
     let chosen: Vec<_> =
         all.into_iter().filter(|(name, _)| options.value("--only").is_none_or(|only| only == *name)).collect();
@@ -103,7 +113,15 @@ pub fn run(options: &Options) -> Result<()> {
         let example = ["build", "--package", "windlass-drivers", "--example", "engine-bench"];
         shell::run(cargo().args(example).args(release))?;
     }
-    let (path, windlass) = if chosen.iter().all(|(name, _)| engine(name)) {
+    let service = |name: &str| match name {
+        "page" => Some(("windlass-server", "page-bench")),
+        "schedules" => Some(("windlass-app", "clock-bench")),
+        _ => None,
+    };
+    for (package, example) in chosen.iter().filter_map(|(name, _)| service(name)) {
+        shell::run(cargo().args(["build", "--package", package, "--example", example]).args(release))?;
+    }
+    let (path, windlass) = if chosen.iter().all(|(name, _)| engine(name) || service(name).is_some()) {
         (std::env::var_os("PATH").unwrap_or_default(), PathBuf::new())
     } else {
         let path = setup::everything()?;
@@ -124,6 +142,8 @@ pub fn run(options: &Options) -> Result<()> {
         xtask: built.join("xtask"),
         record_again: built.join("examples/record-again"),
         engine: built.join("examples/engine-bench"),
+        page: built.join("examples/page-bench"),
+        clock: built.join("examples/clock-bench"),
         directory,
         path,
         quick,

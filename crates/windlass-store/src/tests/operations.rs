@@ -1,12 +1,14 @@
 //! Queues, steps that were added, runs that go on, and lists of the runs of an operation.
 
 use super::*;
+use crate::{Look, StepOrder, StepQuery, StepsOf};
 use windlass_model::operation::plan::ADMIT;
 use windlass_model::run::{Expansion, NOT_NEEDED, Phase, StepRecord};
 
 cases! {
     who_is_next_in_a_queue_is_woken,
     what_a_step_adds_is_recorded_with_its_success,
+    a_large_run_is_read_by_windows,
     a_cancel_keeps_back_the_main_phase_and_a_kill_everything,
     a_run_goes_on_with_what_another_had_done,
     a_run_takes_its_place_when_it_is_stored_or_is_not_stored,
@@ -85,6 +87,72 @@ async fn what_a_step_adds_is_recorded_with_its_success(place: &Place<'_>) {
     assert_eq!((steps[1].as_str(), steps[2].as_str(), steps.last().unwrap().as_str()), ("each", "each[0]", "z"));
     let each = store.run_get(&run).await.unwrap().plan.steps;
     assert_eq!(each[2].flow.added_by, Some("each".into()));
+}
+
+async fn a_large_run_is_read_by_windows(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = &fixture.store;
+    let each = step("each", &[]);
+    let mut undo = step("undo:a", &[]);
+    undo.flow.phase = Phase::Undo("a".into());
+    let run = store.run_create(&plan(vec![step("a", &[]), each.clone(), step("z", &[]), undo]), "me").await.unwrap();
+    let since = store.run_look(&run, None).await.unwrap().seen;
+    let claim = claimed(store.step_claim("e", &run, &each, 10).await.unwrap());
+    let steps: Vec<_> = (0..5).map(|n| step(&format!("each[Host-{n}]"), &[])).collect();
+    let expansion = Arc::new(Expansion { steps: steps.clone(), ..Expansion::default() });
+    let outcome = StepOutcome::Expanded { output: 7.into(), expansion };
+    store.step_finish(&claim, &outcome, &[], Durability::Durable).await.unwrap();
+    let claim = claimed(store.step_claim("e", &run, &steps[3], 10).await.unwrap());
+    let failed = StepOutcome::Failed { code: "WL543".into(), reason: "no".into() };
+    store.step_finish(&claim, &failed, b"said", Durability::Durable).await.unwrap();
+    claimed(store.step_claim("e", &run, &steps[1], 10).await.unwrap());
+
+    // Only what happened is looked at, all of it where that may be anything.
+    let names = |look: &Look| look.steps.iter().map(|step| step.id.to_string()).collect::<Vec<_>>().join(" ");
+    let look = store.run_look(&run, Some(since)).await.unwrap();
+    assert_eq!((names(&look).as_str(), &look.expanded[..]), ("each each[Host-1] each[Host-3]", &["each".into()][..]));
+    let again = store.run_look(&run, Some(look.seen)).await.unwrap();
+    assert_eq!((names(&again).as_str(), again.seen), ("", look.seen));
+    store.run_halt(&run, "me", "why").await.unwrap();
+    let halted = store.run_look(&run, Some(look.seen)).await.unwrap();
+    assert_eq!((halted.steps.len(), halted.seen > look.seen), (9, true));
+    store.run_resume(&run, "me").await.unwrap();
+
+    let find = async |query: StepQuery, limit: u32, wanted: &str| {
+        let found = store.step_find(&run, &query, limit).await.unwrap();
+        let ids: Vec<&str> = found.iter().map(|step| step.record.id.as_str()).collect();
+        assert_eq!(ids.join(" "), wanted, "{query:?}");
+        found
+    };
+    let members = || StepQuery { of: StepsOf::Step("each".into()), ..StepQuery::default() };
+    let own = StepQuery { of: StepsOf::Plan, ..StepQuery::default() };
+    find(own.clone(), 9, "a each z undo:a").await;
+    find(StepQuery { begun: true, ..own }, 9, "a each z").await;
+    let all = "a each each[Host-0] each[Host-1] each[Host-2] each[Host-3] each[Host-4] z undo:a";
+    let rows = find(StepQuery::default(), 9, all).await;
+    find(StepQuery { after: Some(rows[5].position), ..StepQuery::default() }, 2, "each[Host-4] z").await;
+    assert_eq!((&rows[2].spec, &rows[2].added_by), (&Some(steps[0].clone()), &Some("each".into())));
+    assert_eq!((&rows[0].spec, &rows[0].added_by), (&None, &None));
+    let troubled = StepQuery { order: StepOrder::Trouble, ..members() };
+    find(troubled.clone(), 3, "each[Host-3] each[Host-1] each[Host-0]").await;
+    find(StepQuery { skip: 3, ..troubled }, 3, "each[Host-2] each[Host-4]").await;
+    find(StepQuery { text: "HOST-2".into(), ..members() }, 3, "each[Host-2]").await;
+    find(StepQuery { text: "h%t".into(), ..members() }, 3, "").await;
+    find(StepQuery { state: Some(StepState::Pending), ..members() }, 2, "each[Host-0] each[Host-2]").await;
+    let some = store.step_some(&run, &["z".into(), "each[Host-3]".into(), "none".into()]).await.unwrap();
+    assert_eq!(some.iter().map(|step| step.record.id.as_str()).collect::<Vec<_>>(), ["each[Host-3]", "z"]);
+
+    let mut tally = store.step_tally(&run).await.unwrap();
+    tally.retain(|some| some.added_by.is_some());
+    let mut counts: Vec<_> = tally.iter().map(|some| (some.state.as_str(), some.count, some.main)).collect();
+    counts.sort();
+    assert_eq!(counts, [("failed", 1, true), ("pending", 3, true), ("running", 1, true)]);
+    let only = ["each[Host-3]".into(), "a".into()];
+    assert_eq!(store.log_sizes(&run, Some(&only)).await.unwrap(), [("each[Host-3]".into(), 4)]);
+    let events = store.event_of_steps(&run, &only, 9).await.unwrap();
+    assert_eq!(events.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["step.started", "step.failed"]);
+    let (planned, whole) = (store.run_planned(&run).await.unwrap(), store.run_get(&run).await.unwrap());
+    assert_eq!((planned.plan.steps.len(), whole.plan.steps.len()), (4, 9));
 }
 
 async fn a_cancel_keeps_back_the_main_phase_and_a_kill_everything(place: &Place<'_>) {
