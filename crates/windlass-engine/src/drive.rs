@@ -123,7 +123,8 @@ impl Drive {
             return Ok(());
         }
         loop {
-            if looked.is_none_or(|at| at.elapsed() >= POLL) {
+            let looks = looked.is_none_or(|at| at.elapsed() >= POLL);
+            if looks {
                 self.write(Turn::default()).await?;
                 self.look().await?;
                 looked = Some(Instant::now());
@@ -167,7 +168,8 @@ impl Drive {
             if self.record.state.is_final() {
                 return Ok(());
             }
-            if sleeps.is_some() {
+            // That goes through all steps, which is not for each that ends.
+            if looks && sleeps.is_some() {
                 self.tell_sleepers();
             }
             tokio::select! {

@@ -36,7 +36,7 @@ pub fn page(bench: &Bench) -> Result<Vec<Row>> {
 
 pub fn schedules(bench: &Bench) -> Result<Vec<Row>> {
     let (many, some, seconds) = if bench.quick { (500, 100, 5) } else { (10_000, 1_000, 60) };
-    let watch = |scenario: &str, count: usize| {
+    let watch = |scenario: &str, count: usize| -> Result<Value> {
         let database = bench.directory.join(format!("schedules-{scenario}.db"));
         let mut command = Command::new(&bench.clock);
         let said = said(command.arg(scenario).arg(database).args([count.to_string(), seconds.to_string()]))?;
