@@ -51,6 +51,15 @@ const PROGRAMS: [&str; 37] = [
     "cp",
 ];
 
+/// How long the samples wait before they try again, and for a gate that does not pass; and how long they do here: as often, and to
+/// the same end.
+const WAITS: [(&str, &str); 4] = [
+    ("backoff  = \"1s\"", "backoff  = \"300ms\""),
+    ("backoff  = \"2s\"", "backoff  = \"300ms\""),
+    ("within  = \"1m\"", "within  = \"15s\""),
+    ("within  = \"10s\"", "within  = \"5s\""),
+];
+
 pub struct Story {
     pub env: CliEnv,
     pub faults: Faults,
@@ -91,6 +100,14 @@ impl Story {
         let mut env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();
         env.git_init().unwrap();
         write_operations(&env.root(), site).unwrap();
+        for name in ["backup/backup", "certificate/renew", "etcd/upgrade", "report/report", "switch/switch"] {
+            let file = env.root().join(format!("{name}.windlass.hcl"));
+            let text = std::fs::read_to_string(&file).unwrap();
+            let quick = WAITS.iter().fold(text.clone(), |text, (slow, quick)| text.replace(slow, quick));
+            assert_ne!(quick, text, "{name} does not wait as it did");
+            std::fs::write(file, quick).unwrap();
+        }
+        env.commit("Wait less").unwrap();
         std::fs::write(env.home().join(".gitconfig"), "[user]\n\tname = SRE\n\temail = sre@example.com\n").unwrap();
         let faults = Faults::new(&env.home().join("faults"), &PROGRAMS);
         let path = std::env::var_os("PATH").unwrap_or_default();

@@ -137,7 +137,12 @@ impl World {
     }
 
     pub async fn engine(&self) -> Engine {
-        let options = EngineOptions { lease: Duration::from_secs(5), ..EngineOptions::default() };
+        self.engine_with(EngineOptions::default().grace).await
+    }
+
+    /// One that gives what is to end so long before it kills it.
+    pub async fn engine_with(&self, grace: Duration) -> Engine {
+        let options = EngineOptions { lease: Duration::from_secs(5), grace, ..EngineOptions::default() };
         Engine::start(self.service.store.clone(), executors(&self.service), options).await.unwrap()
     }
 

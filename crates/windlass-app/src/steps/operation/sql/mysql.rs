@@ -78,7 +78,9 @@ fn told(error: Error) -> SqlError {
         Error::Server(said) if PASSING.contains(&said.code) => SqlError::Unreachable(said.to_string()),
         Error::Server(said) => SqlError::Refused(said.to_string()),
         Error::Io(IoError::Io(source)) => SqlError::Unreachable(source.to_string()),
-        _ => SqlError::Refused(error.to_string()),
+        Error::Driver(said) => SqlError::Refused(said.to_string()),
+        Error::Url(said) => SqlError::Refused(said.to_string()),
+        Error::Io(_) | Error::Other(_) => SqlError::Refused(error.to_string()),
     }
 }
 

@@ -3,6 +3,8 @@
 use super::{World, argv, lives, operation, shell, step, until, x};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::time::Duration;
+use windlass_model::id::RunId;
 use windlass_model::run::{RunState, StepState};
 use windlass_store::ArtefactKind;
 
@@ -204,19 +206,22 @@ async fn an_attempt_whose_engine_died_is_ended_or_asked_about() {
         driven.abort();
         run
     };
+    // A shell that waits for its child is deaf to an interrupt.
+    let go_on =
+        async |run: &RunId| world.engine_with(Duration::from_secs(5)).await.run_until_settled(run).await.unwrap();
     // The first attempt waits for ever, the second finds that it was there.
     let line =
         "if [ \"$WINDLASS_ATTEMPT\" = 1 ]; then sleep 600 & echo $! > child; echo ready > ready; wait; fi; echo n=2";
     let run = dies("idempotent", line, "").await;
     let child = std::fs::read_to_string(world.path().join("child")).unwrap();
-    let record = world.drive(&run).await;
+    let record = go_on(&run).await;
     let ran = world.ran(&run, record.state).await;
     assert_eq!((ran.output("s"), ran.steps["s"].attempt), (&json!({ "n": "2" }), 2));
     until("its grandchild is gone", async || (!lives(&child)).then_some(())).await;
     // A checkable one is left to its end, and its probe and its outputs tell.
     let line = "echo a=1; echo ready > ready; sleep 1; echo b=2; echo done > done";
     let run = dies("checkable", line, "test -e done").await;
-    let record = world.drive(&run).await;
+    let record = go_on(&run).await;
     let ran = world.ran(&run, record.state).await;
     assert_eq!((ran.output("s"), ran.steps["s"].attempt), (&json!({ "a": "1", "b": "2" }), 1));
     // One that had not happened is done again.
@@ -230,11 +235,11 @@ async fn an_attempt_whose_engine_died_is_ended_or_asked_about() {
         "test -e done",
     )
     .await;
-    let record = world.drive(&run).await;
+    let record = go_on(&run).await;
     let ran = world.ran(&run, record.state).await;
     assert_eq!((ran.output("s"), ran.steps["s"].attempt), (&json!({ "n": "2" }), 2));
     let run = dies("once", "echo ready > ready; sleep 600", "").await;
-    let record = world.drive(&run).await;
+    let record = go_on(&run).await;
     let ran = world.ran(&run, record.state).await;
     assert_eq!(ran.steps["s"].state, StepState::Unknown);
     assert_eq!(ran.state, RunState::Waiting);
