@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use windlass_model::Micros;
 use windlass_model::diagnostic::Diagnostic;
-use windlass_model::id::StepId;
+use windlass_model::id::{RunId, StepId};
 use windlass_model::run::RunRecord;
 use windlass_store::{Artefact, ArtefactKind, Store};
 
@@ -54,8 +54,14 @@ fn split<'a>(subject: &'a str, steps: &BTreeSet<&str>) -> (&'a str, &'a str) {
     cuts.find(|(step, _)| steps.contains(step)).or_else(|| subject.split_once('/')).unwrap_or((subject, ""))
 }
 
-fn steps(record: &RunRecord) -> BTreeSet<&str> {
-    record.plan.steps.iter().map(|step| step.id.as_str()).collect()
+/// The steps that these may be of, whether the run was made with them or they were added.
+async fn steps(store: &Store, run: &RunId, found: &[Artefact]) -> AppResult<Vec<StepId>> {
+    let cuts = |subject: &str| -> Vec<StepId> {
+        subject.match_indices('/').map(|(at, _)| StepId::new(&subject[..at])).collect()
+    };
+    let some: BTreeSet<StepId> = found.iter().flat_map(|artefact| cuts(&artefact.of.subject)).collect();
+    let some: Vec<StepId> = some.into_iter().collect();
+    Ok(store.step_some(run, &some).await?.into_iter().map(|step| step.record.id).collect())
 }
 
 /// What the steps of a run left, also what was removed by age, by step and name: from the one after the id `after` on, at most `limit`.
@@ -69,7 +75,8 @@ pub async fn artefact_list(
     limit: u32,
 ) -> AppResult<Vec<RunArtefact>> {
     let found = store.artefact_page(ArtefactKind::File, &record.id, after, limit).await?;
-    let steps = steps(record);
+    let steps = steps(store, &record.id, &found).await?;
+    let steps = steps.iter().map(|step| step.as_str()).collect();
     Ok(found.into_iter().map(|artefact| RunArtefact::of(artefact, &steps)).collect())
 }
 
@@ -84,7 +91,8 @@ pub async fn artefact_read(store: &Store, record: &RunRecord, name: &str) -> App
         let help = format!("`windlass artefacts {}` lists what they left, as STEP/NAME", record.id);
         return Err(AppError::new(ErrorKind::NotFound, Diagnostic::error("WL760", summary).help(help)));
     };
-    let found = RunArtefact::of(found, &steps(record));
+    let steps = steps(store, &record.id, std::slice::from_ref(&found)).await?;
+    let found = RunArtefact::of(found, &steps.iter().map(|step| step.as_str()).collect());
     if let Some(why) = &found.removed {
         let summary = format!("`{}` of run {} is not there any more: {why}", found.path(), record.id);
         return Err(AppError::new(ErrorKind::NotFound, Diagnostic::error("WL890", summary)));
