@@ -106,6 +106,8 @@
   // One connection per address; a browser gives up for good when the server answers with an error, so that is tried again here.
   const follow = (address) => {
     let wait = 1000;
+    // What happened since the page was made is not told by a stream that begins later.
+    lost.add(address);
     const open = () => {
       const source = new EventSource(address);
       source.addEventListener("open", () => {
