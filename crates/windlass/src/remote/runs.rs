@@ -396,8 +396,12 @@ fn approve(at: &At, name: Option<&str>, reason: Option<&str>) -> Answer {
         clean(approved.actor["name"].as_str().unwrap_or_default())
     ));
     if approved.missing.is_empty() {
-        let next = if approved.subjects == ["review"] { "apply" } else { "resume" };
-        print(&format!("Next: windlass {next} {}\n", approved.approved));
+        let id = &approved.approved;
+        let next = match approved.subjects == ["review"] {
+            true => format!("windlass apply {id}"),
+            false => format!("it goes on on the server; windlass runs {id} --follow watches it"),
+        };
+        print(&format!("Next: {next}\n"));
     } else {
         print("It is not enough yet:\n");
         approved.missing.iter().for_each(|sentence| print(&format!("  {}\n", clean(sentence))));
