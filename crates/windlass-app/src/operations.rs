@@ -12,6 +12,7 @@ use crate::policy::Policies;
 use crate::project::Project;
 use crate::service::Service;
 use crate::steps::operation::secrets::{forget, seal};
+use answers::Asks;
 use form::{Filled, Form};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -22,8 +23,8 @@ use windlass_model::definition::Definitions;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::operation::parameter::ParameterKind;
-use windlass_model::operation::plan::{self, OperationInput, Origin};
-use windlass_model::operation::{Expression, OnConflict, OperationDefinition};
+use windlass_model::operation::plan::{self, OperationInput, Origin, driver};
+use windlass_model::operation::{Expression, Node, OnConflict, OperationDefinition};
 use windlass_model::review::Revision;
 use windlass_model::run::{RunPlan, StepRecord};
 use windlass_store::{Beside, Fact, Queue, Store, StoreError};
@@ -299,7 +300,7 @@ fn taken(input: &OperationInput) -> AppResult<Option<Queue>> {
 /// `first` is how its steps are at first.
 ///
 /// # Errors
-/// Another run is in the way, or the database cannot be written.
+/// Something cannot be passed over, another run is in the way, or the database cannot be written.
 async fn create(
     service: &Service,
     plan: &RunPlan,
@@ -314,6 +315,7 @@ async fn create(
         data: serde_json::json!({ "arguments": input.arguments, "environment": input.environment }),
         reason: input.reason.clone(),
     });
+    refuse_skips(plan, input)?;
     let beside = Beside { first, queue: taken(input)?, fact };
     seal(&service.store, &service.key, &run, secrets).await?;
     match service.store.creating(&run).run_create_with(plan, &service.actor.to_string(), beside).await {
@@ -327,6 +329,33 @@ async fn create(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Refuses to pass over what is not there or what somebody has to approve, or without a reason.
+///
+/// # Errors
+/// Something cannot be passed over.
+fn refuse_skips(plan: &RunPlan, input: &OperationInput) -> AppResult<()> {
+    let is_member = |id: &str| {
+        let of = id.split_once('[').map(|(each, _)| each);
+        input.operation.nodes.iter().any(|node| matches!(node, Node::Each(_)) && of == Some(node.name()))
+    };
+    let wrong = input.skipped.iter().filter_map(|(id, reason)| {
+        let spec = plan.steps.iter().find(|spec| spec.id.as_str() == id);
+        let why = match spec {
+            Some(spec) if matches!(Asks::of_spec(spec, input), Some(Asks::Approval(_))) => "somebody has to approve it",
+            Some(spec) if ![driver::STEP, driver::TICK].contains(&spec.work.driver.as_str()) => {
+                "it is no step of its own"
+            }
+            None if !is_member(id) => "there is no such step",
+            _ if reason.trim().is_empty() => "a reason is missing",
+            _ => return None,
+        };
+        let diagnostic = Diagnostic::error("WL765", format!("`{id}` cannot be passed over: {why}"));
+        Some(diagnostic.help("name a step of the operation, or `member[KEY]` for one of its members, and say why"))
+    });
+    let wrong: Vec<Diagnostic> = wrong.collect();
+    if wrong.is_empty() { Ok(()) } else { Err(AppError::many(ErrorKind::Usage, wrong)) }
 }
 
 /// The reason that is given, which breaking the glass needs.

@@ -266,8 +266,10 @@ impl OperationInput {
         eaches.into_iter().nth(depth - 1)
     }
 
-    /// Why a person passed a step over, by its id.
+    /// Why a person passed a step over: by its id, or by that of the member that it is of.
     pub fn passed_over(&self, step: &StepId) -> Option<&str> {
-        self.skipped.get(step.as_str()).map(String::as_str)
+        let is_of =
+            |id: &str| step.as_str().strip_prefix(id).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        self.skipped.iter().find(|(id, _)| is_of(id)).map(|(_, reason)| reason.as_str())
     }
 }

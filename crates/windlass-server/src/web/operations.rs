@@ -30,7 +30,7 @@ use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::RunId;
 use windlass_model::operation::parameter::ParameterKind;
 use windlass_model::operation::plan::Origin;
-use windlass_model::operation::{MaintenanceWindow, Node, OperationDefinition};
+use windlass_model::operation::{Action, MaintenanceWindow, Node, OperationDefinition};
 use windlass_model::run::RunState;
 use windlass_store::RunFilter;
 
@@ -351,8 +351,8 @@ fn window_told(window: &MaintenanceWindow) -> String {
 /// The steps that a run can pass over.
 fn steps(definition: &OperationDefinition, chosen: &BTreeSet<String>) -> Vec<Suggestion> {
     let steps = definition.nodes.iter().filter_map(|node| match node {
-        Node::Step(step) => Some(step),
-        Node::Each(_) | Node::Parallel(_) => None,
+        Node::Step(step) if !matches!(step.action, Action::Approval(_)) => Some(step),
+        Node::Step(_) | Node::Each(_) | Node::Parallel(_) => None,
     });
     steps
         .map(|step| Suggestion {

@@ -106,7 +106,9 @@ async fn act(work: &Work<'_>) -> AppResult<StepResult> {
 impl Executor for Step {
     async fn execute(&self, cx: &StepContext) -> StepResult {
         let done = self.with(cx, async |work| {
-            if let Some(reason) = work.input.passed_over(&cx.step) {
+            // Who began it does not do without what others have to say.
+            let is_approval = matches!(work.definition.action, Action::Approval(_));
+            if let Some(reason) = work.input.passed_over(&cx.step).filter(|_| !is_approval) {
                 return Ok(StepResult::NotNeeded(format!("passed over: {reason}")));
             }
             match &work.definition.when {
