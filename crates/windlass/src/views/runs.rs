@@ -84,7 +84,11 @@ fn next(run: &RunRecord, steps: &[StepRecord]) -> String {
                 let words = Asks::of_spec(spec, input.as_ref()?)?.words();
                 Some((&step.id, if words.is_empty() { "TEXT".to_owned() } else { words.join("|") }))
             });
-            let then = if is_server { String::new() } else { format!(", then windlass resume {id}") };
+            let then = if is_server {
+                String::new()
+            } else {
+                format!("; where no process drives it, then windlass resume {id}")
+            };
             let next = |(step, words): (&StepId, String)| {
                 format!("Next: windlass answer {id} {} '{}'{then}\n", clean(step.as_str()), clean(&words))
             };
