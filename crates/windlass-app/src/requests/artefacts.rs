@@ -31,13 +31,17 @@ pub async fn artefact_list(
 /// Why the caller may not read what is in the files that a run left, in one sentence; `None` where they may.
 ///
 /// # Errors
-/// The definitions cannot be read, or the policies of access cannot be asked.
+/// The policies of access cannot be asked.
 pub async fn artefact_why_not(
     installation: &Installation,
     caller: &Caller,
     record: &RunRecord,
 ) -> AppResult<Option<String>> {
-    let subject = run_subject(installation, record)?;
+    let subject = match run_subject(installation, record) {
+        Ok(subject) => subject,
+        // Then nothing can be read, and the page of the run says so beside all else.
+        Err(error) => return Ok(Some(error.to_string())),
+    };
     why_not(installation, caller, Permission::ArtefactRead, &subject).await
 }
 
