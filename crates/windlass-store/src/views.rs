@@ -107,14 +107,14 @@ const RUN_FIND: &str = run_find!("");
 const RUN_FIND_STATE: &str = run_find!("state = $3 AND ");
 const RUN_FIND_ACTIVE: &str = run_find!("ended_at IS NULL AND ");
 
-/// Lengths of the logs of the steps `some`, each by its last piece.
+/// Lengths of the logs of the steps `chosen`, each by its last piece.
 macro_rules! log_sizes {
     () => {
         " SELECT id, next FROM (
               SELECT id, COALESCE(
                   (SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = id ORDER BY start DESC LIMIT 1),
                   (SELECT next FROM log_blocks WHERE run = $1 AND step = id ORDER BY start DESC LIMIT 1)
-              ) AS next FROM some
+              ) AS next FROM chosen
           ) AS sizes WHERE next IS NOT NULL"
     };
 }
@@ -487,8 +487,8 @@ impl Store {
                 ),
                 Some(only) => tx.rows(
                     tx.pick(
-                        concat!("WITH some AS (SELECT value AS id FROM json_each($2))", log_sizes!()),
-                        concat!("WITH some AS (SELECT json_array_elements_text(CAST($2 AS json)) AS id)", log_sizes!()),
+                        concat!("WITH chosen AS (SELECT value AS id FROM json_each($2))", log_sizes!()),
+                        concat!("WITH chosen AS (SELECT json_array_elements_text(CAST($2 AS json)) AS id)", log_sizes!()),
                     ),
                     params![run.as_str(), only],
                 ),

@@ -367,6 +367,7 @@ fn every_page_is_there_and_every_form_does_what_it_says() {
     let page = made.is(200, &["shown this once", "wlt_"]).text;
     let token = page.split_once("<pre>wlt_").unwrap().1.split('<').next().unwrap().to_owned();
     let listed = server.page(&anna, "/settings").is(200, &["night"]).text;
+    server.page(&anna, "/settings/tokens").is(200, &["night"]);
     assert!(!listed.contains(&token), "the secret is shown again");
     server.send(&anna, "/settings/tokens/revoke", &[("token", field(&listed, "token"))]).leads("revoked");
     server.send(&anna, "/settings/repositories/fetch", &[("repository", "shop")]).leads("fetching");

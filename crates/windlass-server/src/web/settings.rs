@@ -31,6 +31,8 @@ pub fn routes(routes: Routes) -> Routes {
         .add(Method::GET, "/settings", Guard::SignedIn, get(show))
         .add(Method::GET, "/access", Guard::SignedIn, get(explain))
         .add(Method::POST, "/settings/repositories/fetch", Guard::Within(Permission::ProjectManage), post(fetch))
+        // Where a token was just shown: loaded again, the page is there without it.
+        .add(Method::GET, "/settings/tokens", Guard::SignedIn, get(show))
         .add(Method::POST, "/settings/tokens", Guard::Within(Permission::TokenOwn), post(create))
         .add(Method::POST, "/settings/tokens/revoke", Guard::Within(Permission::TokenOwn), post(revoke))
 }
