@@ -488,7 +488,10 @@ impl Store {
                 Some(only) => tx.rows(
                     tx.pick(
                         concat!("WITH chosen AS (SELECT value AS id FROM json_each($2))", log_sizes!()),
-                        concat!("WITH chosen AS (SELECT json_array_elements_text(CAST($2 AS json)) AS id)", log_sizes!()),
+                        concat!(
+                            "WITH chosen AS (SELECT json_array_elements_text(CAST($2 AS json)) AS id)",
+                            log_sizes!()
+                        ),
                     ),
                     params![run.as_str(), only],
                 ),
