@@ -3,7 +3,7 @@
 use crate::limits::Session;
 use regorus::Value;
 use serde_json::Value as Json;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Read at most once for all policies that are asked about it: by this process, or by the one that they run in.
@@ -23,8 +23,6 @@ enum Source<'a> {
     Text(Arc<String>),
     Json(&'a Json),
     Owned(Json),
-    /// What came of reading it, as the engine holds it.
-    Read(Result<Value, String>),
 }
 
 impl<'a> Document<'a> {
@@ -35,11 +33,6 @@ impl<'a> Document<'a> {
 
     pub(crate) fn owned(json: Json) -> Self {
         Self::of(Source::Owned(json))
-    }
-
-    /// Of JSON that is read now, without the text ever being in memory as a whole.
-    pub(crate) fn reading(json: impl Read) -> Self {
-        Self::of(Source::Read(serde_json::from_reader(json).map_err(|error| error.to_string())))
     }
 
     fn of(source: Source<'a>) -> Self {
@@ -64,8 +57,6 @@ impl<'a> Document<'a> {
             Source::Text(text) => out.write_all(text.as_bytes()),
             Source::Json(value) => serde_json::to_writer(out, value).map_err(Into::into),
             Source::Owned(value) => serde_json::to_writer(out, value).map_err(Into::into),
-            Source::Read(Ok(value)) => serde_json::to_writer(out, value).map_err(Into::into),
-            Source::Read(Err(error)) => Err(std::io::Error::other(error.clone())),
         }
     }
 
@@ -80,7 +71,6 @@ impl<'a> Document<'a> {
                 Source::Text(text) => Value::from_json_str(text).map_err(|error| error.to_string())?,
                 Source::Json(value) => Value::from((*value).clone()),
                 Source::Owned(value) => Value::from(value.clone()),
-                Source::Read(read) => read.clone()?,
             };
             if let Ok(object) = value.as_object_mut() {
                 for (name, member) in &self.members {

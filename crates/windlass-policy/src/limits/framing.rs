@@ -4,7 +4,7 @@
 use std::io::{self, BufWriter, Read, Write};
 
 /// Bytes of a part that is written.
-pub(super) const PART: usize = 64 << 10;
+const PART: usize = 64 << 10;
 
 /// Writes what `body` writes as one message, and gives its length in bytes.
 ///
@@ -50,78 +50,22 @@ const MOST: u32 = 1 << 30;
 /// # Errors
 /// Those of the stream; it ends within the message.
 pub(super) fn read_message(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
-    let mut message = Message::new(from);
-    let mut bytes = Vec::new();
-    match message.read_to_end(&mut bytes) {
-        Err(_) if message.place == Place::Nothing => Ok(None),
-        read => read.map(|_| Some(bytes)),
-    }
-}
-
-/// The bytes of the next message, as they come.
-pub(super) struct Message<'a, R> {
-    from: &'a mut R,
-    place: Place,
-}
-
-#[derive(Debug, PartialEq)]
-enum Place {
-    /// The stream ended before it.
-    Nothing,
-    /// Before its first part.
-    Before,
-    /// So much of a part is left, bytes.
-    Within(u32),
-    Behind,
-}
-
-impl<'a, R: Read> Message<'a, R> {
-    pub fn new(from: &'a mut R) -> Self {
-        Self { from, place: Place::Before }
-    }
-
-    /// Passes over the rest of it.
-    ///
-    /// # Errors
-    /// Those of the stream; it ends within the message.
-    pub fn skip(mut self) -> io::Result<()> {
-        io::copy(&mut self, &mut io::sink()).map(drop)
-    }
-
-    /// The length of the next part.
-    fn next(&mut self) -> io::Result<()> {
+    let mut message = Vec::new();
+    let mut first = true;
+    loop {
         let mut length = [0; 4];
-        if self.from.read(&mut length[..1])? == 0 {
-            if self.place == Place::Before {
-                self.place = Place::Nothing;
-            }
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        match from.read(&mut length[..1])? {
+            0 if first => return Ok(None),
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => from.read_exact(&mut length[1..])?,
         }
-        self.from.read_exact(&mut length[1..])?;
-        self.place = match u32::from_le_bytes(length) {
-            0 => Place::Behind,
-            length => Place::Within(length),
-        };
-        Ok(())
-    }
-}
-
-impl<R: Read> Read for Message<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.place {
-                Place::Behind => return Ok(0),
-                Place::Within(left @ 1..) => {
-                    let most = buffer.len().min(left as usize);
-                    let count = self.from.read(&mut buffer[..most])?;
-                    if count == 0 && most > 0 {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                    self.place = Place::Within(left - count as u32);
-                    return Ok(count);
-                }
-                Place::Nothing | Place::Before | Place::Within(0) => self.next()?,
-            }
+        first = false;
+        let length = u64::from(u32::from_le_bytes(length));
+        if length == 0 {
+            return Ok(Some(message));
+        }
+        if from.take(length).read_to_end(&mut message)? as u64 != length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
 }

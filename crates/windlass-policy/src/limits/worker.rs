@@ -4,7 +4,7 @@
 //! Each question is answered by one line. The process ends when its input does.
 
 use super::apart::{Ask, Job, Loaded};
-use super::framing::{Message, PART, read_message, write_message};
+use super::framing::{read_message, write_message};
 use super::{Broken, Limits};
 use crate::document::Document;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
@@ -14,6 +14,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -273,11 +274,11 @@ fn next_question(input: &mut impl Read) -> io::Result<Option<(Asked, Option<Docu
     // Reading the document counts too.
     limit_processor(Duration::from_millis(question.milliseconds))?;
     let Some(members) = &question.document else { return Ok(Some((question, None))) };
-    let mut text = Message::new(input);
-    let document = Document::reading(BufReader::with_capacity(PART, &mut text));
-    // What is behind a mistake is not the next message.
-    text.skip()?;
-    let document = members.iter().fold(document, |document, (name, value)| document.with(name, value.clone()));
+    let text = read_message(input)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let text = String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData)?;
+    let document = members
+        .iter()
+        .fold(Document::text(Arc::new(text)), |document, (name, value)| document.with(name, value.clone()));
     Ok(Some((question, Some(document))))
 }
 
