@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::server::{Answer, Server};
+use common::server::{Server, run_of};
 use common::{expect, start, steps, wait};
 use serde_json::{Value, json};
 use windlass_testkit::chat::{Chat, Post};
@@ -37,25 +37,6 @@ operation "mend" {
 }
 "#;
 
-fn post(server: &Server, path: &str, body: &Value) -> Answer {
-    let headers = [("cookie", &*server.cookie), ("x-csrf-token", &*server.csrf), ("content-type", "application/json")];
-    server.send("POST", path, &headers, body.to_string().as_bytes())
-}
-
-fn run_of(value: &Value) -> String {
-    value["run"].as_str().unwrap_or_else(|| panic!("{value}")).to_owned()
-}
-
-/// Waits until a step is in a state.
-#[track_caller]
-fn comes_to(server: &Server, run: &str, step: &str, state: &str) {
-    wait(|| {
-        let shown = server.get(&format!("/api/v1/runs/{run}")).json();
-        let steps = shown["steps"].as_array()?;
-        steps.iter().any(|found| found["id"] == step && found["state"] == state).then_some(())
-    });
-}
-
 #[test]
 fn who_breaks_the_glass_says_why_and_what_is_refused_or_passed_over_stands_on_record() {
     let (env, chat) = (CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap(), Chat::start().unwrap());
@@ -68,13 +49,13 @@ fn who_breaks_the_glass_says_why_and_what_is_refused_or_passed_over_stands_on_re
     let server = Server::start(&env, "");
     let runs = "/api/v1/projects/shop/operations/mend/runs";
     let refused = |path: &str, body: Value, status: u16, code: &str, why: &str| {
-        let answer = post(&server, path, &body);
+        let answer = server.ask(path, &body);
         assert!(answer.status == status && answer.json()["code"] == code && answer.text().contains(why), "{answer:?}");
     };
 
     // While one waits for its approval no other is begun; who began it does not approve it, and may refuse it.
     let first = run_of(&server.post(runs, &json!({})));
-    comes_to(&server, &first, "run:approve", "waiting");
+    server.comes_to(&first, "run:approve", "waiting");
     refused(runs, json!({}), 409, "WL745", &first);
     let answer = format!("/api/v1/runs/{first}/steps/run%3Aapprove/answer");
     refused(&answer, json!({ "value": "approve" }), 409, "WL748", "somebody else has to");

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::server::{Answer, Server};
+use common::server::{Server, run_of};
 use common::{expect, wait};
 use serde_json::{Value, json};
 use windlass_testkit::cli::CliEnv;
@@ -72,25 +72,6 @@ operation "report" {
 
 const SECRET: &str = "hunter2-of-the-store";
 
-fn post(server: &Server, path: &str, body: &Value) -> Answer {
-    let headers = [("cookie", &*server.cookie), ("x-csrf-token", &*server.csrf), ("content-type", "application/json")];
-    server.send("POST", path, &headers, body.to_string().as_bytes())
-}
-
-fn run_of(value: &Value) -> String {
-    value["run"].as_str().unwrap_or_else(|| panic!("{value}")).to_owned()
-}
-
-/// Waits until a step is in a state.
-#[track_caller]
-fn comes_to(server: &Server, run: &str, step: &str, state: &str) {
-    wait(|| {
-        let shown = server.get(&format!("/api/v1/runs/{run}")).json();
-        let steps = shown["steps"].as_array()?;
-        steps.iter().any(|found| found["id"] == step && found["state"] == state).then_some(())
-    });
-}
-
 #[test]
 fn an_operation_asks_fails_goes_on_is_repeated_and_killed() {
     let env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();
@@ -110,9 +91,9 @@ fn an_operation_asks_fails_goes_on_is_repeated_and_killed() {
 
     let arguments = json!({ "arguments": { "version": "2", "password": SECRET } });
     let first = run_of(&server.post(runs, &arguments));
-    comes_to(&server, &first, "sure", "waiting");
+    server.comes_to(&first, "sure", "waiting");
     let answers = |run: &str| format!("/api/v1/runs/{run}/steps/sure/answer");
-    assert_eq!(post(&server, &answers(&first), &json!({ "value": "perhaps" })).status, 400);
+    assert_eq!(server.ask(&answers(&first), &json!({ "value": "perhaps" })).status, 400);
     // Who is asked does not change while it waits: what is taken counts, and no other is taken.
     write("email:somebody@example.com");
     server.post(&answers(&first), &json!({ "value": "yes" }));
@@ -122,20 +103,20 @@ fn an_operation_asks_fails_goes_on_is_repeated_and_killed() {
     write(&member);
 
     let resume = format!("/api/v1/runs/{first}/go-on");
-    let refused = post(&server, &resume, &json!({}));
+    let refused = server.ask(&resume, &json!({}));
     assert!(refused.status == 400 && refused.text().contains("secrets are not kept"), "{refused:?}");
     std::fs::write(tale.with_extension("whole"), "").unwrap();
     let second = run_of(&server.post(&resume, &json!({ "arguments": { "password": SECRET } })));
-    comes_to(&server, &second, "finish", "succeeded");
+    server.comes_to(&second, "finish", "succeeded");
     assert_eq!(server.ended(&second), "succeeded");
     assert_eq!(told(), format!("made\n{second}\n"), "what was done is not done again");
 
     let repeat = format!("/api/v1/runs/{second}/repeat");
-    let refused = post(&server, &repeat, &json!({}));
+    let refused = server.ask(&repeat, &json!({}));
     assert!(refused.status == 400 && refused.text().contains("password"), "{refused:?}");
 
     let long = run_of(&server.post("/api/v1/projects/shop/operations/long/runs", &json!({ "arguments": {} })));
-    comes_to(&server, &long, "wait", "running");
+    server.comes_to(&long, "wait", "running");
     server.post(&format!("/api/v1/runs/{long}/cancel"), &json!({ "kill": true }));
     assert_eq!(server.ended(&long), "cancelled");
     assert!(!beside("undone"), "a kill takes nothing back");

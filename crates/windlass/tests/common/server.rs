@@ -44,6 +44,12 @@ impl Answer {
     }
 }
 
+/// The run that an answer names.
+#[track_caller]
+pub fn run_of(value: &Value) -> String {
+    value["run"].as_str().unwrap_or_else(|| panic!("{value}")).to_owned()
+}
+
 impl Server {
     /// What it says goes into `server.log` in the home of `env`.
     pub fn start(env: &CliEnv, configuration: &str) -> Self {
@@ -110,12 +116,27 @@ impl Server {
         self.send("GET", path, &[("cookie", &self.cookie)], b"")
     }
 
+    /// Whatever comes of it.
+    pub fn ask(&self, path: &str, body: &Value) -> Answer {
+        let headers = [("cookie", &*self.cookie), ("x-csrf-token", &*self.csrf), ("content-type", "application/json")];
+        self.send("POST", path, &headers, body.to_string().as_bytes())
+    }
+
     #[track_caller]
     pub fn post(&self, path: &str, body: &Value) -> Value {
-        let headers = [("cookie", &*self.cookie), ("x-csrf-token", &*self.csrf), ("content-type", "application/json")];
-        let answer = self.send("POST", path, &headers, body.to_string().as_bytes());
+        let answer = self.ask(path, body);
         assert!((200..300).contains(&answer.status), "{path}: {} {}", answer.status, answer.text());
         answer.json()
+    }
+
+    /// Waits until a step is in a state.
+    #[track_caller]
+    pub fn comes_to(&self, run: &str, step: &str, state: &str) {
+        wait(|| {
+            let shown = self.get(&format!("/api/v1/runs/{run}")).json();
+            let steps = shown["steps"].as_array()?;
+            steps.iter().any(|found| found["id"] == step && found["state"] == state).then_some(())
+        });
     }
 
     /// Waits for the end of a run and gives its state.
@@ -131,12 +152,11 @@ impl Server {
     /// Reviews everything and applies it: the two runs, and how the second ended.
     #[track_caller]
     pub fn apply(&self, stacks: &[&str]) -> (String, String, String) {
-        let run = |value: Value| value["run"].as_str().unwrap().to_owned();
-        let review = run(self.post("/api/v1/projects/shop/reviews", &serde_json::json!({ "stacks": stacks })));
+        let review = run_of(&self.post("/api/v1/projects/shop/reviews", &serde_json::json!({ "stacks": stacks })));
         assert_eq!(self.ended(&review), "succeeded");
         let document = self.get(&format!("/api/v1/reviews/{review}?format=json")).json();
         let seen = serde_json::json!({ "effect": document["effect_digest"], "commit": document["head"]["commit"] });
-        let apply = run(self.post(&format!("/api/v1/reviews/{review}/apply"), &seen));
+        let apply = run_of(&self.post(&format!("/api/v1/reviews/{review}/apply"), &seen));
         let state = self.ended(&apply);
         (review, apply, state)
     }

@@ -102,6 +102,7 @@ async fn answer(connection: &mut Conn, query: &Query) -> Result<Answer, SqlError
         if found.len() == query.max_rows {
             return Err(SqlError::TooMany(query.max_rows));
         }
+        // Of a row that no value was taken from all are there.
         let cells = columns.iter().zip(row.unwrap());
         let object: Result<Map<String, Value>, SqlError> =
             cells.map(|(column, cell)| Ok((column.name_str().into_owned(), value(column, cell)?))).collect();
