@@ -21,6 +21,8 @@ pub struct Document<'a> {
 enum Source<'a> {
     /// JSON that nobody has read.
     Text(Arc<String>),
+    /// The same, let go of when it is read.
+    Once(Mutex<Option<String>>),
     Json(&'a Json),
     Owned(Json),
 }
@@ -29,6 +31,11 @@ impl<'a> Document<'a> {
     /// Of JSON as somebody else wrote it.
     pub fn text(json: Arc<String>) -> Self {
         Self::of(Source::Text(json))
+    }
+
+    /// As [`Document::text`], where nobody asks for the text: it is not kept beside what was read.
+    pub(crate) fn text_once(json: String) -> Self {
+        Self::of(Source::Once(Mutex::new(Some(json))))
     }
 
     pub(crate) fn owned(json: Json) -> Self {
@@ -55,6 +62,10 @@ impl<'a> Document<'a> {
     pub(crate) fn write(&self, mut out: impl Write) -> std::io::Result<()> {
         match &self.source {
             Source::Text(text) => out.write_all(text.as_bytes()),
+            Source::Once(text) => match &*text.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(text) => out.write_all(text.as_bytes()),
+                None => Err(std::io::Error::other("its text was let go of")),
+            },
             Source::Json(value) => serde_json::to_writer(out, value).map_err(Into::into),
             Source::Owned(value) => serde_json::to_writer(out, value).map_err(Into::into),
         }
@@ -69,6 +80,10 @@ impl<'a> Document<'a> {
             let mut value = match &self.source {
                 // Straight into the engine's form, which takes less memory than a way through another one.
                 Source::Text(text) => Value::from_json_str(text).map_err(|error| error.to_string())?,
+                Source::Once(text) => {
+                    let text = text.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+                    Value::from_json_str(&text).map_err(|error| error.to_string())?
+                }
                 Source::Json(value) => Value::from((*value).clone()),
                 Source::Owned(value) => Value::from(value.clone()),
             };

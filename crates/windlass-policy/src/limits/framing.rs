@@ -64,6 +64,10 @@ pub(super) fn read_message(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> 
         if length == 0 {
             return Ok(Some(message));
         }
+        if length > PART as u64 {
+            // A text comes in one part: what grows by doubling would take more than it has.
+            message.reserve_exact(length as usize);
+        }
         if from.take(length).read_to_end(&mut message)? as u64 != length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -14,7 +14,6 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -276,9 +275,8 @@ fn next_question(input: &mut impl Read) -> io::Result<Option<(Asked, Option<Docu
     let Some(members) = &question.document else { return Ok(Some((question, None))) };
     let text = read_message(input)?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let text = String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData)?;
-    let document = members
-        .iter()
-        .fold(Document::text(Arc::new(text)), |document, (name, value)| document.with(name, value.clone()));
+    let document =
+        members.iter().fold(Document::text_once(text), |document, (name, value)| document.with(name, value.clone()));
     Ok(Some((question, Some(document))))
 }
 
