@@ -3,15 +3,16 @@
 //! An answer is *pass*, *fail* (the service itself says that it is not well) or *hold* (nothing was learned: no answer in time, no
 //! such host, a command that could not be run). Nothing but a pass passes.
 
-use crate::process::{self, Ended, Listener, ProcessError, Spec, Stream};
+use crate::process::{self, Ended, Listener, ProcessError, Spec, Stream, Token};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use ureq::tls::RootCerts;
 use windlass_model::Micros;
+use windlass_model::place::Place;
 use windlass_model::rollout::{Answer, Gate};
 
 /// A question. `timeout` is for one attempt.
@@ -27,11 +28,23 @@ pub enum Probe {
     /// the time is over, and when the command has ended.
     Command {
         argv: Vec<String>,
-        directory: PathBuf,
-        /// All of it: nothing is inherited.
-        environment: BTreeMap<OsString, OsString>,
+        around: Box<Surroundings>,
+        /// Elsewhere the start of what it runs in is a part of this time.
         timeout: Duration,
     },
+}
+
+/// Where commands run, and with what.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    pub directory: PathBuf,
+    /// All of it: nothing is inherited.
+    pub environment: BTreeMap<OsString, OsString>,
+    pub place: Place,
+    /// As in [`Spec::token`].
+    pub token: Option<Token>,
+    /// As in [`Spec::reach`].
+    pub reach: Vec<PathBuf>,
 }
 
 /// What came of it.
@@ -54,7 +67,7 @@ const GRACE: Duration = Duration::from_millis(500);
 
 impl Probe {
     /// The probe of a gate; `None` for gates that are not answered by a probe.
-    pub fn of_gate(gate: &Gate, directory: &Path, environment: &BTreeMap<OsString, OsString>) -> Option<Self> {
+    pub fn of_gate(gate: &Gate, around: &Surroundings) -> Option<Self> {
         let duration = |micros: &Micros| Duration::from_micros(u64::try_from(*micros).unwrap_or(0));
         match gate {
             Gate::Tcp { address, timeout, .. } => {
@@ -66,12 +79,9 @@ impl Probe {
                 contains: contains.clone(),
                 timeout: duration(timeout),
             }),
-            Gate::Command { argv, timeout, .. } => Some(Self::Command {
-                argv: argv.clone(),
-                directory: directory.to_owned(),
-                environment: environment.clone(),
-                timeout: duration(timeout),
-            }),
+            Gate::Command { argv, timeout, .. } => {
+                Some(Self::Command { argv: argv.clone(), around: Box::new(around.clone()), timeout: duration(timeout) })
+            }
             Gate::Checks | Gate::ServiceLevel { .. } => None,
         }
     }
@@ -83,14 +93,21 @@ impl Probe {
     }
 }
 
-/// Asks once. A cancel makes it come back with a hold: at once, or for a command when its processes are gone.
-pub async fn attempt(probe: &Probe, cancel: &CancellationToken) -> ProbeAnswer {
-    attempt_within(probe, probe.timeout(), cancel).await
+/// Asks once. A cancel makes it come back with a hold: at once, or for a command when its processes are gone. What starts for a
+/// command is told to the `listener`, what it writes is not.
+pub async fn attempt(probe: &Probe, cancel: &CancellationToken, listener: &mut impl Listener) -> ProbeAnswer {
+    attempt_within(probe, probe.timeout(), cancel, listener).await
 }
 
 /// Asks until it passes, `interval` after each answer, or until `deadline`: then the last answer is given, whatever it was, and it
 /// is never a pass. An attempt that is under way at the deadline is cut short. A cancel gives a hold.
-pub async fn until(probe: &Probe, deadline: Instant, interval: Duration, cancel: &CancellationToken) -> ProbeAnswer {
+pub async fn until(
+    probe: &Probe,
+    deadline: Instant,
+    interval: Duration,
+    cancel: &CancellationToken,
+    listener: &mut impl Listener,
+) -> ProbeAnswer {
     let began = Instant::now();
     let mut attempts = 0u32;
     let mut last: Option<ProbeAnswer> = None;
@@ -98,7 +115,7 @@ pub async fn until(probe: &Probe, deadline: Instant, interval: Duration, cancel:
         let left = deadline.saturating_duration_since(Instant::now());
         if !left.is_zero() && !cancel.is_cancelled() {
             attempts += 1;
-            let answer = attempt_within(probe, probe.timeout().min(left), cancel).await;
+            let answer = attempt_within(probe, probe.timeout().min(left), cancel, listener).await;
             if answer.answer == Answer::Pass {
                 return ProbeAnswer { took: began.elapsed(), ..answer };
             }
@@ -124,7 +141,12 @@ pub async fn until(probe: &Probe, deadline: Instant, interval: Duration, cancel:
     }
 }
 
-async fn attempt_within(probe: &Probe, timeout: Duration, cancel: &CancellationToken) -> ProbeAnswer {
+async fn attempt_within(
+    probe: &Probe,
+    timeout: Duration,
+    cancel: &CancellationToken,
+    listener: &mut impl Listener,
+) -> ProbeAnswer {
     let began = Instant::now();
     let (answer, detail, output) = match probe {
         Probe::Tcp { address, .. } => tokio::select! {
@@ -146,9 +168,7 @@ async fn attempt_within(probe: &Probe, timeout: Duration, cancel: &CancellationT
                 () = cancel.cancelled() => plain((Answer::Hold, "cancelled".into())),
             }
         }
-        Probe::Command { argv, directory, environment, .. } => {
-            command(argv, directory, environment, timeout, cancel).await
-        }
+        Probe::Command { argv, around, .. } => command(argv, around, timeout, cancel, listener).await,
     };
     ProbeAnswer { answer, detail, took: began.elapsed(), output }
 }
@@ -227,35 +247,43 @@ fn http(
 }
 
 /// Keeps the end of what a command writes.
-#[derive(Default)]
-struct Tail(VecDeque<u8>);
+struct Tail<'a, L> {
+    kept: VecDeque<u8>,
+    listener: &'a mut L,
+}
 
-impl Listener for Tail {
-    async fn started(&mut self, _: u32) -> Result<(), String> {
-        Ok(())
+impl<L: Listener> Listener for Tail<'_, L> {
+    async fn started(&mut self, pid: u32) -> Result<(), String> {
+        self.listener.started(pid).await
+    }
+    async fn elsewhere(&mut self, what: &str) -> Result<(), String> {
+        self.listener.elsewhere(what).await
+    }
+    async fn note(&mut self, text: &str) {
+        self.listener.note(text).await;
     }
     async fn output(&mut self, _: Stream, bytes: &[u8]) {
-        self.0.extend(&bytes[bytes.len().saturating_sub(OUTPUT)..]);
-        self.0.drain(..self.0.len().saturating_sub(OUTPUT));
+        self.kept.extend(&bytes[bytes.len().saturating_sub(OUTPUT)..]);
+        self.kept.drain(..self.kept.len().saturating_sub(OUTPUT));
     }
 }
 
 async fn command(
     argv: &[String],
-    directory: &Path,
-    environment: &BTreeMap<OsString, OsString>,
+    around: &Surroundings,
     timeout: Duration,
     cancel: &CancellationToken,
+    listener: &mut impl Listener,
 ) -> (Answer, String, String) {
     let Some((program, arguments)) = argv.split_first() else {
         return plain((Answer::Hold, "there is no command to run".into()));
     };
     let arguments = arguments.iter().map(Into::into).collect();
-    let spec =
-        Spec { environment: environment.clone(), ..Spec::here(program.into(), arguments, directory.to_owned(), GRACE) };
-    let mut tail = Tail::default();
+    let Surroundings { directory, environment, place, token, reach } = around.clone();
+    let spec = Spec { environment, place, token, reach, ..Spec::here(program.into(), arguments, directory, GRACE) };
+    let mut tail = Tail { kept: VecDeque::new(), listener };
     let (ended, timed_out) = run_within(&spec, timeout, cancel, &mut tail).await;
-    let output = String::from_utf8_lossy(tail.0.make_contiguous()).into_owned();
+    let output = String::from_utf8_lossy(tail.kept.make_contiguous()).into_owned();
     let (answer, what) = match ended {
         Err(error) => (Answer::Hold, error.to_string()),
         Ok(_) if timed_out => (Answer::Hold, format!("`{program}` did not end within {}", seconds(timeout))),
@@ -278,7 +306,7 @@ async fn run_within(
     spec: &Spec,
     timeout: Duration,
     cancel: &CancellationToken,
-    tail: &mut Tail,
+    tail: &mut impl Listener,
 ) -> (Result<Ended, ProcessError>, bool) {
     let stop = cancel.child_token();
     let running = process::run(spec, &stop, tail);

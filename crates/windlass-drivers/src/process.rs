@@ -593,7 +593,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_left_the_group_is_neither_waited_for_nor_killed_and_can_be_told() {
-        let script = "export WINDLASS_TOKEN=r/s/1; setsid sleep 600 & echo $!; echo last";
+        // The shell ends when the other one has left its group: what is still in it then is killed.
+        let script = "export WINDLASS_TOKEN=r/s/1; setsid sleep 600 & echo $!; \
+            group() { cut -d' ' -f5 /proc/$1/stat; }; while [ \"$(group $!)\" = \"$(group $$)\" ]; do :; done; echo last";
         let (ended, seen) = shell(script, None, Duration::from_secs(5)).await;
         let pid = seen.out.lines().next().unwrap().to_owned();
         assert_eq!((ended.status.code(), seen.out.ends_with("last\n")), (Some(0), true));

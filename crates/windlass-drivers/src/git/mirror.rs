@@ -239,6 +239,36 @@ impl Mirror {
         Ok(Fetched { moved: moved(&old, &new) })
     }
 
+    /// Copies one more reference, such as `refs/pull/12/head`: that of a change whose commit is in another repository.
+    ///
+    /// # Errors
+    /// As [`Mirror::fetch`]; there is none of that name.
+    pub fn fetch_reference(&self, name: &str) -> Result<(), MirrorError> {
+        let usual = ["refs/heads/", "refs/tags/"].iter().any(|kind| name.starts_with(kind));
+        if usual || !name.starts_with("refs/") || name.contains([':', '*', ' ', '^']) {
+            return Err(MirrorError::Settings(format!("`{name}` is no further reference")));
+        }
+        let deadline = Instant::now() + self.remote.timeout;
+        let lock = self.lock(deadline)?;
+        self.sweep();
+        let copied = format!("+{name}:{name}");
+        let arguments = [
+            "fetch",
+            "--quiet",
+            "--force",
+            "--no-tags",
+            "--update-shallow",
+            "--no-auto-gc",
+            "--no-write-fetch-head",
+            "--no-write-commit-graph",
+            "--no-recurse-submodules",
+            "--",
+            &self.remote.url,
+            &copied,
+        ];
+        self.git_remote(&self.git, &arguments, Some(&lock), deadline).map(drop)
+    }
+
     /// Everything that is copied, as of the last fetch.
     ///
     /// # Errors

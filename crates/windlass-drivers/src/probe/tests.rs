@@ -67,17 +67,39 @@ fn get(url: impl Into<String>, status: (u16, u16), contains: Option<&str>, timeo
     Probe::Http { url: url.into(), status, contains: contains.map(str::to_owned), timeout }
 }
 
+/// Nothing but a directory.
+fn bare(directory: &str) -> Surroundings {
+    Surroundings { directory: directory.into(), ..Surroundings::default() }
+}
+
+/// Keeps the processes that started.
+#[derive(Default)]
+struct Started(Vec<u32>);
+
+impl Listener for Started {
+    async fn started(&mut self, pid: u32) -> Result<(), String> {
+        self.0.push(pid);
+        Ok(())
+    }
+    async fn output(&mut self, _: Stream, _: &[u8]) {}
+}
+
 fn shell(script: &str, timeout: Duration) -> Probe {
     Probe::Command {
         argv: ["sh", "-c", script].map(str::to_owned).into(),
-        directory: "/".into(),
-        environment: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into()), ("ONLY".into(), "this".into())]),
+        around: Box::new(Surroundings {
+            environment: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into()), ("ONLY".into(), "this".into())]),
+            ..bare("/")
+        }),
         timeout,
     }
 }
 
 async fn check(probe: &Probe, answer: Answer, detail: &str) -> ProbeAnswer {
-    let found = attempt(probe, &CancellationToken::new()).await;
+    let mut started = Started::default();
+    let found = attempt(probe, &CancellationToken::new(), &mut started).await;
+    let runs = matches!(probe, Probe::Command { .. }) && !found.detail.starts_with("cannot start");
+    assert_eq!(started.0.len(), usize::from(runs && !found.detail.starts_with("there is no")), "{probe:?}");
     assert_eq!(found.answer, answer, "{probe:?}: {}", found.detail);
     assert!(found.detail.contains(detail), "{probe:?}: {}", found.detail);
     assert!(found.took < TIMEOUT, "{:?}", found.took);
@@ -172,8 +194,7 @@ async fn commands() {
     check(&shell("kill -9 $$", TIMEOUT), Answer::Hold, "signal: 9").await;
     let command = |argv: &[&str]| Probe::Command {
         argv: argv.iter().map(|word| (*word).to_owned()).collect(),
-        directory: "/".into(),
-        environment: BTreeMap::new(),
+        around: Box::new(bare("/")),
         timeout: TIMEOUT,
     };
     check(&command(&["/no/such/program"]), Answer::Hold, "cannot start /no/such/program").await;
@@ -212,22 +233,25 @@ async fn a_command_that_hangs_is_killed_with_its_children() {
 
 #[tokio::test]
 async fn a_cancel_holds() {
+    let mut started = Started::default();
     let cancel = CancellationToken::new();
     let probe = shell("sleep 600", TIMEOUT);
-    let (found, ()) = tokio::join!(attempt(&probe, &cancel), async { cancel.cancel() });
+    let (found, ()) = tokio::join!(attempt(&probe, &cancel, &mut started), async { cancel.cancel() });
     assert_eq!((found.answer, found.detail.as_str()), (Answer::Hold, "cancelled"));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let hangs = get(format!("http://{}", listener.local_addr().unwrap()), (200, 200), None, SHORT);
-    assert_eq!(attempt(&hangs, &cancel).await.detail, "cancelled");
+    assert_eq!(attempt(&hangs, &cancel, &mut started).await.detail, "cancelled");
     let refuses = Probe::Tcp { address: free().to_string(), timeout: TIMEOUT };
     let cancel = CancellationToken::new();
     let deadline = Instant::now() + TIMEOUT * 10;
-    let (found, ()) = tokio::join!(until(&refuses, deadline, TIMEOUT * 5, &cancel), async { cancel.cancel() });
+    let (found, ()) =
+        tokio::join!(until(&refuses, deadline, TIMEOUT * 5, &cancel, &mut started), async { cancel.cancel() });
     assert_eq!((found.answer, found.detail.as_str()), (Answer::Hold, "cancelled"));
 }
 
 #[tokio::test]
 async fn it_is_asked_until_it_passes() {
+    let mut started = Started::default();
     // Fails twice, says nothing once, then is well.
     let folder = tempfile::tempdir().unwrap();
     let count = folder.path().join("count").display().to_string();
@@ -238,20 +262,23 @@ async fn it_is_asked_until_it_passes() {
         Instant::now() + TIMEOUT * 3,
         Duration::from_millis(1),
         &CancellationToken::new(),
+        &mut started,
     )
     .await;
+    assert_eq!(started.0.len(), 4);
     assert_eq!((found.answer, found.output.as_str()), (Answer::Pass, "ready\n"), "{}", found.detail);
     assert_eq!(std::fs::read_to_string(folder.path().join("count")).unwrap(), "x\nx\nx\nx\n");
 }
 
 #[tokio::test]
 async fn a_service_that_comes_up_passes() {
+    let mut started = Started::default();
     let address = free();
     let probe = get(format!("http://{address}/"), (200, 200), Some("serving"), TIMEOUT);
     let refused = check(&probe, Answer::Fail, "refuses connections").await;
     assert!(refused.output.is_empty());
     let cancel = CancellationToken::new();
-    let asking = until(&probe, Instant::now() + TIMEOUT * 3, Duration::from_millis(5), &cancel);
+    let asking = until(&probe, Instant::now() + TIMEOUT * 3, Duration::from_millis(5), &cancel, &mut started);
     let starting = tokio::task::spawn_blocking(move || {
         Server::on(TcpListener::bind(address).unwrap(), |mut stream| answer(&mut stream, OK))
     });
@@ -262,24 +289,27 @@ async fn a_service_that_comes_up_passes() {
 
 #[tokio::test]
 async fn a_deadline_never_passes() {
+    let mut started = Started::default();
     let cancel = CancellationToken::new();
     let refuses = Probe::Tcp { address: free().to_string(), timeout: TIMEOUT };
-    let found = until(&refuses, Instant::now() + SHORT, Duration::from_millis(20), &cancel).await;
+    let found = until(&refuses, Instant::now() + SHORT, Duration::from_millis(20), &cancel, &mut started).await;
     assert_eq!(found.answer, Answer::Fail, "{}", found.detail);
     assert!(found.detail.starts_with("not within 0."), "{}", found.detail);
     assert!(found.detail.ends_with("refuses connections"), "{}", found.detail);
     // An attempt that would take longer is cut short.
-    let found = until(&shell("sleep 600", TIMEOUT), Instant::now() + SHORT, Duration::from_millis(20), &cancel).await;
+    let found =
+        until(&shell("sleep 600", TIMEOUT), Instant::now() + SHORT, Duration::from_millis(20), &cancel, &mut started)
+            .await;
     assert_eq!(found.answer, Answer::Hold);
     assert!(found.took < TIMEOUT && found.detail.contains("asked once"), "{found:?}");
-    let found = until(&refuses, Instant::now(), Duration::ZERO, &cancel).await;
+    let found = until(&refuses, Instant::now(), Duration::ZERO, &cancel, &mut started).await;
     assert_eq!(found.answer, Answer::Hold, "{}", found.detail);
 }
 
 #[test]
 fn gates_are_asked_by_probes() {
     let check = |gate: Gate, want: Option<Probe>| {
-        assert_eq!(Probe::of_gate(&gate, Path::new("/repo"), &BTreeMap::new()), want, "{gate:?}");
+        assert_eq!(Probe::of_gate(&gate, &bare("/repo")), want, "{gate:?}");
     };
     let (timeout, interval) = (1_500_000, 10);
     let limit = Duration::from_millis(1500);
@@ -293,12 +323,7 @@ fn gates_are_asked_by_probes() {
     );
     check(
         Gate::Command { argv: vec!["true".into()], timeout, interval },
-        Some(Probe::Command {
-            argv: vec!["true".into()],
-            directory: "/repo".into(),
-            environment: BTreeMap::new(),
-            timeout: limit,
-        }),
+        Some(Probe::Command { argv: vec!["true".into()], around: Box::new(bare("/repo")), timeout: limit }),
     );
     check(Gate::Checks, None);
     check(Gate::ServiceLevel { name: "up".into(), interval }, None);
