@@ -20,7 +20,7 @@ use windlass_model::journal::event;
 use windlass_model::run::{RunRecord, RunState, StepRecord, StepSpec, StepState};
 use windlass_model::stack_plan::driver;
 use windlass_store::{
-    Claim, ClaimResult, Durability, Event, Finish, LogChunk, Move, ProcessRow, RunFilter, StepOutcome, Store, Turn,
+    Claim, Durability, Event, Finish, LogChunk, Move, ProcessRow, RunFilter, StepOutcome, Store, Turn,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -160,15 +160,7 @@ async fn write(store: &Store, record: &Record) -> Result<RunId> {
                 durability = Durability::Durable;
             }
             match event.kind.as_str() {
-                "step.started" if spec.locks.is_empty() => turn.claims.push(step),
-                "step.started" => {
-                    let claim = store.step_claim(&engine.id, &run, spec, LEASE).await?;
-                    let ClaimResult::Claimed(claim) = claim else {
-                        return Err(format!("{step} cannot be claimed").into());
-                    };
-                    children(store, &claim, spec, &engine).await?;
-                    claims.insert(step, claim);
-                }
+                "step.started" => turn.claims.push((step, spec.locks.clone())),
                 "step.succeeded" => {
                     let output = record.steps.get(&step).and_then(|step| step.output.clone()).unwrap_or_default();
                     let claim = claims.get(&step).ok_or("an end without a claim")?.clone();
@@ -180,7 +172,14 @@ async fn write(store: &Store, record: &Record) -> Result<RunId> {
         }
         if !turn.is_empty() {
             let turned = store.run_turn(&engine.id, &run, &turn, LEASE, durability).await?;
-            claims.extend(turned.claims.into_iter().map(|claim| (claim.step.clone(), claim)));
+            if let Some(locked) = turned.locked.first() {
+                return Err(format!("{} cannot be claimed", locked.step).into());
+            }
+            for claim in turned.claims {
+                let spec = specs.get(&claim.step).ok_or("a claim of no step")?;
+                children(store, &claim, spec, &engine).await?;
+                claims.insert(claim.step.clone(), claim);
+            }
         }
     }
     Ok(run)
@@ -195,24 +194,22 @@ fn log(record: &Record, written: &mut BTreeMap<StepId, usize>, step: &StepId, un
     chunks[..due].iter().flat_map(|chunk| chunk.bytes.iter().copied()).collect()
 }
 
-/// What is recorded of a step's children, and that its plan is used.
+/// What is recorded of a step's children, with the plan that the one of an apply uses up.
 async fn children(
     store: &Store,
     claim: &Claim,
     spec: &StepSpec,
     engine: &windlass_store::EngineIdentity,
 ) -> Result<()> {
-    let pids = match spec.work.driver.as_str() {
-        driver::PREPARE => 2,
-        driver::APPLY => {
-            store.plan_mark_used(&format!("{:064} {}", 0, claim.step), &claim.run, &claim.step).await?;
-            1
-        }
-        _ => 0,
+    let plan = format!("{:064} {}", 0, claim.step);
+    let (pids, uses) = match spec.work.driver.as_str() {
+        driver::PREPARE => (2, None),
+        driver::APPLY => (1, Some(plan.as_str())),
+        _ => (0, None),
     };
     for pid in 0..pids {
         let (host, boot) = (engine.host.clone(), engine.boot.clone());
-        store.process_add(claim, &ProcessRow { pid: 100_000 + pid, ticks: 1, host, boot }).await?;
+        store.process_add(claim, &ProcessRow { pid: 100_000 + pid, ticks: 1, host, boot }, uses).await?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::project::{Detail, Project, git_error};
 use crate::recover::Silent;
 use crate::service::Service;
 use crate::settings::disk;
-use crate::steps::terraform::{directory, directory_of, driver_error};
+use crate::steps::terraform::{directory_of, driver_error, placed};
 use address::{Address, made};
 use lists::{Named, What};
 use states::{States, read_all, work_of};
@@ -225,14 +225,15 @@ async fn adopt_create(service: &Service, request: &Request, cancel: &Cancellatio
             .help("an import block would count for all of them: write it by hand, with a `for_each` that is empty for the others");
         return Err(AppError::new(ErrorKind::Usage, diagnostic));
     };
-    let work = work_of(&project, &instance.id).ok_or_else(|| crate::error::internal("an instance without its work"))?;
+    let work =
+        work_of(&project, &instance.id)?.ok_or_else(|| crate::error::internal("an instance without its work"))?;
     let scratch = Scratch::new(service)?;
     let files_now = service.checkout.work_tree()?;
     let now = Project::load(&*files_now).sound()?;
     let states = read_all(service, &[(&project, &tree), (&now, &*files_now)], &scratch.0, cancel).await?;
     refuse_interrupted(cancel)?;
     let resources = checked(request, stack, &instance.id, &tree, &states)?;
-    let mut draft = Draft::new(service, &tree, &work, &*files_now, &scratch.0, resources)?;
+    let mut draft = Draft::new(service, &tree, &work, &*files_now, &scratch.0, resources).await?;
     draft.plan(service, &instance.id, cancel).await?;
     refuse_managed(&draft, &states)?;
     let ignored = git.is_ignored(&draft.path(&draft.lock_file())).map_err(|e| git_error(&e))?;
@@ -411,7 +412,7 @@ struct Draft {
 
 impl Draft {
     /// A copy of the stack as it is in `tree`, with the import blocks in it.
-    fn new(
+    async fn new(
         service: &Service,
         tree: &GitTree,
         work: &StackWork,
@@ -419,7 +420,8 @@ impl Draft {
         scratch: &Path,
         resources: Vec<Adopted>,
     ) -> AppResult<Self> {
-        let mut stack = directory(service, work, "adopt")?;
+        let mut stack = placed(service, work, "adopt").await?;
+        stack.reach.push(scratch.to_owned());
         let own = directory_of(work);
         let copy = scratch.join("copy");
         let io = |error: &std::io::Error| disk(&copy, error);

@@ -77,10 +77,7 @@ async fn approve_review(service: &Service, row: ReviewRow, reason: Option<&str>)
         reason: reason.map(str::to_owned),
     };
     service.store.approval_add(&review.run, &record).await?;
-    let missing = review_missing(service, &review).await?;
-    if missing.is_empty() && row.state == ReviewState::Open {
-        service.store.review_set_state(&review.run, ReviewState::Open, ReviewState::Approved).await?;
-    }
+    let missing = review_settle(service, &review).await?;
     Ok(Approved { id: review.run.clone(), subjects: vec!["review".into()], missing })
 }
 
@@ -99,6 +96,15 @@ pub async fn refuse(service: &Service, row: &ReviewRow, reason: &str) -> AppResu
     }
     let diagnostic = Diagnostic::error("WL606", format!("review {run} is {}", row.state.as_str()));
     Err(AppError::new(ErrorKind::Conflict, diagnostic.help("only one that is open or approved can be refused")))
+}
+
+/// Marks an open review as approved when it is; what is missing comes back.
+pub(crate) async fn review_settle(service: &Service, review: &Review) -> AppResult<Vec<String>> {
+    let missing = review_missing(service, review).await?;
+    if missing.is_empty() {
+        service.store.review_set_state(&review.run, ReviewState::Open, ReviewState::Approved).await?;
+    }
+    Ok(missing)
 }
 
 fn refusal(verdict: Verdict) -> &'static str {

@@ -4,8 +4,9 @@ use crate::error::{AppError, AppResult, ErrorKind};
 use crate::project::{Detail, Project, git_error};
 use crate::recover::Silent;
 use crate::service::Service;
-use crate::steps::terraform::{directory, driver_error};
+use crate::steps::terraform::{driver_error, placed};
 use std::collections::BTreeSet;
+use windlass_model::definition::Definitions;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::InstanceId;
 use windlass_model::journal::addresses;
@@ -13,8 +14,14 @@ use windlass_model::review::{Affected, AffectedKind, Reason, Review, Revision};
 use windlass_model::run::RunRecord;
 use windlass_model::stack_plan::{StackWork, destroy_works, driver, stack_works};
 
-/// Refuses while something that stays depends on what goes. A dependant whose state is empty does not count.
-pub async fn refuse_dependants(service: &Service, project: &Project, chosen: &[Affected]) -> AppResult<()> {
+/// Refuses while something that stays depends on what goes. A dependant whose state is empty does not count; it is looked at where
+/// the definitions that `decide` say.
+pub async fn refuse_dependants(
+    service: &Service,
+    project: &Project,
+    decide: &Definitions,
+    chosen: &[Affected],
+) -> AppResult<()> {
     let going: BTreeSet<&InstanceId> = chosen.iter().map(|item| &item.instance).collect();
     let mut diagnostics = Vec::new();
     let mut seen = BTreeSet::new();
@@ -22,7 +29,7 @@ pub async fn refuse_dependants(service: &Service, project: &Project, chosen: &[A
         if !going.contains(&edge.from) || going.contains(&edge.to) || !seen.insert(&edge.to) {
             continue;
         }
-        if resources(service, project, &edge.to).await? > 0 {
+        if resources(service, project, decide, &edge.to).await? > 0 {
             diagnostics.push(
                 Diagnostic::error("WL670", format!("{} depends on {}, and it exists", edge.to, edge.from))
                     .at(edge.evidence.clone())
@@ -37,12 +44,13 @@ pub async fn refuse_dependants(service: &Service, project: &Project, chosen: &[A
 }
 
 /// How many resources the state of an instance has.
-async fn resources(service: &Service, project: &Project, id: &InstanceId) -> AppResult<usize> {
+async fn resources(service: &Service, project: &Project, decide: &Definitions, id: &InstanceId) -> AppResult<usize> {
     let Some((stack, _)) = project.repository.instance(id) else { return Ok(0) };
     let item =
         Affected { instance: id.clone(), stack: stack.id.clone(), kind: AffectedKind::Changed, reasons: Vec::new() };
-    let Some(work) = stack_works(&project.repository, &[item]).pop() else { return Ok(0) };
-    let stack = directory(service, &work, "destroy")?;
+    let Some(mut work) = stack_works(&project.repository, &[item]).pop() else { return Ok(0) };
+    work.place = crate::project::place_of(decide, id)?;
+    let stack = placed(service, &work, "destroy").await?;
     let cancel = tokio_util::sync::CancellationToken::new();
     let failed = |diagnostics: Vec<Diagnostic>| {
         let summary = format!("whether {id} exists cannot be seen: its state cannot be read");

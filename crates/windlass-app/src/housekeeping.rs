@@ -290,6 +290,16 @@ impl Housekeeper {
                 }
             }
         }
+        // What somebody has yet to deal with is kept however old it is.
+        if let Some(age) = self.retentions.states.micros() {
+            let (kind, before) = (ArtefactKind::Errored, now - age);
+            for artefact in self.store.artefact_unread(Unread::Older { kind, before }).await? {
+                let store = self.store.of_project(&artefact.project);
+                if !crate::recover::is_quarantined(&store, &artefact.of.subject).await? {
+                    self.remove(&artefact, self.retentions.states, now).await?;
+                }
+            }
+        }
         Ok(())
     }
 

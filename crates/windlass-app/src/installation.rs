@@ -38,7 +38,7 @@ pub struct Installation {
     pub traces: Option<Arc<dyn Traces>>,
     data: PathBuf,
     known: Mutex<BTreeMap<String, Arc<Known>>>,
-    trees: Mutex<HashMap<(String, Revision), Weak<WorkTree>>>,
+    trees: Mutex<HashMap<Use, Arc<Mutex<Weak<WorkTree>>>>>,
 }
 
 /// What came of reading the configuration.
@@ -219,28 +219,58 @@ impl Installation {
         Ok(service.acting(caller.actor.clone(), self.store(caller, project)))
     }
 
-    /// A service with the files of a commit, on a branch of that name.
+    /// A service with the files of a commit, on a branch of that name, to look at.
     ///
     /// # Errors
     /// The commit is not there, or there is no room for its files.
     pub async fn workspace(self: &Arc<Self>, project: &str, head: &Revision) -> AppResult<Workspace> {
-        let (installation, project, head) = (self.clone(), project.to_owned(), head.clone());
-        tokio::task::spawn_blocking(move || installation.checkout(&project, &head)).await.map_err(internal)?
+        self.workspace_for(Use { project: project.to_owned(), head: head.clone(), run: None }).await
     }
 
-    fn checkout(&self, project: &str, head: &Revision) -> AppResult<Workspace> {
+    /// As [`Installation::workspace`], with files that are a run's own: what its steps write there no other run finds. Where there is no
+    /// room for so many, runs of one commit share one.
+    ///
+    /// # Errors
+    /// As of [`Installation::workspace`].
+    pub async fn workspace_of_run(
+        self: &Arc<Self>,
+        project: &str,
+        head: &Revision,
+        run: &RunId,
+    ) -> AppResult<Workspace> {
+        let own = Use { project: project.to_owned(), head: head.clone(), run: Some(run.clone()) };
+        match self.workspace_for(own).await {
+            Err(error) if error.diagnostics.iter().any(|diagnostic| diagnostic.code == NO_ROOM) => {
+                self.workspace(project, head).await
+            }
+            found => found,
+        }
+    }
+
+    async fn workspace_for(self: &Arc<Self>, of: Use) -> AppResult<Workspace> {
+        let installation = self.clone();
+        tokio::task::spawn_blocking(move || installation.checkout(of)).await.map_err(internal)?
+    }
+
+    fn checkout(&self, of: Use) -> AppResult<Workspace> {
+        let Use { project, head, .. } = of.clone();
+        let project = project.as_str();
         let mirror = self.followed.mirror(project).ok_or_else(|| crate::caller::not_found("project", project))?;
-        let key = (project.to_owned(), head.clone());
-        let tree = lock(&self.trees).get(&key).and_then(Weak::upgrade);
-        let tree = match tree {
+        let place = {
+            let mut trees = lock(&self.trees);
+            // One that somebody has in hand is being made.
+            trees.retain(|_, place| Arc::strong_count(place) > 1 || lock(place).strong_count() > 0);
+            trees.entry(of).or_default().clone()
+        };
+        // Whoever wants the same meanwhile waits for it.
+        let mut place = lock(&place);
+        let tree = match place.upgrade() {
             Some(tree) => tree,
             None => {
                 let branch = Some(head.name.as_str()).filter(|name| *name != "HEAD");
                 let made = mirror.checkout(&head.commit, branch, &Limits::default());
                 let tree = Arc::new(made.map_err(|e| AppError::new(ErrorKind::Unavailable, e.diagnostic()))?);
-                let mut trees = lock(&self.trees);
-                trees.retain(|_, tree| tree.strong_count() > 0);
-                trees.insert(key, Arc::downgrade(&tree));
+                *place = Arc::downgrade(&tree);
                 tree
             }
         };
@@ -267,6 +297,18 @@ impl Workspace {
         self.service.acting(caller.actor.clone(), store)
     }
 }
+
+/// What the files of a commit are for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Use {
+    project: String,
+    head: Revision,
+    /// `None` for all that only look.
+    run: Option<RunId>,
+}
+
+/// There cannot be another work tree now.
+const NO_ROOM: &str = "WL834";
 
 /// A panic in another thread does not make the maps wrong: every entry is complete when it is put in.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,5 +1,6 @@
 //! Telling people: a reading of the events, kept in a queue for each notifier of a project until it was taken there.
 
+mod changes;
 pub(crate) mod channel;
 mod reader;
 mod sender;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_connect::notify::SendError;
 use windlass_model::Micros;
 use windlass_model::access::{Permission, Subject};
+use windlass_model::definition::ChangeNotify;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::operation::occasion::Notice;
 use windlass_model::operation::{Notifier, NotifyChannel, NotifyRule};
@@ -99,6 +101,8 @@ pub(crate) trait InForce: Send + Sync + 'static {
     fn notifiers(&self, project: &str) -> AppResult<Vec<Notifier>>;
     /// Of an operation.
     fn rules(&self, project: &str, operation: &str) -> Option<Vec<NotifyRule>>;
+    /// Of reviews, applies and stacks; none where the definitions are not known yet.
+    fn change_rules(&self, project: &str) -> Vec<ChangeNotify>;
 }
 
 impl InForce for Installation {
@@ -113,6 +117,10 @@ impl InForce for Installation {
     fn rules(&self, project: &str, operation: &str) -> Option<Vec<NotifyRule>> {
         let good = self.good(project).ok()?;
         good.deciding.definitions.operation(operation).map(|operation| operation.notify.clone())
+    }
+
+    fn change_rules(&self, project: &str) -> Vec<ChangeNotify> {
+        self.good(project).map(|good| good.deciding.definitions.notify.clone()).unwrap_or_default()
     }
 }
 

@@ -4,6 +4,8 @@
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::service::Service;
 use crate::steps::terraform::{LOCKED, Recorder, driver_error, fact};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use windlass_drivers::terraform::events::{Lines, parse};
 use windlass_drivers::terraform::{StackDirectory, plan_file};
@@ -14,7 +16,7 @@ use windlass_model::journal::{Aftermath, BackendLock, Entry, Quarantine, afterma
 use windlass_model::review::Revision;
 use windlass_model::run::RunRecord;
 use windlass_model::stack_plan::StackWork;
-use windlass_store::{ArtefactKind, Event, NewArtefact};
+use windlass_store::{Artefact, ArtefactKind, Event, NewArtefact, Store};
 
 const SCOPE: &str = "quarantine";
 /// States from before applies that are kept for each instance.
@@ -84,7 +86,7 @@ pub async fn look(
     ingest(service, cx, stack).await?;
     let instance = &work.instance.id;
     remove_opened(service, &cx.run, instance);
-    let errored = keep_errored_state(service, cx, &stack.directory, instance);
+    let errored = keep_errored_state(service, cx, &stack.directory, instance).await?;
     let entries = entries(service, &cx.run, &cx.step, cx.attempt).await?;
     // Without a cancel token of its own: looking is what a cancelled apply needs most.
     let cancel = tokio_util::sync::CancellationToken::new();
@@ -117,7 +119,7 @@ pub async fn look(
         since: service.store.now().await?,
         reason: reason.clone(),
         aftermath,
-        errored_state: errored.map(|path| path.display().to_string()),
+        errored_state: errored,
         lock,
     };
     put(service, &quarantine).await?;
@@ -348,17 +350,43 @@ async fn entries(service: &Service, run: &RunId, step: &StepId, attempt: u32) ->
     Ok(journal(of_attempt.map(|e| (e.kind.as_str(), &e.data))))
 }
 
-/// `errored.tfstate` is the only copy of a state that could not be written: it is moved to where nothing overwrites it.
-fn keep_errored_state(service: &Service, cx: &StepContext, directory: &Path, instance: &InstanceId) -> Option<PathBuf> {
-    let found = directory.join("errored.tfstate");
-    let kept = service.directory.kept(instance);
-    let to = kept.join(format!("{}.errored.tfstate", cx.run));
-    if !found.exists() {
-        return to.exists().then_some(to);
+/// `errored.tfstate` is the only copy of a state that could not be written: it is kept where every machine finds it. Its artefact comes
+/// back, or the path of the file where no artefact can be kept.
+async fn keep_errored_state(
+    service: &Service,
+    cx: &StepContext,
+    directory: &Path,
+    instance: &InstanceId,
+) -> AppResult<Option<String>> {
+    let left = directory.join("errored.tfstate");
+    let kept = service.directory.kept(instance).join(format!("{}.errored.tfstate", cx.run));
+    let Some(found) = [&left, &kept].into_iter().find(|file| file.exists()) else {
+        return Ok(errored_states(service, instance, &cx.run).await?.pop().map(|artefact| artefact.id));
+    };
+    let (run, number) = (cx.run.clone(), cx.attempt.into());
+    let of = NewArtefact { kind: ArtefactKind::Errored, run, subject: instance.to_string(), number };
+    if let Ok(id) = seal_errored_state(service, found, &of).await {
+        // One that stays is found again, and is the same.
+        let _ = std::fs::remove_file(found);
+        return Ok(Some(id));
     }
     // When it cannot be moved it stays where terraform left it.
-    let moved = std::fs::create_dir_all(&kept).and_then(|()| std::fs::rename(&found, &to));
-    Some(if moved.is_ok() { to } else { found })
+    let moved = std::fs::create_dir_all(service.directory.kept(instance)).and_then(|()| std::fs::rename(found, &kept));
+    Ok(Some(if moved.is_ok() { &kept } else { found }.display().to_string()))
+}
+
+async fn seal_errored_state(service: &Service, file: &Path, of: &NewArtefact) -> AppResult<String> {
+    let state = std::fs::read(file).map_err(|error| crate::settings::disk(file, &error))?;
+    let sealed = plan_file::seal(&state, &service.key, &of.to_string()).map_err(crate::error::internal)?;
+    Ok(service.store.artefact_put(of, sealed).await?)
+}
+
+/// States that a run could not write and nobody has pushed, oldest first.
+async fn errored_states(service: &Service, instance: &InstanceId, run: &RunId) -> AppResult<Vec<Artefact>> {
+    let mut kept = service.store.artefact_list(ArtefactKind::Errored, Some(run), Some(instance.as_str())).await?;
+    kept.retain(|artefact| artefact.note.is_none());
+    kept.sort_by_key(|artefact| (artefact.of.number, artefact.at));
+    Ok(kept)
 }
 
 /// All quarantined instances.
@@ -370,6 +398,11 @@ pub async fn quarantine_list(service: &Service) -> AppResult<Vec<Quarantine>> {
 pub async fn quarantine_get(service: &Service, instance: &InstanceId) -> AppResult<Option<Quarantine>> {
     let found = service.store.kv_get(SCOPE, instance.as_str()).await?;
     found.map(|text| serde_json::from_str(&text).map_err(crate::error::internal)).transpose()
+}
+
+/// Whether somebody has yet to look at what became of an instance.
+pub(crate) async fn is_quarantined(store: &Store, instance: &str) -> AppResult<bool> {
+    Ok(store.kv_get(SCOPE, instance).await?.is_some())
 }
 
 /// Refuses when any of the instances is quarantined.
@@ -407,29 +440,76 @@ pub async fn get(service: &Service, instance: &InstanceId) -> AppResult<Quaranti
     })
 }
 
-/// Pushes the state that terraform could not write. terraform itself refuses one that does not follow the present state.
-pub async fn push(service: &Service, instance: &InstanceId) -> AppResult<PathBuf> {
+/// Pushes the state that terraform could not write, and keeps it no longer; what is left of the quarantine comes back. terraform itself
+/// refuses a state that does not follow the present one.
+///
+/// # Errors
+/// No such state was kept, it cannot be read here, or terraform refuses it.
+pub async fn push(service: &Service, instance: &InstanceId) -> AppResult<Quarantine> {
     let quarantine = get(service, instance).await?;
     let refuse = |summary: String| AppError::new(ErrorKind::NotFound, Diagnostic::error("WL654", summary));
-    let file = quarantine.errored_state.as_deref().map(PathBuf::from);
-    let file = file.ok_or_else(|| refuse(format!("no errored.tfstate of {instance} was kept")))?;
+    let Some(kept) = quarantine.errored_state.clone() else {
+        return Err(refuse(format!("no errored.tfstate of {instance} was kept")));
+    };
+    let file = if kept.starts_with('/') {
+        PathBuf::from(&kept)
+    } else {
+        let opened = service.directory.kept(instance).join(format!("{}.opened.tfstate", quarantine.run));
+        open_errored_state(service, &kept, &opened).await?;
+        opened
+    };
     if !file.exists() {
-        return Err(refuse(format!(
-            "{} is not on this machine: the apply was on another, or it is gone",
-            file.display()
-        )));
+        return Err(refuse(format!("{kept} is not on this machine: the apply was on another, or it is gone")));
     }
-    let stack = quarantined_stack(service, &quarantine).await?;
-    let cancel = tokio_util::sync::CancellationToken::new();
-    let pushed = stack.state_push(&file, &cancel, &mut Silent).await.map_err(|e| driver_error(&e))?;
-    pushed.map_err(|diagnostics| AppError::many(ErrorKind::Refused, diagnostics))?;
+    let pushed = push_file(service, &quarantine, &file).await;
+    if pushed.is_ok() || file.as_path() != Path::new(&kept) {
+        // It holds secrets in the clear; another push writes it anew.
+        let _ = std::fs::remove_file(&file);
+    }
+    pushed?;
     let data = serde_json::json!({ "run": quarantine.run, "step": quarantine.step });
     let (subject, actor) = (format!("stack {instance}"), service.actor.to_string());
     service.store.event_tell("state.pushed", &subject, data, &actor, None).await?;
-    let done = file.with_extension("pushed");
-    std::fs::rename(&file, &done).map_err(|e| crate::settings::disk(&done, &e))?;
-    put(service, &Quarantine { errored_state: None, ..quarantine }).await?;
-    Ok(done)
+    for artefact in errored_states(service, instance, &quarantine.run).await? {
+        service.store.artefact_remove(&artefact, Some(&format!("It was pushed by {actor}"))).await?;
+    }
+    let quarantine = Quarantine { errored_state: None, ..quarantine };
+    put(service, &quarantine).await?;
+    Ok(quarantine)
+}
+
+/// Writes a kept state to a file that only this user can read.
+async fn open_errored_state(service: &Service, artefact: &str, to: &Path) -> AppResult<()> {
+    let found = service.store.artefact_get(artefact).await?;
+    let found = found.ok_or_else(|| crate::error::internal("a state that could not be written is not on record"))?;
+    let sealed = service.store.artefact_read(artefact).await?;
+    let state = plan_file::open(&sealed, &service.key, &found.of.to_string()).map_err(|error| {
+        AppError::new(
+            ErrorKind::Refused,
+            Diagnostic::error("WL652", format!("the {} cannot be opened: {error}", found.of)),
+        )
+    })?;
+    let write = || -> std::io::Result<()> {
+        if let Some(parent) = to.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600).open(to)?.write_all(&state)
+    };
+    write().map_err(|error| crate::settings::disk(to, &error))
+}
+
+async fn push_file(service: &Service, quarantine: &Quarantine, file: &Path) -> AppResult<()> {
+    let stack = quarantined_stack(service, quarantine).await?;
+    let cancel = tokio_util::sync::CancellationToken::new();
+    // On a machine that has not run anything of it, terraform does not know its backend yet.
+    if let Some(init) = stack.init(&cancel, &mut Silent).await.map_err(|e| driver_error(&e))?
+        && !init.success
+    {
+        return Err(AppError::many(ErrorKind::Unavailable, init.diagnostics));
+    }
+    let pushed = stack.state_push(file, &cancel, &mut Silent).await.map_err(|e| driver_error(&e))?;
+    pushed.map_err(|diagnostics| AppError::many(ErrorKind::Refused, diagnostics))
 }
 
 /// A command that belongs to no step.

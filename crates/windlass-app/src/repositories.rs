@@ -4,7 +4,7 @@
 
 mod webhook;
 
-pub use webhook::webhook_matches;
+pub use webhook::{Delivered, webhook_matches};
 
 use crate::bundles::Bundles;
 use crate::error::{AppError, AppResult, ErrorKind, internal};
@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
+use windlass_connect::forge::{ForgeSettings, connect};
 pub use windlass_drivers::git::mirror::{Credentials, Moved, Secret};
 use windlass_drivers::git::mirror::{Limits as WorkTreeLimits, Mirror, MirrorError, References, Remote, moved};
 use windlass_lang::tree::Tree;
@@ -59,6 +60,9 @@ pub struct Repository {
     /// Seconds between two fetches while nobody says that it moved; at least 5.
     #[serde(default = "every")]
     pub every: u64,
+    /// The forge where its changes are proposed and reviewed: a table `[repository.forge]`; changes are not followed when it is not set.
+    #[serde(default)]
+    pub forge: Option<ForgeSettings>,
 }
 
 fn yes() -> bool {
@@ -80,6 +84,7 @@ impl Repository {
             credentials: None,
             submodules: yes(),
             every: every(),
+            forge: None,
         }
     }
 
@@ -106,6 +111,8 @@ impl Repository {
             refuse(format!("repository `{}` is to be fetched every {} s", self.name, self.every), help);
         }
         wrong.extend(self.remote().check().err().map(|error| error.diagnostic()));
+        let forge = self.forge.as_ref().map(|forge| connect(forge, &self.url));
+        wrong.extend(forge.and_then(Result::err).map(|error| error.diagnostic()));
         wrong
     }
 }

@@ -2,6 +2,7 @@
 //! use case; pages, the API and chat have no others.
 
 pub mod artefacts;
+pub mod changes;
 pub mod events;
 pub mod explain;
 pub mod home;
@@ -23,11 +24,10 @@ use crate::locks::LockView;
 use crate::operations::{Arguments, StartOptions};
 use crate::project::environments_of;
 use crate::repositories::Good;
-use crate::review::Selection;
+use crate::review::{Around, Selection};
 use crate::service::Service;
 use crate::waivers::Candidate;
 use serde::Deserialize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use windlass_model::Micros;
 use windlass_model::access::{Permission, Place, Subject};
@@ -192,15 +192,32 @@ pub async fn review_start(
     request: &ReviewRequest,
 ) -> AppResult<Option<RunId>> {
     caller.must(installation, Permission::ProjectRead, &Subject::project(project)).await?;
-    let good = installation.good(project)?;
     let head = head(installation, project, request)?;
-    let workspace = installation.workspace(project, &head).await?;
+    review_of(installation, caller, project, &head, &request.selection, Around::default(), true).await
+}
+
+/// As [`review_start`], of a commit that is there. Whether the caller may is asked where they are `asked`: a change that was pushed to the
+/// repository itself is reviewed although nobody asks for it.
+pub(crate) async fn review_of(
+    installation: &Arc<Installation>,
+    caller: &Caller,
+    project: &str,
+    head: &Revision,
+    selection: &Selection,
+    around: Around,
+    asked: bool,
+) -> AppResult<Option<RunId>> {
+    let good = installation.good(project)?;
+    let workspace = installation.workspace(project, head).await?;
     let service = workspace.acting(installation, caller);
-    let Some(prepared) = crate::review::review_prepare(&service, &request.selection, Vec::new()).await? else {
+    let Some(prepared) = crate::review::review_prepare(&service, selection, Vec::new(), around).await? else {
         return Ok(None);
     };
-    let touched = places(&good, prepared.places.iter().map(|place| &place.instance));
-    caller.must(installation, Permission::ReviewCreate, &Subject::of(project, "branch", &*head.name, touched)).await?;
+    if asked {
+        let touched = places(&good, prepared.places.iter().map(|place| &place.instance));
+        let subject = Subject::of(project, "branch", &*head.name, touched);
+        caller.must(installation, Permission::ReviewCreate, &subject).await?;
+    }
     if let Some(instance) = prepared.beside.first() {
         let diagnostic =
             Diagnostic::error("WL848", format!("the state of {instance} is in a file beside its configuration"))
@@ -338,6 +355,51 @@ pub async fn apply_start(
     Ok(made.map(|run| installation.made(run)))
 }
 
+/// As [`apply_start`], of a review whose environments are applied without anybody saying so: the definitions in force do.
+pub(crate) async fn apply_of(
+    installation: &Arc<Installation>,
+    caller: &Caller,
+    project: &str,
+    run: &RunId,
+    confirmed: &[String],
+) -> AppResult<Option<RunId>> {
+    let service = installation.service(caller, project)?;
+    let row = crate::waivers::review_get(&service, run).await?.ok_or_else(|| not_found("review", run.as_str()))?;
+    let workspace = installation.workspace(project, &row.review.head).await?;
+    let made = crate::apply::apply_create(&workspace.acting(installation, caller), run, confirmed).await?;
+    Ok(made.map(|run| installation.made(run)))
+}
+
+/// Whether somebody may do something with a review.
+///
+/// # Errors
+/// There is none that the caller may see, or the caller may not.
+pub(crate) async fn review_may(
+    installation: &Installation,
+    caller: &Caller,
+    run: &RunId,
+    permission: Permission,
+) -> AppResult<()> {
+    review_for(installation, caller, run, permission).await.map(drop)
+}
+
+/// Whether somebody may do something with some stack instances.
+///
+/// # Errors
+/// The caller may not.
+pub(crate) async fn stacks_may(
+    installation: &Installation,
+    caller: &Caller,
+    project: &str,
+    instances: &[InstanceId],
+    permission: Permission,
+) -> AppResult<()> {
+    let good = installation.good(project)?;
+    caller
+        .must(installation, permission, &Subject::of(project, "stacks", "of a change", places(&good, instances)))
+        .await
+}
+
 /// Asks a run to stop, at once with `kill`: nothing is taken back then. `false` when it has ended.
 ///
 /// # Errors
@@ -465,7 +527,7 @@ pub async fn release(
     crate::recover::release(&installation.service(caller, project)?, instance, why).await
 }
 
-/// Pushes the state of a quarantined instance that terraform could not write; where it is kept afterwards comes back.
+/// Pushes the state of a quarantined instance that terraform could not write; what is left of the quarantine comes back.
 ///
 /// # Errors
 /// The caller may not, it is not quarantined, no state was kept on this machine, or terraform refuses it.
@@ -474,7 +536,7 @@ pub async fn state_push(
     caller: &Caller,
     project: &str,
     instance: &InstanceId,
-) -> AppResult<PathBuf> {
+) -> AppResult<Quarantine> {
     let workspace = settling(installation, caller, project, instance).await?;
     crate::recover::push(&workspace.acting(installation, caller), instance).await
 }

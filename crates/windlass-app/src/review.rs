@@ -41,7 +41,9 @@ pub enum Selection {
 /// Stores a review run for the work tree as it is now; the engine has to drive it. `None` when nothing is affected. `handed` are
 /// findings of other programs ([`report_read`]).
 pub async fn review_create(service: &Service, selection: &Selection, handed: Vec<Finding>) -> AppResult<Option<RunId>> {
-    let Some(prepared) = review_prepare(service, selection, handed).await? else { return Ok(None) };
+    let Some(prepared) = review_prepare(service, selection, handed, Around::default()).await? else {
+        return Ok(None);
+    };
     Ok(Some(service.store.run_create(&prepared.plan, &service.actor.to_string()).await?))
 }
 
@@ -54,11 +56,21 @@ pub struct ReviewPrepared {
     pub beside: Vec<InstanceId>,
 }
 
+/// What is known of a change beside its commits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Around {
+    /// Who made it, beside the authors of its commits.
+    pub authors: Vec<String>,
+    /// The commit that decides, where it is not the one that the change is compared with.
+    pub deciding: Option<String>,
+}
+
 /// As [`review_create`], without storing it.
 pub async fn review_prepare(
     service: &Service,
     selection: &Selection,
     handed: Vec<Finding>,
+    around: Around,
 ) -> AppResult<Option<ReviewPrepared>> {
     let git = service.checkout.git()?;
     let head = head_revision(git)?;
@@ -98,15 +110,17 @@ pub async fn review_prepare(
         return Ok(None);
     }
     // What decides comes from the branch the change goes to, never from the change itself.
-    let deciding = match &base {
-        Some(base) => base.commit.clone(),
-        None => base_revision(git, None, &head.commit).map_or_else(|_| head.commit.clone(), |base| base.commit),
+    let deciding = match (around.deciding, &base) {
+        (Some(commit), _) => commit,
+        (None, Some(base)) => base.commit.clone(),
+        (None, None) => base_revision(git, None, &head.commit).map_or_else(|_| head.commit.clone(), |base| base.commit),
     };
     let dirty = crate::project::head_and_dirty(git)?.1;
-    let authors = match &base {
+    let mut authors = match &base {
         Some(base) => git.authors(&base.commit, &head.commit).map_err(|e| git_error(&e))?,
         None => git.authors(&deciding, &head.commit).map_err(|e| git_error(&e))?,
     };
+    authors.extend(around.authors);
     let (deleted, mut present): (Vec<_>, Vec<_>) = affected.into_iter().partition(|a| a.kind == AffectedKind::Deleted);
     // In the order in which it will be applied. A circle is an error of its own, found before.
     if let Ok(order) = windlass_model::graph::order(&project.repository) {
@@ -114,17 +128,18 @@ pub async fn review_prepare(
             order.iter().enumerate().map(|(at, id)| (id, at)).collect();
         present.sort_by_key(|item| position.get(&item.instance).copied());
     }
-    let checks = match selection {
+    let mut checks = match selection {
         Selection::Destroy(_) => ChecksInput { handed, ..ChecksInput::default() },
         _ => {
             let (files, directories) = configuration(service, &project, &present)?;
-            ChecksInput { files, directories, handed }
+            ChecksInput { files, directories, handed, ..ChecksInput::default() }
         }
     };
     let (mut works, deleted) = match selection {
         Selection::Rollback(_) => (back, deleted),
         Selection::Destroy(_) => {
-            crate::destroy::refuse_dependants(service, &project, &present).await?;
+            let decisive = service.deciding(Some(&deciding)).await?;
+            crate::destroy::refuse_dependants(service, &project, &decisive.definitions, &present).await?;
             (stack_plan::destroy_works(&project.repository, &present, &Default::default(), None), deleted)
         }
         _ => {
@@ -159,6 +174,9 @@ pub async fn review_prepare(
     for work in &mut works {
         work.labels = crate::project::labels_of(&decisive.definitions, &work.instance.id);
         work.place = crate::project::place_of(&decisive.definitions, &work.instance.id)?;
+    }
+    if let Some(first) = works.first().filter(|_| !checks.files.is_empty()) {
+        (checks.place, checks.labels) = (first.place.clone(), first.labels.clone());
     }
     let costs = service.costs().await?;
     let locked = crate::steps::providers::locked(service, &works);

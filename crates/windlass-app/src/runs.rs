@@ -148,7 +148,7 @@ pub async fn run_halt(store: &Store, actor: &Actor, run: &RunRecord, reason: &st
         return Err(AppError::new(ErrorKind::Usage, diagnostic.help("say why: whoever resumes it wants to know")));
     }
     if !store.run_halt(&run.id, &actor.to_string(), reason.trim()).await? {
-        let diagnostic = Diagnostic::error("WL617", format!("run {} has ended: it is {}", run.id, run.state.as_str()));
+        let diagnostic = Diagnostic::error("WL617", format!("run {} has ended: it {}", run.id, run.state.predicate()));
         return Err(AppError::new(ErrorKind::Conflict, diagnostic.help("nothing more begins in it")));
     }
     Ok(())
@@ -159,7 +159,7 @@ pub async fn run_halt(store: &Store, actor: &Actor, run: &RunRecord, reason: &st
 pub async fn run_resume(service: &Service, run: &RunId, settle: &[String], reason: Option<&str>) -> AppResult<()> {
     let record = service.store.run_get(run).await?;
     if record.state.is_final() {
-        let diagnostic = Diagnostic::error("WL617", format!("run {run} has ended: it is {}", record.state.as_str()))
+        let diagnostic = Diagnostic::error("WL617", format!("run {run} has ended: it {}", record.state.predicate()))
             .help("start again with `windlass apply` or `windlass review`");
         return Err(AppError::new(ErrorKind::Conflict, diagnostic));
     }

@@ -174,13 +174,20 @@ impl StateDirectory {
         if let Some(key) = std::fs::read(&path).ok().filter(|key| key.len() == 32) {
             return Ok(key);
         }
+        let mut key = vec![0; 32];
+        let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut key));
+        random.map_err(|error| disk(&path, &error))?;
+        self.key_adopt(&key)
+    }
+
+    /// Makes this the key, where there is none yet; the one that is there then.
+    pub fn key_adopt(&self, key: &[u8]) -> AppResult<Vec<u8>> {
+        let path = self.path.join("key");
         let make = || -> std::io::Result<Vec<u8>> {
-            let mut key = vec![0; 32];
-            std::fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
             let draft = self.path.join(format!("key.{}", std::process::id()));
             let mut file =
                 std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-            file.write_all(&key)?;
+            file.write_all(key)?;
             file.sync_all()?;
             // A link, not a rename: of two processes that make it at once, one wins and both use its key.
             let linked = std::fs::hard_link(&draft, &path);

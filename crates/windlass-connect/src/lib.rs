@@ -3,8 +3,10 @@
 //! Everything here blocks its thread: an asynchronous caller uses one that may block. Times are parameters.
 
 mod claims;
+mod client;
 mod discovery;
 mod error;
+pub mod forge;
 mod http;
 pub mod notify;
 pub mod oidc;

@@ -132,6 +132,10 @@ impl Provider {
     /// [`IdentityError::Settings`].
     pub fn new(settings: ProviderSettings) -> Result<Self, IdentityError> {
         let wrong = |problem| IdentityError::Settings { provider: settings.name.clone(), problem };
+        // The address that a provider sends people back to has its name in it, where links to sign in by have this.
+        if settings.name == "link" {
+            return Err(wrong("its `name` is that of the links to sign in by: give it another".into()));
+        }
         if settings.client_id.is_empty() {
             return Err(wrong("`client_id` is empty".into()));
         }

@@ -345,8 +345,21 @@ impl StepContext {
     /// # Errors
     /// The store cannot be written: the child should not go on.
     pub async fn process_started(&self, pid: u32) -> Result<(), StoreError> {
+        self.process_add(pid, None).await.map(drop)
+    }
+
+    /// As [`StepContext::process_started`] of a child that uses up a plan file; `false` when that was used before, so that the child
+    /// must not begin.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn process_started_using(&self, pid: u32, plan: &str) -> Result<bool, StoreError> {
+        self.process_add(pid, Some(plan)).await
+    }
+
+    async fn process_add(&self, pid: u32, uses: Option<&str>) -> Result<bool, StoreError> {
         let (host, boot) = crate::host::machine();
         let process = ProcessRow { pid: i64::from(pid), ticks: crate::host::start_ticks(pid).unwrap_or(0), host, boot };
-        self.store.process_add(&self.claim, &process).await
+        self.store.process_add(&self.claim, &process, uses).await
     }
 }

@@ -13,7 +13,7 @@ use windlass_model::Micros;
 use windlass_model::id::StepId;
 use windlass_model::planner::{Planner, Situation};
 use windlass_model::run::{Cost, Decision, Expansion, RunRecord, RunState, StepRecord, StepState, Stop};
-use windlass_store::{Claim, ClaimResult, Durability, Finish, Move, StepOutcome, StoreError, Turn, Turned};
+use windlass_store::{Claim, Durability, Finish, Locked, Move, StepOutcome, StoreError, Turn, Turned};
 
 /// A run, as its engine knows it.
 pub(crate) struct Drive {
@@ -37,6 +37,10 @@ pub(crate) struct Drive {
     owned: HashMap<StepId, Owned>,
     /// Attempts that ended and are not recorded yet.
     ended: Vec<Finish>,
+    /// How many steps that only wait for room are looked at.
+    window: usize,
+    /// There was room for all of those.
+    roomy: bool,
     /// What was told of steps that are held back.
     told: HashMap<StepId, String>,
 }
@@ -68,6 +72,9 @@ struct Decided {
 /// Who drives all runs there are lets go of one that waits for longer than this, µs: it is found again when its time has come.
 const FAR: Micros = 5_000_000;
 
+/// More are looked at where there was room for all of these.
+const WINDOW: usize = 64;
+
 impl Drive {
     pub fn new(engine: Engine, record: RunRecord) -> Self {
         Self {
@@ -83,6 +90,8 @@ impl Drive {
             running: HashMap::new(),
             owned: HashMap::new(),
             ended: Vec::new(),
+            window: WINDOW,
+            roomy: false,
             told: HashMap::new(),
         }
     }
@@ -161,6 +170,10 @@ impl Drive {
                 continue;
             };
             wrong = false;
+            if self.roomy && self.plan.has_beyond(self.window) {
+                self.window *= 4;
+                continue;
+            }
             let near = sleeps.is_some_and(|wait| !self.engine.serves || wait < FAR);
             if self.record.state == RunState::Waiting && self.running.is_empty() && !held && !near {
                 return Ok(());
@@ -190,7 +203,7 @@ impl Drive {
         loop {
             let closed = decided.closed.len();
             decided = Decided { closed: decided.closed, ..Decided::default() };
-            for decision in self.plan.decide(&situation) {
+            for decision in self.plan.decide_some(&situation, self.window) {
                 match decision {
                     Decision::Start(id) => decided.starts.push(id),
                     Decision::Skip(id, reason) => decided.closed.push((id, StepState::Skipped, reason)),
@@ -216,8 +229,6 @@ impl Drive {
         let mut held = false;
         let mut slots: HashMap<StepId, (Slot, Owned)> = HashMap::new();
         let mut turn = Turn { closed: decided.closed, ..Turn::default() };
-        // With locks to wait for, or with nobody who does them.
-        let mut others = Vec::new();
         // There is no room for what takes as much as something that there was no room for.
         let mut full: Option<Cost> = None;
         for id in decided.starts {
@@ -251,23 +262,23 @@ impl Drive {
                 continue;
             };
             turn.despite_cancel = !spec.flow.phase.is_main();
-            if spec.locks.is_empty() && self.engine.executors.contains_key(&spec.work.driver) {
-                turn.claims.push(id.clone());
-            } else {
-                others.push(id.clone());
-            }
+            turn.claims.push((id.clone(), spec.locks.clone()));
             let owned = self.engine.shared.owned.own(&self.record.id, &id);
             slots.insert(id, (slot, owned));
         }
+        self.roomy = full.is_none();
         if let Some((to, reason)) = decided.state {
             let from = self.record.state;
             if to != from || (to == RunState::Waiting && reason != self.record.reason) {
                 turn.moved = Some(Move { from, to, reason });
             }
         }
+        if turn.is_empty() && self.may_wait() {
+            return Ok(Some(held));
+        }
         let (wanted, moved) = (turn.claims.len(), turn.moved.clone());
         let Some(turned) = self.write(turn).await? else { return Ok(None) };
-        let mut gone = turned.claims.len() < wanted;
+        let mut gone = turned.claims.len() + turned.locked.len() < wanted;
         match moved {
             Some(moved) if turned.moved && !moved.to.is_final() => {
                 (self.record.state, self.record.reason) = (moved.to, moved.reason);
@@ -284,26 +295,28 @@ impl Drive {
             None => {}
         }
         for claim in turned.claims {
-            if let Some((slot, owned)) = slots.remove(&claim.step) {
+            let Some((slot, owned)) = slots.remove(&claim.step) else { continue };
+            if self.is_doable(&claim.step) {
                 self.begin(claim, slot, owned);
+            } else {
+                self.refuse(claim).await?;
+                gone = true;
             }
         }
-        for id in others {
-            let Some((slot, owned)) = slots.remove(&id) else { continue };
-            match self.claim(&id).await? {
-                ClaimResult::Claimed(claim) if self.is_doable(&id) => self.begin(claim, slot, owned),
-                ClaimResult::Claimed(claim) => {
-                    self.refuse(claim).await?;
-                    gone = true;
-                }
-                ClaimResult::Gone => gone = true,
-                ClaimResult::Locked { name, by } => {
-                    self.hold(&id, &format!("waits for {name}, held by run {} ({})", by.run, by.step));
-                    held = true;
-                }
-            }
+        for Locked { step, name, by } in turned.locked {
+            self.hold(&step, &format!("waits for {name}, held by run {} ({})", by.run, by.step));
+            held = true;
         }
         Ok((!gone).then_some(held))
+    }
+
+    /// Whether what ended can be recorded with what comes next, at the next look at the latest: it may be done again, and nobody else
+    /// could go on from it.
+    fn may_wait(&self) -> bool {
+        let repeats = |finish: &Finish| {
+            self.plan.spec(&finish.claim.step).is_some_and(|spec| Durability::of(spec.repeat) == Durability::Lazy)
+        };
+        !self.engine.serves && !self.running.is_empty() && self.ended.iter().all(repeats)
     }
 
     /// Records what ended, with the rest of the turn in the same transaction; `None` when an attempt had lost its step, so that
@@ -369,7 +382,8 @@ impl Drive {
     /// The strictest that something in it needs.
     fn durability(&self, turn: &Turn) -> Durability {
         let ends = turn.moved.as_ref().is_some_and(|moved| moved.to.is_final());
-        let mut touched = turn.finished.iter().map(|finish| &finish.claim.step).chain(&turn.claims);
+        let mut touched =
+            turn.finished.iter().map(|finish| &finish.claim.step).chain(turn.claims.iter().map(|(id, _)| id));
         let strict =
             |id: &StepId| self.plan.spec(id).is_none_or(|spec| Durability::of(spec.repeat) == Durability::Durable);
         if ends || !turn.closed.is_empty() || touched.any(strict) { Durability::Durable } else { Durability::Lazy }
@@ -445,12 +459,6 @@ impl Drive {
 
     fn is_doable(&self, id: &StepId) -> bool {
         self.plan.spec(id).is_some_and(|spec| self.engine.executors.contains_key(&spec.work.driver))
-    }
-
-    async fn claim(&self, id: &StepId) -> Result<ClaimResult, StoreError> {
-        let Some(spec) = self.plan.spec(id) else { return Ok(ClaimResult::Gone) };
-        let engine = &self.engine;
-        engine.store.step_claim(&engine.identity.id, &self.record.id, spec, micros(engine.options.lease)).await
     }
 
     async fn refuse(&self, claim: Claim) -> Result<(), StoreError> {

@@ -468,7 +468,7 @@ async fn recovery_ends_the_orphans_of_a_dead_engine_first() {
         host,
         boot,
     };
-    bench.store.process_add(&lost.claim, &process).await.unwrap();
+    bench.store.process_add(&lost.claim, &process, None).await.unwrap();
     let record = bench.engine().await.run_until_settled(&run).await.unwrap();
     assert_eq!(record.state, RunState::Succeeded);
     assert!(!child.wait().unwrap().success());

@@ -7,7 +7,8 @@ pub use decision::{Answer, Ground, Lets, OPERATION, Place, Question, Rules, Subj
 pub use permission::{Permission, Role, Scope, matrix};
 
 /// How identities begin, those of members of teams and of admins.
-pub const IDENTITIES: [&str; 7] = ["user:", "email:", "github:", "gitlab:", "oidc:", "oidc-group:", "ci:"];
+pub const IDENTITIES: [&str; 9] =
+    ["user:", "email:", "github:", "gitlab:", "gitea:", "bitbucket:", "oidc:", "oidc-group:", "ci:"];
 
 /// Whether a text says what kind of identity it is, and which.
 pub fn is_identity(text: &str) -> bool {

@@ -3,10 +3,11 @@
 
 use crate::Micros;
 use crate::access::{Permission, Role};
+use crate::change::settings::{ApplyWhen, ChangeSettings};
 use crate::diagnostic::Span;
 use crate::id::StackId;
 use crate::operation::trigger::Freeze;
-use crate::operation::{HostSet, Notifier, OperationDefinition, ServiceDefinition};
+use crate::operation::{HostSet, Notifier, NotifyRule, OperationDefinition, ServiceDefinition};
 use crate::place::Place;
 use crate::rollout::{Gate, Rollout};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ pub struct Definitions {
     pub policies: Vec<PolicyDefinition>,
     #[serde(default)]
     pub lint: LintDefinition,
+    /// What becomes of changes of a forge.
+    #[serde(default)]
+    pub changes: ChangeSettings,
     /// Who may waive findings of policies that do not say so themselves.
     #[serde(default)]
     pub waivers: Option<WaiverRule>,
@@ -39,12 +43,23 @@ pub struct Definitions {
     pub operations: Vec<OperationDefinition>,
     #[serde(default)]
     pub notifiers: Vec<Notifier>,
+    /// Who is told of reviews, applies and stacks.
+    #[serde(default)]
+    pub notify: Vec<ChangeNotify>,
     #[serde(default)]
     pub freezes: Vec<Freeze>,
     #[serde(default)]
     pub host_sets: Vec<HostSet>,
     #[serde(default)]
     pub services: Vec<ServiceDefinition>,
+}
+
+/// `notify { to = [notifier.ops]  on = ["failure", "drift"] }` in `project` or in one of its environments.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChangeNotify {
+    /// Only what touches this one; `None`: all of the project.
+    pub environment: Option<String>,
+    pub rule: NotifyRule,
 }
 
 /// `lint { disable = ["WL703"]  tool "tflint" {} }` inside `project`.
@@ -106,6 +121,9 @@ pub struct Environment {
     /// The label of the workers that do the steps of its instances.
     #[serde(default)]
     pub runner: Option<String>,
+    /// When changes that touch it are applied; `None`: as the project says.
+    #[serde(default)]
+    pub apply: Option<ApplyWhen>,
     pub span: Span,
 }
 

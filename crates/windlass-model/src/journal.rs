@@ -153,7 +153,8 @@ pub struct Quarantine {
     /// One sentence.
     pub reason: String,
     pub aftermath: Aftermath,
-    /// A state that terraform could not write, kept for `windlass recover --push`.
+    /// A state that terraform could not write, kept for `windlass recover --push`: the id of the artefact, or the path of the file
+    /// on the machine of the apply where no artefact could be kept.
     pub errored_state: Option<String>,
     /// A lock at the backend that may be the dead apply's own: a person has to say.
     #[serde(default)]

@@ -8,6 +8,7 @@ pub mod affected;
 pub mod approval;
 pub mod audit;
 pub mod binding;
+pub mod change;
 pub mod codes;
 pub mod definition;
 pub mod diagnostic;

@@ -448,10 +448,15 @@ pub enum Occasion {
     BreakGlass,
     /// It has not succeeded for too long.
     DeadMan,
+    /// Stacks are not any more what their configuration says.
+    Drift,
+    /// An apply ended so that a person has to look at a stack.
+    Quarantine,
 }
 
 impl Occasion {
-    pub const ALL: [Self; 8] = [
+    /// Those of operations.
+    pub const OF_OPERATIONS: [Self; 8] = [
         Self::Success,
         Self::Failure,
         Self::Waiting,
@@ -461,6 +466,8 @@ impl Occasion {
         Self::BreakGlass,
         Self::DeadMan,
     ];
+    /// Those of reviews, applies and stacks.
+    pub const OF_CHANGES: [Self; 5] = [Self::Success, Self::Failure, Self::Waiting, Self::Drift, Self::Quarantine];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -472,12 +479,15 @@ impl Occasion {
             Self::Recovered => "recovered",
             Self::BreakGlass => "break_glass",
             Self::DeadMan => "dead_man",
+            Self::Drift => "drift",
+            Self::Quarantine => "quarantine",
         }
     }
 
     /// The one of that name.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|occasion| occasion.as_str() == text)
+        let all = Self::OF_OPERATIONS.into_iter().chain(Self::OF_CHANGES);
+        all.into_iter().find(|occasion| occasion.as_str() == text)
     }
 }
 

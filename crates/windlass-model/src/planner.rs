@@ -3,8 +3,8 @@
 use crate::Micros;
 use crate::id::StepId;
 use crate::run::{
-    Decision, Expansion, OnFailure, Phase, Retry, RunPlan, RunRecord, RunState, StepRecord, StepSpec, StepState, Steps,
-    Stop, When,
+    Cost, Decision, Expansion, OnFailure, Phase, Retry, RunPlan, RunRecord, RunState, StepRecord, StepSpec, StepState,
+    Steps, Stop, When,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -93,8 +93,10 @@ struct Edge {
 struct Level {
     open: Ranked,
     running: usize,
-    /// Nothing is in their way.
+    /// Nothing is in their way, they take room, and they wait for no time: there may be very many.
     ready: Ranked,
+    /// Nothing is in the way of these either, and they take no room or have a time to wait for.
+    apart: Ranked,
     /// Something before them did not succeed.
     barred: Ranked,
     /// They wait, or it is not known whether they happened.
@@ -301,7 +303,11 @@ impl Planner {
         }
         match record.state {
             StepState::Pending if spec.when == When::Succeeded && *bad > 0 => put(&mut level.barred, key.clone()),
-            StepState::Pending if *open == 0 => put(&mut level.ready, key.clone()),
+            StepState::Pending if *open > 0 => {}
+            StepState::Pending if record.not_before.is_some() || spec.cost == Cost::NONE => {
+                put(&mut level.apart, key.clone());
+            }
+            StepState::Pending => put(&mut level.ready, key.clone()),
             StepState::Running => count(&mut level.running),
             StepState::Waiting | StepState::Unknown => put(&mut level.stuck, key.clone()),
             _ => {}
@@ -335,8 +341,14 @@ impl Planner {
 
     /// What is to be done now, as [`next`].
     pub fn decide(&self, situation: &Situation) -> Vec<Decision> {
+        self.decide_some(situation, usize::MAX)
+    }
+
+    /// As [`Planner::decide`], with the first `room` of the steps that only wait for room: a look costs what can be begun, and not
+    /// what there is.
+    pub fn decide_some(&self, situation: &Situation, room: usize) -> Vec<Decision> {
         let mut deciding =
-            Deciding { of: self, now: situation.now, decisions: Vec::new(), wake: None, moving: 0, why: None };
+            Deciding { of: self, now: situation.now, room, decisions: Vec::new(), wake: None, moving: 0, why: None };
         let end = deciding.all(situation);
         let Deciding { mut decisions, moving, why, wake, .. } = deciding;
         let (state, reason) = match end {
@@ -349,6 +361,11 @@ impl Planner {
             decisions.extend(wake.map(Decision::Sleep));
         }
         decisions
+    }
+
+    /// Whether more than `room` steps wait for room.
+    pub fn has_beyond(&self, room: usize) -> bool {
+        [&self.main, &self.undos, &self.failed, &self.cancelled].iter().any(|level| level.ready.len() > room)
     }
 
     /// What has become of the main phase, once it has ended.
@@ -373,6 +390,8 @@ fn told(node: &Node) -> String {
 struct Deciding<'a> {
     of: &'a Planner,
     now: Micros,
+    /// Of the steps that only wait for room, how many are told of.
+    room: usize,
     decisions: Vec<Decision>,
     /// When something is due.
     wake: Option<Micros>,
@@ -434,7 +453,7 @@ impl<'a> Deciding<'a> {
 
     /// What is to be done in a phase that goes on.
     fn level(&mut self, level: &'a Level) {
-        self.moving += level.running + level.barred.len() + level.ready.len();
+        self.moving += level.running + level.barred.len() + level.ready.len() + level.apart.len();
         for (_, at) in &level.barred {
             let node = &self.of.nodes[*at];
             let cause =
@@ -449,7 +468,9 @@ impl<'a> Deciding<'a> {
         for (_, at) in &level.stuck {
             self.stuck(&self.of.nodes[*at]);
         }
-        for (_, at) in &level.ready {
+        let mut ready: Vec<_> = level.ready.iter().take(self.room).chain(&level.apart).collect();
+        ready.sort_unstable();
+        for (_, at) in ready {
             self.ready(&self.of.nodes[*at]);
         }
     }

@@ -236,6 +236,19 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// What is said of a run in this state: `run 01k… {}`.
+    pub fn predicate(self) -> &'static str {
+        match self {
+            Self::Queued => "is queued",
+            Self::Running => "is running",
+            Self::Waiting => "waits",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "was cancelled",
+            Self::Abandoned => "was abandoned",
+        }
+    }
+
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Abandoned)
     }

@@ -151,6 +151,12 @@ pub struct ChecksInput {
     pub directories: BTreeSet<String>,
     /// Findings of reports that were handed in.
     pub handed: Vec<Finding>,
+    /// Where formats are checked. A format is the same everywhere, but the program is not.
+    #[serde(default)]
+    pub place: Place,
+    /// Labels of a worker that has such a place.
+    #[serde(default)]
+    pub labels: Vec<String>,
 }
 
 /// The step of the static checks.
@@ -217,7 +223,7 @@ pub fn review(
             retry: Retry::NEVER,
             locks: Vec::new(),
             cost: UNMEASURED,
-            labels: Vec::new(),
+            labels: checks.labels.clone(),
             flow: Flow::default(),
         });
     }
@@ -370,7 +376,9 @@ pub fn apply(
         let waves = waves_of(&rollout, &instances, works, &chosen_set).waves;
         let own = |id: &InstanceId| InstanceSteps { first: plan_step(id), apply: last_step(works, id) };
         let own = instances.iter().map(|id| (id.clone(), own(id))).collect();
-        let chain = to_steps(&name, &waves, rollout.gate_timeout, rollout.max_failures, &own);
+        let placed =
+            |id: &InstanceId| works.get(id).map(|work| (work.place.clone(), work.labels.clone())).unwrap_or_default();
+        let chain = to_steps(&name, &waves, rollout.gate_timeout, rollout.max_failures, &own, placed);
         for (id, after) in chain.after {
             if let Some(step) = steps.iter_mut().find(|s| s.id == id) {
                 step.after.extend(after);

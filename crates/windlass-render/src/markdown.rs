@@ -1,12 +1,14 @@
 //! For comments on forges: Markdown that fits the forge's limit. What is left out is chosen by risk, the lowest first, and
 //! counted; the verdict, the findings and what is destroyed stay, in the worst case one short line each, or as a number.
 
+mod change;
 mod escape;
 mod fit;
 mod rows;
 mod stack;
 
 use crate::text::{self, count, names, short, shortened};
+pub use change::{Words, change};
 pub use fit::Size;
 use fit::{Fitted, Item, list};
 use windlass_model::review::document::{

@@ -89,7 +89,12 @@ async fn filled(store: &Store, count: usize) -> Result<RunId> {
     let moved = Some(Move { from: RunState::Queued, to: RunState::Running, reason: None });
     let first = finish(claim, StepOutcome::Expanded { output: Value::Null, expansion });
     write(Turn { finished: vec![first], moved, ..Turn::default() }).await?;
-    let begun = write(Turn { claims: ids[..count * 9 / 10].to_vec(), ..Turn::default() }).await?.claims;
+    let begun = write(Turn {
+        claims: ids[..count * 9 / 10].iter().map(|id| (id.clone(), Vec::new())).collect(),
+        ..Turn::default()
+    })
+    .await?
+    .claims;
     let ended = begun.into_iter().skip(RUNNING).enumerate().map(|(n, claim)| {
         let failed = StepOutcome::Failed { code: "WL543".into(), reason: "the host does not answer".into() };
         finish(claim, if n < FAILED { failed } else { StepOutcome::Succeeded(json!({ "ok": true })) })

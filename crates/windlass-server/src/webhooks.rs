@@ -1,4 +1,4 @@
-//! Deliveries of forges: a repository is fetched sooner.
+//! Deliveries of forges: a repository is fetched, and a change looked at, sooner.
 
 use crate::limits::{Address, WEBHOOKS, too_often};
 use crate::problem::Failure;
@@ -48,7 +48,7 @@ async fn deliver(
     let repositories: Vec<Repository> = followed.list().into_iter().map(|(repository, _)| repository).collect();
     let trusted = app.trusted();
     let secrets: Vec<&[u8]> = trusted.webhook_secrets.iter().map(Vec::as_slice).collect();
-    let Some(names) = webhook_matches(header, &body, &secrets, &repositories) else {
+    let Some(delivered) = webhook_matches(header, &body, &secrets, &repositories) else {
         if let Err(seconds) = app.limits.wrong.pass(address.0) {
             return Ok(too_often(seconds));
         }
@@ -62,9 +62,13 @@ async fn deliver(
             return Ok(StatusCode::ACCEPTED.into_response());
         }
     }
-    for name in names {
+    for name in delivered.repositories {
         tracing::info!(repository = name, "a webhook says that it moved");
         followed.poke(&name);
+        let has_forge = repositories.iter().any(|repository| repository.name == name && repository.forge.is_some());
+        if let Some(number) = delivered.change.filter(|_| has_forge) {
+            app.installation.common.store.of_project(&name).change_due(number, None).await.map_err(AppError::from)?;
+        }
     }
     Ok(StatusCode::ACCEPTED.into_response())
 }

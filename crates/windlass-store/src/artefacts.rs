@@ -20,6 +20,8 @@ pub enum ArtefactKind {
     Plan,
     /// The state of an instance from before an apply.
     State,
+    /// A state that an apply could not write.
+    Errored,
     /// What policies were asked with.
     Input,
     /// A part of the log of a step.
@@ -29,12 +31,13 @@ pub enum ArtefactKind {
 }
 
 impl ArtefactKind {
-    pub const ALL: [Self; 5] = [Self::Plan, Self::State, Self::Input, Self::Log, Self::File];
+    pub const ALL: [Self; 6] = [Self::Plan, Self::State, Self::Errored, Self::Input, Self::Log, Self::File];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Plan => "plan",
             Self::State => "state",
+            Self::Errored => "errored",
             Self::Input => "input",
             Self::Log => "log",
             Self::File => "file",
@@ -53,7 +56,7 @@ pub struct NewArtefact {
     pub run: RunId,
     /// The instance, the step, the name, or the step and the path.
     pub subject: String,
-    /// The attempt of a plan or a file, the first byte of a part of a log; 0 otherwise.
+    /// The attempt of a plan, a file or a state that could not be written, the first byte of a part of a log; 0 otherwise.
     pub number: i64,
 }
 
@@ -63,6 +66,9 @@ impl fmt::Display for NewArtefact {
         match kind {
             ArtefactKind::Plan => write!(f, "plan of {subject} in run {run} (attempt {number})"),
             ArtefactKind::State => write!(f, "state of {subject} from before run {run}"),
+            ArtefactKind::Errored => {
+                write!(f, "state of {subject} that run {run} could not write (attempt {number})")
+            }
             ArtefactKind::Input => write!(f, "policy input {subject} of run {run}"),
             ArtefactKind::File => write!(f, "file {subject} of run {run} (attempt {number})"),
             ArtefactKind::Log => write!(f, "log of step {subject} of run {run} from byte {number} on"),

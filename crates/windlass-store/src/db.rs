@@ -174,8 +174,6 @@ pub(crate) trait Link {
     fn now(&mut self) -> Result<Micros>;
     /// Until the end of this transaction nobody else is between this and its own end with the same name.
     fn serialise(&mut self, name: &str) -> Result<()>;
-    /// Appends events so that their ids grow in the order in which they become visible.
-    fn events(&mut self, events: &[EventRow]) -> Result<()>;
     /// Whether each statement goes over a network to a server and back: then fewer, larger ones are better.
     fn is_remote(&self) -> bool;
 }
@@ -306,13 +304,11 @@ impl<'a> Tx<'a> {
         self.events.push(event);
     }
 
-    /// Appends the events; what there is to be told of.
-    pub(crate) fn flush(&mut self) -> Result<Changes> {
+    /// The events that are to be appended, and what there is to be told of once they are.
+    pub(crate) fn take(&mut self) -> (Vec<EventRow>, Changes) {
         let events = std::mem::take(&mut self.events);
-        if !events.is_empty() {
-            self.link.events(&events)?;
-        }
-        Ok(self.told + Changes::of(&events))
+        let told = self.told + Changes::of(&events);
+        (events, told)
     }
 
     /// Who follows logs is told that there is more.

@@ -5,6 +5,7 @@ mod admissions;
 mod answers;
 mod artefacts;
 pub mod backup;
+pub mod changes;
 mod db;
 mod error;
 mod hold;
@@ -31,6 +32,7 @@ mod views;
 mod waivers;
 
 pub use artefacts::{Artefact, ArtefactKind, Contents, ContentsError, NewArtefact, Unread};
+pub use changes::{ChangeRow, Follow};
 pub use error::{StoreError, UNREACHABLE};
 pub use journal::{Event, EventFilter, LogChunk};
 pub use locks::{Holder, LockRow};
@@ -45,17 +47,17 @@ pub use states::{RunEnd, RunWait, StuckStep, WaitClass, WorkerRow};
 pub use steps::{Claim, ClaimResult, EngineIdentity, EngineRow, Lost, ProcessRow, Settlement, StepOutcome};
 pub use tokens::TokenRow;
 pub use transfer::{Counts, Database, Elsewhere, Poured};
-pub use turns::{Finish, Look, Move, Turn, Turned};
+pub use turns::{Finish, Locked, Look, Move, Turn, Turned};
 pub use views::{AppliedRow, ReviewBrief, ReviewQuery, RunQuery, StepOrder, StepQuery, StepRow, StepTally, StepsOf};
 
 pub use db::Changes;
-use db::{EventRow, Tx};
+use db::{EventRow, Tx, params};
 use hold::{Alone, Hold};
 use journal::NewEvent;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span, Tracer};
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 use windlass_model::Micros;
@@ -73,6 +75,7 @@ static MIGRATIONS_SQLITE: &[(i64, &str)] = &[
     (6, include_str!("../migrations/sqlite/0006_notifications.sql")),
     (7, include_str!("../migrations/sqlite/0007_smaller.sql")),
     (8, include_str!("../migrations/sqlite/0008_steps.sql")),
+    (9, include_str!("../migrations/sqlite/0009_changes.sql")),
 ];
 static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
     (1, include_str!("../migrations/postgres/0001_runs.sql")),
@@ -83,6 +86,7 @@ static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
     (6, include_str!("../migrations/postgres/0006_notifications.sql")),
     (7, include_str!("../migrations/postgres/0007_smaller.sql")),
     (8, include_str!("../migrations/postgres/0008_steps.sql")),
+    (9, include_str!("../migrations/postgres/0009_changes.sql")),
 ];
 
 /// How many connections to PostgreSQL one process has.
@@ -137,6 +141,16 @@ struct Inner {
     contents: OnceLock<Arc<dyn Contents>>,
     /// Blocks of logs that were read last.
     blocks: logs::Blocks,
+    settled: Settled,
+}
+
+/// Who waits for what was written before to be on the disk: one of them does it for all that asked until then.
+#[derive(Default)]
+struct Settled {
+    /// How many have asked.
+    asked: AtomicU64,
+    /// For how many of them it was done.
+    done: tokio::sync::Mutex<u64>,
 }
 
 enum Threads {
@@ -241,7 +255,7 @@ impl Store {
     ) -> Self {
         let threads = Mutex::new(Some(threads));
         let (contents, blocks) = (OnceLock::new(), logs::Blocks::default());
-        let inner = Inner { place, threads, clock, changed, contents, blocks };
+        let inner = Inner { place, threads, clock, changed, contents, blocks, settled: Settled::default() };
         Self { inner: Arc::new(inner), scope: Arc::default() }
     }
 
@@ -325,6 +339,31 @@ impl Store {
             queue.send(work).map_err(|_| StoreError::Closed)?;
         }
         result.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Returns when all that could be read before is on the disk of PostgreSQL, so that a crash of it takes nothing back that somebody was told
+    /// of. A file that only this machine reads has nobody who would see it change.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn settle(&self) -> Result<()> {
+        let is_file =
+            matches!(*self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner), Some(Threads::Sqlite(_)));
+        if is_file {
+            return Ok(());
+        }
+        let number = self.inner.settled.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut done = self.inner.settled.done.lock().await;
+        if *done >= number {
+            return Ok(());
+        }
+        let all = self.inner.settled.asked.load(Ordering::SeqCst);
+        // A message that nobody reads makes the commit one that is waited for, and with it all that came before.
+        let settle = "SELECT COUNT(CASE WHEN pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()
+                      THEN pg_logical_emit_message(true, 'windlass', '') END)";
+        self.read(move |tx| tx.row::<(i64,)>(settle, params![])).await?;
+        *done = all;
+        Ok(())
     }
 
     /// The database's time: the one that leases and schedules go by.

@@ -28,7 +28,12 @@ pub struct LockRow {
     pub held: bool,
 }
 
-/// Queues for a lock; `None` when it is ours.
+/// Two that queue for a lock at once would not see each other, and both think that they are first: one waits here for the other.
+pub(crate) fn serialise(tx: &mut Tx<'_>, project: &str, name: &str) -> Result<()> {
+    tx.serialise(&format!("{project}/{name}"))
+}
+
+/// Queues for a lock that was [serialised](serialise); `None` when it is ours.
 pub(crate) fn lock_in(
     tx: &mut Tx<'_>,
     project: &str,
@@ -36,8 +41,6 @@ pub(crate) fn lock_in(
     run: &RunId,
     step: &StepId,
 ) -> Result<Option<Holder>> {
-    // Two that queue at once would not see each other, and both think that they are first.
-    tx.serialise(&format!("{project}/{name}"))?;
     let now = tx.now()?;
     tx.execute(
         "INSERT INTO locks (project, name, run, step, since, seen) VALUES ($1, $2, $3, $4, $5, $5)

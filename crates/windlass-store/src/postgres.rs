@@ -4,15 +4,17 @@
 use crate::db::{Cell, Changes, EventRow, Link, Param, Row, Tx, Work};
 use crate::sqlite::Job;
 use crate::{Durability, MIGRATIONS_POSTGRES, Result, StoreError};
+use postgres::SimpleQueryMessage;
 use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use postgres::{Client, Config, SimpleQueryMessage, Statement};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio_postgres::{Client, Config, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use windlass_model::Micros;
 
@@ -129,28 +131,45 @@ impl Postgres {
 }
 
 fn connect(shared: &Shared) -> Result<PostgresLink<'_>> {
-    let client =
-        shared.config.connect(shared.tls.clone()).map_err(|error| StoreError::of_postgres(&shared.place, &error))?;
-    Ok(PostgresLink { client, statements: HashMap::new(), place: &shared.place, name: &shared.name, now: None })
+    let of = |error| StoreError::of_postgres(&shared.place, &error);
+    let away = |error: std::io::Error| {
+        let (place, message) = (shared.place.to_string(), error.to_string());
+        StoreError::Unreachable { place, message }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(away)?;
+    let (client, connection) = runtime.block_on(shared.config.connect(shared.tls.clone())).map_err(of)?;
+    // It goes on while somebody waits for an answer. Why it ended is told by whatever is asked then.
+    runtime.spawn(async { _ = connection.await });
+    // Whoever has locks and is not heard of any more, as a process that was stopped, loses them to those who wait.
+    let heard = "SET idle_in_transaction_session_timeout TO '10s'";
+    runtime.block_on(client.batch_execute(heard)).map_err(of)?;
+    let (place, name) = (&*shared.place, &*shared.name);
+    Ok(PostgresLink { runtime, client, statements: HashMap::new(), place, name, now: None })
+}
+
+/// A connection for whoever asks one thing after the other.
+pub(crate) fn connect_plain(shared: &Shared) -> Result<postgres::Client> {
+    let config = postgres::Config::from((*shared.config).clone());
+    config.connect(shared.tls.clone()).map_err(|error| StoreError::of_postgres(&shared.place, &error))
 }
 
 fn migrate(shared: &Shared) -> Result<()> {
-    let mut link = connect(shared)?;
+    let mut client = connect_plain(shared)?;
     let of = |error| StoreError::of_postgres(&shared.place, &error);
     // Of several servers that start at once, one does it.
-    link.client.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({EVENTS})")).map_err(of)?;
-    link.client.batch_execute("CREATE TABLE IF NOT EXISTS windlass_schema (version BIGINT NOT NULL)").map_err(of)?;
+    client.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({EVENTS})")).map_err(of)?;
+    client.batch_execute("CREATE TABLE IF NOT EXISTS windlass_schema (version BIGINT NOT NULL)").map_err(of)?;
     let version: i64 =
-        link.client.query_one("SELECT COALESCE(MAX(version), 0) FROM windlass_schema", &[]).map_err(of)?.get(0);
+        client.query_one("SELECT COALESCE(MAX(version), 0) FROM windlass_schema", &[]).map_err(of)?.get(0);
     let newest = MIGRATIONS_POSTGRES.last().map_or(0, |(number, _)| *number);
     if version > newest {
         return Err(StoreError::Newer { place: shared.place.to_string(), found: version, known: newest });
     }
     for (number, text) in MIGRATIONS_POSTGRES.iter().filter(|(number, _)| *number > version) {
-        link.client.batch_execute(text).map_err(of)?;
-        link.client.execute("INSERT INTO windlass_schema (version) VALUES ($1)", &[number]).map_err(of)?;
+        client.batch_execute(text).map_err(of)?;
+        client.execute("INSERT INTO windlass_schema (version) VALUES ($1)", &[number]).map_err(of)?;
     }
-    link.client.batch_execute("COMMIT").map_err(of)
+    client.batch_execute("COMMIT").map_err(of)
 }
 
 fn write_all(shared: &Shared, jobs: &Mutex<Receiver<Job>>) {
@@ -159,7 +178,7 @@ fn write_all(shared: &Shared, jobs: &Mutex<Receiver<Job>>) {
     loop {
         let Some(mut group) = gather(&mut left, jobs) else {
             // The thread that listens hears that it has nobody to tell any more, and does not keep its connection.
-            let _ = link.map(|mut link: PostgresLink<'_>| link.client.batch_execute(&format!("NOTIFY {CHANNEL}")));
+            let _ = link.map(|link: PostgresLink<'_>| link.say(&format!("NOTIFY {CHANNEL}")));
             return;
         };
         let together = link.as_mut().filter(|_| group.len() > 1).map(|link| write(link, &mut group, shared));
@@ -258,7 +277,7 @@ fn committed(link: &mut PostgresLink<'_>, begun: Begun, since: Instant) -> Resul
         begun.id, begun.at
     );
     loop {
-        let row = match link.client.query_one(&sql, &[]) {
+        let row = match link.runtime.block_on(link.client.query_one(&sql, &[])) {
             Ok(row) => row,
             // Its number was not given yet: there was a crash, and it left no trace.
             Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => return Ok(Some(false)),
@@ -331,15 +350,13 @@ fn write(link: &mut PostgresLink<'_>, group: &mut [Job], shared: &Shared) -> std
     let lazily = if lazy { "SET LOCAL synchronous_commit TO off; " } else { "" };
     // Two groups can wait for each other, which single transactions do not: they do not wait long, and go on one by one.
     let briefly = if group.len() > 1 { "SET LOCAL lock_timeout TO '200ms'; " } else { "" };
-    // Whoever has locks and is not heard of any more, as a process that was stopped, loses them to those who wait.
-    let heard = "SET LOCAL idle_in_transaction_session_timeout TO '10s'; ";
     // The time comes with the answer to the beginning, and the number to ask by when the commit is not answered.
     let begin = format!(
-        "BEGIN; {heard}{lazily}{briefly}SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT), txid_current()"
+        "BEGIN; {lazily}{briefly}SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT), txid_current()"
     );
     let place = link.place;
     let of = |error: postgres::Error| Failed::Before(StoreError::of_postgres(place, &error));
-    let answers = link.client.simple_query(&begin).map_err(of)?;
+    let answers = link.runtime.block_on(link.client.simple_query(&begin)).map_err(of)?;
     let begun = answers.iter().find_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => Some(Begun { at: row.get(0)?.parse().ok()?, id: row.get(1)?.parse().ok()? }),
         _ => None,
@@ -350,25 +367,24 @@ fn write(link: &mut PostgresLink<'_>, group: &mut [Job], shared: &Shared) -> std
     link.now = Some(begun.at);
     // Events come last, all at once: from then on until the commit nobody else appends.
     let mut tx = Tx::new(link, now(shared));
-    let done = group.iter_mut().try_for_each(|job| job.work.run(&mut tx)).and_then(|()| tx.flush());
-    let told = match done {
-        Ok(told) => told,
-        Err(error) => {
-            // A connection that cannot do that is closed, which does it.
-            let _ = link.client.batch_execute("ROLLBACK");
-            return Err(Failed::Before(error));
+    let done = group.iter_mut().try_for_each(|job| job.work.run(&mut tx)).map(|()| tx.take());
+    let committed = done.map_err(Failed::Before).and_then(|(events, told)| {
+        link.commit(&events, begun)?;
+        Ok(told)
+    });
+    match committed {
+        Ok(told) => {
+            told.tell(&shared.changed);
+            Ok(())
         }
-    };
-    link.client.batch_execute("COMMIT").map_err(|error| {
-        let error = StoreError::of_postgres(place, &error);
-        match error {
-            // The server said that it was rolled back.
-            StoreError::Met(_) => Failed::Before(error),
-            error => Failed::InCommit(error, begun),
+        Err(failed) => {
+            if matches!(failed, Failed::Before(_)) {
+                // A connection that cannot do that is closed, which does it.
+                let _ = link.say("ROLLBACK");
+            }
+            Err(failed)
         }
-    })?;
-    told.tell(&shared.changed);
-    Ok(())
+    }
 }
 
 /// Tells that events were appended, by whichever server, as long as somebody is `alive`.
@@ -381,7 +397,7 @@ fn listen(shared: &Shared, alive: &Weak<()>) {
 }
 
 fn listen_once(shared: &Shared, alive: &Weak<()>) -> std::result::Result<(), postgres::Error> {
-    let mut client = shared.config.connect(shared.tls.clone())?;
+    let mut client = postgres::Config::from((*shared.config).clone()).connect(shared.tls.clone())?;
     client.batch_execute(&format!("LISTEN {CHANNEL}"))?;
     Changes::ANY.tell(&shared.changed);
     while alive.strong_count() > 0 {
@@ -399,7 +415,9 @@ fn listen_once(shared: &Shared, alive: &Weak<()>) -> std::result::Result<(), pos
     Ok(())
 }
 
+/// A connection, and what moves it on while its thread waits.
 struct PostgresLink<'s> {
+    runtime: Runtime,
     client: Client,
     statements: HashMap<&'static str, Statement>,
     place: &'s str,
@@ -438,11 +456,69 @@ impl PostgresLink<'_> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
-        let statement = self.client.prepare(sql).map_err(|error| StoreError::of_postgres(self.place, &error))?;
+        let statement = self.runtime.block_on(self.client.prepare(sql)).map_err(|error| self.failed(&error))?;
         self.statements.insert(sql, statement.clone());
         Ok(statement)
     }
+
+    fn failed(&self, error: &postgres::Error) -> StoreError {
+        StoreError::of_postgres(self.place, error)
+    }
+
+    fn say(&self, sql: &str) -> std::result::Result<(), postgres::Error> {
+        self.runtime.block_on(self.client.batch_execute(sql))
+    }
+
+    /// Appends the events and commits: both are sent together, which saves a way to the server and back.
+    fn commit(&mut self, events: &[EventRow], begun: Begun) -> std::result::Result<(), Failed> {
+        let (appended, committed) = if events.is_empty() {
+            (Ok(0), self.say("COMMIT"))
+        } else {
+            let statement = self.statement(APPEND).map_err(Failed::Before)?;
+            let (rows, told) = self.told(events);
+            let params = [Param::Text(&rows), Param::Text(&told)];
+            let params = dynamic(&params);
+            let (append, commit) = (self.client.execute(&statement, &params), self.client.batch_execute("COMMIT"));
+            // Polled in this order, they are sent in this order.
+            self.runtime.block_on(async { tokio::join!(biased; append, commit) })
+        };
+        let in_doubt = |error: &postgres::Error| error.as_db_error().is_none();
+        match (appended, committed) {
+            (Ok(_), Ok(())) => Ok(()),
+            // The server said what is wrong, and has taken back what it was told to commit.
+            (Err(error), _) if !in_doubt(&error) => Err(Failed::Before(self.failed(&error))),
+            (Err(error), _) | (_, Err(error)) => Err(match self.failed(&error) {
+                // The server said that it was rolled back.
+                error @ StoreError::Met(_) => Failed::Before(error),
+                error => Failed::InCommit(error, begun),
+            }),
+        }
+    }
+
+    /// The rows of events as they are given to [`APPEND`], and what is told of them.
+    fn told(&self, events: &[EventRow]) -> (String, String) {
+        let row = |event: &EventRow| {
+            serde_json::json!({
+                "project": event.project, "run": event.run, "step": event.step, "kind": event.kind,
+                "subject": event.subject, "data": event.data, "actor": event.actor, "reason": event.reason,
+                "correlation": event.correlation, "at": event.at,
+            })
+        };
+        let told = format!("{} {}", self.name, if Changes::of(events).work > 0 { "work" } else { "events" });
+        (crate::db::rows_as_json(events.iter().map(row).collect()), told)
+    }
 }
+
+/// The lock comes before the first id is drawn and is held to the end of the transaction: ids grow in the order in which readers see
+/// them.
+const APPEND: &str = "WITH first AS MATERIALIZED (SELECT pg_advisory_xact_lock(1464619859), pg_notify('windlass', $2))
+    INSERT INTO events (project, run, step, kind, subject, data, actor, reason, correlation, at)
+    SELECT e.project, e.run, e.step, e.kind, e.subject, e.data, e.actor, e.reason, e.correlation, e.at
+    FROM first, ROWS FROM (json_to_recordset(CAST($1 AS json)) AS (
+        project TEXT, run TEXT, step TEXT, kind TEXT, subject TEXT, data TEXT, actor TEXT, reason TEXT,
+        correlation TEXT, at BIGINT
+    )) WITH ORDINALITY AS e
+    ORDER BY e.ordinality";
 
 fn dynamic<'a>(params: &'a [Param<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
     params.iter().map(|param| param as &(dyn ToSql + Sync)).collect()
@@ -451,10 +527,9 @@ fn dynamic<'a>(params: &'a [Param<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
 impl Link for PostgresLink<'_> {
     fn rows(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
         let statement = self.statement(sql)?;
-        let found = self
-            .client
-            .query(&statement, &dynamic(params))
-            .map_err(|error| StoreError::of_postgres(self.place, &error))?;
+        let params = dynamic(params);
+        let found =
+            self.runtime.block_on(self.client.query(&statement, &params)).map_err(|error| self.failed(&error))?;
         let cell = |row: &postgres::Row, column: usize| {
             let ty = row.columns()[column].type_();
             let cell = match *ty {
@@ -475,7 +550,8 @@ impl Link for PostgresLink<'_> {
 
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
         let statement = self.statement(sql)?;
-        self.client.execute(&statement, &dynamic(params)).map_err(|error| StoreError::of_postgres(self.place, &error))
+        let params = dynamic(params);
+        self.runtime.block_on(self.client.execute(&statement, &params)).map_err(|error| self.failed(&error))
     }
 
     fn now(&mut self) -> Result<Micros> {
@@ -490,34 +566,6 @@ impl Link for PostgresLink<'_> {
         // A key of 64 bits: two names that share one only wait for each other.
         self.rows("SELECT 1 FROM (SELECT pg_advisory_xact_lock(hashtextextended($1, 7))) AS held", &[Param::Text(name)])
             .map(drop)
-    }
-
-    fn events(&mut self, events: &[EventRow]) -> Result<()> {
-        // The lock comes before the first id is drawn and is held to the end of the transaction: ids grow in the order in which
-        // readers see them.
-        let rows: Vec<_> = events
-            .iter()
-            .map(|event| {
-                serde_json::json!({
-                    "project": event.project, "run": event.run, "step": event.step, "kind": event.kind,
-                    "subject": event.subject, "data": event.data, "actor": event.actor, "reason": event.reason,
-                    "correlation": event.correlation, "at": event.at,
-                })
-            })
-            .collect();
-        let told = format!("{} {}", self.name, if Changes::of(events).work > 0 { "work" } else { "events" });
-        self.execute(
-            "WITH first AS MATERIALIZED (SELECT pg_advisory_xact_lock(1464619859), pg_notify('windlass', $2))
-             INSERT INTO events (project, run, step, kind, subject, data, actor, reason, correlation, at)
-             SELECT e.project, e.run, e.step, e.kind, e.subject, e.data, e.actor, e.reason, e.correlation, e.at
-             FROM first, ROWS FROM (json_to_recordset(CAST($1 AS json)) AS (
-                 project TEXT, run TEXT, step TEXT, kind TEXT, subject TEXT, data TEXT, actor TEXT, reason TEXT,
-                 correlation TEXT, at BIGINT
-             )) WITH ORDINALITY AS e
-             ORDER BY e.ordinality",
-            &[Param::Text(&crate::db::rows_as_json(rows)), Param::Text(&told)],
-        )
-        .map(drop)
     }
 
     fn is_remote(&self) -> bool {

@@ -64,6 +64,16 @@ pub(crate) fn review_move_in(
     Ok(done == 1)
 }
 
+/// Marks a plan file as used; `false` when it was used before.
+pub(crate) fn use_in(tx: &mut Tx<'_>, plan: &str, run: &RunId, step: &StepId) -> Result<bool> {
+    let now = tx.now()?;
+    let done = tx.execute(
+        "INSERT INTO used_plans (plan, run, step, at) VALUES ($1, $2, $3, $4) ON CONFLICT (plan) DO NOTHING",
+        params![plan, run.as_str(), step.as_str(), now],
+    )?;
+    Ok(done == 1)
+}
+
 impl Store {
     /// Stores a review as open. Open and approved reviews of the same branch are superseded. Storing it again changes nothing.
     ///
@@ -224,14 +234,6 @@ impl Store {
     /// The database cannot be written.
     pub async fn plan_mark_used(&self, plan: &str, run: &RunId, step: &StepId) -> Result<bool> {
         let (plan, run, step) = (plan.to_owned(), run.clone(), step.clone());
-        self.write(Durability::Durable, move |tx| {
-            let now = tx.now()?;
-            let done = tx.execute(
-                "INSERT INTO used_plans (plan, run, step, at) VALUES ($1, $2, $3, $4) ON CONFLICT (plan) DO NOTHING",
-                params![&plan, run.as_str(), step.as_str(), now],
-            )?;
-            Ok(done == 1)
-        })
-        .await
+        self.write(Durability::Durable, move |tx| use_in(tx, &plan, &run, &step)).await
     }
 }

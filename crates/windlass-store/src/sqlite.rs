@@ -6,7 +6,7 @@ use crate::hold::Hold;
 use crate::{Durability, MIGRATIONS_SQLITE, Result, StoreError};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -34,7 +34,8 @@ pub(crate) struct Job {
 pub(crate) struct Sqlite {
     pub writer: Sender<Job>,
     pub reader: Sender<Box<dyn Work>>,
-    threads: Vec<std::thread::JoinHandle<()>>,
+    writing: std::thread::JoinHandle<()>,
+    readers: Vec<std::thread::JoinHandle<()>>,
 }
 
 /// What the threads share.
@@ -58,30 +59,34 @@ impl Shared {
 impl Sqlite {
     /// Opens the file, brings its schema up to date and starts the threads.
     pub fn open(shared: &Shared) -> Result<Self> {
+        restrict_all(&shared.path);
         let mut writer = connect(&shared.path)?;
         migrate(&mut writer, &shared.path)?;
-        restrict(&shared.path);
         let (write, jobs) = std::sync::mpsc::channel();
         let (read, questions) = std::sync::mpsc::channel();
-        let mut threads = vec![spawn("store-write", {
+        let writing = spawn("store-write", {
             let shared = shared.clone();
             move || write_all(&writer, &jobs, &shared)
-        })];
+        });
         let questions = Arc::new(Mutex::new(questions));
+        let mut readers = Vec::new();
         for _ in 0..READERS {
             let (shared, questions, reader) = (shared.clone(), questions.clone(), connect(&shared.path)?);
-            threads.push(spawn("store-read", move || read_all(&reader, &questions, &shared)));
+            readers.push(spawn("store-read", move || read_all(&reader, &questions, &shared)));
         }
-        Ok(Self { writer: write, reader: read, threads })
+        Ok(Self { writer: write, reader: read, writing, readers })
     }
 
-    /// Ends the threads, so that the write-ahead log is folded into the file.
+    /// Ends the threads, so that the write-ahead log is folded into the file: the last connection does that, and of two that close
+    /// at the same time neither is the last.
     pub fn close(self) {
-        drop((self.writer, self.reader));
-        for thread in self.threads {
-            // A thread that panicked has nothing more to close.
+        // A thread that panicked has nothing more to close.
+        drop(self.reader);
+        for thread in self.readers {
             let _ = thread.join();
         }
+        drop(self.writer);
+        let _ = self.writing.join();
     }
 }
 
@@ -136,6 +141,17 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
 pub(crate) fn restrict(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+}
+
+/// The same of what SQLite has beside the file, which is made with the modes of the file: it is there before there is anything in it.
+fn restrict_all(path: &Path) {
+    // What cannot be made here is told when it is opened.
+    let _ = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    for end in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        restrict(Path::new(&name));
+    }
 }
 
 /// The writing thread: until nobody can ask any more.
@@ -194,7 +210,9 @@ fn write(connection: &Connection, group: &mut [Job], shared: &Shared) -> Result<
         for job in group.iter_mut() {
             let mut tx = Tx::new(&mut link, shared.now());
             job.work.run(&mut tx)?;
-            told = told + tx.flush()?;
+            let (events, of_job) = tx.take();
+            link.append(&events)?;
+            told = told + of_job;
         }
         connection.execute_batch("COMMIT").map_err(of)
     };
@@ -303,8 +321,10 @@ impl Link for SqliteLink<'_> {
     fn is_remote(&self) -> bool {
         false
     }
+}
 
-    fn events(&mut self, events: &[EventRow]) -> Result<()> {
+impl SqliteLink<'_> {
+    fn append(&mut self, events: &[EventRow]) -> Result<()> {
         for event in events {
             self.execute(
                 "INSERT INTO events (project, run, step, kind, subject, data, actor, reason, correlation, at)

@@ -2,9 +2,9 @@
 
 use crate::db::{Tx, params};
 use crate::journal::NewEvent;
-use crate::locks::{Holder, lock_in};
+use crate::locks::Holder;
 use crate::runs::decode;
-use crate::turns::{Finish, claim_in, finish_in};
+use crate::turns::{Finish, Locked, Turn, finish_in};
 use crate::{Durability, Result, Store, StoreError};
 use std::sync::Arc;
 use windlass_model::Micros;
@@ -311,37 +311,17 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn step_claim(&self, engine: &str, run: &RunId, step: &StepSpec, lease: Micros) -> Result<ClaimResult> {
-        let (scope, engine, run, id) = (self.scope.clone(), engine.to_owned(), run.clone(), step.id.clone());
-        let (mut names, despite_cancel) = (step.locks.clone(), !step.flow.phase.is_main());
-        // In one order for everybody: two that need the same locks never wait for each other.
-        names.sort();
-        self.write(Durability::of(step.repeat), move |tx| {
-            let now = tx.now()?;
-            if !names.is_empty() {
-                let open: Option<i64> = tx.row(
-                    "SELECT epoch FROM steps WHERE run = $1 AND id = $2
-                     AND (state = 'pending' AND not_before IS NULL OR state IN ('pending', 'waiting') AND not_before <= $3)
-                     AND EXISTS (
-                         SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NULL
-                         AND (NOT cancel_requested OR CAST($4 AS BOOLEAN)) AND NOT kill_requested
-                     )",
-                    params![run.as_str(), id.as_str(), now, despite_cancel],
-                )?;
-                // One that cannot begin stands in no queue.
-                if open.is_none() {
-                    return Ok(ClaimResult::Gone);
-                }
-            }
-            for name in &names {
-                if let Some(by) = lock_in(tx, &scope.project, name, &run, &id)? {
-                    // The place in the queue is kept.
-                    return Ok(ClaimResult::Locked { name: name.clone(), by });
-                }
-            }
-            let claimed = claim_in(tx, &scope, &run, std::slice::from_ref(&id), despite_cancel, &engine, lease)?;
-            Ok(claimed.into_iter().next().map_or(ClaimResult::Gone, ClaimResult::Claimed))
+        let turn = Turn {
+            claims: vec![(step.id.clone(), step.locks.clone())],
+            despite_cancel: !step.flow.phase.is_main(),
+            ..Turn::default()
+        };
+        let mut turned = self.run_turn(engine, run, &turn, lease, Durability::of(step.repeat)).await?;
+        Ok(match (turned.claims.pop(), turned.locked.pop()) {
+            (Some(claim), _) => ClaimResult::Claimed(claim),
+            (None, Some(Locked { name, by, .. })) => ClaimResult::Locked { name, by },
+            (None, None) => ClaimResult::Gone,
         })
-        .await
     }
 
     /// Extends the leases of everything an engine runs.
@@ -520,14 +500,21 @@ impl Store {
         .await
     }
 
-    /// Remembers a child process, so that it can be ended when this engine is gone.
+    /// Remembers a child process, so that it can be ended when this engine is gone; with the plan file that it uses up, where it
+    /// does. `false` when that was used before: nothing is recorded then, and the child may not begin.
     ///
     /// # Errors
     /// [`StoreError::StaleClaim`]: the child has no right to go on; the database cannot be written.
-    pub async fn process_add(&self, claim: &Claim, process: &ProcessRow) -> Result<()> {
-        let (claim, process) = (claim.clone(), process.clone());
+    pub async fn process_add(&self, claim: &Claim, process: &ProcessRow, uses: Option<&str>) -> Result<bool> {
+        let (claim, process, uses) = (claim.clone(), process.clone(), uses.map(str::to_owned));
         // Processes do not outlive the machine they run on.
-        self.write(Durability::Lazy, move |tx| {
+        let durability = if uses.is_some() { Durability::Durable } else { Durability::Lazy };
+        self.write(durability, move |tx| {
+            if let Some(plan) = &uses
+                && !crate::reviews::use_in(tx, plan, &claim.run, &claim.step)?
+            {
+                return Ok(false);
+            }
             let done = tx.execute(
                 "INSERT INTO processes (run, step, attempt, pid, ticks, host, boot)
                  SELECT run, id, attempt, CAST($4 AS BIGINT), CAST($5 AS BIGINT), $6, $7 FROM steps
@@ -543,7 +530,7 @@ impl Store {
                     &process.boot
                 ],
             )?;
-            if done == 0 { Err(claim.stale()) } else { Ok(()) }
+            if done == 0 { Err(claim.stale()) } else { Ok(true) }
         })
         .await
     }

@@ -85,6 +85,7 @@ macro_rules! cases {
 }
 
 mod backup;
+mod changes;
 mod faults;
 mod hold;
 mod logs;
@@ -117,6 +118,11 @@ cases! {
     the_oldest_of_a_queue_are_admitted,
     answers_are_kept_and_wake_the_step_that_asked,
     a_series_goes_in_its_order_so_many_at_once,
+}
+
+/// Steps that need no lock.
+fn free(ids: &[StepId]) -> Vec<(StepId, Vec<String>)> {
+    ids.iter().map(|id| (id.clone(), Vec::new())).collect()
 }
 
 fn claimed(result: ClaimResult) -> Claim {
@@ -223,9 +229,21 @@ async fn runs_change_state_by_compare_and_set(place: &Place<'_>) {
 async fn plans_are_used_once(place: &Place<'_>) {
     let fixture = place.fixture().await;
     let store = &fixture.store;
-    let run = RunId::new("r");
+    let a = step("a", &[]);
+    let run = store.run_create(&plan(vec![a.clone()]), "me").await.unwrap();
     assert!(store.plan_mark_used("s", &run, &"a".into()).await.unwrap());
     assert!(!store.plan_mark_used("s", &run, &"b".into()).await.unwrap());
+    // Together with the process that uses it.
+    let claim = claimed(store.step_claim("e", &run, &a, 10).await.unwrap());
+    let process = ProcessRow { pid: 7, ticks: 1, host: "h".into(), boot: "b".into() };
+    assert!(!store.process_add(&claim, &process, Some("s")).await.unwrap());
+    assert!(store.process_list(&run, &a.id).await.unwrap().is_empty(), "it may not begin");
+    // A claim that was lost uses nothing up.
+    let lost = Claim { epoch: claim.epoch - 1, ..claim.clone() };
+    assert!(store.process_add(&lost, &process, Some("t")).await.is_err());
+    assert!(store.process_add(&claim, &process, Some("t")).await.unwrap());
+    assert_eq!(store.process_list(&run, &a.id).await.unwrap(), [process]);
+    assert!(!store.plan_mark_used("t", &run, &a.id).await.unwrap());
 }
 
 fn succeeded(claim: &Claim, output: i64) -> Finish {
@@ -240,7 +258,7 @@ async fn a_turn_is_written_as_a_whole_or_not_at_all(place: &Place<'_>) {
     let ids = |names: &[&str]| names.iter().map(|name| StepId::new(*name)).collect::<Vec<_>>();
     let moved = |from, to| Some(Move { from, to, reason: None });
     let begun = turn(Turn {
-        claims: ids(&["b", "a", "nope"]),
+        claims: free(&ids(&["b", "a", "nope"])),
         moved: moved(RunState::Queued, RunState::Running),
         ..Turn::default()
     })
@@ -255,7 +273,7 @@ async fn a_turn_is_written_as_a_whole_or_not_at_all(place: &Place<'_>) {
     let both = |a: &Claim| Turn {
         finished: vec![succeeded(b, 1), succeeded(a, 2)],
         closed: vec![("d".into(), StepState::Skipped, "why".into())],
-        claims: ids(&["a", "c"]),
+        claims: free(&ids(&["a", "c"])),
         despite_cancel: false,
         moved: moved(RunState::Queued, RunState::Failed),
     };
@@ -306,7 +324,7 @@ async fn transactions_that_wait_together_fail_alone(place: &Place<'_>) {
     let store = &fixture.store;
     let run = store.run_create(&plan((0..20).map(|n| step(&format!("s{n}"), &[])).collect()), "me").await.unwrap();
     let ids: Vec<StepId> = (0..20).map(|n| StepId::new(format!("s{n}"))).collect();
-    let turn = Turn { claims: ids.clone(), ..Turn::default() };
+    let turn = Turn { claims: free(&ids), ..Turn::default() };
     let claims = store.run_turn("e", &run, &turn, 10, Durability::Durable).await.unwrap().claims;
     let mut tasks = tokio::task::JoinSet::new();
     for (number, mut claim) in claims.into_iter().enumerate() {
@@ -361,7 +379,7 @@ async fn a_run_that_waits_is_ready_when_it_is_woken_or_its_time_has_come(place: 
     assert!(changes.wait_for(|now| now.work > 0).await.unwrap().events > 0);
     let wait = async |until: Option<i64>| {
         let state = store.run_get(&run).await.unwrap().state;
-        let turn = Turn { claims: vec!["gate".into()], ..Turn::default() };
+        let turn = Turn { claims: free(&["gate".into()]), ..Turn::default() };
         let claim = store.run_turn("e", &run, &turn, 10, Durability::Lazy).await.unwrap().claims.remove(0);
         let outcome = StepOutcome::Waiting { reason: "asks".into(), until };
         let turn = Turn {
@@ -460,7 +478,7 @@ async fn facts_and_log_are_recorded_together_and_by_the_present_claim_alone(plac
     let claim = claimed(store.step_claim("e1", &run, &a, 10).await.unwrap());
     let fact = |n: i64| ("x.happened".to_owned(), serde_json::json!({ "n": n, "text": "a \"b\"\n{" }));
     let process = ProcessRow { pid: 7, ticks: 1, host: "h".into(), boot: "b".into() };
-    store.process_add(&claim, &process).await.unwrap();
+    assert!(store.process_add(&claim, &process, None).await.unwrap());
     // How much of each there is after a call.
     let check = async |facts: &[i64], log: &str| {
         let events = store.event_list(Some(&run), 0, 100).await.unwrap();
@@ -485,7 +503,8 @@ async fn facts_and_log_are_recorded_together_and_by_the_present_claim_alone(plac
     let refused = [
         store.step_record(&claim, b"late", &[fact(4)]).await.map(drop),
         store.step_record(&claim, b"late", &[]).await.map(drop),
-        store.process_add(&claim, &process).await,
+        store.process_add(&claim, &process, None).await.map(drop),
+        store.process_add(&claim, &process, Some("late")).await.map(drop),
         store.step_finish(&claim, &success, b"late", Durability::Lazy).await.map(|_| ()),
     ];
     assert!(refused.iter().all(|r| matches!(r, Err(StoreError::StaleClaim { .. }))), "{refused:?}");
@@ -533,6 +552,34 @@ async fn a_step_with_several_locks_takes_all_or_waits_for_the_one_that_is_held(p
     let locks: Vec<String> =
         store.lock_list().await.unwrap().into_iter().map(|l| format!("{} {}", l.name, l.step)).collect();
     assert_eq!(locks, ["x both", "y both"], "one that cannot begin stands in no queue");
+    // In one turn: what ends gives up its locks before the others ask for them, and those do so one after the other.
+    let specs = [step("one", &["x"]), step("two", &["y", "x"]), step("three", &[]), step("four", &["z"])];
+    let next = store.run_create(&plan(specs.to_vec()), "me").await.unwrap();
+    let wanted = || specs.iter().map(|spec| (spec.id.clone(), spec.locks.clone())).collect();
+    let turn = Turn { claims: wanted(), ..Turn::default() };
+    let turned = store.run_turn("e", &next, &turn, 10, Durability::Durable).await.unwrap();
+    let begun = |turned: &Turned| turned.claims.iter().map(|claim| claim.step.to_string()).collect::<Vec<_>>();
+    let waits = |turned: &Turned| -> Vec<String> {
+        turned.locked.iter().map(|l| format!("{} for {} of {}", l.step, l.name, l.by.step)).collect()
+    };
+    assert_eq!(begun(&turned), ["three", "four"]);
+    assert_eq!(waits(&turned), ["one for x of both", "two for x of both"]);
+    let held: Vec<Claim> = store
+        .step_running()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|lost| lost.claim)
+        .filter(|claim| claim.step == both.id)
+        .collect();
+    let ended = Turn { finished: vec![succeeded(&held[0], 1)], ..Turn::default() };
+    store.run_turn("e", &run, &ended, 10, Durability::Durable).await.unwrap();
+    let turned = store.run_turn("e", &next, &turn, 10, Durability::Durable).await.unwrap();
+    assert_eq!(begun(&turned), ["one"]);
+    assert_eq!(waits(&turned), ["two for x of one"]);
+    let turn = Turn { finished: vec![succeeded(&turned.claims[0], 1)], claims: wanted(), ..Turn::default() };
+    let turned = store.run_turn("e", &next, &turn, 10, Durability::Durable).await.unwrap();
+    assert_eq!((begun(&turned), waits(&turned)), (vec!["two".to_owned()], vec![]));
 }
 
 async fn lists_find_what_they_show(place: &Place<'_>) {

@@ -3,6 +3,7 @@
 
 use crate::db::Cell;
 use crate::hold::{Alone, Hold};
+use crate::postgres::connect_plain;
 use crate::{MIGRATIONS_POSTGRES, MIGRATIONS_SQLITE, Result, StoreError};
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
@@ -88,6 +89,8 @@ pub(crate) static TABLES: &[Table] = &[
     Table { since: 5, ..table("starts", "id") },
     Table { since: 6, ..table("notifiers", "project, name") },
     Table { since: 6, ..table("messages", "id") },
+    Table { since: 9, ..table("changes", "project, number") },
+    Table { since: 9, ..table("change_places", "project, instance, number") },
 ];
 
 /// How many rows a table has, in the order of the tables.
@@ -195,7 +198,7 @@ pub(crate) fn alone(database: &Database) -> Result<Option<Hold>> {
         }
         Database::Server(url) => {
             let shared = server(url)?;
-            refuse_others(&shared, &mut connect_postgres(&shared)?)?;
+            refuse_others(&shared, &mut connect_plain(&shared)?)?;
             Ok(None)
         }
     }
@@ -397,10 +400,6 @@ fn server(url: &str) -> Result<crate::postgres::Shared> {
     crate::postgres::shared(url, None, Arc::new(tokio::sync::watch::Sender::new(crate::Changes::default())))
 }
 
-fn connect_postgres(shared: &crate::postgres::Shared) -> Result<postgres::Client> {
-    shared.config.connect(shared.tls.clone()).map_err(|error| StoreError::of_postgres(&shared.place, &error))
-}
-
 /// Refuses a database that servers are connected to. One that has just ended is waited for.
 fn refuse_others(shared: &crate::postgres::Shared, client: &mut postgres::Client) -> Result<()> {
     let since = Instant::now();
@@ -445,7 +444,7 @@ fn read_postgres(
     mut pump: Pump<'_>,
 ) -> Result<Poured> {
     let of = |error| StoreError::of_postgres(&shared.place, &error);
-    let mut client = connect_postgres(shared)?;
+    let mut client = connect_plain(shared)?;
     client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").map_err(of)?;
     let schema = postgres_schema(&mut client, &shared.place)?;
     if schema == 0 {
@@ -502,7 +501,7 @@ struct PostgresSink {
 
 impl PostgresSink {
     fn open(shared: crate::postgres::Shared, replace: bool) -> Result<Self> {
-        let client = connect_postgres(&shared)?;
+        let client = connect_plain(&shared)?;
         let (copy, rows) = Default::default();
         Ok(Self { shared, client, replace, schema: 0, table: None, copy, rows })
     }

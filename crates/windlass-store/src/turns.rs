@@ -2,11 +2,12 @@
 
 use crate::db::{Tx, params};
 use crate::journal::{NewEvent, log_in};
+use crate::locks::{Holder, lock_in, serialise};
 use crate::operations::leave_queues;
 use crate::runs::encode;
 use crate::steps::leave;
 use crate::{Claim, Durability, Result, Scope, StepOutcome, Store, StoreError};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use windlass_model::Micros;
 use windlass_model::id::{RunId, StepId};
 use windlass_model::run::{Expansion, NOT_NEEDED, Phase, RunState, StepRecord, StepSpec, StepState, Stop};
@@ -33,8 +34,8 @@ pub struct Turn {
     pub finished: Vec<Finish>,
     /// Steps that will never run.
     pub closed: Vec<(StepId, StepState, String)>,
-    /// Steps without locks that are to begin.
-    pub claims: Vec<StepId>,
+    /// Steps that are to begin, each with the names of the locks that it needs.
+    pub claims: Vec<(StepId, Vec<String>)>,
     /// They are undos and handlers, which a cancel does not keep back.
     pub despite_cancel: bool,
     pub moved: Option<Move>,
@@ -46,13 +47,23 @@ impl Turn {
     }
 }
 
+/// A step that cannot begin: another holds a lock that it needs, or others wait for it longer. Its place in the queue is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locked {
+    pub step: StepId,
+    pub name: String,
+    pub by: Holder,
+}
+
 /// What came of a turn.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Turned {
     /// Those that ended, in the order they were given.
     pub finished: Vec<StepRecord>,
-    /// Of what was to begin, that which does; the rest was begun, ended or cancelled meanwhile.
+    /// Of what was to begin, that which does; what is not among `locked` either was begun, ended or cancelled meanwhile.
     pub claims: Vec<Claim>,
+    /// What stands in the queue of a lock.
+    pub locked: Vec<Locked>,
     /// Whether the run was in the state that it was moved from.
     pub moved: bool,
 }
@@ -216,25 +227,77 @@ fn end_all(tx: &mut Tx<'_>, run: &RunId, steps: &[StepRecord]) -> Result<Started
     Ok(found.into_iter().collect())
 }
 
-/// Begins those of the steps that are to be done now, in the order given.
-pub(crate) fn claim_in(
+/// Takes the locks that steps need, and gives the steps that have all of theirs. One that could not begin anyway stands in no
+/// queue.
+fn locks_in<'a>(
     tx: &mut Tx<'_>,
     scope: &Scope,
     run: &RunId,
-    steps: &[StepId],
+    wanted: &'a [(StepId, Vec<String>)],
+    despite_cancel: bool,
+) -> Result<(Vec<&'a StepId>, Vec<Locked>)> {
+    let now = if wanted.iter().all(|(_, locks)| locks.is_empty()) { 0 } else { tx.now()? };
+    let (mut ready, mut open) = (Vec::new(), Vec::new());
+    for (step, locks) in wanted {
+        if locks.is_empty() {
+            ready.push(step);
+            continue;
+        }
+        let found: Option<i64> = tx.row(
+            "SELECT epoch FROM steps WHERE run = $1 AND id = $2
+             AND (state = 'pending' AND not_before IS NULL OR state IN ('pending', 'waiting') AND not_before <= $3)
+             AND EXISTS (
+                 SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NULL
+                 AND (NOT cancel_requested OR CAST($4 AS BOOLEAN)) AND NOT kill_requested
+             )",
+            params![run.as_str(), step.as_str(), now, despite_cancel],
+        )?;
+        if found.is_some() {
+            open.push((step, locks));
+        }
+    }
+    // In one order for everybody, here and in the queues: two that need the same locks never wait for each other.
+    let names: BTreeSet<&String> = open.iter().flat_map(|(_, locks)| *locks).collect();
+    for name in names {
+        serialise(tx, &scope.project, name)?;
+    }
+    let mut locked = Vec::new();
+    for (step, locks) in open {
+        let (locks, mut held): (BTreeSet<&String>, _) = (locks.iter().collect(), None);
+        for name in locks {
+            if let Some(by) = lock_in(tx, &scope.project, name, run, step)? {
+                held = Some(Locked { step: step.clone(), name: name.clone(), by });
+                break;
+            }
+        }
+        match held {
+            Some(held) => locked.push(held),
+            None => ready.push(step),
+        }
+    }
+    Ok((ready, locked))
+}
+
+/// Begins those of the steps that are to be done now and have their locks, and says which stand in a queue.
+fn claim_in(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    run: &RunId,
+    wanted: &[(StepId, Vec<String>)],
     despite_cancel: bool,
     engine: &str,
     lease: Micros,
-) -> Result<Vec<Claim>> {
+) -> Result<(Vec<Claim>, Vec<Locked>)> {
+    let (steps, locked) = locks_in(tx, scope, run, wanted, despite_cancel)?;
     if steps.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), locked));
     }
     let now = tx.now()?;
     // A claim can be lost with a database that crashes before it is on its disk. Who had it does not know, and the next claim must
     // not look like it: an epoch is never the same as one at another time.
     let mut begun: HashMap<String, (i64, i64)> = HashMap::new();
     if tx.is_remote() {
-        let ids = serde_json::to_string(steps).unwrap_or_default();
+        let ids = serde_json::to_string(&steps).unwrap_or_default();
         let found: Vec<(String, i64, i64)> = tx.rows(
             // A row that another engine has its hands on is that engine's: nobody waits for anybody.
             "UPDATE steps SET state = 'running', attempt = attempt + 1, epoch = GREATEST(epoch + 1, $5), engine = $3,
@@ -254,7 +317,7 @@ pub(crate) fn claim_in(
         )?;
         begun.extend(found.into_iter().map(|(id, attempt, epoch)| (id, (attempt, epoch))));
     } else {
-        for step in steps {
+        for step in &steps {
             let found: Option<(i64, i64)> = tx.row(
                 "UPDATE steps SET state = 'running', attempt = attempt + 1, epoch = MAX(epoch + 1, $5), engine = $3,
                      lease_until = $4, started_at = COALESCE(started_at, $5), reason = NULL, not_before = NULL
@@ -276,7 +339,7 @@ pub(crate) fn claim_in(
         scope.event(tx, NewEvent::of_step(run, step, "step.started", serde_json::json!({ "attempt": attempt })))?;
         claims.push(Claim { run: run.clone(), step: step.clone(), attempt: attempt as u32, epoch });
     }
-    Ok(claims)
+    Ok((claims, locked))
 }
 
 /// How a phase is recorded.
@@ -457,9 +520,9 @@ impl Store {
         self.write(durability, move |tx| {
             let finished = finish_in(tx, &scope, &run, &turn.finished)?;
             close_in(tx, &scope, &run, &turn.closed)?;
-            let claims = claim_in(tx, &scope, &run, &turn.claims, turn.despite_cancel, &engine, lease)?;
+            let (claims, locked) = claim_in(tx, &scope, &run, &turn.claims, turn.despite_cancel, &engine, lease)?;
             let moved = turn.moved.as_ref().map(|moved| move_in(tx, &scope, &run, moved)).transpose()?;
-            Ok(Turned { finished, claims, moved: moved.unwrap_or(false) })
+            Ok(Turned { finished, claims, locked, moved: moved.unwrap_or(false) })
         })
         .await
     }
@@ -473,12 +536,12 @@ impl Store {
         let of = run.clone();
         let (found, seen, expanded, steps) = self
             .read(move |tx| {
-                let sql = "SELECT state, cancel_requested, kill_requested FROM runs WHERE id = $1";
-                let found: Option<(String, bool, bool)> = tx.row(sql, params![of.as_str()])?;
-                // Before the steps: what happens meanwhile is seen twice, and not missed.
-                let last: Option<(Option<i64>,)> =
-                    tx.row("SELECT MAX(id) FROM events WHERE run = $1", params![of.as_str()])?;
-                let seen = last.and_then(|(last,)| last).unwrap_or_default();
+                // The last event comes before the steps: what happens meanwhile is seen twice, and not missed.
+                let sql = "SELECT state, cancel_requested, kill_requested,
+                     COALESCE((SELECT MAX(id) FROM events WHERE run = $1), 0)
+                     FROM runs WHERE id = $1";
+                let found: Option<(String, bool, bool, i64)> = tx.row(sql, params![of.as_str()])?;
+                let seen = found.as_ref().map_or(0, |(.., seen)| *seen);
                 let steps = match since {
                     Some(since) if seen <= since => Vec::new(),
                     Some(since) if !is_of_run(tx, &of, since)? => changed_in(tx, &of, since)?,
@@ -490,7 +553,8 @@ impl Store {
                 Ok((found, seen, expanded, steps))
             })
             .await?;
-        let (state, cancel, kill) = found.ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })?;
+        let (state, cancel, kill, _) =
+            found.ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })?;
         let state = crate::runs::state(state)?;
         let steps = steps.into_iter().map(crate::steps::record).collect::<Result<_>>()?;
         let expanded = expanded.into_iter().map(StepId::new).collect();

@@ -8,11 +8,13 @@ pub mod cli;
 pub mod cpu;
 pub mod depot;
 pub mod etcd;
+pub mod forge;
 pub mod git;
 pub mod haproxy;
 pub mod kubernetes;
 pub mod mail;
 pub mod mariadb;
+pub mod npm;
 pub mod oidc;
 pub mod operations;
 pub mod plan;
@@ -42,6 +44,8 @@ pub enum TestkitError {
     Failed { command: String, status: std::process::ExitStatus, stderr: String },
     #[error("{program} does not answer: {log}")]
     Silent { program: String, log: String },
+    #[error("{problem}")]
+    Refused { problem: String },
 }
 
 /// Writes a file and the directories above it.

@@ -2,16 +2,17 @@
 //!
 //! The package is installed once, with npm and from its registry, into the cache folder of this machine's user.
 
+use crate::npm::{self, NpmError};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use ureq::Agent;
 
 /// Released under MIT; needs Node 20 or newer.
 const VERSION: &str = "9.13.3";
+const ENTRY: &str = "lib/index.js";
 const SCRIPT: &str = include_str!("oidc/provider.mjs");
 
 /// The secret of the client [`CONFIDENTIAL`].
@@ -39,14 +40,8 @@ pub struct OidcProvider {
 /// Why there is no provider, or it did not do as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum OidcProviderError {
-    #[error(
-        "`{program}` is not installed: the tests of sign-in run `oidc-provider` from npm; install Node 20 or newer with npm, e.g. `apt-get install nodejs npm` (Debian, Ubuntu), `dnf install nodejs` (Fedora), `brew install node`"
-    )]
-    NotInstalled { program: &'static str },
-    #[error("there is neither XDG_CACHE_HOME nor HOME to install oidc-provider {VERSION} below")]
-    NoCache,
-    #[error("`npm install oidc-provider@{VERSION}` failed in {}: {output}", directory.display())]
-    Install { directory: PathBuf, output: String },
+    #[error(transparent)]
+    Npm(#[from] NpmError),
     #[error("cannot {what}")]
     Io { what: String, source: std::io::Error },
     #[error("the provider ended at once: {log}")]
@@ -63,7 +58,7 @@ impl OidcProvider {
     /// # Errors
     /// Node or npm are missing, the package cannot be installed, or it does not start.
     pub fn start() -> Result<Self, OidcProviderError> {
-        let entry = install(&cache()?, "npm")?;
+        let entry = npm::package("oidc-provider", VERSION, ENTRY)?.join(ENTRY);
         let directory = tempfile::Builder::new().prefix("windlass-oidc-").tempdir().map_err(io("make a folder"))?;
         let script = directory.path().join("provider.mjs");
         std::fs::write(&script, SCRIPT).map_err(io("write the script"))?;
@@ -76,7 +71,10 @@ impl OidcProvider {
             .stdout(Stdio::piped())
             .stderr(File::create(&log).map_err(io("make the log"))?)
             .spawn()
-            .map_err(|error| missing("node", error))?;
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => NpmError::NotInstalled { program: "node" }.into(),
+                _ => io("start node")(error),
+            })?;
         let mut issuer = String::new();
         if let Some(said) = server.stdout.take() {
             // Ends with the process, too.
@@ -246,51 +244,6 @@ fn configuration() -> Value {
     })
 }
 
-/// The cache folder of this machine's user.
-fn cache() -> Result<PathBuf, OidcProviderError> {
-    match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
-        (Some(cache), _) if !cache.is_empty() => Ok(PathBuf::from(cache)),
-        (_, Some(home)) if !home.is_empty() => Ok(Path::new(&home).join(".cache")),
-        _ => Err(OidcProviderError::NoCache),
-    }
-}
-
-/// The entry file of the package, which this program installs when it is not in the cache.
-fn install(cache: &Path, npm: &'static str) -> Result<PathBuf, OidcProviderError> {
-    let tests = cache.join("windlass-tests");
-    let installed = tests.join(format!("oidc-provider-{VERSION}"));
-    let entry = installed.join("node_modules/oidc-provider/lib/index.js");
-    if entry.is_file() {
-        return Ok(entry);
-    }
-    std::fs::create_dir_all(&tests).map_err(io("make the cache folder"))?;
-    // Several test programs may do this at once: each in a folder of its own, and the first to be done wins.
-    let folder = tempfile::Builder::new().prefix("installing-").tempdir_in(&tests).map_err(io("make a folder"))?;
-    let output = Command::new(npm)
-        .args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
-        .arg(folder.path())
-        .arg(format!("oidc-provider@{VERSION}"))
-        .current_dir(folder.path())
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| missing(npm, error))?;
-    if !output.status.success() {
-        let output = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(OidcProviderError::Install { directory: folder.path().to_owned(), output });
-    }
-    match std::fs::rename(folder.path(), &installed) {
-        Err(error) if !entry.is_file() => Err(io("put the package into the cache")(error)),
-        _ => Ok(entry),
-    }
-}
-
-fn missing(program: &'static str, error: std::io::Error) -> OidcProviderError {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => OidcProviderError::NotInstalled { program },
-        _ => io(&format!("start {program}"))(error),
-    }
-}
-
 fn io(what: &str) -> impl FnOnce(std::io::Error) -> OidcProviderError {
     let what = what.to_owned();
     |source| OidcProviderError::Io { what, source }
@@ -305,19 +258,4 @@ fn answered(url: &str, answer: ureq::http::Response<ureq::Body>) -> Result<Strin
     let status = answer.status().as_u16();
     let body = answer.into_body().read_to_string().map_err(asked(url))?;
     if status == 200 { Ok(body) } else { Err(OidcProviderError::Answer { url: url.to_owned(), status, body }) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_npm_says_what_to_install() {
-        let cache = tempfile::tempdir().unwrap();
-        let error = install(cache.path(), "npm-that-is-not-there").unwrap_err().to_string();
-        assert!(error.starts_with("`npm-that-is-not-there` is not installed"), "{error}");
-        assert!(error.contains("apt-get install nodejs npm"), "{error}");
-        // Nothing is left of the attempt.
-        assert_eq!(std::fs::read_dir(cache.path().join("windlass-tests")).unwrap().count(), 0);
-    }
 }

@@ -134,20 +134,23 @@ impl State {
 
     /// Passes on until one of them ends; `questions` go to the server.
     fn pass(&self, mut from: TcpStream, mut to: TcpStream, mut questions: Option<Messages>, after: &AtomicBool) {
-        let mut buffer = [0; 16384];
+        let (mut buffer, mut answers) = ([0; 16384], Answers::default());
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             std::thread::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst)));
             while self.stalled.load(Ordering::SeqCst) && !self.ended.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_millis(5));
             }
             match &mut questions {
-                // A commit is sent alone: its client waits for the answer before it goes on.
                 Some(messages) => {
                     for _ in 0..messages.commits(&buffer[..read]) {
                         self.commit(after);
                     }
                 }
-                None if after.swap(false, Ordering::SeqCst) => self.wait(),
+                // What was sent together with the commit is answered before it.
+                None if after.load(Ordering::SeqCst) && answers.are_committed(&buffer[..read]) => {
+                    after.store(false, Ordering::SeqCst);
+                    self.wait();
+                }
                 None => {}
             }
             if to.write_all(&buffer[..read]).is_err() {
@@ -224,6 +227,23 @@ impl Messages {
             }
             self.has_begun = true;
         }
+    }
+}
+
+/// What a server says, as far as it tells of commits.
+#[derive(Debug, Default)]
+struct Answers {
+    left: Vec<u8>,
+}
+
+impl Answers {
+    /// Whether a commit was answered, with these bytes as the last.
+    fn are_committed(&mut self, bytes: &[u8]) -> bool {
+        const DONE: &[u8] = b"C\0\0\0\x0bCOMMIT\0";
+        self.left.extend_from_slice(bytes);
+        let found = self.left.windows(DONE.len()).any(|window| window == DONE);
+        self.left.drain(..self.left.len().saturating_sub(DONE.len() - 1));
+        found
     }
 }
 

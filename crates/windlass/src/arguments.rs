@@ -176,6 +176,9 @@ Examples:
         #[command(flatten)]
         view: ReviewView,
     },
+    /// In a job of GitHub or Gitea Actions, GitLab CI, Bitbucket Pipelines or Jenkins: review and apply its change, without a server.
+    #[command(subcommand)]
+    Ci(crate::commands::ci::CiCommand),
     /// Approve a review, or the changed effect that an apply waits with.
     #[command(
         after_help = "Examples:\n  windlass approve                    the last review\n  windlass approve 01k9… --reason 'checked with the team'"

@@ -97,6 +97,7 @@ fn answer(cx: &Context, remote: Option<&Remote>, command: Command) -> Answer {
         Command::Affected { base, head } => commands::stacks::affected(cx, base.base.as_deref(), head.as_deref()),
         Command::Check => commands::files::check(cx),
         Command::Fmt { files, check } => commands::files::fmt(cx, &files, check),
+        Command::Ci(command) => commands::ci::dispatch(cx, command),
         Command::Explain { code } => commands::files::explain(cx, code.as_deref()),
         Command::Access(command) => commands::access::run(cx, command),
         Command::Audit(command) => commands::audit::run(cx, &command),

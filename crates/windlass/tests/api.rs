@@ -361,7 +361,7 @@ fn every_endpoint_lets_in_whom_the_table_says() {
     for endpoint in of_api {
         let path = endpoint.path.replace("{project}", "repo").replace("{run}", &run).replace("{review}", &run);
         let path = path.replace("{other}", &run).replace("{step}", "plan%3Anet").replace("{*stack}", "net");
-        let path = path.replace("{*artefact}", "plan:net/none");
+        let path = path.replace("{*artefact}", "plan:net/none").replace("{number}", "1");
         let path = path.replace("{name}", "greet").replace("{schedule}", "yearly").replace("{start}", &start);
         let path = match endpoint.path {
             "/api/v1/access/explain" => format!("{path}?permission=metrics.read"),

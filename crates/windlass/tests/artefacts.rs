@@ -21,6 +21,7 @@ use windlass_testkit::cli::CliEnv;
 use windlass_testkit::git::Git;
 use windlass_testkit::postgres::Postgres;
 use windlass_testkit::s3::S3;
+use windlass_testkit::state_server::StateServer;
 
 /// A server with a data directory of its own.
 struct Server {
@@ -66,7 +67,15 @@ struct World {
 }
 
 impl World {
+    /// Its stack has its state in a file elsewhere.
     fn new() -> Self {
+        Self::with(|env| {
+            let state = env.home().join("net.tfstate");
+            format!("  backend \"local\" {{\n    path = \"{}\"\n  }}\n", state.display())
+        })
+    }
+
+    fn with(backend: impl Fn(&CliEnv) -> String) -> Self {
         let mut env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();
         let git = env.git_init().unwrap();
         let (postgres, s3) = (Postgres::start().unwrap(), S3::start().unwrap());
@@ -79,19 +88,17 @@ impl World {
         let runtime = Runtime::new().unwrap();
         let store = runtime.block_on(Store::connect(&database)).unwrap();
         let world = Self { env, runtime, store, database, s3, _postgres: postgres };
-        world.publish(&git);
+        world.publish(&git, &backend(&world.env));
         std::fs::write(world.env.home().join("key"), "0a".repeat(32)).unwrap();
         world.configure("");
         world
     }
 
     /// A repository with a stack whose state is elsewhere.
-    fn publish(&self, git: &Git) {
-        let state = self.env.home().join("net.tfstate");
+    fn publish(&self, git: &Git, backend: &str) {
         let stack = |size: u32| {
             let text = format!(
-                "terraform {{\n  backend \"local\" {{\n    path = \"{}\"\n  }}\n}}\nresource \"terraform_data\" \"net\" {{\n  input = \"net-{size}\"\n}}\n",
-                state.display()
+                "terraform {{\n{backend}}}\nresource \"terraform_data\" \"net\" {{\n  input = \"net-{size}\"\n}}\n"
             );
             self.env.write("net/main.tf", &text).unwrap();
         };
@@ -278,4 +285,35 @@ fn what_one_server_planned_another_applies() {
     wait(|| world.artefacts(ArtefactKind::Log).is_empty().then_some(()));
     expect(&world.env, &["logs", apply.as_str()], 0, &["This log was removed on", "logs are kept for 1 second"]);
     expect(&world.env, &["audit", "log", "--kind", "log.removed"], 0, &["log.removed"]);
+}
+
+#[test]
+fn a_state_that_one_server_could_not_write_another_pushes() {
+    let states = StateServer::start().unwrap();
+    let mut world = World::with(|_| states.backend("net"));
+    let first = Server::start(&world.env, "first");
+    world.through(&first);
+    expect(&world.env, &["review"], 0, &["net"]);
+    states.fail_writes(true);
+    expect(&world.env, &["apply", "--yes"], 1, &["net is quarantined"]);
+    // terraform itself has one, which says where the state is.
+    let is_state = |file: &String| file.ends_with(".tfstate") && !file.ends_with("/terraform.tfstate");
+    let files = |server: &Server| walk(&server.data).into_iter().filter(is_state).count();
+    assert_eq!(files(&first), 0, "nothing of it is in the clear");
+    let kept = world.artefacts(ArtefactKind::Errored);
+    assert_eq!((kept.len(), kept[0].of.subject.as_str(), kept[0].note.as_deref()), (1, "net", None));
+    drop(first);
+
+    let second = Server::start(&world.env, "second");
+    world.through(&second);
+    expect(&world.env, &["recover", "net"], 1, &["terraform could not write its state", "--push"]);
+    expect(&world.env, &["recover", "net", "--push"], 1, &["error["]);
+    states.fail_writes(false);
+    expect(&world.env, &["recover", "net", "--push"], 0, &["Pushed."]);
+    expect(&world.env, &["recover", "net", "--push"], 2, &["error[WL654]"]);
+    assert_eq!(files(&second), 0);
+    let note = world.artefacts(ArtefactKind::Errored).pop().unwrap().note;
+    assert_eq!(note.as_deref(), Some("It was pushed by ana <ana@example.com>"));
+    expect(&world.env, &["recover", "net", "--release", "--why", "pushed"], 0, &["windlass review"]);
+    expect(&world.env, &["review"], 0, &["Nothing to apply", "is not created any more"]);
 }

@@ -100,6 +100,40 @@ fn stacks_are_reviewed_and_applied_in_containers() {
     assert_eq!(containers(true), 0);
 }
 
+/// Says where it runs, and passes where that is a container.
+const INSIDE: &str = r#"["sh", "-c", "echo I am $WHERE; test \"$WHERE\" = inside"]"#;
+
+/// Of a machine that has no terraform all is done in containers: formats, gates, adoption, and the look of a destroy.
+#[test]
+fn a_machine_without_terraform_needs_none() {
+    let podman = Podman::start().unwrap();
+    podman.image(IMAGE, &[&terraform().unwrap()]).unwrap();
+    let none_left = || podman.run(&["ps", "--all", "--quiet"]).unwrap().trim().is_empty();
+    let app = APP.replace("  input = data", "  input   = data");
+    let mut env = project(&podman, IMAGE, &[("net/main.tf", NET), ("app/main.tf", &app)]);
+    let file = env.root().join("windlass.hcl");
+    let definitions = std::fs::read_to_string(&file).unwrap();
+    let stacks = format!(
+        "stack \"net\" {{\n  ready {{\n    command = {INSIDE}\n  }}\n  rollout {{\n    gate {{\n      command = {INSIDE}\n    }}\n  }}\n}}\n\
+         operation \"look\" {{\n  runner = \"inside\"\n  step \"well\" {{\n    wait {{\n      gate {{\n        command = {INSIDE}\n      }}\n    }}\n  }}\n}}\n"
+    );
+    env.write("windlass.hcl", &format!("{definitions}{stacks}")).unwrap();
+    env.commit("Gates").unwrap();
+    env.only_programs(&["git"]).unwrap();
+
+    expect(&env, &["review", "--all"], 0, &["app/main.tf is not formatted", "Ready to apply"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied 2 instances."]);
+    for step in ["latest/ready:net", "latest/wave-gate:stack net/1.1"] {
+        expect(&env, &["logs", step], 0, &["runs in a container of", "I am inside"]);
+    }
+    expect(&env, &["run", "look", "--yes"], 0, &[]);
+    expect(&env, &["logs", "latest"], 0, &["runs in a container of", "I am inside"]);
+
+    expect(&env, &["adopt", "net", "terraform_data.hand=hand-1"], 0, &["adopt/net-1", "changes nothing"]);
+    expect(&env, &["destroy", "net"], 1, &["[WL670]", "app depends on net, and it exists"]);
+    assert!(none_left());
+}
+
 const OPERATIONS: &str = r#"
 operation "report" {
   step "make" {

@@ -72,6 +72,8 @@ fn objects(sets: &[&str]) -> Vec<(String, Value)> {
 
 const LEAST: &str = "ConfigMap Deployment PersistentVolumeClaim Service ServiceAccount";
 const MANY: [&str; 3] = ["replicas=3", "database.secret=db", "persistence.accessModes={ReadWriteMany}"];
+/// Pods that share nothing.
+const APART: [&str; 4] = ["replicas=3", "database.secret=db", "artefacts=s3://b/p", "keys.secret=keys"];
 const HOST: [&str; 4] =
     ["url=https://w.example.com", "ingress.enabled=true", "ingress.host=w.example.com", "ingress.tlsSecret=tls"];
 
@@ -140,6 +142,27 @@ fn the_chart_is_what_a_cluster_wants() {
             ("PodDisruptionBudget", "/spec/maxUnavailable", json!(1)),
         ],
     );
+    let volume = |number: usize, rest: &str| format!("/spec/template/spec/volumes/{number}{rest}");
+    check(
+        &APART,
+        &LEAST.replace("PersistentVolumeClaim", "PodDisruptionBudget"),
+        &[
+            ("Deployment", &at("/env/3"), json!({ "name": "WINDLASS_ARTEFACTS", "value": "s3://b/p" })),
+            ("Deployment", &at("/env/4/value"), json!("/run/secrets/windlass-keys/installation")),
+            ("Deployment", &at("/env/5/value"), json!("/run/secrets/windlass-keys/audit")),
+            (
+                "Deployment",
+                &volume(0, "/ephemeral/volumeClaimTemplate/spec"),
+                json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "20Gi" } } }),
+            ),
+            ("Deployment", &volume(3, "/secret"), json!({ "secretName": "keys", "defaultMode": 0o440 })),
+        ],
+    );
+    check(
+        &[&APART[..], &["persistence.enabled=false"]].concat(),
+        &LEAST.replace("PersistentVolumeClaim", "PodDisruptionBudget"),
+        &[("Deployment", &volume(0, "/emptyDir"), json!({}))],
+    );
     check(
         &HOST,
         &LEAST.replace("Deployment", "Deployment Ingress"),
@@ -184,6 +207,11 @@ fn the_chart_refuses_what_cannot_work() {
     };
     check(&["replicas=2"], "more than one replica needs PostgreSQL");
     check(&["replicas=2", "database.secret=db"], "more than one replica needs a volume that all can write");
+    check(&["replicas=2", "database.secret=db", "artefacts=database"], "more than one replica needs a volume");
+    check(
+        &["persistence.enabled=false", "artefacts=database", "keys.secret=k"],
+        "go with the pod: set database.secret",
+    );
     check(&["ingress.enabled=true"], "ingress.host is the name in url");
     check(&["serviceMonitor.enabled=true"], "serviceMonitor.tokenSecret holds a token");
 }

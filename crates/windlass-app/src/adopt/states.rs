@@ -6,7 +6,7 @@ use crate::error::{AppResult, internal};
 use crate::project::Project;
 use crate::recover::Silent;
 use crate::service::Service;
-use crate::steps::terraform::{directory, directory_of, driver_error};
+use crate::steps::terraform::{directory_of, driver_error, placed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -74,12 +74,17 @@ impl States {
     }
 }
 
-/// What running terraform for one instance takes.
-pub fn work_of(project: &Project, id: &InstanceId) -> Option<StackWork> {
-    let (stack, _) = project.repository.instance(id)?;
+/// What running terraform for one instance takes; `None` for one that is not there.
+///
+/// # Errors
+/// Its environments name several places to run it.
+pub fn work_of(project: &Project, id: &InstanceId) -> AppResult<Option<StackWork>> {
+    let Some((stack, _)) = project.repository.instance(id) else { return Ok(None) };
     let item =
         Affected { instance: id.clone(), stack: stack.id.clone(), kind: AffectedKind::Changed, reasons: Vec::new() };
-    stack_works(&project.repository, &[item]).pop()
+    let Some(mut work) = stack_works(&project.repository, &[item]).pop() else { return Ok(None) };
+    work.place = crate::project::place_of(&project.definitions, id)?;
+    Ok(Some(work))
 }
 
 /// Reads every state of these projects, each with its files; an instance of an earlier one goes before the same of a later one.
@@ -104,8 +109,8 @@ pub async fn read_all(
                 states.add(&instance.id, &state);
                 continue;
             }
-            let Some(work) = work_of(project, &instance.id) else { continue };
-            match beside(service, *tree, &work, scratch) {
+            let Some(work) = work_of(project, &instance.id)? else { continue };
+            match beside(service, *tree, &work, scratch).await {
                 Err(error) => states.unread.push(Unread { instance: instance.id.clone(), why: error.to_string() }),
                 Ok(stack) => {
                     let (id, room, cancel) = (instance.id.clone(), room.clone(), cancel.clone());
@@ -141,14 +146,14 @@ pub async fn read_one(
     cancel: &CancellationToken,
 ) -> AppResult<Result<serde_json::Value, String>> {
     let instance = project.repository.stack(&id.stack()).and_then(|stack| stack.instances.iter().find(|i| i.id == *id));
-    let (Some(instance), Some(work)) = (instance, work_of(project, id)) else {
+    let (Some(instance), Some(work)) = (instance, work_of(project, id)?) else {
         return Ok(Err(format!("there is no stack {id}")));
     };
     if let Some(state) = local_state(service, instance.state.as_deref()) {
         return Ok(Ok(state));
     }
     let scratch = tempfile::tempdir_in(service.directory.cache()).map_err(internal)?;
-    let stack = beside(service, tree, &work, scratch.path())?;
+    let stack = beside(service, tree, &work, scratch.path()).await?;
     pull(&stack, cancel).await
 }
 
@@ -166,8 +171,9 @@ fn local_state(service: &Service, place: Option<&str>) -> Option<serde_json::Val
 
 /// The instance's commands in a directory that has its backend's block only, so that neither providers nor modules are needed;
 /// in a copy of its own where that does not do.
-fn beside(service: &Service, tree: &dyn Tree, work: &StackWork, scratch: &Path) -> AppResult<StackDirectory> {
-    let mut stack = directory(service, work, "adopt")?;
+async fn beside(service: &Service, tree: &dyn Tree, work: &StackWork, scratch: &Path) -> AppResult<StackDirectory> {
+    let mut stack = placed(service, work, "adopt").await?;
+    stack.reach.push(scratch.to_owned());
     let place = scratch.join("states").join(work.instance.id.file_name());
     stack.data = place.join("data");
     let relative = work.instance.backend_config.values().any(|value| value.starts_with('.'));

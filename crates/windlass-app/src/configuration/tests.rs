@@ -28,9 +28,15 @@ client_secret_file = \"/run/secrets/oidc\"
 ";
 
 /// Where each table of the file is read into: its heading, the source, the type.
-const TABLES: [(&str, &str, &str); 4] = [
+const TABLES: [(&str, &str, &str); 6] = [
     ("Top of the file", include_str!("../configuration.rs"), "Configuration"),
     ("`[[repository]]`", include_str!("../repositories.rs"), "Repository"),
+    (
+        "`[repository.forge]`, after its `[[repository]]`",
+        include_str!("../../../windlass-connect/src/forge/settings.rs"),
+        "ForgeSettings",
+    ),
+    ("`[repository.forge.app]`", include_str!("../../../windlass-connect/src/forge/settings.rs"), "AppSettings"),
     ("`[[oidc]]`", include_str!("../../../windlass-connect/src/oidc.rs"), "ProviderSettings"),
     ("`[[ci]]`", include_str!("../../../windlass-connect/src/workload.rs"), "IssuerSettings"),
 ];

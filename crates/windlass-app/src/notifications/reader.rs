@@ -1,15 +1,16 @@
 //! What happened, as messages: events are read one after the other, and now and then the clock is asked what should have happened.
 
 use super::InForce;
+use super::changes::{self, Change, Kind};
 use super::words::{Brief, Words};
 use crate::error::AppResult;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use windlass_model::id::{RunId, StepId};
-use windlass_model::operation::occasion::{Happening, Notice, Past, RUNS, tellings, wanted};
+use windlass_model::id::{InstanceId, RunId, StepId};
+use windlass_model::operation::occasion::{Happening, Notice, Past, RUNS, tellings, wanted, wanted_of_changes};
 use windlass_model::operation::{NotifyRule, Occasion, plan};
 use windlass_model::run::{RunState, StepState};
-use windlass_store::{Event, NewMessage, RunQuery, RunSummary, Store, StoreError};
+use windlass_store::{Event, EventFilter, NewMessage, RunQuery, RunSummary, Store, StoreError};
 
 /// Events that are read at once.
 const BATCH: u32 = 500;
@@ -24,8 +25,15 @@ pub(super) struct Reader {
     store: Store,
     in_force: Arc<dyn InForce>,
     words: Words,
-    /// `None` of runs that are not of operations.
-    known: HashMap<RunId, Option<Arc<Brief>>>,
+    /// `None` of runs that nobody is told of.
+    known: HashMap<RunId, Option<Known>>,
+}
+
+/// What is known of a run that somebody may be told of.
+#[derive(Clone)]
+enum Known {
+    Operation(Arc<Brief>),
+    Change(Arc<Change>),
 }
 
 /// Messages that are to be added, and who is told by them.
@@ -87,6 +95,9 @@ impl Reader {
         }
         let step = event.step.as_deref().map(StepId::new);
         let Some(run) = event.run.as_deref().map(RunId::new) else { return Ok(()) };
+        if let Some(Known::Change(change)) = self.known(&run, None).await? {
+            return self.changed(&change, event, batch).await;
+        }
         let asks = |brief: &Brief| step.as_ref().is_some_and(|step| brief.asks.contains_key(step));
         let (what, step) = match event.kind.as_str() {
             "run.created" => (Happening::BrokeGlass, None),
@@ -134,10 +145,7 @@ impl Reader {
             return Ok(());
         }
         let past = if needs_past { self.past(brief).await? } else { Past::default() };
-        let told = match batch.told.get(thread) {
-            Some(told) => told.clone(),
-            None => self.store.message_told(thread).await?,
-        };
+        let told = self.told(thread, batch).await?;
         let tellings = tellings(what, &past, &wanted, &told);
         if tellings.is_empty() {
             return Ok(());
@@ -158,6 +166,58 @@ impl Reader {
             batch.messages.push(message(&brief.run.project, &notifier, thread, &once, &notice)?);
         }
         Ok(())
+    }
+
+    /// Something happened to a review, an apply, or stacks.
+    async fn changed(&self, change: &Change, event: &Event, batch: &mut Batch) -> AppResult<()> {
+        let rules = self.in_force.change_rules(&change.run.project);
+        let Some(what) = change.happening(event).filter(|_| !rules.is_empty()) else { return Ok(()) };
+        let about: BTreeSet<InstanceId> = match change.kind {
+            // One message of all that a look found.
+            Kind::Drift => {
+                let drifted = "stack.drifted".to_owned();
+                let filter =
+                    EventFilter { run: Some(change.run.id.clone()), kind: Some(drifted), ..EventFilter::default() };
+                let found = self.store.of_project(&change.run.project).event_search(&filter, None, BATCH).await?;
+                if found.is_empty() {
+                    return Ok(());
+                }
+                found.iter().filter_map(changes::instance_of).collect()
+            }
+            _ => changes::instance_of(event).into_iter().collect(),
+        };
+        let environments = change.environments(&about);
+        let concerns = |name: &Option<String>| name.as_deref().is_none_or(|name| environments.contains(name));
+        let rules = rules.iter().filter(|rule| concerns(&rule.environment)).map(|rule| &rule.rule);
+        let mut wanted = wanted_of_changes(rules);
+        if change.kind == Kind::Review {
+            // That it was applied is told of its apply.
+            for occasions in wanted.values_mut() {
+                occasions.remove(&Occasion::Success);
+            }
+        }
+        let thread = change.run.id.as_str();
+        let told = self.told(thread, batch).await?;
+        let tellings = tellings(what, &Past::default(), &wanted, &told);
+        if tellings.is_empty() {
+            return Ok(());
+        }
+        let notice = self.words.of_change(change, what, event, &about);
+        batch.told.entry(thread.to_owned()).or_insert(told).extend(tellings.iter().map(|(name, _)| name.clone()));
+        for (notifier, occasion) in tellings {
+            let notice = Notice { occasion, ..notice.clone() };
+            let once = changes::once(occasion, event, &about);
+            batch.messages.push(message(&change.run.project, &notifier, thread, &once, &notice)?);
+        }
+        Ok(())
+    }
+
+    /// Who was told of a run before.
+    async fn told(&self, thread: &str, batch: &Batch) -> AppResult<BTreeSet<String>> {
+        Ok(match batch.told.get(thread) {
+            Some(told) => told.clone(),
+            None => self.store.message_told(thread).await?,
+        })
     }
 
     /// An operation has missed its intervals.
@@ -197,14 +257,24 @@ impl Reader {
 
     /// What is known of a run of an operation; `step` is to be in its plan.
     async fn brief(&mut self, run: &RunId, step: Option<&StepId>) -> AppResult<Option<Arc<Brief>>> {
+        Ok(match self.known(run, step).await? {
+            Some(Known::Operation(brief)) => Some(brief),
+            Some(Known::Change(_)) | None => None,
+        })
+    }
+
+    async fn known(&mut self, run: &RunId, step: Option<&StepId>) -> AppResult<Option<Known>> {
         if let Some(known) = self.known.get(run) {
             match known {
-                Some(brief) if step.is_some_and(|step| !brief.steps.contains(step)) => {}
+                Some(Known::Operation(brief)) if step.is_some_and(|step| !brief.steps.contains(step)) => {}
                 known => return Ok(known.clone()),
             }
         }
-        let brief = match self.store.run_get(run).await {
-            Ok(record) => Brief::of(record).map(Arc::new),
+        let known = match self.store.run_get(run).await {
+            Ok(record) if record.plan.kind == plan::KIND => {
+                Brief::of(record).map(|brief| Known::Operation(Arc::new(brief)))
+            }
+            Ok(record) => Change::of(record).map(|change| Known::Change(Arc::new(change))),
             // What another release wrote keeps nobody from being told of the rest.
             Err(StoreError::NotFound { .. } | StoreError::Decode { .. }) => None,
             Err(error) => return Err(error.into()),
@@ -212,8 +282,8 @@ impl Reader {
         if self.known.len() >= KNOWN {
             self.known.clear();
         }
-        self.known.insert(run.clone(), brief.clone());
-        Ok(brief)
+        self.known.insert(run.clone(), known.clone());
+        Ok(known)
     }
 }
 

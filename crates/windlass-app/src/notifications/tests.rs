@@ -13,6 +13,8 @@ use windlass_store::{Durability, EventFilter, MessageState, ScheduleKey, StepOut
 use windlass_testkit::chat::{CHANNEL, Chat, TOKEN};
 use windlass_testkit::postgres::Postgres;
 
+mod changes;
+
 const SECOND: i64 = 1_000_000;
 const LEASE: i64 = 90 * SECOND;
 const URL: &str = "https://windlass.example";
@@ -39,6 +41,7 @@ fn hook(name: &str, url: &str) -> Notifier {
 struct Fixed {
     notifiers: Mutex<Vec<Notifier>>,
     rules: Mutex<Vec<NotifyRule>>,
+    changes: Mutex<Vec<ChangeNotify>>,
 }
 
 impl InForce for Fixed {
@@ -50,6 +53,9 @@ impl InForce for Fixed {
     }
     fn rules(&self, _: &str, operation: &str) -> Option<Vec<NotifyRule>> {
         (operation == "backup").then(|| self.rules.lock().unwrap().clone())
+    }
+    fn change_rules(&self, _: &str) -> Vec<ChangeNotify> {
+        self.changes.lock().unwrap().clone()
     }
 }
 
@@ -70,7 +76,8 @@ impl World {
         let store = Store::open_with(&path, Some(clock.clone())).await.unwrap();
         // From here on it is read.
         store.notification_cursor().await.unwrap();
-        let fixed = Fixed { notifiers: Mutex::new(notifiers), rules: Mutex::new(read_rules(rules)) };
+        let fixed =
+            Fixed { notifiers: Mutex::new(notifiers), rules: Mutex::new(read_rules(rules)), ..Fixed::default() };
         Self { clock, path, store, fixed: Arc::new(fixed), _directory: directory }
     }
 

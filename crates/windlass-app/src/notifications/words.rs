@@ -84,7 +84,7 @@ impl Words {
             Happening::Ended(state) => state,
             Happening::Waits => RunState::Waiting,
             Happening::BrokeGlass => RunState::Queued,
-            Happening::Began(_) | Happening::UnderWay(_) | Happening::WentOn | Happening::Missed => RunState::Running,
+            _ => RunState::Running,
         };
         let mut notice = Notice {
             occasion: None,
@@ -128,7 +128,7 @@ impl Words {
             }
             Happening::UnderWay(long) => notice.facts.push(("for".into(), duration(long))),
             Happening::Began(late) => notice.facts.push(("late by".into(), duration(late))),
-            Happening::BrokeGlass | Happening::WentOn | Happening::Missed => {}
+            _ => {}
         }
         let parameters = input.arguments.iter().filter(|(_, value)| !value.is_null()).take(PARAMETERS);
         notice.facts.extend(parameters.map(|(name, value)| (name.clone(), short(value))));
@@ -181,7 +181,7 @@ impl Words {
         }
     }
 
-    fn run_url(&self, run: &RunId) -> String {
+    pub fn run_url(&self, run: &RunId) -> String {
         format!("{}/runs/{}", self.url, encoded(run.as_str()))
     }
 
@@ -237,7 +237,7 @@ fn short(value: &serde_json::Value) -> String {
 }
 
 /// `3 min 5 s`, in its two largest units.
-fn duration(micros: Micros) -> String {
+pub(super) fn duration(micros: Micros) -> String {
     let seconds = (micros / 1_000_000).max(0);
     let parts = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
     let first = parts.iter().position(|(number, _)| *number > 0).unwrap_or(3);
@@ -247,7 +247,7 @@ fn duration(micros: Micros) -> String {
 }
 
 /// A part of an address, as the pages write it.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     const KEPT: &percent_encoding::AsciiSet =
         &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     percent_encoding::utf8_percent_encode(text, KEPT).to_string()

@@ -140,7 +140,7 @@ pub async fn resume(
     options: StartOptions,
 ) -> AppResult<RunId> {
     if !matches!(record.state, RunState::Failed | RunState::Cancelled) {
-        let diagnostic = Diagnostic::error("WL617", format!("run {} is {}", record.id, record.state.as_str()));
+        let diagnostic = Diagnostic::error("WL617", format!("run {} {}", record.id, record.state.predicate()));
         return Err(AppError::new(
             ErrorKind::Conflict,
             diagnostic.help("one that failed or was cancelled can be gone on with"),

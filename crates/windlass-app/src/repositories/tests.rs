@@ -203,4 +203,7 @@ fn all_that_is_wrong_with_the_settings_is_told() {
     let Some(Credentials::Token { username, secret }) = read(token).unwrap().credentials else { panic!("no token") };
     assert_eq!((username.as_str(), secret), ("x-access-token", Secret::Env("T".into())));
     assert!(read(r#"{"name":"a","url":"/a","brunch":"main"}"#).is_err());
+    let forge = r#"{"name":"a","url":"https://github.com/company/a","forge":{"kind":"github"}}"#;
+    let forge = read(forge).unwrap().check();
+    assert_eq!(forge.iter().map(|found| found.code.as_str()).collect::<Vec<_>>(), ["WL780"], "who asks is missing");
 }

@@ -1,12 +1,22 @@
-//! Webhooks of forges. All that one can do is to have a repository fetched sooner.
+//! Webhooks of forges. All that one can do is to have a repository fetched, or a change looked at, sooner.
 
 use super::Repository;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
+use windlass_connect::forge::touched;
 
-/// Which repositories a delivery is about; `None` when none of `secrets` signed it (answer 401 then), an empty list when it is
-/// about nothing that is followed (answer as if it were).
+/// What a delivery is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Names of repositories that are followed.
+    pub repositories: Vec<String>,
+    /// The number of a change of them.
+    pub change: Option<u64>,
+}
+
+/// What a delivery is about; `None` when none of `secrets` signed it (answer 401 then), no repository when it is about nothing
+/// that is followed (answer as if it were).
 ///
 /// `header` gives a header by its name in lower case; `body` is the raw bytes, which the signature is over. Verified are
 /// GitHub, Gitea and Forgejo, Bitbucket and `X-Windlass-Signature: sha256=…` (HMAC-SHA256), and GitLab's token. Everything is
@@ -16,7 +26,7 @@ pub fn webhook_matches<'a>(
     body: &[u8],
     secrets: &[&[u8]],
     repositories: &[Repository],
-) -> Option<Vec<String>> {
+) -> Option<Delivered> {
     let signed = ["x-hub-signature-256", "x-hub-signature", "x-windlass-signature"]
         .into_iter()
         .filter_map(|name| header(name)?.strip_prefix("sha256="))
@@ -31,13 +41,18 @@ pub fn webhook_matches<'a>(
     if !known {
         return None;
     }
-    let Ok(body) = serde_json::from_slice::<Value>(body) else { return Some(Vec::new()) };
-    let (addresses, name) = (addresses(&body), body["repository"].as_str());
-    let wanted = repositories.iter().filter(|repository| {
-        let place = place(&repository.url);
-        name == Some(&repository.name) || place.is_some_and(|place| addresses.contains(&place))
-    });
-    Some(wanted.map(|repository| repository.name.clone()).collect())
+    let Ok(body) = serde_json::from_slice::<Value>(body) else { return Some(Delivered::default()) };
+    let (touched, name) = (touched(&body), body["repository"].as_str());
+    // What is followed by a copy of it, its forge knows by its own name.
+    let of_forge = |repository: &Repository| {
+        let known = repository.forge.as_ref().and_then(|forge| forge.repository.as_ref());
+        known.is_some_and(|known| touched.is_named(known))
+    };
+    let wanted = |repository: &&Repository| {
+        name == Some(&repository.name) || touched.is_about(&repository.url) || of_forge(repository)
+    };
+    let repositories = repositories.iter().filter(wanted).map(|repository| repository.name.clone()).collect();
+    Some(Delivered { repositories, change: touched.change })
 }
 
 fn mac(key: &[u8], message: &[u8]) -> Option<Hmac<Sha256>> {
@@ -63,44 +78,6 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// Where the forges say that the repository lies.
-fn addresses(body: &Value) -> Vec<(String, String)> {
-    let plain = [
-        "/repository",
-        "/repository/clone_url",
-        "/repository/ssh_url",
-        "/repository/html_url",
-        "/repository/git_url",
-        "/repository/git_http_url",
-        "/repository/git_ssh_url",
-        "/repository/homepage",
-        "/project/git_http_url",
-        "/project/git_ssh_url",
-        "/project/web_url",
-        "/repository/links/html/href",
-    ];
-    let listed = body.pointer("/repository/links/clone").and_then(Value::as_array);
-    let listed = listed.into_iter().flatten().map(|link| &link["href"]);
-    plain.iter().filter_map(|path| body.pointer(path)).chain(listed).filter_map(|url| place(url.as_str()?)).collect()
-}
-
-/// Host and path of an address, whatever way leads there; `None` for a path of this machine.
-fn place(url: &str) -> Option<(String, String)> {
-    let rest = match url.split_once("://") {
-        Some(("file", _)) => return None,
-        Some((_, rest)) => rest.to_owned(),
-        None => {
-            let (host, path) = url.split_once(':').filter(|(host, _)| !host.contains('/'))?;
-            format!("{host}/{path}")
-        }
-    };
-    let (authority, path) = rest.split_once('/')?;
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-    let path = path.trim_matches('/');
-    Some((host.to_lowercase(), path.strip_suffix(".git").unwrap_or(path).to_lowercase()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +99,7 @@ mod tests {
         let header = |name: &str| headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         let found = webhook_matches(header, body.as_bytes(), &[b"", b"older", SECRET], &repositories);
         let wanted = wanted.map(|names| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-        assert_eq!(found, wanted, "{headers:?} {body}");
+        assert_eq!(found.map(|found| found.repositories), wanted, "{headers:?} {body}");
     }
 
     #[test]
@@ -174,6 +151,48 @@ mod tests {
         ];
         for (body, wanted) in rows {
             check(&[("x-gitea-signature", &signed(body))], body, Some(wanted));
+        }
+    }
+
+    #[test]
+    fn deliveries_of_a_forge_say_which_change_is_to_be_looked_at() {
+        use windlass_testkit::forge::Forge;
+        use windlass_testkit::forge::state::{REPOSITORY, Word};
+        let plain = "/company/infra.git";
+        let forges = [
+            (Forge::github(), plain),
+            (Forge::gitea(), plain),
+            (Forge::gitlab(), plain),
+            (Forge::bitbucket(), plain),
+            (Forge::data_center(), "/scm/company/infra.git"),
+        ];
+        for (forge, path) in forges {
+            let forge = forge.unwrap();
+            let secret = std::str::from_utf8(SECRET).unwrap();
+            // Nobody listens there: what was sent is read from the forge.
+            forge.deliveries().send_to("http://127.0.0.1:1/", secret);
+            forge.with(|state| {
+                state.push("anna", REPOSITORY, "vpc", None, &[("main.tf", Some("# vpc\n"))]).unwrap();
+                let number = state.open("anna", "A wider net", REPOSITORY, "vpc", "main").unwrap();
+                state.comment("bert", number, "windlass plan").unwrap();
+                state.review("bert", number, Word::Approves).unwrap();
+                state.close("anna", number).unwrap();
+            });
+            assert!(forge.deliveries().settle());
+            let repositories = [Repository::new("infra", forge.url(path))];
+            let mut found = Vec::new();
+            for delivery in forge.deliveries().done() {
+                let header = |name: &str| {
+                    let named = delivery.headers.iter().find(|(known, _)| known == name);
+                    named.map(|(_, value)| value.as_str())
+                };
+                let delivered = webhook_matches(header, &delivery.body, &[SECRET], &repositories).unwrap();
+                assert_eq!(delivered.repositories, ["infra"], "{} {}", forge.name(), delivery.event);
+                assert_eq!(webhook_matches(header, &delivery.body, &[b"another"], &repositories), None);
+                found.push(delivered.change);
+            }
+            let of_it = Some(1);
+            assert_eq!(found, [None, of_it, of_it, of_it, of_it], "{}", forge.name());
         }
     }
 }

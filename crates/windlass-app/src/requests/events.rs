@@ -134,11 +134,12 @@ pub async fn event_page(
     })
 }
 
-/// The newest event there is: where a feed begins.
+/// The newest event there is, which nothing takes back any more: where a feed begins.
 ///
 /// # Errors
 /// The database cannot be read.
 pub async fn event_last(installation: &Installation) -> AppResult<i64> {
     let newest = installation.common.store.event_search(&EventFilter::default(), None, 1).await?;
+    installation.common.store.settle().await?;
     Ok(newest.first().map_or(0, |event| event.id))
 }

@@ -9,21 +9,33 @@ use std::collections::HashMap;
 use windlass_model::access::{Permission, Subject};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{RunRecord, StepRecord, StepSpec};
+use windlass_model::run::{RunRecord, RunState, StepSpec, StepState};
 use windlass_store::{LogChunk, ReviewRow, ReviewState, RunSummary, StepQuery, StepRow, Store, StoreError};
 
-/// A run with its steps in order; what these put out is left away.
-///
+/// A run with the first of its steps, at most `limit`.
+pub struct RunShown {
+    /// Without what steps have added to its plan.
+    pub record: RunRecord,
+    /// In order of the plan; what they put out is left away.
+    pub steps: Vec<(StepSpec, StepRow)>,
+    /// What the first step waits for that does, or in what way its end is unknown; only of a run that waits.
+    pub waits: Option<String>,
+}
+
 /// # Errors
 /// There is none that the caller may see.
-pub async fn run_show(
-    installation: &Installation,
-    caller: &Caller,
-    run: &RunId,
-) -> AppResult<(RunRecord, Vec<StepRecord>)> {
-    let record = run_for(installation, caller, run, Permission::ProjectRead).await?;
-    let steps = installation.common.store.step_list_brief(run).await?;
-    Ok((record, steps))
+pub async fn run_show(installation: &Installation, caller: &Caller, run: &RunId, limit: u32) -> AppResult<RunShown> {
+    let steps = step_find(installation, caller, run, &StepQuery::default(), limit).await?;
+    let record = run_planned(installation, caller, run).await?;
+    let mut waits = None;
+    for state in [StepState::Unknown, StepState::Waiting] {
+        if record.state == RunState::Waiting && waits.is_none() {
+            let query = StepQuery { state: Some(state), ..StepQuery::default() };
+            let found = installation.common.store.step_find(run, &query, 1).await?;
+            waits = found.into_iter().next().and_then(|step| step.record.reason);
+        }
+    }
+    Ok(RunShown { record, steps, waits })
 }
 
 /// Steps of a run, at most `limit`.

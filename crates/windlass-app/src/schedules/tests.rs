@@ -198,6 +198,22 @@ async fn pauses_and_freezes_hold_back_and_say_so() {
 }
 
 #[tokio::test]
+async fn what_a_freeze_held_back_is_told_when_it_ends() {
+    let f = fixture().await;
+    let text = hourly("missed = \"latest\"")
+        + "freeze \"f\" {\n  from = \"2026-01-01T00:30:00Z\"\n  to = \"2026-01-01T03:30:00Z\"\n  reason = \"fair\"\n}\n";
+    let mut clock = clock(&f.store, &force(&text));
+    round_to_end(&mut clock, &f.starter).await;
+    f.time.store(START + 2 * HOUR, Ordering::SeqCst);
+    round_to_end(&mut clock, &f.starter).await;
+    assert_eq!((started(&f.recorder), kinds(&f.store).await), (vec![], vec![]));
+    f.time.store(START + 3 * HOUR + 30 * MINUTE, Ordering::SeqCst);
+    round_to_end(&mut clock, &f.starter).await;
+    assert_eq!(started(&f.recorder), [("report".to_owned(), 3 * 3600)]);
+    assert_eq!(kinds(&f.store).await, ["schedule.missed", "schedule.held", "operation.late"]);
+}
+
+#[tokio::test]
 async fn what_cannot_begin_is_tried_again_or_told() {
     let f = fixture().await;
     let mut clock = clock(&f.store, &force(&hourly("")));

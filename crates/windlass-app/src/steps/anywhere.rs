@@ -102,7 +102,7 @@ impl Anywhere {
         }
         let record = self.installation.common.store.run_get(run).await?;
         let input: OfCommit = super::input(&record.plan.input)?;
-        self.installation.workspace(&record.project, &input.head).await
+        self.installation.workspace_of_run(&record.project, &input.head, run).await
     }
 
     /// Keeps the files of a run that is driven here from one step to the next.

@@ -281,14 +281,7 @@ impl Apply {
                 .help("nothing was applied; run `windlass apply` again, which plans anew"),
             )
         })?;
-        if !service.store.plan_mark_used(&prepared.plan, &cx.run, &cx.step).await? {
-            let summary = format!("the plan of {} was applied before; a plan is used once", work.work.instance.id);
-            return Err(AppError::new(
-                ErrorKind::Conflict,
-                Diagnostic::error("WL605", summary).help("run `windlass apply` again, which plans anew"),
-            ));
-        }
-        super::terraform::apply(service, cx, &work.work, plan.path()).await
+        super::terraform::apply(service, cx, &work.work, plan.path(), &prepared.plan).await
     }
 }
 

@@ -51,12 +51,12 @@ impl Checks {
     async fn check(&self, cx: &StepContext) -> AppResult<ChecksOutput> {
         let service = &self.0;
         let run: ReviewInput = input(&cx.run_input)?;
-        let ChecksInput { files, directories, handed } = input(&cx.input)?;
+        let ChecksInput { files, directories, handed, place, .. } = input(&cx.input)?;
         let deciding = service.deciding(run.deciding.as_deref()).await?;
         let lint = &deciding.definitions.lint;
         let mut findings = handed;
         if !files.is_empty() {
-            let unformatted = super::terraform::format_check(service, cx, &files).await?;
+            let unformatted = super::terraform::format_check(service, cx, &files, place).await?;
             findings.extend(unformatted.iter().map(|file| {
                 let message = format!("{file} is not formatted: run `terraform fmt {file}`");
                 let code = Some(Span::file(file.as_str()));

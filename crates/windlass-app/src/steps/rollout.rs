@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use windlass_drivers::probe::{self, Probe};
+use windlass_drivers::probe::{self, Probe, Surroundings};
+use windlass_drivers::process::{Listener, Stream, Token};
 use windlass_engine::{Executor, StepContext, StepFailure, StepResult};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::InstanceId;
+use windlass_model::place::Place;
 use windlass_model::rollout::{Answer, Gate, GateInput, GateWait, SoakAnswer, SoakInput, gate_wait, soak_answer};
 use windlass_model::run::{StepState, Steps};
 use windlass_model::stack_plan::{ApplyWork, StackWork, apply_step};
@@ -40,10 +42,12 @@ impl Ready {
         for gate in &work.ready {
             let gate = resolve(&self.0, cx, &work, gate, &mut outputs).await?;
             let (limit, interval) = (gate.timeout().unwrap_or(ATTEMPT), gate.interval().unwrap_or(ATTEMPT));
-            let Some(probe) = probe_of(&self.0, &work, &shortened(gate.clone())) else { continue };
-            cx.log(format!("{}\n", gate.title()).as_bytes()).await;
+            let title = gate.title();
+            let Some(probe) = probe_of(&self.0, cx, &work, &work.place, shortened(gate)) else { continue };
+            cx.log(format!("{title}\n").as_bytes()).await;
             cx.flush().await;
-            let answer = probe::until(&probe, Instant::now() + micros(limit), micros(interval), &cx.cancel).await;
+            let deadline = Instant::now() + micros(limit);
+            let answer = probe::until(&probe, deadline, micros(interval), &cx.cancel, &mut Starts(cx)).await;
             cx.log(format!("{}\n{}", answer.detail, answer.output).as_bytes()).await;
             if answer.answer != Answer::Pass {
                 if cx.cancel.is_cancelled() {
@@ -72,15 +76,33 @@ fn micros(time: i64) -> Duration {
 }
 
 /// Commands run in the stack's directory with what finding programs needs, and what the stack declares.
-fn probe_of(service: &Service, work: &StackWork, gate: &Gate) -> Option<Probe> {
+fn probe_of(service: &Service, cx: &StepContext, work: &StackWork, place: &Place, gate: Gate) -> Option<Probe> {
     let directory = service.checkout.root.join(super::terraform::directory_of(work));
-    let names = ["PATH", "HOME", "LANG", "LC_ALL", "TZ"].iter().map(|name| (*name).to_owned());
+    let of_the_machine = ["PATH", "HOME"].iter().filter(|_| place.is_here());
+    let names = ["LANG", "LC_ALL", "TZ"].iter().chain(of_the_machine).map(|name| (*name).to_owned());
     let environment: BTreeMap<OsString, OsString> = names
         .chain(work.env.iter().cloned())
-        .filter_map(|name| Some((OsString::from(&name), std::env::var_os(&name)?)))
+        .filter_map(|name| Some((OsString::from(&name), std::env::var_os(name)?)))
         .chain([(OsString::from("WINDLASS_INSTANCE"), OsString::from(work.instance.id.as_str()))])
         .collect();
-    Probe::of_gate(gate, &directory, &environment)
+    let gate = super::operation::at_home(gate, &directory);
+    let (token, reach) = (Token::parse(&cx.token), vec![service.checkout.root.clone()]);
+    Probe::of_gate(&gate, &Surroundings { directory, environment, place: place.clone(), token, reach })
+}
+
+/// Puts on record what starts for a probe.
+pub struct Starts<'a>(pub &'a StepContext);
+
+impl Listener for Starts<'_> {
+    async fn started(&mut self, pid: u32) -> Result<(), String> {
+        self.0.process_started(pid).await.map_err(|error| error.to_string())
+    }
+    async fn elsewhere(&mut self, what: &str) -> Result<(), String> {
+        super::terraform::starts_elsewhere(self.0, what).await
+    }
+    async fn output(&mut self, _: Stream, bytes: &[u8]) {
+        self.0.log(bytes).await;
+    }
 }
 
 /// Puts the stack's outputs in place of `${output.NAME}`; they are read once, when one is needed.
@@ -171,7 +193,7 @@ impl WaveGate {
             .filter(|id| steps.get(&apply_step(id)).is_some_and(|s| s.state == StepState::Succeeded))
             .cloned()
             .collect();
-        let (answer, detail) = self.ask(cx, &gate.gate, &applied).await?;
+        let (answer, detail) = self.ask(cx, &gate, &applied).await?;
         cx.log(format!("{answer:?}: {detail}\n").as_bytes()).await;
         let title = gate.gate.title();
         match answer {
@@ -197,19 +219,19 @@ impl WaveGate {
         })
     }
 
-    async fn ask(&self, cx: &StepContext, gate: &Gate, applied: &[InstanceId]) -> AppResult<(Answer, String)> {
+    async fn ask(&self, cx: &StepContext, gate: &GateInput, applied: &[InstanceId]) -> AppResult<(Answer, String)> {
         let record = self.0.store.run_get(&cx.run).await?;
         let works = applied.iter().filter_map(|id| record.plan.steps.iter().find(|s| s.id == apply_step(id)));
         let works: Vec<StackWork> =
             works.map(|spec| input::<ApplyWork>(&spec.work.input).map(|apply| apply.work)).collect::<AppResult<_>>()?;
-        if *gate == Gate::Checks {
+        if gate.gate == Gate::Checks {
             return self.checks(cx, &works).await;
         }
         let Some(first) = works.first() else { return Ok((Answer::Hold, "no instance to ask about".into())) };
         crate::secrets::hide(&self.0, cx, first, None).await;
-        match probe_of(&self.0, first, gate) {
+        match probe_of(&self.0, cx, first, &gate.place, gate.gate.clone()) {
             Some(probe) => {
-                let answer = probe::attempt(&probe, &cx.cancel).await;
+                let answer = probe::attempt(&probe, &cx.cancel, &mut Starts(cx)).await;
                 cx.log(answer.output.as_bytes()).await;
                 Ok((answer.answer, answer.detail))
             }

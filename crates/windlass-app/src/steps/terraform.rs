@@ -15,8 +15,10 @@ use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::effect::secrets;
 use windlass_model::id::RunId;
 use windlass_model::journal::event;
+use windlass_model::place::Place;
 use windlass_model::stack::Tool;
 use windlass_model::stack_plan::StackWork;
+use windlass_store::{Store, StoreError};
 
 /// The event that tells which lock at the backend is that of an attempt.
 pub const LOCKED: &str = "backend.locked";
@@ -34,13 +36,15 @@ pub struct Recorder<'a> {
     pub failed: Option<String>,
     /// Whose lock of the state is recorded as ours once the work has begun: the lock is held then.
     locks: Option<StackDirectory>,
+    /// The artefact of the plan that the command uses up, where that is told, and whether it was used before.
+    plan: Option<(&'a str, &'a Store, bool)>,
     /// Facts that were told together: they are recorded together, before more is read.
     facts: Vec<(String, serde_json::Value)>,
 }
 
 impl<'a> Recorder<'a> {
     pub fn new(cx: &'a StepContext) -> Self {
-        Self { cx, failed: None, locks: None, facts: Vec::new() }
+        Self { cx, failed: None, locks: None, plan: None, facts: Vec::new() }
     }
 
     /// Also records the lock that the command holds at its backend.
@@ -48,14 +52,42 @@ impl<'a> Recorder<'a> {
         self.locks = Some(stack.clone());
         self
     }
+
+    /// Also marks the plan of this artefact as used, before the command begins.
+    fn using(mut self, plan: &'a str, store: &'a Store) -> Self {
+        self.plan = Some((plan, store, false));
+        self
+    }
+
+    /// Whether the command did not begin because its plan was used before.
+    fn was_used(&self) -> bool {
+        self.plan.is_some_and(|(.., used)| used)
+    }
+
+    fn marked(&mut self, marked: Result<bool, StoreError>) -> Result<(), String> {
+        let fresh = marked.map_err(|error| error.to_string())?;
+        if let (false, Some((.., used))) = (fresh, &mut self.plan) {
+            *used = true;
+            return Err("its plan was used before".into());
+        }
+        Ok(())
+    }
 }
 
 impl Sink for Recorder<'_> {
     async fn started(&mut self, pid: u32) -> Result<(), String> {
-        self.cx.process_started(pid).await.map_err(|error| error.to_string())
+        let marked = match self.plan {
+            Some((plan, ..)) => self.cx.process_started_using(pid, plan).await,
+            None => self.cx.process_started(pid).await.map(|()| true),
+        };
+        self.marked(marked)
     }
 
     async fn elsewhere(&mut self, what: &str) -> Result<(), String> {
+        if let Some((plan, store, _)) = self.plan {
+            let marked = store.plan_mark_used(plan, &self.cx.run, &self.cx.step).await;
+            self.marked(marked)?;
+        }
         starts_elsewhere(self.cx, what).await
     }
 
@@ -190,10 +222,11 @@ fn unlink_newer(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// As [`directory`], with commands that run where the work says: with a tool that is there, and what they need of this machine.
+/// As [`stack_directory`], for commands that may belong to no step; `token` is handed to them. They run where the work says: with a
+/// tool that is there, and what they need of this machine.
 pub async fn placed(service: &Service, work: &StackWork, token: &str) -> AppResult<StackDirectory> {
     if work.place.is_here() {
-        return directory(service, work, token);
+        return directory_with(service, &service.tools, work, token);
     }
     let tools = super::elsewhere::tools(service, &work.place, token).await?;
     let stack = directory_with(service, &tools, work, token)?;
@@ -204,11 +237,6 @@ pub async fn placed(service: &Service, work: &StackWork, token: &str) -> AppResu
     let mut reach = vec![service.checkout.root.clone(), service.directory.kept(&work.instance.id)];
     reach.extend(run);
     Ok(StackDirectory { place: work.place.clone(), reach, ..stack })
-}
-
-/// As [`stack_directory`], for commands in this machine that belong to no step; `token` is handed to them.
-pub fn directory(service: &Service, work: &StackWork, token: &str) -> AppResult<StackDirectory> {
-    directory_with(service, &service.tools, work, token)
 }
 
 fn directory_with(service: &Service, tools: &ToolBox, work: &StackWork, token: &str) -> AppResult<StackDirectory> {
@@ -265,22 +293,39 @@ pub fn driver_error(error: &TerraformError) -> AppError {
 }
 
 /// Names of the files that `fmt` would change.
-pub async fn format_check(service: &Service, cx: &StepContext, files: &[String]) -> AppResult<Vec<String>> {
-    let tool = service
-        .tools
-        .select(Tool::Any, &[], &[])
-        .map_err(|error| AppError::new(ErrorKind::Unavailable, error.diagnostic()))?;
+pub async fn format_check(
+    service: &Service,
+    cx: &StepContext,
+    files: &[String],
+    place: Place,
+) -> AppResult<Vec<String>> {
+    let there;
+    let tools = if place.is_here() {
+        &service.tools
+    } else {
+        there = super::elsewhere::tools(service, &place, &cx.token).await?;
+        &*there
+    };
+    let tool =
+        tools.select(Tool::Any, &[], &[]).map_err(|error| AppError::new(ErrorKind::Unavailable, error.diagnostic()))?;
     let root = service.checkout.root.clone();
-    let stack =
-        StackDirectory { token: cx.token.clone(), ..common(service, root.clone(), service.directory.cache(), tool) };
+    let data = service.directory.cache();
+    let stack = StackDirectory { token: cx.token.clone(), place, ..common(service, root.clone(), data, tool) };
     let paths: Vec<PathBuf> = files.iter().map(|file| root.join(file)).collect();
     let found = stack.format_check(&paths, &cx.cancel, &mut Recorder::new(cx)).await.map_err(|e| driver_error(&e))?;
     // What it names are lines of text; only files that were asked about are answers.
     Ok(found.into_iter().filter(|file| files.contains(file)).collect())
 }
 
-/// Applies a plan file. The state from before is kept; when the end leaves doubts, the instance is quarantined.
-pub async fn apply(service: &Service, cx: &StepContext, work: &StackWork, plan: &Path) -> AppResult<StepResult> {
+/// Applies a plan file, which the artefact holds and which is used up by that. The state from before is kept; when the end leaves
+/// doubts, the instance is quarantined.
+pub async fn apply(
+    service: &Service,
+    cx: &StepContext,
+    work: &StackWork,
+    plan: &Path,
+    artefact: &str,
+) -> AppResult<StepResult> {
     let stack = stack_directory(service, cx, work).await?;
     if service.secrets_get(&work.instance.id).is_none() {
         // Another process made the plan: what terraform marked in it is not known here.
@@ -291,8 +336,14 @@ pub async fn apply(service: &Service, cx: &StepContext, work: &StackWork, plan: 
     recover::snapshot(service, &work.instance.id, &cx.run, plan).await?;
     let file = |stream| service.directory.output(&cx.run, &cx.step, cx.attempt, stream);
     let output = OutputFiles { out: file("out"), err: file("err") };
-    let mut recorder = Recorder::new(cx).with_lock_of(&stack);
-    let applied = stack.apply(plan, &output, &cx.cancel, &mut recorder).await.map_err(|e| driver_error(&e))?;
+    let mut recorder = Recorder::new(cx).with_lock_of(&stack).using(artefact, &service.store);
+    let applied = stack.apply(plan, &output, &cx.cancel, &mut recorder).await;
+    if recorder.was_used() {
+        let summary = format!("the plan of {} was applied before; a plan is used once", work.instance.id);
+        let help = "do it again from the beginning, which plans anew";
+        return Err(AppError::new(ErrorKind::Conflict, Diagnostic::error("WL605", summary).help(help)));
+    }
+    let applied = applied.map_err(|error| driver_error(&error))?;
     let unrecorded = recorder.failed.take();
     if let (Applied::Done { .. }, None) = (&applied, &unrecorded) {
         return Ok(StepResult::Succeeded(serde_json::json!({ "applied": true })));

@@ -78,8 +78,8 @@ impl Dialect {
 fn colour(notice: &Notice) -> &'static str {
     let (good, bad, asks) = ("#2e7d32", "#c62828", "#f9a825");
     match (notice.occasion, notice.state) {
-        (Some(Occasion::Failure | Occasion::BreakGlass | Occasion::DeadMan), _) => bad,
-        (Some(Occasion::Waiting | Occasion::Slow | Occasion::Late), _) => asks,
+        (Some(Occasion::Failure | Occasion::BreakGlass | Occasion::DeadMan | Occasion::Quarantine), _) => bad,
+        (Some(Occasion::Waiting | Occasion::Slow | Occasion::Late | Occasion::Drift), _) => asks,
         (Some(Occasion::Success | Occasion::Recovered), _) | (_, Some(RunState::Succeeded)) => good,
         (_, Some(RunState::Failed | RunState::Abandoned)) => bad,
         (_, Some(RunState::Waiting)) => asks,

@@ -269,6 +269,7 @@ fn settings_are_checked_before_anybody_signs_in() {
     };
     check(json!({ "issuer": "http://login.example.com" }), "has to begin with https://");
     check(json!({ "client_id": "" }), "`client_id` is empty");
+    check(json!({ "name": "link" }), "the links to sign in by");
     check(json!({ "clientid": "" }), "unknown field `clientid`");
     check(json!({ "claims": { "hd": [] } }), "`hd` has no pattern");
     check(json!({ "root_certificates": "/nowhere.pem" }), "/nowhere.pem cannot be read");

@@ -1,5 +1,6 @@
 //! Windlass files: `windlass.hcl` at the root and `*.windlass.hcl` anywhere, into [`Definitions`]. All mistakes are collected.
 
+mod changes;
 mod check;
 mod grant;
 mod lint;
@@ -335,16 +336,19 @@ impl<'a> Loader<'a> {
         self.definitions.default_role = default_role;
         self.definitions.review_expires = values.review_expires;
         self.definitions.lint = self.lint(file, block);
+        self.definitions.changes = self.changes(file, block);
         for inner in block.body.blocks.iter().filter(|b| b.kind == "environment") {
             self.environment(file, inner);
         }
         self.definitions.waivers = self.waivers(file, block);
+        self.change_notify(file, block, None);
     }
 
     fn environment(&mut self, file: usize, block: &Block) {
         let Some((name, span)) = self.name(file, block, "") else { return };
-        let (EnvironmentValues { matches, runner }, mut reader) = self.read(file, block);
+        let (EnvironmentValues { matches, runner, apply }, mut reader) = self.read(file, block);
         check_runner(runner.as_deref(), &mut reader);
+        let apply = apply.and_then(|apply| changes::apply_when(&apply, &mut reader));
         let mut approvals = None;
         let blocks: Vec<&Block> = block.body.blocks.iter().filter(|b| b.kind == "approvals").collect();
         if let [first, second, ..] = blocks.as_slice() {
@@ -365,7 +369,8 @@ impl<'a> Loader<'a> {
             });
         }
         let rollout = self.rollout(file, block);
-        self.definitions.environments.push(Environment { name, matches, approvals, rollout, runner, span });
+        self.change_notify(file, block, Some(&name));
+        self.definitions.environments.push(Environment { name, matches, approvals, rollout, runner, apply, span });
     }
 
     fn team(&mut self, file: usize, block: &Block) {

@@ -5,8 +5,10 @@ use super::operation_schema::{
     OperationGrantValues, OperationValues, WindowValues,
 };
 use super::reader::Reader;
+use super::schema::ChangeNotifyValues;
 use super::{Block, Loader, check_runner, text_map};
 use windlass_model::Micros;
+use windlass_model::definition::ChangeNotify;
 use windlass_model::diagnostic::Span;
 use windlass_model::operation::{
     Action, Batch, Checklist, ChecklistItem, Concurrency, EachDefinition, Expression, MaintenanceWindow, Node,
@@ -218,10 +220,23 @@ impl<'a> Loader<'a> {
 
     fn notify_rule(&mut self, file: usize, block: &Block) -> Option<NotifyRule> {
         let (values, mut reader) = self.read::<NotifyValues>(file, block);
-        let known = Occasion::ALL.map(|occasion| (occasion.as_str(), occasion));
+        let known = Occasion::OF_OPERATIONS.map(|occasion| (occasion.as_str(), occasion));
         let on: Vec<Occasion> =
             values.on.iter().filter_map(|text| one_of(&mut reader, "on", Some(text), &known)).collect();
         Some(NotifyRule { to: values.to, on, span: self.head(file, block) })
+    }
+
+    /// `notify` blocks of the project or of an environment.
+    pub(super) fn change_notify(&mut self, file: usize, block: &Block, environment: Option<&str>) {
+        for inner in block.body.blocks.iter().filter(|inner| inner.kind == "notify") {
+            let (values, mut reader) = self.read::<ChangeNotifyValues>(file, inner);
+            let known = Occasion::OF_CHANGES.map(|occasion| (occasion.as_str(), occasion));
+            let on: Vec<Occasion> =
+                values.on.iter().filter_map(|text| one_of(&mut reader, "on", Some(text), &known)).collect();
+            let rule = NotifyRule { to: values.to, on, span: self.head(file, inner) };
+            let environment = environment.map(str::to_owned);
+            self.definitions.notify.push(ChangeNotify { environment, rule });
+        }
     }
 
     fn checklist(&mut self, file: usize, block: &Block, within: &str) -> Checklist {

@@ -81,14 +81,30 @@ pub const TOP: &Schema = &Schema {
     ],
 };
 
-schema!(ProjectValues: "project", ["environment", "lint", "waivers"], {
+schema!(ProjectValues: "project", ["changes", "environment", "lint", "waivers", "notify"], {
     review_expires = "review_expires" Duration optional "how long a review is good for",
     default_role = "default_role" Text optional "the role of everybody who is signed in",
 });
 
-schema!(EnvironmentValues: "environment", ["approvals", "rollout"], {
+schema!(EnvironmentValues: "environment", ["approvals", "rollout", "notify"], {
     matches = "match" Globs required "patterns over stacks, or over instances when they have a bracket",
     runner = "runner" Text optional "the label of the workers that do the steps of its instances",
+    apply = "apply" Text optional "when changes that touch it are applied: before_merge, on_merge, after_merge or never",
+});
+
+schema!(ChangesValues: "changes", [], {
+    apply = "apply" Text optional "when changes are applied: before_merge, on_merge, after_merge or never",
+    merge = "merge" Flag optional "whether a change is merged when it was applied",
+    method = "method" Text optional "how it is merged: merge, squash or rebase",
+    delete_branch = "delete_branch" Flag optional "whether its branch is deleted when it is merged",
+    forks = "forks" Text optional "\"ask\" plans changes of forks once somebody who may says so, \"never\" does not",
+    autoplan = "autoplan" Flag optional "whether changes are planned without being asked for",
+    labels = "labels" Flag optional "whether changes get labels of what they do",
+});
+
+schema!(ChangeNotifyValues: "notify", [], {
+    to = "to" Texts required "notifiers, notifier.NAME",
+    on = "on" Texts optional "success, failure, waiting, drift or quarantine; all but success when left out",
 });
 
 schema!(LintValues: "lint", ["tool"], {
@@ -224,8 +240,9 @@ schema!(WaiversValues: "waivers", [], {
 
 /// The tables, for the test that compares them with the documentation.
 #[cfg(test)]
-pub const ALL: [&Schema; 18] = [
+pub const ALL: [&Schema; 19] = [
     ProjectValues::SCHEMA,
+    ChangesValues::SCHEMA,
     EnvironmentValues::SCHEMA,
     ApprovalsValues::SCHEMA,
     TeamValues::SCHEMA,

@@ -415,6 +415,46 @@ fn mistakes_in_runners_are_told_and_none_is_half_read() {
 }
 
 #[test]
+fn what_becomes_of_changes_is_read() {
+    use windlass_model::change::MergeMethod;
+    use windlass_model::change::settings::{ApplyWhen, ChangeSettings, Forks};
+    let check = |body: &str, want: ChangeSettings, told: &[&str]| {
+        let (definitions, diagnostics) = load(&format!("project \"p\" {{\n{body}\n}}\n"));
+        let found: Vec<String> = diagnostics.iter().map(|d| format!("{} {}", d.code, d.summary)).collect();
+        assert_eq!(found, told, "{body}");
+        assert_eq!(definitions.changes, want, "{body}");
+    };
+    let usual = ChangeSettings::default;
+    check("", usual(), &[]);
+    check("changes {}", usual(), &[]);
+    let all = "changes {\napply = \"on_merge\"\nmerge = true\nmethod = \"squash\"\ndelete_branch = true\n\
+               forks = \"never\"\nautoplan = false\nlabels = true\n}";
+    let want = ChangeSettings {
+        apply: ApplyWhen::OnMerge,
+        merge: true,
+        method: MergeMethod::Squash,
+        delete_branch: true,
+        forks: Forks::Never,
+        autoplan: false,
+        labels: true,
+    };
+    check(all, want, &[]);
+    let words = "WL106 `apply` is one of \"before_merge\", \"on_merge\", \"after_merge\", \"never\"";
+    check("changes { apply = \"onmerge\" }", usual(), &[words]);
+    check("changes { method = \"octopus\" }", usual(), &["WL106 `method` is \"merge\", \"squash\" or \"rebase\""]);
+    check("changes { forks = \"always\" }", usual(), &["WL106 `forks` is \"ask\" or \"never\""]);
+    check("changes {}\nchanges {}", usual(), &["WL104 the project has two `changes` blocks"]);
+    let environment = |apply: &str| {
+        let text = format!("project \"p\" {{\n  environment \"e\" {{\n    match = [\"**\"]\n{apply}\n  }}\n}}\n");
+        let (definitions, diagnostics) = load(&text);
+        (definitions.environments[0].apply, diagnostics.len())
+    };
+    assert_eq!(environment(""), (None, 0));
+    assert_eq!(environment("apply = \"after_merge\""), (Some(ApplyWhen::AfterMerge), 0));
+    assert_eq!(environment("apply = \"later\""), (None, 1));
+}
+
+#[test]
 fn every_attribute_is_documented_and_nothing_else() {
     let page = include_str!("../../../../docs/windlass-files.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(name, _)| name);

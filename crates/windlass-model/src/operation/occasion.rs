@@ -9,6 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What a rule is for that does not say on what.
 pub const QUIET: [Occasion; 3] = [Occasion::Failure, Occasion::Waiting, Occasion::Recovered];
 
+/// The same of reviews, applies and stacks.
+pub const QUIET_OF_CHANGES: [Occasion; 4] =
+    [Occasion::Failure, Occasion::Waiting, Occasion::Drift, Occasion::Quarantine];
+
 /// So many of the last runs that succeeded say how long one takes.
 pub const RUNS: usize = 20;
 /// Fewer of them say nothing.
@@ -32,6 +36,10 @@ pub enum Happening {
     Ended(RunState),
     /// The operation has not succeeded for as many intervals as its definition says.
     Missed,
+    /// Stacks were found to have drifted.
+    Drifted,
+    /// A stack was quarantined.
+    Quarantined,
 }
 
 /// The runs of the same operation before this one.
@@ -64,6 +72,8 @@ pub fn occasions(happening: Happening, past: &Past) -> Vec<Occasion> {
         },
         Happening::Ended(RunState::Failed | RunState::Abandoned) => vec![Occasion::Failure],
         Happening::Missed => vec![Occasion::DeadMan],
+        Happening::Drifted => vec![Occasion::Drift],
+        Happening::Quarantined => vec![Occasion::Quarantine],
         Happening::Began(_) | Happening::UnderWay(_) | Happening::WentOn | Happening::Ended(_) => Vec::new(),
     }
 }
@@ -83,6 +93,18 @@ pub fn wanted(rules: &[NotifyRule], everyone: &[String]) -> BTreeMap<String, BTr
     }
     for on in wanted.values_mut() {
         on.extend([Occasion::BreakGlass, Occasion::DeadMan]);
+    }
+    wanted
+}
+
+/// What each notifier is told of a change: only what rules ask for.
+pub fn wanted_of_changes<'a>(rules: impl IntoIterator<Item = &'a NotifyRule>) -> BTreeMap<String, BTreeSet<Occasion>> {
+    let mut wanted: BTreeMap<String, BTreeSet<Occasion>> = BTreeMap::new();
+    for rule in rules {
+        let on: &[Occasion] = if rule.on.is_empty() { &QUIET_OF_CHANGES } else { &rule.on };
+        for name in &rule.to {
+            wanted.entry(name.clone()).or_default().extend(on);
+        }
     }
     wanted
 }
@@ -132,10 +154,13 @@ impl Notice {
         self.state.is_some_and(RunState::is_final)
     }
 
-    /// What `type` of an event it is for programs: `run.failed`, `run.waiting`, `operation.dead_man`, `message`.
+    /// What `type` of an event it is for programs: `run.failed`, `run.waiting`, `operation.dead_man`, `stack.drifted`,
+    /// `message`.
     pub fn kind(&self) -> String {
         match (self.occasion, self.state) {
             (Some(Occasion::DeadMan), _) => "operation.dead_man".into(),
+            (Some(Occasion::Drift), _) => "stack.drifted".into(),
+            (Some(Occasion::Quarantine), _) => "stack.quarantined".into(),
             (Some(occasion @ (Occasion::Slow | Occasion::Late | Occasion::BreakGlass | Occasion::Waiting)), _) => {
                 format!("run.{}", occasion.as_str())
             }

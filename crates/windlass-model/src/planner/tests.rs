@@ -231,6 +231,27 @@ fn what_a_step_adds_comes_behind_it_and_is_waited_for() {
     assert_eq!(planner.spec(&"all".into()).unwrap(), &expanded.steps[3]);
 }
 
+#[test]
+fn of_many_that_wait_for_room_the_first_are_told_of_and_what_takes_none_always() {
+    let room = Cost { cpu_milli: 1, memory_mib: 0 };
+    let mut specs: Vec<StepSpec> = (0..5).map(|n| spec(&format!("s{n}"), &[], When::Succeeded)).collect();
+    for at in [0, 1, 2, 4] {
+        specs[at].cost = room;
+    }
+    specs[3].cost = Cost::NONE;
+    let mut planner = Planner::new(None, specs.iter().map(|s| (s.clone(), StepRecord::pending(s.id.clone()))));
+    let said = |planner: &Planner, room| text(planner.decide_some(&asked(Stop::No), room));
+    assert_eq!(said(&planner, 2), "start s0, start s1, start s3, running");
+    assert_eq!(said(&planner, 9), text(planner.decide(&asked(Stop::No))));
+    assert!(planner.has_beyond(3) && !planner.has_beyond(4));
+    // One that has a time is not forgotten behind the others, and takes nobody's place.
+    planner.update(&"s4".into(), |step| step.not_before = Some(7));
+    assert_eq!(said(&planner, 1), "start s0, start s3, running, sleep 7");
+    planner.update(&"s0".into(), |step| step.state = StepState::Running);
+    assert_eq!(said(&planner, 1), "start s1, start s3, running, sleep 7");
+    assert_eq!(said(&planner, 0), "start s3, running, sleep 7");
+}
+
 /// What a random run consists of: edges from lower to higher steps, conditions, effects, which steps have an undo, which add two steps,
 /// and what their attempts come to.
 #[derive(Debug, Clone)]

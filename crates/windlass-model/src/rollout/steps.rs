@@ -4,6 +4,7 @@
 use super::{Gate, Wave};
 use crate::Micros;
 use crate::id::{InstanceId, StepId};
+use crate::place::Place;
 use crate::run::{Cost, Flow, Repeat, Retry, StepSpec, StepState, Steps, When, Work};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -57,6 +58,9 @@ pub struct GateInput {
     pub soak: StepId,
     /// Of the wave.
     pub instances: BTreeMap<InstanceId, InstanceSteps>,
+    /// Where a command runs: where the programs of the wave's first instance do.
+    #[serde(default)]
+    pub place: Place,
 }
 
 impl GateInput {
@@ -95,7 +99,7 @@ pub fn gate_step(rollout: &str, wave: usize, gate: usize) -> StepId {
 }
 
 /// The steps that chain the waves of the rollout called `name`, which makes their ids different from another's. Instances without an entry in `instances` have no steps in the run and are left out; a wave
-/// with none of them gets no steps.
+/// with none of them gets no steps. `placed` says where the programs of an instance run, and which labels a worker needs for that.
 ///
 /// A soak comes after all applies of its wave however they ended, because some may fail; everything after it comes only when it
 /// succeeded. The engine skips the waves after a failed soak or gate: that is the halt.
@@ -105,6 +109,7 @@ pub fn to_steps(
     gate_timeout: Micros,
     max_failures: u32,
     instances: &BTreeMap<InstanceId, InstanceSteps>,
+    placed: impl Fn(&InstanceId) -> (Place, Vec<String>),
 ) -> RolloutSteps {
     let mut steps = Vec::new();
     let mut after: BTreeMap<StepId, Vec<StepId>> = BTreeMap::new();
@@ -136,6 +141,7 @@ pub fn to_steps(
         let title = format!("Wave {} settles", wave.name);
         steps.push(step(soak.clone(), title, waits, When::Always, driver::SOAK, &input, None));
         before = vec![soak.clone()];
+        let (place, labels) = of_wave.keys().next().map(&placed).unwrap_or_default();
         for (number, gate) in wave.gates.iter().enumerate() {
             let input = GateInput {
                 wave: index,
@@ -144,12 +150,14 @@ pub fn to_steps(
                 gate_timeout,
                 soak: soak.clone(),
                 instances: of_wave.clone(),
+                place: place.clone(),
             };
             let id = gate_step(name, index, number);
             let title = format!("Gate of wave {}: {}", wave.name, gate.title());
             // The probe keeps its own time; this is for one that does not come back.
             let timeout = gate.timeout().map(|timeout| timeout.saturating_add(MINUTE));
-            steps.push(step(id.clone(), title, vec![soak.clone()], When::Succeeded, driver::GATE, &input, timeout));
+            let gate = step(id.clone(), title, vec![soak.clone()], When::Succeeded, driver::GATE, &input, timeout);
+            steps.push(StepSpec { labels: labels.clone(), ..gate });
             before.push(id);
         }
     }

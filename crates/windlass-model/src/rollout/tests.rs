@@ -208,7 +208,9 @@ fn run(max_failures: u32, bad: &[&str]) -> (Vec<String>, RunState) {
         apply: StepId::new(format!("apply:{id}")),
     };
     let all = || waves.iter().flat_map(|wave| &wave.instances);
-    let chain = to_steps("r", &waves, 50, max_failures, &all().map(|id| (id.clone(), steps_of(id))).collect());
+    let chain = to_steps("r", &waves, 50, max_failures, &all().map(|id| (id.clone(), steps_of(id))).collect(), |_| {
+        Default::default()
+    });
     let simple = |id: &StepId, after: Vec<StepId>| StepSpec {
         id: id.clone(),
         title: String::new(),

@@ -52,7 +52,7 @@ pub struct Decision {
     pub start: Vec<Micros>,
     /// Times that are not made up for: how many of those that are young enough to be looked at, the first and the last of them.
     pub passed: Option<(u64, Micros, Micros)>,
-    /// Times that a freeze took away, in the same form.
+    /// Times that a freeze took away or held back until now, in the same form.
     pub frozen: Option<(u64, Micros, Micros)>,
     /// Everything until then is decided.
     pub seen: Micros,
@@ -90,10 +90,11 @@ pub fn decide(look: Look<'_>, seen: Micros, now: Micros) -> Decision {
         }
         decision.seen = due;
         let overdue = look.overdue(begins, now);
-        let was_frozen = thaw(freezes, environment, begins) > begins;
-        if was_frozen && schedule.missed == Missed::Skip {
+        if thaw(freezes, environment, begins) > begins {
             note(&mut decision.frozen, due);
-            continue;
+            if schedule.missed == Missed::Skip {
+                continue;
+            }
         }
         let missed = now - begins > LATE;
         if overdue > within || (missed && schedule.missed == Missed::Skip) {

@@ -166,11 +166,11 @@ fn missed_times_are_made_up_for_as_was_said() {
     let frozen = [freeze(&["production"], "2026-01-01T00:30:00Z", "2026-01-01T04:30:00Z")];
     check(Skip, day, &frozen, "2026-01-01T02:00:00Z", &[], 0, 2, "03:00");
     check(Latest, day, &frozen, "2026-01-01T02:00:00Z", &[], 0, 0, "04:30");
-    check(Latest, day, &frozen, "2026-01-01T04:30:00Z", &["04:00"], 3, 0, "05:00");
+    check(Latest, day, &frozen, "2026-01-01T04:30:00Z", &["04:00"], 3, 4, "05:00");
     // The time of the freeze does not count.
-    check(Latest, 5 * MINUTE, &frozen, "2026-01-01T04:30:00Z", &["04:00"], 3, 0, "05:00");
-    check(All, 5 * MINUTE, &frozen, "2026-01-01T04:34:00Z", &["01:00", "02:00", "03:00", "04:00"], 0, 0, "05:00");
-    check(Latest, 5 * MINUTE, &frozen, "2026-01-01T04:36:00Z", &[], 4, 0, "05:00");
+    check(Latest, 5 * MINUTE, &frozen, "2026-01-01T04:30:00Z", &["04:00"], 3, 4, "05:00");
+    check(All, 5 * MINUTE, &frozen, "2026-01-01T04:34:00Z", &["01:00", "02:00", "03:00", "04:00"], 0, 4, "05:00");
+    check(Latest, 5 * MINUTE, &frozen, "2026-01-01T04:36:00Z", &[], 4, 4, "05:00");
     let elsewhere = [freeze(&["staging"], "2026-01-01T00:30:00Z", "2026-01-01T04:30:00Z")];
     check(Latest, day, &elsewhere, "2026-01-01T01:00:00Z", &["01:00"], 0, 0, "02:00");
 }

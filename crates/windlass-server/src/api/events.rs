@@ -133,6 +133,16 @@ async fn start(app: &App, last: Option<u64>) -> AppResult<i64> {
     }
 }
 
+/// Events after `after` that nothing takes back any more: whoever was told of one goes on from there.
+async fn news_of(app: &App, run: Option<&RunId>, after: i64) -> AppResult<Vec<windlass_store::Event>> {
+    let store = &app.installation.common.store;
+    let found = store.event_list(run, after, BATCH).await?;
+    if !found.is_empty() {
+        store.settle().await?;
+    }
+    Ok(found)
+}
+
 struct Feed {
     reach: Reach,
     query: FeedQuery,
@@ -160,7 +170,7 @@ impl Source for Feed {
     }
 
     async fn look(&mut self, app: &App) -> AppResult<Look> {
-        let found = app.installation.common.store.event_list(None, self.after, BATCH).await?;
+        let found = news_of(app, None, self.after).await?;
         let mut look = Look { more: found.len() == BATCH as usize, ..Look::default() };
         let mut noticed = None;
         for event in found {
@@ -268,7 +278,7 @@ impl Source for News {
     async fn look(&mut self, app: &App) -> AppResult<Look> {
         // A run's own events are found by the index; those of its applies are among all.
         let only = self.applies.is_none().then(|| self.run.clone());
-        let found = app.installation.common.store.event_list(only.as_ref(), self.after, BATCH).await?;
+        let found = news_of(app, only.as_ref(), self.after).await?;
         let mut look = Look { more: found.len() == BATCH as usize, ..Look::default() };
         let mut news = std::mem::take(&mut self.fresh);
         for event in found {

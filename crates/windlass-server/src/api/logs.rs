@@ -200,10 +200,13 @@ impl Source for Live {
         run_planned(&app.installation, caller, &self.run).await.map(drop)
     }
 
-    async fn look(&mut self, _: &App) -> AppResult<Look> {
+    async fn look(&mut self, app: &App) -> AppResult<Look> {
         // Asked first: what is read after a step has ended is all there is.
         let ended = self.log.is_ended().await?;
         let pieces = self.log.read(self.next, PIECES).await?;
+        if !pieces.is_empty() {
+            app.installation.common.store.settle().await?;
+        }
         // More than was read may be there: only a read that finds less than it asked for has the end.
         let last = pieces.len() < PIECES as usize;
         let found = chunks(pieces.iter().map(stored), self.next, ended && last);

@@ -3,6 +3,7 @@
 mod access;
 mod artefacts;
 mod audit;
+mod changes;
 mod ci;
 mod events;
 mod logins;
@@ -29,7 +30,7 @@ use windlass_app::error::{AppResult, internal};
 pub fn routes(routes: Routes) -> Routes {
     let routes = projects::routes(routes);
     let routes = stacks::routes(routes);
-    let routes = reviews::routes(routes);
+    let routes = changes::routes(reviews::routes(routes));
     let routes = runs::routes(routes);
     let routes = schedules::routes(operations::routes(routes));
     let routes = artefacts::routes(logs::routes(routes));

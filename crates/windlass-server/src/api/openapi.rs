@@ -2,8 +2,8 @@
 //! a change of the API is seen in its review.
 
 use super::{
-    access, artefacts, audit, ci, events, logins, logs, me, notifiers, operations, projects, reviews, runs, schedules,
-    stacks, tokens, workers,
+    access, artefacts, audit, changes, ci, events, logins, logs, me, notifiers, operations, projects, reviews, runs,
+    schedules, stacks, tokens, workers,
 };
 use crate::problem::Problem;
 use crate::routes::{Endpoint, Guard, Routes};
@@ -47,6 +47,9 @@ pub fn routes(routes: Routes) -> Routes {
         stacks::quarantine_push,
         stacks::quarantine_unlock,
         stacks::waiver_list,
+        changes::list,
+        changes::show,
+        changes::environments,
         reviews::list,
         reviews::start,
         reviews::show,

@@ -13,13 +13,13 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use windlass_app::requests;
+use windlass_app::requests::records::RunShown;
 use windlass_model::access::Permission;
 use windlass_model::id::{RunId, StepId};
-use windlass_model::run::{RunRecord, RunState, StepRecord, StepSpec, StepState};
+use windlass_model::run::{RunState, StepRecord, StepSpec, StepState};
 use windlass_store::{RunFilter, RunSummary, StepQuery, StepsOf};
 
 pub fn routes(routes: Routes) -> Routes {
@@ -155,26 +155,16 @@ pub struct Step {
     pub code: Option<String>,
 }
 
-/// A run with its steps.
+/// A run with its steps, or the first of them.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RunAnswer {
     pub run: Run,
-    /// In order of the plan.
+    /// In order of the plan; a thousand at most.
     pub steps: Vec<Step>,
+    /// Where `/api/v1/runs/{run}/steps` goes on, as its `cursor`; `null` when these are all.
+    pub next: Option<String>,
     /// Why it waits, in one sentence; only while it does.
     pub waits: Option<String>,
-}
-
-/// Why a run does not go on, from what is recorded of it and its steps.
-fn waits(run: &RunRecord, steps: &[StepRecord]) -> Option<String> {
-    match run.state {
-        RunState::Waiting => {
-            let waiting = steps.iter().filter(|step| matches!(step.state, StepState::Unknown | StepState::Waiting));
-            run.reason.clone().or_else(|| waiting.filter_map(|step| step.reason.clone()).next())
-        }
-        RunState::Queued => Some("nothing has taken it up yet".to_owned()),
-        _ => None,
-    }
 }
 
 impl Step {
@@ -196,12 +186,14 @@ impl Step {
 }
 
 impl RunAnswer {
-    fn of(record: RunRecord, steps: Vec<StepRecord>) -> Self {
-        let waits = waits(&record, &steps);
-        // Steps that were added to the run since its plan was read are in the next answer.
-        let specs: HashMap<&StepId, &StepSpec> = record.plan.steps.iter().map(|spec| (&spec.id, spec)).collect();
-        let spec = |step: StepRecord| Some((*specs.get(&step.id)?, step));
-        let steps = steps.into_iter().filter_map(spec).map(|(spec, step)| Step::of(spec, step)).collect();
+    fn of(shown: RunShown) -> Self {
+        let RunShown { record, steps, waits } = shown;
+        let waits = match record.state {
+            RunState::Waiting => record.reason.clone().or(waits),
+            RunState::Queued => Some("nothing has taken it up yet".to_owned()),
+            _ => None,
+        };
+        let next = steps.last().filter(|_| steps.len() == STEPS as usize).map(|(_, step)| step.position.to_string());
         let run = Run {
             id: record.id,
             project: record.project,
@@ -214,9 +206,13 @@ impl RunAnswer {
             ended_at: record.ended_at,
             reason: record.reason,
         };
-        Self { run, steps, waits }
+        let steps = steps.into_iter().map(|(spec, step)| Step::of(&spec, step.record)).collect();
+        Self { run, steps, next, waits }
     }
 }
+
+/// How many steps an answer about a run has at most.
+const STEPS: u32 = 1000;
 
 /// One run.
 #[utoipa::path(
@@ -224,8 +220,8 @@ impl RunAnswer {
     params(("run" = String, Path, description = "Id of the run")), responses((status = 200, body = RunAnswer)),
 )]
 pub async fn show(State(app): State<Arc<App>>, who: Who, Path(run): Path<String>) -> Result<Json<RunAnswer>, Failure> {
-    let (record, steps) = requests::records::run_show(&app.installation, &who.caller, &RunId::new(run)).await?;
-    Ok(Json(RunAnswer::of(record, steps)))
+    let shown = requests::records::run_show(&app.installation, &who.caller, &RunId::new(run), STEPS).await?;
+    Ok(Json(RunAnswer::of(shown)))
 }
 
 #[derive(Debug, Clone, Deserialize, IntoParams)]

@@ -325,28 +325,21 @@ pub struct PushRequest {
     instance: String,
 }
 
-/// A state that was pushed.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Pushed {
-    /// The file on the server that it was pushed from, which stays.
-    pub kept: String,
-}
-
 /// Push the state of a quarantined instance that terraform could not write; terraform refuses one that does not follow the present.
 #[utoipa::path(
     post, path = "/api/v1/projects/{project}/quarantines/push", tag = "stacks", operation_id = "quarantine_push",
     params(("project" = String, Path, description = "Name of a followed repository")),
-    request_body = PushRequest, responses((status = 200, body = Pushed)),
+    request_body = PushRequest, responses((status = 200, body = Quarantine)),
 )]
 pub async fn quarantine_push(
     State(app): State<Arc<App>>,
     who: Who,
     Path(project): Path<String>,
     Body(request): Body<PushRequest>,
-) -> Result<Json<Pushed>, Failure> {
+) -> Result<Json<Quarantine>, Failure> {
     let instance = InstanceId::new(request.instance);
-    let kept = requests::state_push(&app.installation, &who.caller, &project, &instance).await?;
-    Ok(Json(Pushed { kept: kept.display().to_string() }))
+    let left = requests::state_push(&app.installation, &who.caller, &project, &instance).await?;
+    Ok(Json(Quarantine(left)))
 }
 
 #[derive(Debug, Clone, Deserialize, ToSchema)]

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod assets;
+pub mod changes;
 pub mod code;
 pub mod common;
 pub mod drift;

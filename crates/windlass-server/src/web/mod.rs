@@ -3,6 +3,7 @@
 mod actions;
 mod applying;
 mod assets;
+mod changes;
 mod codes;
 mod events;
 mod home;
@@ -33,7 +34,7 @@ use windlass_model::Micros;
 pub fn routes(routes: Routes) -> Routes {
     let routes = home::routes(codes::routes(assets::routes(routes)));
     let routes = operations::routes(stacks::routes(routes));
-    let routes = reviews::routes(routes);
+    let routes = changes::routes(reviews::routes(routes));
     let routes = runs::routes(routes);
     let routes = events::routes(routes);
     actions::routes(terminal::routes(settings::routes(routes)))

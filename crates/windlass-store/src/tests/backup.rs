@@ -102,7 +102,7 @@ async fn fill(store: &Store) -> RunId {
     let claim = claimed(shop.step_claim("e", &run, &a, 10).await.unwrap());
     shop.step_claim("e", &run, &b, 10).await.unwrap();
     let process = ProcessRow { pid: 7, ticks: 1, host: "h".into(), boot: "b".into() };
-    shop.process_add(&claim, &process).await.unwrap();
+    shop.process_add(&claim, &process, None).await.unwrap();
     let bytes: Vec<u8> = (0..=255).cycle().take(3000).collect();
     let seen = ("x.seen".to_owned(), serde_json::json!({ "odd": ODD, "n": i64::MAX }));
     shop.step_record(&claim, &bytes, &[seen]).await.unwrap();
@@ -113,6 +113,7 @@ async fn fill(store: &Store) -> RunId {
     shop.token_create("digest", "ci", "me", "{}", i64::MAX).await.unwrap();
     shop.ticket_put("session", "s1", ODD, 2_000_000_000).await.unwrap();
     schedules::fill(&shop).await;
+    changes::fill(&shop).await;
     let message = ["m", "shop", "ops", ODD, ODD].map(str::to_owned);
     let [id, project, notifier, thread, body] = message;
     shop.message_add(None, &[NewMessage { id, project, notifier, thread, body }]).await.unwrap();

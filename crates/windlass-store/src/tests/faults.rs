@@ -315,3 +315,44 @@ async fn postgres_may_go_away_in_the_middle() {
     }
     tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_was_told_of_outlives_a_crash_of_postgres() {
+    let mut server = Postgres::start_durable().unwrap();
+    let store = Store::connect(&server.database("settled")).await.unwrap();
+    let mut told: Vec<String> = Vec::new();
+    for round in 0..5 {
+        let names: Vec<String> = (0..20).map(|number| format!("{round}-{number:02}")).collect();
+        for name in &names {
+            let name = name.clone();
+            // As the beginning of a step that may be repeated.
+            let write = store.write(Durability::Lazy, move |tx| {
+                tx.execute("INSERT INTO kv (project, scope, name, value) VALUES ('', 's', $1, '1')", params![&name])
+            });
+            write.await.unwrap();
+        }
+        // Many ask at once.
+        let asked: Vec<_> =
+            (0..8).map(|_| store.clone()).map(|store| tokio::spawn(async move { store.settle().await })).collect();
+        for answer in asked {
+            answer.await.unwrap().unwrap();
+        }
+        told.extend(names);
+        tokio::task::block_in_place(|| server.restart("immediate")).unwrap();
+        let found: Vec<String> = store.kv_list("s").await.unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(found, told);
+    }
+    tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_database_is_one_file() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..50 {
+        let path = directory.path().join(format!("{round}.db"));
+        let store = Store::open(&path).await.unwrap();
+        store.kv_set("s", "name", "1").await.unwrap();
+        store.close().await;
+        assert!(!path.with_extension("db-wal").exists(), "round {round}");
+    }
+}

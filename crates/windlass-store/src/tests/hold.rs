@@ -31,8 +31,9 @@ async fn a_server_has_a_file_alone() {
     // What was written about the server that is gone is not told of those that came after it.
     let one = Store::open(&path).await.unwrap();
     assert!(Store::open_exclusive(&path).await.unwrap_err().to_string().contains("other commands"));
-    one.close().await;
     use std::os::unix::fs::PermissionsExt;
     let mode = |name: &str| std::fs::metadata(directory.path().join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("w.db-wal"), mode("w.db-shm")), (0o600, 0o600));
+    one.close().await;
     assert_eq!((mode("w.db"), mode("w.db.lock")), (0o600, 0o600));
 }

@@ -4,6 +4,7 @@ pub mod access;
 pub mod adopt;
 pub mod artefacts;
 pub mod audit;
+pub mod ci;
 pub mod database;
 pub mod files;
 pub mod operations;

@@ -30,11 +30,8 @@ pub async fn run(cx: &Context, service: &Service, command: Command) -> Answer {
             match (snapshot, push, release) {
                 (Some(run), ..) => print_snapshot(service, &instance, &run).await,
                 (None, true, _) => {
-                    let kept = recover::push(service, &instance).await?;
-                    print(&format!(
-                        "Pushed. The file is kept as {}.\nNext: windlass recover {instance}\n",
-                        kept.display()
-                    ));
+                    recover::push(service, &instance).await?;
+                    print(&format!("Pushed.\nNext: windlass recover {instance}\n"));
                     Ok(true)
                 }
                 (None, false, true) => {

@@ -220,7 +220,7 @@ pub fn summary(run: &RunRecord) -> serde_json::Value {
 }
 
 /// Drives a run with progress on standard error.
-async fn drive(cx: &Context, service: &Arc<Service>, id: &RunId) -> AppResult<RunRecord> {
+pub(super) async fn drive(cx: &Context, service: &Arc<Service>, id: &RunId) -> AppResult<RunRecord> {
     let steps = runs::run_steps(service, id).await?;
     let done = steps.iter().filter(|s| s.state.is_final()).count();
     let (sender, mut receiver) = mpsc::unbounded_channel();
@@ -303,7 +303,7 @@ async fn drift(cx: &Context, service: &Arc<Service>, run: Option<RunId>, silent:
     Ok(!drifted)
 }
 
-async fn show_review(cx: &Context, service: &Service, id: &RunId, view: &View) -> Answer {
+pub(super) async fn show_review(cx: &Context, service: &Service, id: &RunId, view: &View) -> Answer {
     let Some(row) = windlass_app::waivers::review_get(service, id).await? else {
         let record = service.store.run_get(id).await?;
         return show_run(cx, service, &record).await;
@@ -344,7 +344,7 @@ async fn approve(cx: &Context, service: &Arc<Service>, id: Option<&str>, reason:
     Ok(approved.missing.is_empty())
 }
 
-async fn apply_review(
+pub(super) async fn apply_review(
     cx: &Context,
     service: &Arc<Service>,
     review: Option<&str>,
@@ -420,7 +420,7 @@ async fn watch(cx: &Context, service: &Service, name: &str) -> Answer {
 }
 
 /// How a run ended, or what it waits for.
-async fn conclude(cx: &Context, service: &Service, record: &RunRecord) -> Answer {
+pub(super) async fn conclude(cx: &Context, service: &Service, record: &RunRecord) -> Answer {
     if cx.json {
         let steps = runs::run_steps(service, &record.id).await?;
         print_json(&serde_json::json!({ "run": summary(record), "steps": steps }));

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use windlass_app::changes;
 use windlass_app::configuration::{Configuration, LISTEN};
 use windlass_app::error::{AppError, AppResult, ErrorKind, internal};
 use windlass_app::housekeeping;
@@ -164,6 +165,11 @@ async fn run(cx: &Context, arguments: &Serve, configuration: Configuration, tele
     let pace = notifications::Pace::default();
     let telling = notifications::run(installation.clone(), url.clone(), pace, stop.clone(), untold);
     let telling = tokio::spawn(telling);
+    let unlooked = |error: &AppError| tracing::error!(%error, "changes are not looked at");
+    let forges = Arc::new(changes::OfSettings::new(installation.clone()));
+    let pace = changes::Pace::default();
+    let changing = changes::run(installation.clone(), forges, url.clone(), pace, stop.clone(), unlooked);
+    let changing = tokio::spawn(changing);
     let clock = {
         let (store, installation) = (store.clone(), installation.clone());
         schedules::Clock::new(store, move || schedules::in_force(&installation))
@@ -214,6 +220,7 @@ async fn run(cx: &Context, arguments: &Serve, configuration: Configuration, tele
     followed.abort();
     kept.await.map_err(internal)?;
     telling.await.map_err(internal)?;
+    changing.await.map_err(internal)?;
     timed.await.map_err(internal)?;
     watched.await.map_err(internal)?;
     // Last, so that nothing that happened stays unsealed.

@@ -139,8 +139,15 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub fn list<T: DeserializeOwned>(&self, path: &str) -> AppResult<Vec<T>> {
+        self.list_after(path, None)
+    }
+
+    /// As [`Client::list`], of what comes after a cursor.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn list_after<T: DeserializeOwned>(&self, path: &str, mut cursor: Option<String>) -> AppResult<Vec<T>> {
         let mut all = Vec::new();
-        let mut cursor: Option<String> = None;
         loop {
             let sign = if path.contains('?') { '&' } else { '?' };
             let from = cursor.map(|cursor| format!("&cursor={}", segment(&cursor))).unwrap_or_default();

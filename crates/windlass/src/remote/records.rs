@@ -191,18 +191,13 @@ fn settle(
     lock: Option<&str>,
     why: Option<&str>,
 ) -> Answer {
-    #[derive(Deserialize)]
-    struct Pushed {
-        kept: String,
-    }
     if let Some(lock) = lock {
         let body = json!({ "instance": instance, "lock": lock });
         at.client.post::<Value>(&format!("{quarantines}/unlock"), &body)?;
         print(&format!("The lock is broken.\nNext: windlass recover {instance}\n"));
     } else if push {
-        let pushed: Pushed = at.client.post(&format!("{quarantines}/push"), &json!({ "instance": instance }))?;
-        let kept = clean(&pushed.kept);
-        print(&format!("Pushed. The file is kept on the server as {kept}.\nNext: windlass recover {instance}\n"));
+        at.client.post::<Quarantine>(&format!("{quarantines}/push"), &json!({ "instance": instance }))?;
+        print(&format!("Pushed.\nNext: windlass recover {instance}\n"));
     } else {
         let body = json!({ "instance": instance, "reason": why });
         let lifted: Quarantine = at.client.post(&format!("{quarantines}/release"), &body)?;

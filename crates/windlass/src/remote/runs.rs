@@ -88,6 +88,8 @@ impl From<Step> for StepRecord {
 struct Whole {
     run: Run,
     steps: Vec<Step>,
+    /// Where the others begin.
+    next: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -235,7 +237,10 @@ pub(super) fn path(run: &RunId) -> String {
 }
 
 pub(super) fn whole(at: &At, run: &RunId) -> AppResult<(RunRecord, Vec<StepRecord>)> {
-    let whole: Whole = at.client.get(&path(run))?;
+    let mut whole: Whole = at.client.get(&path(run))?;
+    if let Some(next) = whole.next.take() {
+        whole.steps.extend(at.client.list_after(&format!("{}/steps", path(run)), Some(next))?);
+    }
     Ok((whole.run.into(), whole.steps.into_iter().map(StepRecord::from).collect()))
 }
 

@@ -48,15 +48,21 @@ pub fn apply_all(env: &CliEnv) {
 }
 
 /// Waits until `until` answers, for at most a minute.
-pub fn wait<T>(mut until: impl FnMut() -> Option<T>) -> T {
+#[track_caller]
+pub fn wait<T>(until: impl FnMut() -> Option<T>) -> T {
+    wait_or(until).unwrap_or_else(|| panic!("it did not happen within a minute"))
+}
+
+/// `None` when it did not happen within a minute.
+pub fn wait_or<T>(mut until: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
+    while Instant::now() < deadline {
         if let Some(value) = until() {
-            return value;
+            return Some(value);
         }
-        assert!(Instant::now() < deadline, "it did not happen within a minute");
         std::thread::sleep(Duration::from_millis(20));
     }
+    None
 }
 
 pub fn start(env: &CliEnv, arguments: &[&str]) -> Child {

@@ -53,9 +53,14 @@ pub fn run_of(value: &Value) -> String {
 impl Server {
     /// What it says goes into `server.log` in the home of `env`.
     pub fn start(env: &CliEnv, configuration: &str) -> Self {
-        let (file, data) = (env.home().join("windlass.toml"), env.home().join("data"));
         let repository = format!("[[repository]]\nname = \"shop\"\nurl = \"{}\"\n", env.root().display());
-        std::fs::write(&file, format!("{configuration}\n{repository}")).unwrap();
+        Self::of(env, &format!("{configuration}\n{repository}"))
+    }
+
+    /// As [`Server::start`], with all of the configuration; a repository in it is called `shop`.
+    pub fn of(env: &CliEnv, configuration: &str) -> Self {
+        let (file, data) = (env.home().join("windlass.toml"), env.home().join("data"));
+        std::fs::write(&file, configuration).unwrap();
         let log = File::options().create(true).append(true).open(env.home().join("server.log")).unwrap();
         let mut child = env
             .command(&["serve", "--listen", "127.0.0.1:0"])

@@ -230,9 +230,13 @@ fn what_begins_by_itself_is_paused_and_begun_at_a_time() {
     server.send(&anna, &schedules, &[("schedule", "default"), ("do", "resume")]).leads("goes_on");
     assert!(!server.page(&anna, ask).text.contains("value=\"resume\""));
 
-    for path in ["/projects/shop/schedules", "/projects/shop/schedules?view=week&zone=Asia/Tokyo"] {
-        server.page(&bob, path).is(200, &["ask-me", "aria-current=\"date\""]);
-        server.page(&carol, path).is(404, &[]);
+    // Tomorrow it is due, whatever the week and the month of today have left.
+    let tomorrow = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24)).strftime("%F").to_string();
+    for view in ["", "view=week&zone=Asia/Tokyo&"] {
+        let path = format!("/projects/shop/schedules?{view}");
+        server.page(&bob, &path).is(200, &["aria-current=\"date\""]);
+        server.page(&bob, &format!("{path}day={tomorrow}")).is(200, &["ask-me"]);
+        server.page(&carol, &path).is(404, &[]);
     }
     server.page(&bob, "/projects/shop/schedules?day=1900-01-01").is(200, &["January 1900"]);
     server.page(&bob, "/projects/shop/schedules?zone=Moon").is(400, &["no time zone `Moon`"]);

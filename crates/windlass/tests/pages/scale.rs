@@ -61,6 +61,93 @@ fn fill(database: &Connection) {
     database.execute_batch(&sql).unwrap();
 }
 
+/// A run of an apply with this many steps, of which one failed and the last waits.
+fn long_run(database: &Connection, steps: usize) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let (run, at) = (format!("{}0000000000000000", beginning(now.as_millis())), now.as_micros() as i64);
+    let spec = |at: usize| {
+        serde_json::json!({
+            "id": format!("step:{at:05}"), "title": format!("Step {at}"), "after": [], "when": "succeeded",
+            "work": { "driver": "other", "input": null }, "repeat": "idempotent", "timeout": null,
+            "retry": { "attempts": 1, "backoff": 0, "max_backoff": 0 }, "cost": { "cpu_milli": 0, "memory_mib": 0 },
+            "labels": ["nobody"],
+        })
+    };
+    let specs: Vec<_> = (0..steps).map(spec).collect();
+    let plan = serde_json::json!({ "kind": "other", "title": "long", "input": null, "steps": specs }).to_string();
+    database
+        .execute(
+            "INSERT INTO runs (id, project, kind, title, plan, state, actor, created_at)
+             VALUES (?1, 'shop', 'other', 'long', ?2, 'waiting', 'anna', ?3)",
+            rusqlite::params![run, plan, at],
+        )
+        .unwrap();
+    for number in 0..steps {
+        let state = match number {
+            7 => "failed",
+            last if last + 1 == steps => "waiting",
+            _ => "succeeded",
+        };
+        let reason = (state == "waiting").then_some("waits for the tide");
+        database
+            .execute(
+                "INSERT INTO steps (run, id, position, state, attempt, reason) VALUES (?1, ?2, ?3, ?4, 1, ?5)",
+                rusqlite::params![run, format!("step:{number:05}"), number as i64, state, reason],
+            )
+            .unwrap();
+    }
+    run
+}
+
+#[test]
+fn a_run_is_answered_in_parts_and_its_steps_are_searched() {
+    const STEPS: usize = 2_345;
+    let env = repository_of(|states| files(states).into_iter().take(2).collect());
+    let server = Server::start(&env);
+    let anna = server.person("anna");
+    server.says(&anna, "/stacks", "g00/s00000");
+    let mut database = Connection::open(server.data.join("windlass.db")).unwrap();
+    database.busy_timeout(Duration::from_secs(60)).unwrap();
+    let transaction = database.transaction().unwrap();
+    let run = long_run(&transaction, STEPS);
+    transaction.commit().unwrap();
+    let path = format!("/api/v1/runs/{run}");
+    let get = |path: &str| -> serde_json::Value {
+        serde_json::from_str(&server.page(&anna, path).is(200, &[]).text).unwrap()
+    };
+    let ids = |answer: &serde_json::Value, list: &str| -> Vec<String> {
+        answer[list].as_array().unwrap().iter().map(|step| step["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let answer = get(&path);
+    assert_eq!((&answer["waits"], &answer["run"]["state"]), (&"waits for the tide".into(), &"waiting".into()));
+    let mut found = ids(&answer, "steps");
+    assert_eq!(found.len(), 1_000);
+    let mut next = answer["next"].clone();
+    while let Some(cursor) = next.as_str() {
+        let page = get(&format!("{path}/steps?limit=500&cursor={cursor}"));
+        found.extend(ids(&page, "items"));
+        next = page["next"].clone();
+    }
+    assert_eq!(found, (0..STEPS).map(|number| format!("step:{number:05}")).collect::<Vec<_>>());
+
+    let check =
+        |query: &str, want: &[&str]| assert_eq!(ids(&get(&format!("{path}/steps?{query}")), "items"), want, "{query}");
+    check("state=failed", &["step:00007"]);
+    check("search=STEP:0023&state=waiting", &[]);
+    check("search=02344", &["step:02344"]);
+    check("limit=2&cursor=9", &["step:00010", "step:00011"]);
+    check("added_by=step:00001", &[]);
+    for wrong in ["state=odd", "cursor=odd"] {
+        server.page(&anna, &format!("{path}/steps?{wrong}")).is(400, &["odd"]);
+    }
+
+    // The same on its page.
+    let page = |query: &str| server.page(&anna, &format!("/runs/{run}{query}")).is(200, &[]).text;
+    assert!(page("").contains("Steps, by a part of the id"));
+    let searched = page("?step=02344");
+    assert!(searched.contains("waits for the tide") && !searched.contains("step:00007"), "{searched}");
+}
+
 #[test]
 fn a_page_is_as_small_however_much_there_is() {
     let env = repository_of(files);

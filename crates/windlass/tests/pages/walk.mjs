@@ -15,7 +15,10 @@ await page.keyboard.press("?");
 await page.getByRole("heading", { name: "Keyboard shortcuts" }).waitFor();
 await page.keyboard.press("Escape");
 await page.getByRole("heading", { name: "Keyboard shortcuts" }).waitFor({ state: "hidden" });
+// A dialog that closes gives the focus back in a frame of its own.
+await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
 await page.keyboard.press("/");
+await page.getByLabel("Name contains").and(page.locator(":focus")).waitFor();
 await page.keyboard.type("ne");
 if (await page.getByLabel("Name contains").inputValue() !== "ne") wrong.push("`/` does not lead to the filter");
 await page.keyboard.press("Escape");

@@ -48,7 +48,7 @@ fn denials_and_what_a_dead_apply_left_are_settled_from_a_terminal() {
     states.fail_writes(false);
     world.expect(&["recover", "kept", "--force-unlock", "f00"], 1, &["error[WL656]"]);
     world.expect(&["recover", "kept", "--snapshot", "latest"], 2, &["error[WL904]", "secrets in the clear"]);
-    world.expect(&["recover", "kept", "--push"], 0, &["Pushed. The file is kept on the server as"]);
+    world.expect(&["recover", "kept", "--push"], 0, &["Pushed."]);
     world.expect(&["recover", "kept", "--push"], 2, &["error[WL654]"]);
     world.expect(&["recover", "kept", "--release", "--why", "pushed"], 0, &["windlass review"]);
     world.expect(&["recover"], 0, &["Nothing is quarantined"]);

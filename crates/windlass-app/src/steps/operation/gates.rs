@@ -2,8 +2,10 @@
 
 use super::{Work, files, programs};
 use crate::error::{AppError, AppResult, ErrorKind};
+use crate::steps::rollout::Starts;
 use std::path::Path;
-use windlass_drivers::probe::{self, Probe};
+use windlass_drivers::probe::{self, Probe, Surroundings};
+use windlass_drivers::process::Token;
 use windlass_model::Micros;
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::operation::GateDefinition;
@@ -28,16 +30,19 @@ pub enum Asked {
 /// A gate cannot be asked here.
 pub async fn ask(work: &Work<'_>, gates: &[GateDefinition], since: Micros, now: Micros) -> AppResult<Asked> {
     let directory = programs::directory(work)?;
-    let environment = programs::environment(work, None)?;
+    let place = programs::place(work).await?;
+    let environment = programs::environment(work, &place)?;
+    let (token, reach) = (Token::parse(&work.cx.token), vec![work.service.checkout.root.clone()]);
+    let around = Surroundings { directory: directory.clone(), environment, place, token, reach };
     for definition in gates {
         let gate = at_home(work.scope.gate(definition)?, &directory);
         let title = gate.title();
-        let Some(probe) = Probe::of_gate(&gate, &directory, &environment) else {
+        let Some(probe) = Probe::of_gate(&gate, &around) else {
             let diagnostic = Diagnostic::error("WL541", format!("{title} cannot be asked by an operation"));
             let diagnostic = diagnostic.at(definition.span.clone()).help("use `command`, `http` or `tcp`");
             return Err(AppError::new(ErrorKind::Definition, diagnostic));
         };
-        let answer = probe::attempt(&probe, &work.cx.cancel).await;
+        let answer = probe::attempt(&probe, &work.cx.cancel, &mut Starts(work.cx)).await;
         work.cx.log(format!("{title}: {}\n{}", answer.detail, answer.output).as_bytes()).await;
         if answer.answer == Answer::Pass {
             continue;
@@ -56,8 +61,8 @@ pub async fn ask(work: &Work<'_>, gates: &[GateDefinition], since: Micros, now: 
     Ok(Asked::Passed)
 }
 
-/// A command that is named with a directory is of the step's.
-fn at_home(gate: Gate, directory: &Path) -> Gate {
+/// A command that is named with a directory is of this one.
+pub(in crate::steps) fn at_home(gate: Gate, directory: &Path) -> Gate {
     match gate {
         Gate::Command { mut argv, timeout, interval } => {
             if let Some(first) = argv.first_mut() {

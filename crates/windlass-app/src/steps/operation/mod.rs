@@ -19,6 +19,7 @@ mod wait;
 
 pub use admit::Admit;
 pub use each::{Batch, Each, Gather, Join};
+pub(super) use gates::at_home;
 pub use people::{Approve, Tick};
 
 use super::{failed, input};

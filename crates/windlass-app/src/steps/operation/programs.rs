@@ -199,9 +199,9 @@ fn outputs_file(scratch: &Scratch) -> PathBuf {
 ///
 /// # Errors
 /// An expression has no value.
-pub fn environment(work: &Work<'_>, elsewhere: Option<&Place>) -> AppResult<BTreeMap<OsString, OsString>> {
+pub fn environment(work: &Work<'_>, place: &Place) -> AppResult<BTreeMap<OsString, OsString>> {
     let cx = work.cx;
-    let here = elsewhere.is_none_or(Place::is_here);
+    let here = place.is_here();
     let mut environment: BTreeMap<OsString, OsString> = BTreeMap::new();
     let names = EVERYWHERE.iter().chain(OF_THE_MACHINE.iter().filter(|_| here));
     environment.extend(names.filter_map(|name| Some((name.into(), std::env::var_os(name)?))));
@@ -223,7 +223,7 @@ pub fn environment(work: &Work<'_>, elsewhere: Option<&Place>) -> AppResult<BTre
 
 fn spec(work: &Work<'_>, program: &Program) -> AppResult<Spec> {
     let cx = work.cx;
-    let mut environment = environment(work, Some(&program.place))?;
+    let mut environment = environment(work, &program.place)?;
     environment.entry("HOME".into()).or_insert_with(|| program.scratch.home.clone().into());
     environment.insert("WINDLASS_OUTPUT".into(), outputs_file(&program.scratch).into());
     // One that is waited for when its engine is gone goes on writing; a Job does that on a volume only.

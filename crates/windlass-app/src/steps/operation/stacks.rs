@@ -166,12 +166,7 @@ async fn apply(work: &Work<'_>, of: &StackWork) -> AppResult<StepResult> {
     let sealed = service.store.artefact_read(&judged.artefact).await?;
     let path = plan_path(service, cx, id, cx.attempt).with_extension("tfplan.open");
     let open = Opened::new(&sealed, path, &service.key, &purpose).map_err(internal)?;
-    if !service.store.plan_mark_used(&judged.artefact, &cx.run, &cx.step).await? {
-        let diagnostic =
-            Diagnostic::error("WL605", format!("the plan of {id} was applied before; a plan is used once"));
-        return Err(AppError::new(ErrorKind::Conflict, diagnostic.help("run the operation again, which plans anew")));
-    }
-    match crate::steps::terraform::apply(service, cx, of, open.path()).await? {
+    match crate::steps::terraform::apply(service, cx, of, open.path(), &judged.artefact).await? {
         StepResult::Succeeded(_) => Ok(StepResult::Succeeded(json!({ "applied": true, "plan": planned }))),
         other => Ok(other),
     }

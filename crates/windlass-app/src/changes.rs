@@ -1,0 +1,231 @@
+//! Changes of forges: a loop that looks at each that is due, does what follows from what is, and says how it stands. Any number of
+//! servers may do it at once.
+
+mod acts;
+mod base;
+mod look;
+pub(crate) mod people;
+mod record;
+mod words;
+
+use crate::error::{AppError, AppResult};
+use crate::installation::Installation;
+use look::Looker;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use windlass_connect::forge::{Forge, ForgeError, ForgeKind, ForgeSettings};
+use windlass_model::Micros;
+use windlass_model::change::{Budget, ChangeState};
+use windlass_store::Store;
+
+/// How many changes are looked at at once.
+const AT_ONCE: usize = 4;
+/// How many changes one list of a forge has at most.
+const LISTED: usize = 500;
+/// What happens within this time is looked at together.
+const SETTLE: Duration = Duration::from_millis(100);
+/// Where it is kept when changes were listed last, and how much more the forge may be asked.
+const SCOPE: &str = "changes";
+const CURSOR: &str = "listed";
+const BUDGET: &str = "budget";
+/// Forges' clocks are not ours, µs: what was touched so long before the last list is listed again.
+const SKEW: Micros = 120_000_000;
+
+/// How often is looked.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// For changes that are due.
+    pub look: Duration,
+    /// For changes that nobody told of.
+    pub list: Duration,
+    /// How long a change is one server's without a word from it, µs.
+    pub lease: Micros,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { look: Duration::from_secs(2), list: Duration::from_secs(120), lease: 30_000_000 }
+    }
+}
+
+/// A forge, and what it is.
+#[derive(Clone)]
+pub struct At {
+    pub forge: Arc<dyn Forge>,
+    pub kind: ForgeKind,
+}
+
+/// Where the changes of projects are.
+pub trait Forges: Send + Sync + 'static {
+    fn projects(&self) -> Vec<String>;
+    /// `None` where a project has none, or there is no such project.
+    fn at(&self, project: &str) -> Option<Result<At, ForgeError>>;
+}
+
+/// Those that the settings of an installation's repositories name. What was connected is kept: it knows tokens, and how much more may be
+/// asked.
+pub struct OfSettings {
+    installation: Arc<Installation>,
+    connected: Mutex<HashMap<String, (ForgeSettings, String, At)>>,
+}
+
+impl OfSettings {
+    pub fn new(installation: Arc<Installation>) -> Self {
+        Self { installation, connected: Mutex::default() }
+    }
+}
+
+impl Forges for OfSettings {
+    fn projects(&self) -> Vec<String> {
+        let list = self.installation.followed.list().into_iter();
+        list.filter(|(repository, _)| repository.forge.is_some()).map(|(repository, _)| repository.name).collect()
+    }
+
+    fn at(&self, project: &str) -> Option<Result<At, ForgeError>> {
+        let (repository, _) = self.installation.followed.list().into_iter().find(|(r, _)| r.name == project)?;
+        let settings = repository.forge.clone()?;
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, url, at)) = connected.get(project)
+            && (known, url) == (&settings, &repository.url)
+        {
+            return Some(Ok(at.clone()));
+        }
+        Some(windlass_connect::forge::connect(&settings, &repository.url).map(|forge| {
+            let at = At { forge: forge.into(), kind: settings.kind };
+            connected.insert(project.to_owned(), (settings, repository.url, at.clone()));
+            at
+        }))
+    }
+}
+
+/// Looks after changes until `stop` is cancelled, and ends when the looks under way have. `url` is how people reach the server; `told`
+/// hears what keeps it from that, once; it tries again all the time.
+pub async fn run(
+    installation: Arc<Installation>,
+    forges: Arc<dyn Forges>,
+    url: String,
+    pace: Pace,
+    stop: CancellationToken,
+    told: impl Fn(&AppError) + Send,
+) {
+    let store = installation.common.store.clone();
+    let (mut events, mut news) = (store.changes(), installation.followed.subscribe());
+    let holder = Store::run_id().to_string();
+    let looker = Arc::new(Looker::new(installation, forges, url, holder, pace.lease));
+    let mut looks = JoinSet::new();
+    let (mut listed, mut before) = (None::<tokio::time::Instant>, None);
+    while !stop.is_cancelled() {
+        let any = !looker.forges.projects().is_empty();
+        let list = any && listed.is_none_or(|at| at.elapsed() >= pace.list);
+        let done = async {
+            if !any {
+                return Ok(());
+            }
+            if list {
+                listed = Some(tokio::time::Instant::now());
+                list_all(&looker).await?;
+            }
+            for project in looker.forges.projects() {
+                looker.base_moved(&project).await?;
+            }
+            begin(&looker, &store, &mut looks).await
+        };
+        let failure = done.await.err();
+        let now = failure.as_ref().map(ToString::to_string);
+        if let Some(failure) = failure.filter(|_| now != before) {
+            told(&failure);
+        }
+        before = now;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(pace.look) => {}
+            // More may be due than was taken.
+            Some(ended) = looks.join_next() => {
+                if let Err(error) = ended {
+                    told(&crate::error::internal(error));
+                }
+            }
+            moved = news.recv() => {
+                if let Ok(news) = moved
+                    && let Err(error) = looker.heads_moved(&news).await
+                {
+                    told(&error);
+                }
+            }
+            changed = events.changed() => {
+                // A store that was closed changes no more.
+                let settle = if changed.is_ok() { SETTLE } else { pace.look };
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(settle) => {}
+                }
+            }
+        }
+    }
+    while looks.join_next().await.is_some() {}
+}
+
+/// Begins to look at what is due.
+async fn begin(looker: &Arc<Looker>, store: &Store, looks: &mut JoinSet<()>) -> AppResult<()> {
+    store.change_moved().await?;
+    while looks.try_join_next().is_some() {}
+    let free = AT_ONCE.saturating_sub(looks.len());
+    if free == 0 {
+        return Ok(());
+    }
+    let rows = store.change_claim(&looker.projects(), &looker.holder, looker.lease, free as u32).await?;
+    for row in rows {
+        let looker = looker.clone();
+        looks.spawn(async move { looker.look(row).await });
+    }
+    Ok(())
+}
+
+/// Finds changes that were touched although nobody told so.
+async fn list_all(looker: &Arc<Looker>) -> AppResult<()> {
+    for project in looker.projects() {
+        // What cannot be listed now is listed next time, from where the last list ended.
+        let Some(Ok(at)) = looker.forges.at(&project) else { continue };
+        let store = looker.installation.common.store.of_project(&project);
+        let since: Option<Micros> = store.kv_get(SCOPE, CURSOR).await?.and_then(|text| text.parse().ok());
+        // The first time what is done with is of no interest.
+        let states: &'static [ChangeState] = match since {
+            Some(_) => &[ChangeState::Open, ChangeState::Merged, ChangeState::Closed],
+            None => &[ChangeState::Open],
+        };
+        let (forge, from) = (at.forge.clone(), since.map(|since| since - SKEW));
+        let listed = tokio::task::spawn_blocking(move || forge.changes(states, from, LISTED));
+        let found = match listed.await.map_err(crate::error::internal)? {
+            Ok(found) => found,
+            Err(error) => {
+                looker.pause(&project, &error);
+                tracing::warn!(project, %error, "changes cannot be listed");
+                continue;
+            }
+        };
+        for change in &found {
+            let known = store.change_get(change.number).await?.and_then(|row| row.known.change);
+            if known.is_none_or(|known| known.updated_at < change.updated_at || known.head != change.head) {
+                store.change_due(change.number, None).await?;
+            }
+        }
+        if let Some(newest) = found.iter().map(|change| change.updated_at).max() {
+            store.kv_set(SCOPE, CURSOR, &since.map_or(newest, |since| since.max(newest)).to_string()).await?;
+        } else if since.is_none() {
+            store.kv_set(SCOPE, CURSOR, &store.now().await?.to_string()).await?;
+        }
+        if let Some(budget) = at.forge.budget() {
+            let text = serde_json::to_string(&budget).map_err(crate::error::internal)?;
+            store.kv_set(SCOPE, BUDGET, &text).await?;
+        }
+    }
+    Ok(())
+}
+
+/// How many requests the forge of a project still took when it was asked last.
+pub(crate) async fn budget(store: &Store) -> AppResult<Option<Budget>> {
+    Ok(store.kv_get(SCOPE, BUDGET).await?.and_then(|text| serde_json::from_str(&text).ok()))
+}

@@ -1,0 +1,148 @@
+//! Changes of forges: each is looked at by one at a time, nothing that is due is forgotten, and queues are fair.
+
+use super::*;
+use windlass_model::approval::{Actor, ApprovalRecord};
+use windlass_model::change::plan::Known;
+use windlass_model::id::InstanceId;
+
+/// Something in each of the tables.
+pub async fn fill(store: &Store) {
+    store.change_due(7, None).await.unwrap();
+    store.place_take(7, &[InstanceId::new("a")]).await.unwrap();
+}
+
+cases! {
+    a_change_is_looked_at_by_one_and_what_is_due_meanwhile_is_due_again,
+    a_run_or_review_that_moved_has_its_change_looked_at,
+    queues_are_in_the_order_of_coming,
+    an_approval_is_taken_back,
+}
+
+const LEASE: i64 = 60_000_000;
+
+async fn claim(store: &Store, holder: &str) -> Vec<u64> {
+    let found = store.change_claim(&["p".into()], holder, LEASE, 10).await.unwrap();
+    found.into_iter().map(|row| row.number).collect()
+}
+
+async fn a_change_is_looked_at_by_one_and_what_is_due_meanwhile_is_due_again(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let (store, now) = (fixture.store.of_project("p"), fixture.clock.load(Ordering::SeqCst));
+    let follow = |due| Follow { due, ..Follow::default() };
+    store.change_due(7, None).await.unwrap();
+    store.change_due(8, Some(now + 10)).await.unwrap();
+    fixture.store.of_project("other").change_due(7, None).await.unwrap();
+    assert_eq!(claim(&store, "a").await, [7]);
+    assert_eq!(claim(&store, "b").await, [0; 0]);
+    let known = Known { since: 5, ..Known::default() };
+    assert!(store.change_keep(7, "a", &known, LEASE).await.unwrap());
+    assert!(!store.change_keep(7, "b", &known, LEASE).await.unwrap());
+    assert!(store.change_hold(7, "a", LEASE).await.unwrap());
+    assert!(!store.change_hold(7, "b", LEASE).await.unwrap());
+    // Due meanwhile, and released.
+    store.change_due(7, None).await.unwrap();
+    assert_eq!(claim(&store, "b").await, [0; 0]);
+    assert!(!store.change_release(7, "b", &follow(None)).await.unwrap());
+    assert!(store.change_release(7, "a", &follow(Some(now + 99))).await.unwrap());
+    assert_eq!(claim(&store, "b").await, [7]);
+    assert_eq!(store.change_get(7).await.unwrap().unwrap().known, known);
+    // Its holder dies: whoever asks next has it, and the dead one nothing.
+    fixture.clock.fetch_add(LEASE, Ordering::SeqCst);
+    assert_eq!(claim(&store, "c").await, [7, 8]);
+    assert!(!store.change_keep(7, "b", &known, LEASE).await.unwrap());
+    assert!(store.change_release(7, "c", &follow(None)).await.unwrap());
+    store.change_put_off(8, "c", now + 3 * LEASE).await.unwrap();
+    assert_eq!(claim(&store, "d").await, [0; 0]);
+    fixture.clock.fetch_add(2 * LEASE, Ordering::SeqCst);
+    assert_eq!(claim(&store, "d").await, [8]);
+    let numbers = |rows: Vec<crate::ChangeRow>| rows.into_iter().map(|row| row.number).collect::<Vec<_>>();
+    assert_eq!(numbers(store.change_list(None, None, 10).await.unwrap()), [8, 7]);
+    assert_eq!(numbers(store.change_list(None, Some(8), 10).await.unwrap()), [7]);
+}
+
+async fn a_run_or_review_that_moved_has_its_change_looked_at(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = fixture.store.of_project("p");
+    let run = store.run_create(&plan(vec![step("a", &[])]), "me").await.unwrap();
+    store.change_due(7, None).await.unwrap();
+    assert_eq!(claim(&store, "a").await, [7]);
+    let seen = crate::changes::looked(Some("queued"), None, 0);
+    let follow = Follow { run: Some(run.clone()), review: Some(run.clone()), looked: seen.clone(), due: None };
+    store.change_release(7, "a", &follow).await.unwrap();
+    assert_eq!(store.change_moved().await.unwrap(), 0);
+    assert_eq!(claim(&store, "a").await, [0; 0]);
+    store.run_set_state(&run, RunState::Queued, RunState::Running, None).await.unwrap();
+    assert_eq!(store.change_moved().await.unwrap(), 1);
+    assert_eq!(store.change_moved().await.unwrap(), 0, "it is due already");
+    assert_eq!(claim(&store, "a").await, [7]);
+    // What moved between the look and its end is seen.
+    let stale = Follow { looked: crate::changes::looked(Some("running"), None, 0), ..follow.clone() };
+    store.approval_add(&run, &approval("alice")).await.unwrap();
+    store.change_release(7, "a", &stale).await.unwrap();
+    assert_eq!(store.change_moved().await.unwrap(), 1);
+    assert_eq!(claim(&store, "a").await, [7]);
+    let right = Follow { looked: crate::changes::looked(Some("running"), None, 1), ..follow };
+    store.change_release(7, "a", &right).await.unwrap();
+    assert_eq!(store.change_moved().await.unwrap(), 0);
+}
+
+async fn queues_are_in_the_order_of_coming(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = fixture.store.of_project("p");
+    let of = |names: &[&str]| names.iter().map(|name| InstanceId::new(*name)).collect::<Vec<_>>();
+    let before = |found: Vec<windlass_model::change::plan::Before>| {
+        found.into_iter().map(|one| (one.instance.to_string(), one.number)).collect::<Vec<_>>()
+    };
+    let other = |name: &str, number| (name.to_owned(), number);
+    assert_eq!(before(store.place_take(2, &of(&["a", "b"])).await.unwrap()), []);
+    // The clock stands still; a smaller number does not go before.
+    assert_eq!(before(store.place_take(1, &of(&["b", "c"])).await.unwrap()), [other("b", 2)]);
+    assert_eq!(
+        before(store.place_before(3, &of(&["a", "b", "c", "d"])).await.unwrap()),
+        [other("a", 2), other("b", 2), other("c", 1)]
+    );
+    assert_eq!(before(store.place_take(3, &of(&["b"])).await.unwrap()), [other("b", 2)]);
+    assert_eq!(store.place_list(1).await.unwrap(), of(&["b", "c"]));
+    for number in 1..=3 {
+        store.change_due(number, None).await.unwrap();
+    }
+    let mut all = claim(&store, "a").await;
+    all.sort_unstable();
+    assert_eq!(all, [1, 2, 3]);
+    for number in 1..=3 {
+        store.change_release(number, "a", &Follow::default()).await.unwrap();
+    }
+    store.place_give_back(2, &of(&["a", "b"]), "me", Some("merged")).await.unwrap();
+    assert_eq!(claim(&store, "a").await, [1, 3], "those who wait are looked at");
+    assert_eq!(before(store.place_before(1, &of(&["b", "c"])).await.unwrap()), []);
+    assert_eq!(before(store.place_before(3, &of(&["b"])).await.unwrap()), [other("b", 1)]);
+    let kinds: Vec<String> = store.event_list(None, 0, 10).await.unwrap().into_iter().map(|e| e.kind).collect();
+    assert_eq!(kinds, ["change.unlocked"]);
+}
+
+fn approval(name: &str) -> ApprovalRecord {
+    ApprovalRecord {
+        actor: Actor { name: name.into(), identities: vec![], verified: true },
+        commit: "c".into(),
+        effect_digest: "e".into(),
+        policy_digest: "p".into(),
+        at: 0,
+        reason: None,
+    }
+}
+
+async fn an_approval_is_taken_back(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = fixture.store.of_project("p");
+    let run = store.run_create(&plan(vec![step("a", &[])]), "me").await.unwrap();
+    for name in ["alice", "bob", "alice"] {
+        store.approval_add(&run, &approval(name)).await.unwrap();
+    }
+    assert_eq!(store.approval_withdraw(&run, "alice", "dismissed").await.unwrap(), 2);
+    assert_eq!(store.approval_withdraw(&run, "alice", "dismissed").await.unwrap(), 0);
+    let left: Vec<String> = store.approval_list(&run).await.unwrap().into_iter().map(|a| a.actor.name).collect();
+    assert_eq!(left, ["bob"]);
+    let events = store.event_list(Some(&run), 0, 100).await.unwrap();
+    let told: Vec<_> = events.iter().filter(|e| e.kind == "approval.withdrawn").map(|e| e.actor.clone()).collect();
+    assert_eq!(told, [Some("alice".to_owned())]);
+}
