@@ -1,9 +1,12 @@
 //! A review of plans that were made elsewhere: judged and shown like any other, never applied and not kept.
 
+mod parts;
+
 use crate::error::{AppError, AppResult, ErrorKind};
 use crate::service::{Deciding, Service};
-use serde::Deserialize;
-use std::collections::BTreeMap;
+use parts::Parts;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use windlass_model::diagnostic::{Diagnostic, Span};
@@ -93,7 +96,7 @@ fn judged(service: &Service, given: &GivenPlan, deciding: &Deciding) -> AppResul
             let document = windlass_policy::Document::text(own).with("windlass", facts);
             deciding.policies.decide_plan(stack, document).findings
         });
-        let read = changes(text, instance, &service.key);
+        let read = changes(&text, instance, &service.key);
         (asked.join(), read)
     });
     let Read { effect, dependants, unmarked, mask } = read.map_err(unreadable)?;
@@ -131,43 +134,27 @@ struct Read {
     mask: Mask,
 }
 
-fn changes(text: Arc<String>, instance: &InstanceId, key: &[u8]) -> Result<Read, String> {
-    let Changes(plan) = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    drop(text);
-    let mut hidden = effect::marked_secrets(&plan, |_, _| false);
-    let mut unmarked = secrets::find(&plan);
+fn changes(text: &str, instance: &InstanceId, key: &[u8]) -> Result<Read, String> {
+    let parts = Parts::of(text).map_err(|error| error.to_string())?;
+    let (mut hidden, mut unmarked) = (BTreeSet::new(), BTreeMap::new());
+    let mut look = |plan: &Value| {
+        hidden.extend(effect::marked_secrets(plan, |_, _| false));
+        unmarked.extend(secrets::find(plan));
+        Ok(())
+    };
+    parts.each(&mut look)?;
+    look(parts.rest())?;
     unmarked.retain(|text, _| !hidden.contains(text));
     hidden.extend(unmarked.keys().cloned());
-    let effect = Effect::from_plan(instance.clone(), &plan, key, &hidden).map_err(|error| error.to_string())?;
-    let dependants = references::dependants(&plan, &effect);
+    // What is hidden in one part is hidden in all of them.
+    let reader = effect::Reader::new(key, &hidden);
+    let mut effect = reader.effect(instance.clone(), parts.rest()).map_err(|error| error.to_string())?;
+    parts.each(|plan| {
+        effect.add(reader.effect(instance.clone(), plan).map_err(|error| error.to_string())?);
+        Ok(())
+    })?;
+    let dependants = references::dependants(parts.rest(), &effect);
     Ok(Read { effect, dependants, unmarked, mask: Mask::new(hidden.iter().map(String::as_str)) })
-}
-
-/// A plan without what tells nothing about its changes: the state it was made from, and all that will be.
-struct Changes(serde_json::Value);
-
-impl<'de> Deserialize<'de> for Changes {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> serde::de::Visitor<'de> for Members {
-            type Value = Changes;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a rendered plan")
-            }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Changes, A::Error> {
-                let mut kept = serde_json::Map::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    if matches!(name.as_str(), "prior_state" | "planned_values") {
-                        map.next_value::<serde::de::IgnoredAny>()?;
-                    } else {
-                        kept.insert(name, map.next_value()?);
-                    }
-                }
-                Ok(Changes(kept.into()))
-            }
-        }
-        deserializer.deserialize_map(Members)
-    }
 }
 
 fn read(path: &Path) -> AppResult<String> {

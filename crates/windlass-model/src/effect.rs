@@ -10,7 +10,7 @@ pub(crate) use crate::mask::{mark_of, without_marks};
 pub(crate) use canonical::{EXACT, same_number};
 pub use compare::{Difference, matches_preview, remaining_of};
 pub use read::{
-    EffectError, PlannedOutput, marked_secrets, masked_text, planned_outputs, secrets, secrets_of_output, texts,
+    EffectError, PlannedOutput, Reader, marked_secrets, masked_text, planned_outputs, secrets, secrets_of_output, texts,
 };
 pub use sets::{Sets, SetsError};
 

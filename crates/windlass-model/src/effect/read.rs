@@ -56,20 +56,51 @@ impl Effect {
         key: &[u8],
         secrets: &BTreeSet<String>,
     ) -> Result<Self, EffectError> {
+        Reader::new(key, secrets).effect(instance, plan)
+    }
+
+    /// Takes in what another part of the same plan says.
+    pub fn add(&mut self, part: Self) {
+        for (all, more) in [(&mut self.changes, part.changes), (&mut self.drift, part.drift)] {
+            all.extend(more);
+            all.sort_by(|a, b| a.address.cmp(&b.address));
+        }
+        self.outputs.extend(part.outputs);
+        self.checks.extend(part.checks);
+    }
+}
+
+/// Reads plans, or the parts of one, whose secrets are known.
+pub struct Reader<'a> {
+    key: &'a [u8],
+    /// Texts that are sensitive somewhere in the plan.
+    mask: Mask,
+}
+
+impl<'a> Reader<'a> {
+    /// `key` keys the digests of sensitive values; the texts of `secrets` are not shown.
+    pub fn new(key: &'a [u8], secrets: &BTreeSet<String>) -> Self {
+        Self { key, mask: Mask::new(secrets.iter().map(String::as_str)) }
+    }
+
+    /// What a plan, or a part of one that says its format, would do.
+    ///
+    /// # Errors
+    /// It is not a plan, or one of a later format.
+    pub fn effect(&self, instance: InstanceId, plan: &Value) -> Result<Effect, EffectError> {
         let version =
             plan.get("format_version").and_then(Value::as_str).ok_or(EffectError::NotAPlan("format_version"))?;
         if !version.starts_with("1.") && !version.starts_with("0.") {
             return Err(EffectError::Version(version.to_owned()));
         }
-        let masker = Masker { key, mask: Mask::new(secrets.iter().map(String::as_str)) };
         let mut changes = Vec::new();
         for resource in array(plan.get("resource_changes")) {
-            changes.extend(resource_change(resource, &masker)?);
+            changes.extend(resource_change(resource, self)?);
         }
         changes.sort_by(|a, b| a.address.cmp(&b.address));
         let mut drift = Vec::new();
         for resource in array(plan.get("resource_drift")) {
-            drift.extend(resource_change(resource, &masker)?.filter(|change| match change.action {
+            drift.extend(resource_change(resource, self)?.filter(|change| match change.action {
                 Action::Update => !change.attributes.is_empty(),
                 Action::Destroy => true,
                 // What the state calls otherwise now is not of the world.
@@ -79,7 +110,7 @@ impl Effect {
         drift.sort_by(|a, b| a.address.cmp(&b.address));
         let mut outputs = BTreeMap::new();
         for (name, change) in object(plan.get("output_changes")) {
-            if let Some(change) = output_change(change, &masker) {
+            if let Some(change) = output_change(change, self) {
                 outputs.insert(name.clone(), change);
             }
         }
@@ -90,7 +121,7 @@ impl Effect {
                 let address = check.get("address").map(|a| text(a, "to_display")).unwrap_or_default();
                 let problems = array(check.get("instances"))
                     .flat_map(|i| array(i.get("problems")))
-                    .map(|p| masker.mask.text(&text(p, "message")))
+                    .map(|p| self.mask.text(&text(p, "message")))
                     .collect();
                 // Unknown without a problem only means "after apply".
                 if status != "unknown" {
@@ -98,7 +129,7 @@ impl Effect {
                 }
             }
         }
-        Ok(Self { instance, changes, outputs, checks, drift })
+        Ok(Effect { instance, changes, outputs, checks, drift })
     }
 }
 
@@ -124,7 +155,7 @@ pub fn planned_outputs(plan: &Value) -> BTreeMap<String, PlannedOutput> {
         .collect()
 }
 
-fn resource_change(resource: &Value, masker: &Masker<'_>) -> Result<Option<ResourceChange>, EffectError> {
+fn resource_change(resource: &Value, reader: &Reader<'_>) -> Result<Option<ResourceChange>, EffectError> {
     let mut address = text(resource, "address");
     if let Some(deposed) = resource.get("deposed").and_then(Value::as_str) {
         address = format!("{address} (deposed {deposed})");
@@ -133,7 +164,7 @@ fn resource_change(resource: &Value, masker: &Masker<'_>) -> Result<Option<Resou
     let actions: Vec<&str> = array(change.get("actions")).filter_map(Value::as_str).collect();
     let previous_address = resource.get("previous_address").and_then(Value::as_str).map(str::to_owned);
     let import_id =
-        change.get("importing").map(|i| masker.mask.text(i.get("id").and_then(Value::as_str).unwrap_or(UNKNOWN)));
+        change.get("importing").map(|i| reader.mask.text(i.get("id").and_then(Value::as_str).unwrap_or(UNKNOWN)));
     let action = match actions.as_slice() {
         ["no-op"] if import_id.is_some() => Action::Import,
         ["no-op"] if previous_address.is_some() => Action::Move,
@@ -149,8 +180,8 @@ fn resource_change(resource: &Value, masker: &Masker<'_>) -> Result<Option<Resou
         other => return Err(EffectError::Actions { address, actions: other.join(", ") }),
     };
     let replace_paths: Vec<String> =
-        array(change.get("replace_paths")).map(|path| path_text(array(Some(path)), &masker.mask)).collect();
-    let mut differ = Differ { masker, path: Vec::new(), in_list: false, out: BTreeMap::new(), lists: BTreeMap::new() };
+        array(change.get("replace_paths")).map(|path| path_text(array(Some(path)), &reader.mask)).collect();
+    let mut differ = Differ { reader, path: Vec::new(), in_list: false, out: BTreeMap::new(), lists: BTreeMap::new() };
     if !matches!(action, Action::Move | Action::Import | Action::Forget | Action::Destroy) {
         let (before, after) = sides(change);
         differ.compare(before, after);
@@ -169,7 +200,7 @@ fn resource_change(resource: &Value, masker: &Masker<'_>) -> Result<Option<Resou
     }))
 }
 
-fn output_change(change: &Value, masker: &Masker<'_>) -> Option<OutputChange> {
+fn output_change(change: &Value, reader: &Reader<'_>) -> Option<OutputChange> {
     let action = match array(change.get("actions")).filter_map(Value::as_str).collect::<Vec<_>>().as_slice() {
         ["create"] => OutputAction::Create,
         ["delete"] => OutputAction::Delete,
@@ -181,8 +212,8 @@ fn output_change(change: &Value, masker: &Masker<'_>) -> Option<OutputChange> {
         |value: Shown, missing: bool| if missing && value == Shown::Value(Value::Null) { Shown::Absent } else { value };
     Some(OutputChange {
         action,
-        before: absent(masker.show(before), action == OutputAction::Create),
-        after: absent(masker.show(after), action == OutputAction::Delete),
+        before: absent(reader.show(before), action == OutputAction::Create),
+        after: absent(reader.show(after), action == OutputAction::Delete),
     })
 }
 
@@ -252,7 +283,7 @@ enum Step<'a> {
 }
 
 struct Differ<'a> {
-    masker: &'a Masker<'a>,
+    reader: &'a Reader<'a>,
     path: Vec<Step<'a>>,
     in_list: bool,
     out: BTreeMap<String, AttributeChange>,
@@ -283,7 +314,7 @@ impl<'a> Differ<'a> {
             if outermost {
                 self.in_list = false;
                 if self.out.len() > known && [before, after].iter().all(|side| is_small(side.value)) {
-                    let whole = |side: Side<'_>| self.masker.masked(side.value.unwrap_or(&Value::Null), side);
+                    let whole = |side: Side<'_>| self.reader.masked(side.value.unwrap_or(&Value::Null), side);
                     let list = WholeList { before: whole(before), after: whole(after), sets: Vec::new() };
                     self.lists.insert(self.path_text(), list);
                 }
@@ -299,7 +330,7 @@ impl<'a> Differ<'a> {
             return;
         }
         let normal = |shown: Shown| if shown == Shown::Value(Value::Null) { Shown::Absent } else { shown };
-        let (before, after) = (normal(self.masker.show(before)), normal(self.masker.show(after)));
+        let (before, after) = (normal(self.reader.show(before)), normal(self.reader.show(after)));
         if before != after {
             self.out.insert(self.path_text(), AttributeChange { before, after });
         }
@@ -313,7 +344,7 @@ impl<'a> Differ<'a> {
 
     fn path_text(&self) -> String {
         let mut out = String::new();
-        self.path.iter().for_each(|step| add_step(&mut out, *step, &self.masker.mask));
+        self.path.iter().for_each(|step| add_step(&mut out, *step, &self.reader.mask));
         out
     }
 }
@@ -326,13 +357,7 @@ fn add_step(path: &mut String, step: Step<'_>, mask: &Mask) {
     };
 }
 
-struct Masker<'a> {
-    key: &'a [u8],
-    /// Texts that are sensitive somewhere in the plan.
-    mask: Mask,
-}
-
-impl Masker<'_> {
+impl Reader<'_> {
     fn show(&self, side: Side<'_>) -> Shown {
         if side.is_unknown() || (side.is_nothing() && any_true(Some(side.unknown))) {
             return Shown::Unknown;
