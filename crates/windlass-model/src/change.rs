@@ -38,6 +38,32 @@ impl ChangeState {
     }
 }
 
+/// Which changes a list has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeFilter {
+    In(ChangeState),
+    /// Merged into a branch that is followed, and not applied in full.
+    Unapplied,
+}
+
+impl ChangeFilter {
+    /// All there are.
+    pub const ALL: [Self; 4] =
+        [Self::In(ChangeState::Open), Self::In(ChangeState::Merged), Self::Unapplied, Self::In(ChangeState::Closed)];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::In(state) => state.as_str(),
+            Self::Unapplied => "unapplied",
+        }
+    }
+
+    /// The one that is called so.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|filter| filter.as_str() == name)
+    }
+}
+
 /// A change as its forge has it now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {

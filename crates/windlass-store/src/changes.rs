@@ -5,8 +5,8 @@ use crate::journal::NewEvent;
 use crate::{Durability, Result, Store};
 use windlass_model::Micros;
 use windlass_model::approval::ApprovalRecord;
-use windlass_model::change::ChangeState;
 use windlass_model::change::plan::{Before, Known};
+use windlass_model::change::{ChangeFilter, ChangeState};
 use windlass_model::id::{InstanceId, RunId};
 
 /// A change as it is kept.
@@ -148,14 +148,15 @@ impl Store {
     /// The database cannot be written.
     pub async fn change_keep(&self, number: u64, holder: &str, known: &Known, lease: Micros) -> Result<bool> {
         let document = crate::runs::encode("change", known)?;
+        let unapplied = known.unapplied;
         let state = known.change.as_ref().map_or(ChangeState::Open, |change| change.state).as_str();
         let (project, number, holder) = (self.scope.project.clone(), signed(number), holder.to_owned());
         self.write(Durability::Durable, move |tx| {
             let now = tx.now()?;
             let kept = tx.execute(
-                "UPDATE changes SET document = $4, state = $5, lease_until = $6, updated_at = $7
+                "UPDATE changes SET document = $4, state = $5, lease_until = $6, updated_at = $7, unapplied = $8
                  WHERE project = $1 AND number = $2 AND holder = $3 AND lease_until > $7",
-                params![&project, number, &holder, &document, state, now + lease, now],
+                params![&project, number, &holder, &document, state, now + lease, now, unapplied],
             )?;
             Ok(kept == 1)
         })
@@ -240,25 +241,30 @@ impl Store {
         found.map(row).transpose()
     }
 
-    /// Changes of the project in a state (in any when `None`) with a number below `before`, the newest first.
+    /// Changes of the project (all when `filter` is `None`) with a number below `before`, the newest first.
     ///
     /// # Errors
     /// The database cannot be read.
     pub async fn change_list(
         &self,
-        state: Option<ChangeState>,
+        filter: Option<ChangeFilter>,
         before: Option<u64>,
         limit: u32,
     ) -> Result<Vec<ChangeRow>> {
         let (project, before) = (self.scope.project.clone(), before.map_or(i64::MAX, signed));
         let found: Vec<Row> = self
-            .read(move |tx| {
-                tx.rows(
+            .read(move |tx| match filter {
+                Some(ChangeFilter::Unapplied) => tx.rows(
+                    "SELECT project, number, document, updated_at FROM changes
+                     WHERE project = $1 AND unapplied AND number < $2 ORDER BY number DESC LIMIT $3",
+                    params![&project, before, limit],
+                ),
+                None | Some(ChangeFilter::In(_)) => tx.rows(
                     "SELECT project, number, document, updated_at FROM changes
                      WHERE project = $1 AND (CAST($2 AS TEXT) IS NULL OR state = $2) AND number < $3
                      ORDER BY number DESC LIMIT $4",
-                    params![&project, state.map(ChangeState::as_str), before, limit],
-                )
+                    params![&project, filter.map(ChangeFilter::as_str), before, limit],
+                ),
             })
             .await?;
         found.into_iter().map(row).collect()

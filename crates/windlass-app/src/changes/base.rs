@@ -8,12 +8,13 @@ use crate::repositories::News;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use windlass_lang::definitions::is_windlass_file;
-use windlass_model::change::ChangeState;
+use windlass_model::change::{ChangeFilter, ChangeState};
 
 /// Where it is kept up to which commit of the base changes know of it.
 const BASE: &str = "base";
 /// How many open changes are asked for at once.
 const BATCH: u32 = 200;
+const OPEN: ChangeFilter = ChangeFilter::In(ChangeState::Open);
 /// Answers that are remembered.
 const REMEMBERED: usize = 200;
 
@@ -60,7 +61,7 @@ impl Looker {
         }
         let mut before = None;
         loop {
-            let rows = store.change_list(Some(ChangeState::Open), before, BATCH).await?;
+            let rows = store.change_list(Some(OPEN), before, BATCH).await?;
             let Some(last) = rows.last().map(|row| row.number) else { break };
             before = Some(last);
             for row in rows {
@@ -95,7 +96,7 @@ impl Looker {
         let store = self.installation.common.store.of_project(&news.repository);
         let mut before = None;
         loop {
-            let rows = store.change_list(Some(ChangeState::Open), before, BATCH).await?;
+            let rows = store.change_list(Some(OPEN), before, BATCH).await?;
             let Some(last) = rows.last().map(|row| row.number) else { return Ok(()) };
             before = Some(last);
             for row in rows {

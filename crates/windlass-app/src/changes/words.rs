@@ -24,6 +24,8 @@ impl Look {
         let kind = self.at.kind;
         let number = move |number| if kind == ForgeKind::Gitlab { format!("!{number}") } else { format!("#{number}") };
         let told = told(&self.seen, &self.known, record, number, url.as_deref());
+        let merged = self.seen.change.state == ChangeState::Merged;
+        self.known.unapplied = merged && record.followed && !told.state.is_success();
         if !silent {
             self.comment(record, &told, url).await?;
         }

@@ -8,14 +8,14 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use windlass_model::Micros;
 use windlass_model::access::{Permission, Subject};
-use windlass_model::change::{Budget, ChangeState, Check};
+use windlass_model::change::{Budget, ChangeFilter, Check};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::run::StepState;
 use windlass_model::stack_plan::ApplyInput;
 use windlass_store::ChangeRow;
 
-/// Changes of a project in a state (in any when `None`) with a number below `before`, the newest first.
+/// Changes of a project (all when `filter` is `None`) with a number below `before`, the newest first.
 ///
 /// # Errors
 /// There is no such project that the caller may see.
@@ -23,12 +23,12 @@ pub async fn change_list(
     installation: &Installation,
     caller: &Caller,
     project: &str,
-    state: Option<ChangeState>,
+    filter: Option<ChangeFilter>,
     before: Option<u64>,
     limit: u32,
 ) -> AppResult<Vec<ChangeRow>> {
     caller.must(installation, Permission::ProjectRead, &Subject::project(project)).await?;
-    Ok(installation.store(caller, project).change_list(state, before, limit).await?)
+    Ok(installation.store(caller, project).change_list(filter, before, limit).await?)
 }
 
 /// One change.

@@ -9,12 +9,15 @@ use crate::caller::Caller;
 use crate::drift::Looked;
 use crate::error::{AppResult, ErrorKind};
 use crate::installation::Installation;
+use std::collections::HashSet;
 use windlass_model::access::Rules;
+use windlass_model::change::ChangeFilter;
 use windlass_model::drift::Record;
+use windlass_model::id::RunId;
 use windlass_model::journal::Quarantine;
 use windlass_model::operation::plan::KIND;
 use windlass_model::run::RunState;
-use windlass_store::{ReviewState, RunQuery, RunSummary};
+use windlass_store::{ChangeRow, ReviewState, RunQuery, RunSummary};
 
 /// Everything that waits for somebody.
 pub struct Needs {
@@ -34,6 +37,9 @@ pub struct Needs {
     pub drift: Vec<(String, Looked)>,
     /// What drifted, of the first of them.
     pub drift_records: Vec<Record>,
+    /// Changes of a forge that were merged and are not applied.
+    pub merged: Vec<ChangeRow>,
+    /// Reviews of commits that were merged without one, and were never applied.
     pub unapplied: Vec<ReviewListed>,
     pub stacks: usize,
 }
@@ -81,12 +87,15 @@ pub async fn needs(installation: &Installation, caller: &Caller, project: &str) 
         quarantines: Vec::new(),
         drift: Vec::new(),
         drift_records: Vec::new(),
+        merged: Vec::new(),
         stacks: 0,
         teams: Vec::new(),
         projects: Vec::new(),
     };
     let admins = installation.admins();
     for one in &projects {
+        let store = installation.store(caller, one.name());
+        needs.merged.extend(store.change_list(Some(ChangeFilter::Unapplied), None, COUNTED).await?);
         let known = match states(installation, caller, one.name()).await {
             // Nothing good was fetched yet, which is told apart.
             Err(error) if error.kind == ErrorKind::Unavailable => continue,
@@ -98,6 +107,9 @@ pub async fn needs(installation: &Installation, caller: &Caller, project: &str) 
         needs.stacks += known.good.project.repository.stacks.len();
         needs.take(one.name(), known);
     }
+    let of_changes: HashSet<&RunId> =
+        needs.merged.iter().filter_map(|row| row.known.review.as_ref()).map(|review| &review.run).collect();
+    needs.unapplied.retain(|one| !of_changes.contains(&one.row.review.run));
     needs.drift.sort_by_key(|(_, looked)| looked.since);
     for (project, looked) in needs.drift.iter().take(SHOWN) {
         let instance = std::slice::from_ref(&looked.instance);

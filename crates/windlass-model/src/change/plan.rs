@@ -176,6 +176,8 @@ pub struct Known {
     pub queued: bool,
     pub answers: Vec<Answer>,
     pub said: Said,
+    /// It was merged into a branch that is followed, and is not applied in full.
+    pub unapplied: bool,
     /// Why the last look came to no end.
     pub failure: Option<String>,
     /// How many looks failed one after another.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use windlass_app::requests::changes;
 use windlass_model::access::Permission;
-use windlass_model::change::ChangeState;
+use windlass_model::change::ChangeFilter;
 use windlass_store::ChangeRow;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -84,7 +84,8 @@ fn change(row: ChangeRow) -> Option<Change> {
 #[derive(Debug, Clone, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ChangeQuery {
-    /// Only changes in this state: `open`, `merged` or `closed`.
+    /// Only changes in this state: `open`, `merged`, `closed`, or `unapplied` (merged into a branch that is followed, and not
+    /// applied in full).
     state: Option<String>,
     /// `next` of the page before.
     cursor: Option<u64>,
@@ -104,17 +105,10 @@ pub async fn list(
     Path(project): Path<String>,
     Asked(query): Asked<ChangeQuery>,
 ) -> Result<Json<Listed<Change>>, Failure> {
-    let state = match query.state.as_deref() {
-        None => None,
-        Some(name) => Some(
-            [ChangeState::Open, ChangeState::Merged, ChangeState::Closed]
-                .into_iter()
-                .find(|state| state.as_str() == name)
-                .ok_or_else(|| nonsense(format!("`{name}` is no state of a change")))?,
-        ),
-    };
+    let wanted = |name| ChangeFilter::parse(name).ok_or_else(|| nonsense(format!("`{name}` is no state of a change")));
+    let filter = query.state.as_deref().map(wanted).transpose()?;
     let limit = limit(query.limit);
-    let rows = changes::change_list(&app.installation, &who.caller, &project, state, query.cursor, limit).await?;
+    let rows = changes::change_list(&app.installation, &who.caller, &project, filter, query.cursor, limit).await?;
     let listed = Listed::read(rows, limit, |row| row.number.to_string());
     Ok(Json(Listed { items: listed.items.into_iter().filter_map(change).collect(), next: listed.next }))
 }

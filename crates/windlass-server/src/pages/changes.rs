@@ -3,7 +3,7 @@
 use super::Frame;
 use super::parts::{self, Choice, Moment, Paging, rendered};
 use askama::Template;
-use windlass_model::change::CheckState;
+use windlass_model::change::{ChangeFilter, CheckState};
 
 /// What the list shows. Limits are the query of `/changes`: `project`, `state`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Row {
 
 /// The states to choose from.
 pub fn states(chosen: &str) -> Vec<Choice> {
-    Choice::list("any", &["open", "merged", "closed"], chosen)
+    Choice::list("any", &ChangeFilter::ALL.map(ChangeFilter::as_str), chosen)
 }
 
 impl Changes {

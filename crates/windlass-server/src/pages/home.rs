@@ -21,7 +21,9 @@ pub struct Home {
     pub broken: List<Broken>,
     pub waiting: List<Waiting>,
     pub drift: List<Drifted>,
-    /// Reviews that were merged and never applied.
+    /// Changes of a forge that were merged and are not applied.
+    pub merged: List<Unapplied>,
+    /// Reviews of commits that were merged without a change, and were never applied.
     pub unapplied: List<Unapplied>,
     /// How many stacks are known; with none the page says how to begin.
     pub stacks: usize,
@@ -109,9 +111,11 @@ pub struct Drifted {
 #[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Unapplied {
     pub project: String,
-    pub review: String,
+    /// Where it is shown.
+    pub link: String,
     pub title: String,
-    pub effect: String,
+    /// What it would do, or why it is not applied.
+    pub says: String,
     /// When it was merged.
     pub since: Moment,
 }
@@ -126,6 +130,7 @@ impl Home {
             + self.broken.total
             + self.waiting.total
             + self.drift.total
+            + self.merged.total
             + self.unapplied.total
     }
 
@@ -214,11 +219,19 @@ impl Home {
                 since: minutes_ago(60 * 30),
             }]
             .into(),
+            merged: vec![Unapplied {
+                project: "shop".into(),
+                link: link::review("01k9zzzzzzzzzzzzzzzzzzzzz4"),
+                title: "14 A bigger database".into(),
+                says: "Its apply stopped: `windlass apply` tries again".into(),
+                since: minutes_ago(60 * 5),
+            }]
+            .into(),
             unapplied: vec![Unapplied {
                 project: "data".into(),
-                review: "01k9zzzzzzzzzzzzzzzzzzzzz3".into(),
+                link: link::review("01k9zzzzzzzzzzzzzzzzzzzzz3"),
                 title: "retention against main".into(),
-                effect: "1 to update in 1 stack".into(),
+                says: "1 to update in 1 stack".into(),
                 since: minutes_ago(60 * 72),
             }]
             .into(),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use windlass_app::error::ErrorKind;
 use windlass_app::requests::changes::{budget, change_list, environment_list, standing};
 use windlass_app::requests::visible::visible;
-use windlass_model::change::ChangeState;
+use windlass_model::change::ChangeFilter;
 
 pub fn routes(routes: Routes) -> Routes {
     routes.add(Method::GET, "/changes", Guard::SignedIn, get(list))
@@ -24,8 +24,7 @@ const PAGE: u32 = 25;
 
 async fn list(State(app): State<Arc<App>>, asked: Asked) -> Page {
     let (state, here) = (asked.query.one("state"), asked.query.one("after"));
-    let states = [ChangeState::Open, ChangeState::Merged, ChangeState::Closed];
-    let wanted = states.into_iter().find(|one| one.as_str() == state);
+    let wanted = ChangeFilter::parse(state);
     let (installation, caller) = (&app.installation, &asked.who.caller);
     let (mut rows, mut environments, mut budgets) = (Vec::new(), Vec::new(), Vec::new());
     for project in visible(installation, caller).await? {

@@ -4,6 +4,7 @@ use super::{Asked, Page, short};
 use crate::pages::Section;
 use crate::pages::common::{List, Moment};
 use crate::pages::home::{Approval, Broken, Drifted, Failure as Failed, Home, Quarantine, Unapplied, Waiting, render};
+use crate::pages::link;
 use crate::routes::{Guard, Routes};
 use crate::state::App;
 use axum::extract::State;
@@ -11,10 +12,12 @@ use axum::http::Method;
 use axum::response::Html;
 use axum::routing::get;
 use std::sync::Arc;
+use windlass_app::requests::changes::standing;
 use windlass_app::requests::home::{SHOWN, needs};
 use windlass_app::requests::run_view::ReviewListed;
 use windlass_model::review::Review;
 use windlass_model::risk::Level;
+use windlass_store::ChangeRow;
 
 pub fn routes(routes: Routes) -> Routes {
     routes.add(Method::GET, "/", Guard::SignedIn, get(home))
@@ -33,6 +36,20 @@ pub(super) fn title(review: &Review) -> String {
         Some(base) => format!("{} against {}", review.head.name, base.name),
         None => review.head.name.clone(),
     }
+}
+
+/// A change that was merged and is not applied. It leads to its review, where it has one.
+fn merged(row: ChangeRow, now: i64) -> Option<Unapplied> {
+    let says = standing(&row).map(|check| check.text.clone()).unwrap_or_default();
+    let change = row.known.change?;
+    let all = || link::query("/changes", &[("project", row.project.as_str()), ("state", "unapplied")]);
+    Some(Unapplied {
+        link: row.known.review.as_ref().map_or_else(all, |review| link::review(review.run.as_str())),
+        title: format!("{} {}", change.number, change.title),
+        says,
+        since: Moment::new(change.updated_at, now),
+        project: row.project,
+    })
 }
 
 /// The highest risk of its stacks.
@@ -145,14 +162,15 @@ async fn home(State(app): State<Arc<App>>, asked: Asked) -> Page {
         asked: first(needs.asked.into_iter().map(waits).collect(), SHOWN),
         waiting: first(needs.waiting.into_iter().map(waits).collect(), SHOWN),
         drift: List { items: drift.collect(), total: drift_total },
+        merged: first(needs.merged.into_iter().filter_map(|row| merged(row, now)).collect(), SHOWN),
         unapplied: first(
             needs
                 .unapplied
                 .into_iter()
                 .map(|one| Unapplied {
-                    review: one.row.review.run.to_string(),
+                    link: link::review(one.row.review.run.as_str()),
                     title: title(&one.row.review),
-                    effect: effect(&one.row.review),
+                    says: effect(&one.row.review),
                     since: Moment::new(one.created_at, now),
                     project: one.project,
                 })

@@ -4,6 +4,8 @@ CREATE TABLE changes (
     number BIGINT NOT NULL,
     -- open, merged or closed
     state TEXT NOT NULL DEFAULT 'open',
+    -- Merged, and not applied.
+    unapplied BOOLEAN NOT NULL DEFAULT FALSE,
     -- What is known of it.
     document TEXT NOT NULL DEFAULT '{}',
     -- When it is to be looked at; unset where nothing asks for that.
@@ -20,7 +22,8 @@ CREATE TABLE changes (
 );
 CREATE INDEX changes_due ON changes (due);
 CREATE INDEX changes_followed ON changes (run) WHERE run IS NOT NULL;
-CREATE INDEX changes_list ON changes (project, state, updated_at);
+CREATE INDEX changes_list ON changes (project, state, number);
+CREATE INDEX changes_unapplied ON changes (project, number) WHERE unapplied;
 
 -- The queues of stack instances: the first change has the place until it gives it back.
 CREATE TABLE change_places (

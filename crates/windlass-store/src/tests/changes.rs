@@ -2,6 +2,7 @@
 
 use super::*;
 use windlass_model::approval::{Actor, ApprovalRecord};
+use windlass_model::change::ChangeFilter;
 use windlass_model::change::plan::Known;
 use windlass_model::id::InstanceId;
 
@@ -34,7 +35,7 @@ async fn a_change_is_looked_at_by_one_and_what_is_due_meanwhile_is_due_again(pla
     fixture.store.of_project("other").change_due(7, None).await.unwrap();
     assert_eq!(claim(&store, "a").await, [7]);
     assert_eq!(claim(&store, "b").await, [0; 0]);
-    let known = Known { since: 5, ..Known::default() };
+    let known = Known { since: 5, unapplied: true, ..Known::default() };
     assert!(store.change_keep(7, "a", &known, LEASE).await.unwrap());
     assert!(!store.change_keep(7, "b", &known, LEASE).await.unwrap());
     assert!(store.change_hold(7, "a", LEASE).await.unwrap());
@@ -58,6 +59,9 @@ async fn a_change_is_looked_at_by_one_and_what_is_due_meanwhile_is_due_again(pla
     let numbers = |rows: Vec<crate::ChangeRow>| rows.into_iter().map(|row| row.number).collect::<Vec<_>>();
     assert_eq!(numbers(store.change_list(None, None, 10).await.unwrap()), [8, 7]);
     assert_eq!(numbers(store.change_list(None, Some(8), 10).await.unwrap()), [7]);
+    for (filter, want) in ChangeFilter::ALL.into_iter().zip([&[8, 7][..], &[], &[7], &[]]) {
+        assert_eq!(numbers(store.change_list(Some(filter), None, 10).await.unwrap()), want, "{filter:?}");
+    }
 }
 
 async fn a_run_or_review_that_moved_has_its_change_looked_at(place: &Place<'_>) {
