@@ -530,6 +530,24 @@ fn what_is_merged_is_applied_then_where_the_project_says_so() {
         .with(|state| state.merge("anna", number, None, windlass_testkit::forge::Method::Squash).unwrap().unwrap());
     world.shows(number, &["Applied"]);
     assert_eq!(world.made("web").as_deref(), Some("web-2"));
+    // Merged before anybody approved: the first page says so until it is applied.
+    world.push("anna", "store", "db", "2");
+    let number = world.open("anna", "store");
+    world.shows(number, &["db-2", "asks for 1 approval"]);
+    world
+        .forge
+        .with(|state| state.merge("anna", number, None, windlass_testkit::forge::Method::Merge).unwrap().unwrap());
+    let unapplied = || world.server().get("/api/v1/projects/shop/changes?state=unapplied").json()["items"].clone();
+    wait(|| (unapplied()[0]["number"] == number).then_some(()));
+    let home = world.server().get("/").text();
+    assert!(home.contains("Merged, not applied") && home.contains(&format!("{number} store")), "{home}");
+    world.shows(number, &["Waits for approval"]);
+    let approve = world.says("bob", number, "windlass approve");
+    world.is_answered(number, approve, "eyes");
+    world.shows(number, &["Applied"]);
+    assert_eq!(world.made("db").as_deref(), Some("db-2"));
+    wait(|| (unapplied() == serde_json::json!([])).then_some(()));
+    assert!(!world.server().get("/").text().contains("Merged, not applied"));
     // What is closed while it is planned stops, and nothing of a fork runs by itself.
     let fork = world.forge.with(|state| state.fork("eve").unwrap());
     let text = stack(&world.env, "web", "evil");
