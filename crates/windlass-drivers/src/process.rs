@@ -594,19 +594,19 @@ mod tests {
     #[tokio::test]
     async fn what_left_the_group_is_neither_waited_for_nor_killed_and_can_be_told() {
         // The shell ends when the other one has left its group: what is still in it then is killed.
-        let script = "export WINDLASS_TOKEN=r/s/1; setsid sleep 600 & echo $!; \
+        let script = "export WINDLASS_TOKEN=left/its/group; setsid sleep 600 & echo $!; \
             group() { cut -d' ' -f5 /proc/$1/stat; }; while [ \"$(group $!)\" = \"$(group $$)\" ]; do :; done; echo last";
         let (ended, seen) = shell(script, None, Duration::from_secs(5)).await;
         let pid = seen.out.lines().next().unwrap().to_owned();
         assert_eq!((ended.status.code(), seen.out.ends_with("last\n")), (Some(0), true));
         // It has its name and its environment when the shell's copy has become it.
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
-        while left("r/s/1") != [(pid.parse().unwrap(), "sleep".to_owned())] {
-            assert!(std::time::Instant::now() < deadline, "{:?}", left("r/s/1"));
+        while left("left/its/group") != [(pid.parse().unwrap(), "sleep".to_owned())] {
+            assert!(std::time::Instant::now() < deadline, "{:?}", left("left/its/group"));
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
-        assert!(goes(&pid) && left("r/s/1").is_empty());
+        assert!(goes(&pid) && left("left/its/group").is_empty());
     }
 
     #[tokio::test]
