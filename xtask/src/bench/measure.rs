@@ -4,7 +4,7 @@ use super::Bench;
 use crate::shell::{Failure, Result, line};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a command used. CPU is that of the whole tree of processes that were waited for.
 #[derive(Debug, Clone, Copy)]
@@ -62,4 +62,42 @@ pub fn child(arguments: &[String]) -> Result<()> {
     let cpu_ms = ms(usage.user_time()) + ms(usage.system_time());
     eprintln!("\nmeasured {} {wall_ms:.3} {cpu_ms:.3} {rss_mib:.1}", status.code().unwrap_or(-1));
     Ok(())
+}
+
+/// The largest memory of a command and all that it starts at one time, MiB, as far as a look every few milliseconds sees it: shared
+/// pages are counted once. It costs the command time. `None` where the system does not say.
+///
+/// # Errors
+/// It cannot be started.
+pub fn memory_at_once(bench: &Bench, command: &mut Command) -> Result<Option<f64>> {
+    command.env("PATH", &bench.path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let shown = line(command);
+    let mut child = command.spawn().map_err(|error| Failure::new(format!("cannot start {shown}: {error}")))?;
+    let mut most = 0;
+    while child.try_wait().is_ok_and(|ended| ended.is_none()) {
+        most = most.max(tree(child.id()).into_iter().map(kib).sum::<u64>());
+        std::thread::sleep(Duration::from_millis(4));
+    }
+    Ok((most > 0).then_some(most as f64 / 1024.0))
+}
+
+/// A process and all that came of it, on Linux.
+fn tree(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut at = 0;
+    while let Some(pid) = found.get(at).copied() {
+        at += 1;
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+    }
+    found
+}
+
+/// The share of a process in the memory that it uses, KiB.
+fn kib(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let share = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    share.and_then(|share| share.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

@@ -1,7 +1,7 @@
 //! Policies and review of one large plan.
 
 use super::discover::{middle, remove, show};
-use super::measure::{Usage, measure as measure_command};
+use super::measure::{Usage, measure as measure_command, memory_at_once};
 use super::{Bench, Row, at_most};
 use crate::shell::{self, Failure, Result};
 use std::path::Path;
@@ -24,6 +24,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
         ours.push(review(bench, &root, resources)?);
         eprintln!("  round {round}: read + parse {}; policies + review {}", show(plain.last()), show(ours.last()));
     }
+    let together = memory_at_once(bench, &mut command(bench, &root))?;
     remove(&root)?;
     let wall = middle(&ours, |u| u.wall_ms) / middle(&plain, |u| u.wall_ms);
     let memory = middle(&ours, |u| u.rss_mib) / middle(&plain, |u| u.rss_mib);
@@ -35,6 +36,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
     if !bench.quick {
         rows.push(at_most(format!("{name}, CPU"), 3_000.0, middle(&ours, |u| u.cpu_ms), " ms"));
         rows.push(at_most(format!("{name}, largest resident set"), 500.0, middle(&ours, |u| u.rss_mib), " MB"));
+        rows.extend(together.map(|most| at_most(format!("{name}, all processes at once"), 500.0, most, " MB")));
     }
     Ok(rows)
 }
@@ -73,10 +75,14 @@ pub fn parse_json(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn review(bench: &Bench, root: &Path, resources: usize) -> Result<Usage> {
+fn command(bench: &Bench, root: &Path) -> Command {
     let mut command = Command::new(&bench.windlass);
     command.args(["review", "--plan", "plan.json", "--format", "markdown"]).current_dir(root);
-    let (usage, answer) = measure_command(bench, &mut command, &[0, 1])?;
+    command
+}
+
+fn review(bench: &Bench, root: &Path, resources: usize) -> Result<Usage> {
+    let (usage, answer) = measure_command(bench, &mut command(bench, root), &[0, 1])?;
     // A fast wrong answer is no answer.
     let changed = resources * 3 / 4;
     if !answer.contains("to create") || answer.len() < changed.min(10_000) {
