@@ -165,9 +165,30 @@ from_row_of_tuples! {
     (A, B, C, D, E, F, G, H, I) (A, B, C, D, E, F, G, H, I, J) (A, B, C, D, E, F, G, H, I, J, K)
 }
 
+/// A statement with what it is given.
+pub(crate) struct Ask<'a> {
+    pub sql: &'static str,
+    pub params: Vec<Param<'a>>,
+}
+
+impl<'a> Ask<'a> {
+    pub fn new(sql: &'static str, params: &[Param<'a>]) -> Self {
+        Self { sql, params: params.to_vec() }
+    }
+}
+
+/// Rows of a statement as they are read.
+pub(crate) fn read<T: FromRow>(mut rows: Vec<Row>) -> Result<Vec<T>> {
+    rows.iter_mut().map(T::from_row).collect()
+}
+
 /// A connection of an engine. Statements are the same on both: parameters are `$1`, `$2` …, each used in the statement.
 pub(crate) trait Link {
     fn rows(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>>;
+    /// The same of several, one after the other, which share one way to the server and back.
+    fn rows_each(&mut self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Row>>> {
+        asks.iter().map(|ask| self.rows(ask.sql, &ask.params)).collect()
+    }
     /// How many rows it changed.
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64>;
     /// The database's own time.
@@ -278,7 +299,17 @@ impl<'a> Tx<'a> {
     }
 
     pub fn rows<T: FromRow>(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<T>> {
-        self.link.rows(sql, params)?.iter_mut().map(T::from_row).collect()
+        read(self.link.rows(sql, params)?)
+    }
+
+    /// The rows of each, in the order of the statements, none of which needs the answer of another.
+    pub fn rows_each(&mut self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Row>>> {
+        self.link.rows_each(asks)
+    }
+
+    /// The same of as many as are known here.
+    pub fn rows_of<const N: usize>(&mut self, asks: &[Ask<'_>; N]) -> Result<[Vec<Row>; N]> {
+        <[_; N]>::try_from(self.link.rows_each(asks)?).map_err(|_| StoreError::Closed)
     }
 
     /// The first row.

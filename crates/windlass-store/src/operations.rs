@@ -1,6 +1,6 @@
 //! What becomes of the queues of a run that ends, and how long runs of an operation took.
 
-use crate::db::{Tx, params};
+use crate::db::{Ask, Tx, params, read};
 use crate::journal::NewEvent;
 use crate::steps::rouse;
 use crate::{Result, Scope, Store};
@@ -11,16 +11,17 @@ use windlass_model::run::HALTED;
 
 /// A run that has ended leaves its queues, and who is next looks again.
 pub(crate) fn leave_queues(tx: &mut Tx<'_>, scope: &Scope, run: &RunId) -> Result<()> {
-    let next: Option<String> = tx.row(
+    let next = Ask::new(
         "SELECT steps.run FROM admissions AS own
          JOIN admissions AS other ON other.project = own.project AND other.name = own.name AND other.run <> own.run
          JOIN steps ON steps.run = other.run AND steps.id = $2 AND steps.state = 'waiting'
              AND (steps.code IS NULL OR steps.code <> $3)
          WHERE own.run = $1 ORDER BY other.position LIMIT 1",
         params![run.as_str(), ADMIT, HALTED],
-    )?;
-    tx.execute("DELETE FROM admissions WHERE run = $1", params![run.as_str()])?;
-    if let Some(next) = next {
+    );
+    let own = Ask::new("DELETE FROM admissions WHERE run = $1", params![run.as_str()]);
+    let [next, _] = tx.rows_of(&[next, own])?;
+    if let Some(next) = read::<String>(next)?.pop() {
         wake(tx, scope, &RunId::new(next), &StepId::new(ADMIT))?;
     }
     Ok(())

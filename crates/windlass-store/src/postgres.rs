@@ -1,7 +1,7 @@
 //! PostgreSQL: some threads with a connection each. A transaction is one message to a thread; one that lost its connection before
 //! its commit, or met another, is done again.
 
-use crate::db::{Cell, Changes, EventRow, Link, Param, Row, Tx, Work};
+use crate::db::{Ask, Cell, Changes, EventRow, Link, Param, Row, Tx, Work};
 use crate::sqlite::Job;
 use crate::{Durability, MIGRATIONS_POSTGRES, Result, StoreError};
 use postgres::SimpleQueryMessage;
@@ -144,7 +144,8 @@ fn connect(shared: &Shared) -> Result<PostgresLink<'_>> {
     let heard = "SET idle_in_transaction_session_timeout TO '10s'";
     runtime.block_on(client.batch_execute(heard)).map_err(of)?;
     let (place, name) = (&*shared.place, &*shared.name);
-    Ok(PostgresLink { runtime, client, statements: HashMap::new(), place, name, now: None })
+    let statements = HashMap::new();
+    Ok(PostgresLink { runtime, client, statements, place, name, heard: None, now: None, begin: None, begun: None })
 }
 
 /// A connection for whoever asks one thing after the other.
@@ -259,6 +260,9 @@ enum Failed {
     InCommit(StoreError, Begun),
 }
 
+/// How long it is known what time it is at the server without asking.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// A transaction, to ask for it later.
 #[derive(Debug, Clone, Copy)]
 struct Begun {
@@ -354,22 +358,12 @@ fn write(link: &mut PostgresLink<'_>, group: &mut [Job], shared: &Shared) -> std
     let begin = format!(
         "BEGIN; {lazily}{briefly}SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT), txid_current()"
     );
-    let place = link.place;
-    let of = |error: postgres::Error| Failed::Before(StoreError::of_postgres(place, &error));
-    let answers = link.runtime.block_on(link.client.simple_query(&begin)).map_err(of)?;
-    let begun = answers.iter().find_map(|answer| match answer {
-        SimpleQueryMessage::Row(row) => Some(Begun { at: row.get(0)?.parse().ok()?, id: row.get(1)?.parse().ok()? }),
-        _ => None,
-    });
-    let Some(begun) = begun else {
-        return Err(Failed::Before(StoreError::Decode { what: "time of the database", message: "no answer".into() }));
-    };
-    link.now = Some(begun.at);
+    link.begin(begin).map_err(Failed::Before)?;
     // Events come last, all at once: from then on until the commit nobody else appends.
     let mut tx = Tx::new(link, now(shared));
     let done = group.iter_mut().try_for_each(|job| job.work.run(&mut tx)).map(|()| tx.take());
     let committed = done.map_err(Failed::Before).and_then(|(events, told)| {
-        link.commit(&events, begun)?;
+        link.commit(&events)?;
         Ok(told)
     });
     match committed {
@@ -378,7 +372,7 @@ fn write(link: &mut PostgresLink<'_>, group: &mut [Job], shared: &Shared) -> std
             Ok(())
         }
         Err(failed) => {
-            if matches!(failed, Failed::Before(_)) {
+            if matches!(failed, Failed::Before(_)) && link.begin.take().is_none() {
                 // A connection that cannot do that is closed, which does it.
                 let _ = link.say("ROLLBACK");
             }
@@ -422,8 +416,13 @@ struct PostgresLink<'s> {
     statements: HashMap<&'static str, Statement>,
     place: &'s str,
     name: &'s str,
+    /// The time of the server as it said last, and when it did.
+    heard: Option<(Instant, Micros)>,
     /// Of the present transaction.
     now: Option<Micros>,
+    /// What begins the present transaction, where it was not said yet: it goes with the first statement.
+    begin: Option<String>,
+    begun: Option<Begun>,
 }
 
 impl ToSql for Param<'_> {
@@ -469,8 +468,58 @@ impl PostgresLink<'_> {
         self.runtime.block_on(self.client.batch_execute(sql))
     }
 
+    /// Begins a transaction: at once where it is not known what time it is at the server, and otherwise with its first statement.
+    fn begin(&mut self, text: String) -> Result<()> {
+        (self.begin, self.begun) = (Some(text), None);
+        match self.heard.filter(|(at, _)| at.elapsed() < FRESH) {
+            Some((at, then)) => {
+                self.now = Some(then.saturating_add(i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX)));
+                Ok(())
+            }
+            None => {
+                self.said(async |_| Ok(()))?;
+                self.now = self.begun.map(|begun| begun.at);
+                Ok(())
+            }
+        }
+    }
+
+    /// What is asked of the server, behind what begins the transaction where that was not said yet: both are sent together.
+    fn said<T>(&mut self, work: impl AsyncFnOnce(&Client) -> std::result::Result<T, postgres::Error>) -> Result<T> {
+        let (text, client) = (self.begin.take(), &self.client);
+        let begin = async {
+            match &text {
+                Some(text) => client.simple_query(text).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        // Polled in this order, they are sent in this order.
+        let (begun, done) = self.runtime.block_on(async { tokio::join!(biased; begin, work(client)) });
+        if let Some(answers) = begun.map_err(|error| self.failed(&error))? {
+            let begun = answers.iter().find_map(|answer| match answer {
+                SimpleQueryMessage::Row(row) => {
+                    Some(Begun { at: row.get(0)?.parse().ok()?, id: row.get(1)?.parse().ok()? })
+                }
+                _ => None,
+            });
+            let nothing = || StoreError::Decode { what: "time of the database", message: "no answer".into() };
+            let begun = begun.ok_or_else(nothing)?;
+            (self.begun, self.heard) = (Some(begun), Some((Instant::now(), begun.at)));
+        }
+        done.map_err(|error| self.failed(&error))
+    }
+
     /// Appends the events and commits: both are sent together, which saves a way to the server and back.
-    fn commit(&mut self, events: &[EventRow], begun: Begun) -> std::result::Result<(), Failed> {
+    fn commit(&mut self, events: &[EventRow]) -> std::result::Result<(), Failed> {
+        if events.is_empty() && self.begin.take().is_some() {
+            // Nothing was asked and nothing happened.
+            return Ok(());
+        }
+        if self.begin.is_some() {
+            // Without its number nobody could ask for it when the commit is not answered.
+            self.said(async |_| Ok(())).map_err(Failed::Before)?;
+        }
+        let Some(begun) = self.begun else { return Err(Failed::Before(StoreError::Closed)) };
         let (appended, committed) = if events.is_empty() {
             (Ok(0), self.say("COMMIT"))
         } else {
@@ -493,6 +542,26 @@ impl PostgresLink<'_> {
                 error => Failed::InCommit(error, begun),
             }),
         }
+    }
+
+    /// Rows as they are read here.
+    fn read(&self, found: &[postgres::Row]) -> Result<Vec<Row>> {
+        let cell = |row: &postgres::Row, column: usize| {
+            let ty = row.columns()[column].type_();
+            let cell = match *ty {
+                Type::INT8 => row.try_get::<_, Option<i64>>(column).map(|value| value.map(Cell::Int)),
+                Type::INT4 => row.try_get::<_, Option<i32>>(column).map(|value| value.map(|v| Cell::Int(v.into()))),
+                Type::BOOL => row.try_get::<_, Option<bool>>(column).map(|value| value.map(Cell::Bool)),
+                Type::BYTEA => row.try_get::<_, Option<Vec<u8>>>(column).map(|value| value.map(Cell::Bytes)),
+                // What cannot be read as text is an error there.
+                _ => row.try_get::<_, Option<String>>(column).map(|value| value.map(Cell::Text)),
+            };
+            cell.map(Option::unwrap_or_default).map_err(|error| StoreError::of_postgres(self.place, &error))
+        };
+        found
+            .iter()
+            .map(|row| (0..row.len()).map(|column| cell(row, column)).collect::<Result<Vec<Cell>>>().map(Row::new))
+            .collect()
     }
 
     /// The rows of events as they are given to [`APPEND`], and what is told of them.
@@ -528,30 +597,28 @@ impl Link for PostgresLink<'_> {
     fn rows(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
         let statement = self.statement(sql)?;
         let params = dynamic(params);
+        let found = self.said(async |client| client.query(&statement, &params).await)?;
+        self.read(&found)
+    }
+
+    fn rows_each(&mut self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Row>>> {
+        let statements = asks.iter().map(|ask| self.statement(ask.sql)).collect::<Result<Vec<_>>>()?;
+        let params: Vec<_> = asks.iter().map(|ask| dynamic(&ask.params)).collect();
+        let found = self.said(async |client| {
+            let asked = statements.iter().zip(&params).map(|(statement, params)| client.query(statement, params));
+            // So few are polled in their order, and sent in it.
+            Ok(futures_util::future::join_all(asked).await)
+        })?;
+        // Behind the one that failed all do.
         let found =
-            self.runtime.block_on(self.client.query(&statement, &params)).map_err(|error| self.failed(&error))?;
-        let cell = |row: &postgres::Row, column: usize| {
-            let ty = row.columns()[column].type_();
-            let cell = match *ty {
-                Type::INT8 => row.try_get::<_, Option<i64>>(column).map(|value| value.map(Cell::Int)),
-                Type::INT4 => row.try_get::<_, Option<i32>>(column).map(|value| value.map(|v| Cell::Int(v.into()))),
-                Type::BOOL => row.try_get::<_, Option<bool>>(column).map(|value| value.map(Cell::Bool)),
-                Type::BYTEA => row.try_get::<_, Option<Vec<u8>>>(column).map(|value| value.map(Cell::Bytes)),
-                // What cannot be read as text is an error there.
-                _ => row.try_get::<_, Option<String>>(column).map(|value| value.map(Cell::Text)),
-            };
-            cell.map(Option::unwrap_or_default).map_err(|error| StoreError::of_postgres(self.place, &error))
-        };
-        found
-            .iter()
-            .map(|row| (0..row.len()).map(|column| cell(row, column)).collect::<Result<Vec<Cell>>>().map(Row::new))
-            .collect()
+            found.into_iter().collect::<std::result::Result<Vec<_>, _>>().map_err(|error| self.failed(&error))?;
+        found.iter().map(|rows| self.read(rows)).collect()
     }
 
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
         let statement = self.statement(sql)?;
         let params = dynamic(params);
-        self.runtime.block_on(self.client.execute(&statement, &params)).map_err(|error| self.failed(&error))
+        self.said(async |client| client.execute(&statement, &params).await)
     }
 
     fn now(&mut self) -> Result<Micros> {

@@ -1,7 +1,7 @@
 //! Runs.
 
 use crate::admissions::join_in;
-use crate::db::{Tx, params};
+use crate::db::{Ask, Tx, params, read};
 use crate::journal::NewEvent;
 use crate::reviews::{ReviewState, review_move_in};
 use crate::turns::{GAP, Move, move_in, phase};
@@ -140,8 +140,8 @@ fn record(
     })
 }
 
-fn planned_in(tx: &mut Tx<'_>, run: &RunId) -> Result<Option<Row>> {
-    tx.row(
+fn planned(run: &RunId) -> Ask<'_> {
+    Ask::new(
         "SELECT id, project, plan, state, cancel_requested, kill_requested, actor, created_at, ended_at, reason
          FROM runs WHERE id = $1",
         params![run.as_str()],
@@ -196,9 +196,9 @@ impl Store {
         let (steps, rows) = (plan.steps.len(), encode("steps", &plan.steps.iter().map(row).collect::<Vec<_>>())?);
         self.write(Durability::Durable, move |tx| {
             let now = tx.now()?;
-            let created = tx.execute(
+            let of_run = Ask::new(
                 "INSERT INTO runs (id, project, kind, title, plan, state, actor, created_at, subject, deadline)
-                 VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING",
+                 VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING RETURNING id",
                 params![
                     run.as_str(),
                     &scope.project,
@@ -210,8 +210,23 @@ impl Store {
                     subject.as_deref(),
                     timeout.map(|timeout| now.saturating_add(timeout)),
                 ],
-            )?;
-            if created == 0 {
+            );
+            // A run that was there has its steps.
+            let of_steps = Ask::new(
+                tx.pick(
+                    "INSERT INTO steps (run, id, position, state, phase, added_by)
+                     SELECT $1, json_extract(value, '$[0]'), key * $3, 'pending', json_extract(value, '$[1]'),
+                         json_extract(value, '$[2]')
+                     FROM json_each($2) WHERE NOT EXISTS (SELECT 1 FROM steps WHERE run = $1)",
+                    "INSERT INTO steps (run, id, position, state, phase, added_by)
+                     SELECT $1, value->>0, (ordinality - 1) * CAST($3 AS BIGINT), 'pending', value->>1, value->>2
+                     FROM json_array_elements(CAST($2 AS json)) WITH ORDINALITY
+                     WHERE NOT EXISTS (SELECT 1 FROM steps WHERE run = $1)",
+                ),
+                params![run.as_str(), &rows, GAP],
+            );
+            let [created, _] = tx.rows_of(&[of_run, of_steps])?;
+            if created.is_empty() {
                 return Ok(());
             }
             if let Some((review, from)) = &of
@@ -219,18 +234,6 @@ impl Store {
             {
                 return Err(StoreError::Conflict(format!("review {review} was taken by another process just now")));
             }
-            tx.execute(
-                tx.pick(
-                    "INSERT INTO steps (run, id, position, state, phase, added_by)
-                     SELECT $1, json_extract(value, '$[0]'), key * $3, 'pending', json_extract(value, '$[1]'),
-                         json_extract(value, '$[2]')
-                     FROM json_each($2)",
-                    "INSERT INTO steps (run, id, position, state, phase, added_by)
-                     SELECT $1, value->>0, (ordinality - 1) * CAST($3 AS BIGINT), 'pending', value->>1, value->>2
-                     FROM json_array_elements(CAST($2 AS json)) WITH ORDINALITY",
-                ),
-                params![run.as_str(), &rows, GAP],
-            )?;
             for step in &first {
                 let output = step.output.as_ref().map(ToString::to_string);
                 tx.execute(
@@ -273,9 +276,10 @@ impl Store {
         let run = id.clone();
         let (found, documents, steps) = self
             .read(move |tx| {
-                let found = planned_in(tx, &run)?;
                 let sql = "SELECT step, document FROM expansions WHERE run = $1";
-                let documents: Vec<(String, String)> = tx.rows(sql, params![run.as_str()])?;
+                let [found, documents] = tx.rows_of(&[planned(&run), Ask::new(sql, params![run.as_str()])])?;
+                let found = read::<Row>(found)?.pop();
+                let documents: Vec<(String, String)> = read(documents)?;
                 let mut steps: Vec<(String, String)> = Vec::new();
                 if !documents.is_empty() {
                     let sql = "SELECT added_by, spec FROM steps WHERE run = $1 AND spec IS NOT NULL ORDER BY position";
@@ -303,7 +307,7 @@ impl Store {
     /// [`StoreError::NotFound`].
     pub async fn run_planned(&self, id: &RunId) -> Result<RunRecord> {
         let run = id.clone();
-        let found = self.read(move |tx| planned_in(tx, &run)).await?;
+        let found = self.read(move |tx| tx.row(planned(&run).sql, &planned(&run).params)).await?;
         record(found.ok_or_else(|| StoreError::NotFound { what: "run", id: id.to_string() })?)
     }
 
@@ -450,7 +454,7 @@ impl Store {
         let moved = Move { from, to, reason: reason.map(str::to_owned) };
         // What goes on in a run follows from its steps and is found again; that it has ended was told to somebody.
         let durability = if to.is_final() { Durability::Durable } else { Durability::Lazy };
-        self.write(durability, move |tx| move_in(tx, &scope, &run, &moved)).await
+        self.write(durability, move |tx| move_in(tx, &scope, &run, &moved, None)).await
     }
 
     /// Asks for a run to be cancelled; `false` when it has ended.

@@ -1,6 +1,6 @@
 //! Steps: claims with leases and epochs, and every way a step changes its state.
 
-use crate::db::{Tx, params};
+use crate::db::{Ask, Tx, params};
 use crate::journal::NewEvent;
 use crate::locks::Holder;
 use crate::runs::decode;
@@ -174,8 +174,8 @@ pub(crate) fn rouse(tx: &mut Tx<'_>, run: &RunId) -> Result<()> {
 }
 
 /// All steps of a run in order of its plan, without their outputs.
-pub(crate) fn brief_in(tx: &mut Tx<'_>, run: &RunId) -> Result<Vec<Row>> {
-    tx.rows(
+pub(crate) fn brief(run: &RunId) -> Ask<'_> {
+    Ask::new(
         "SELECT id, state, attempt, epoch, not_before, started_at, ended_at, CAST(NULL AS TEXT), reason, code
          FROM steps WHERE run = $1 ORDER BY position",
         params![run.as_str()],
@@ -253,7 +253,7 @@ impl Store {
     /// The database cannot be read.
     pub async fn step_list_brief(&self, run: &RunId) -> Result<Vec<StepRecord>> {
         let run = run.clone();
-        let found = self.read(move |tx| brief_in(tx, &run)).await?;
+        let found = self.read(move |tx| tx.rows(brief(&run).sql, &brief(&run).params)).await?;
         found.into_iter().map(record).collect()
     }
 
@@ -356,7 +356,7 @@ impl Store {
         let finish = Finish { claim: claim.clone(), outcome: outcome.clone(), log: log.to_vec() };
         let (scope, stale) = (self.scope.clone(), claim.stale());
         let finished = self
-            .write(durability, move |tx| finish_in(tx, &scope, &finish.claim.run, std::slice::from_ref(&finish)))
+            .write(durability, move |tx| finish_in(tx, &scope, &finish.claim.run, std::slice::from_ref(&finish), None))
             .await?;
         finished.into_iter().next().ok_or(stale)
     }

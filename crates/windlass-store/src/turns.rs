@@ -1,6 +1,6 @@
 //! Turns: everything an engine decides about a run at once, in one transaction.
 
-use crate::db::{Tx, params};
+use crate::db::{Ask, Tx, params, read};
 use crate::journal::{NewEvent, log_in};
 use crate::locks::{Holder, lock_in, serialise};
 use crate::operations::leave_queues;
@@ -133,14 +133,29 @@ fn ended(finish: &Finish, now: Micros) -> StepRecord {
     step
 }
 
-/// Records how attempts of a run ended: all, or the first that lost its step is refused.
-pub(crate) fn finish_in(tx: &mut Tx<'_>, scope: &Scope, run: &RunId, finished: &[Finish]) -> Result<Vec<StepRecord>> {
+/// Records how attempts of a run ended: all, or the first that lost its step is refused. `started` is what came of [`end_all`] where
+/// that was asked already.
+pub(crate) fn finish_in(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    run: &RunId,
+    finished: &[Finish],
+    started: Option<Started>,
+) -> Result<Vec<StepRecord>> {
     if finished.is_empty() {
         return Ok(Vec::new());
     }
     let now = tx.now()?;
     let mut steps: Vec<StepRecord> = finished.iter().map(|finish| ended(finish, now)).collect();
-    let started = if tx.is_remote() { end_all(tx, run, &steps)? } else { end_each(tx, run, &steps)? };
+    let started = match started {
+        Some(started) => started,
+        None if tx.is_remote() => {
+            let given = ends(&steps);
+            let all = end_all(run, &given);
+            tx.rows(all.sql, &all.params)?.into_iter().collect()
+        }
+        None => end_each(tx, run, &steps)?,
+    };
     for (finish, step) in finished.iter().zip(&mut steps) {
         step.started_at = *started.get(step.id.as_str()).ok_or_else(|| finish.claim.stale())?;
         if !finish.log.is_empty() {
@@ -161,7 +176,7 @@ pub(crate) fn finish_in(tx: &mut Tx<'_>, scope: &Scope, run: &RunId, finished: &
 }
 
 /// When the steps that ended had begun: of those whose claims were good.
-type Started = HashMap<String, Option<Micros>>;
+pub(crate) type Started = HashMap<String, Option<Micros>>;
 
 fn output(step: &StepRecord) -> Option<String> {
     step.output.as_ref().map(serde_json::Value::to_string)
@@ -194,9 +209,9 @@ fn end_each(tx: &mut Tx<'_>, run: &RunId, steps: &[StepRecord]) -> Result<Starte
     Ok(started)
 }
 
-/// The same as [`end_each`] in one statement, which is one way to the server and back instead of three for each.
-fn end_all(tx: &mut Tx<'_>, run: &RunId, steps: &[StepRecord]) -> Result<Started> {
-    let given: Vec<serde_json::Value> = steps
+/// How steps ended, as it is given to [`end_all`].
+fn ends(steps: &[StepRecord]) -> String {
+    let given = steps
         .iter()
         .map(|step| {
             serde_json::json!({
@@ -205,7 +220,13 @@ fn end_all(tx: &mut Tx<'_>, run: &RunId, steps: &[StepRecord]) -> Result<Started
             })
         })
         .collect();
-    let found: Vec<(String, Option<i64>)> = tx.rows(
+    crate::db::rows_as_json(given)
+}
+
+/// The same as [`end_each`] in one statement, which is one way to the server and back instead of three for each: the ids, and when
+/// they had begun.
+fn end_all<'a>(run: &'a RunId, given: &'a str) -> Ask<'a> {
+    Ask::new(
         "WITH given AS MATERIALIZED (
              SELECT * FROM json_to_recordset(CAST($2 AS json)) AS g (
                  id TEXT, epoch BIGINT, state TEXT, output TEXT, reason TEXT, code TEXT, not_before BIGINT, ended_at BIGINT
@@ -222,9 +243,8 @@ fn end_all(tx: &mut Tx<'_>, run: &RunId, steps: &[StepRecord]) -> Result<Started
              DELETE FROM processes USING done WHERE processes.run = $1 AND processes.step = done.id
          )
          SELECT id, started_at FROM done",
-        params![run.as_str(), &crate::db::rows_as_json(given)],
-    )?;
-    Ok(found.into_iter().collect())
+        params![run.as_str(), given],
+    )
 }
 
 /// Takes the locks that steps need, and gives the steps that have all of theirs. One that could not begin anyway stands in no
@@ -278,45 +298,36 @@ fn locks_in<'a>(
     Ok((ready, locked))
 }
 
-/// Begins those of the steps that are to be done now and have their locks, and says which stand in a queue.
+/// Begins those of the steps that are to be done now and have their locks, and says which stand in a queue. `begun` is what came of
+/// [`begin_all`] where that was asked already.
 fn claim_in(
     tx: &mut Tx<'_>,
     scope: &Scope,
     run: &RunId,
-    wanted: &[(StepId, Vec<String>)],
-    despite_cancel: bool,
+    turn: &Turn,
     engine: &str,
     lease: Micros,
+    begun: Option<Begun>,
 ) -> Result<(Vec<Claim>, Vec<Locked>)> {
-    let (steps, locked) = locks_in(tx, scope, run, wanted, despite_cancel)?;
+    let despite_cancel = turn.despite_cancel;
+    let (steps, locked) = locks_in(tx, scope, run, &turn.claims, despite_cancel)?;
     if steps.is_empty() {
         return Ok((Vec::new(), locked));
     }
     let now = tx.now()?;
     // A claim can be lost with a database that crashes before it is on its disk. Who had it does not know, and the next claim must
     // not look like it: an epoch is never the same as one at another time.
-    let mut begun: HashMap<String, (i64, i64)> = HashMap::new();
-    if tx.is_remote() {
-        let ids = serde_json::to_string(&steps).unwrap_or_default();
-        let found: Vec<(String, i64, i64)> = tx.rows(
-            // A row that another engine has its hands on is that engine's: nobody waits for anybody.
-            "UPDATE steps SET state = 'running', attempt = attempt + 1, epoch = GREATEST(epoch + 1, $5), engine = $3,
-                 lease_until = $4, started_at = COALESCE(started_at, $5), reason = NULL, not_before = NULL
-             WHERE run = $1 AND id IN (
-                 SELECT id FROM steps
-                 WHERE run = $1 AND id IN (SELECT json_array_elements_text(CAST($2 AS json)))
-                 AND (state = 'pending' AND not_before IS NULL OR state IN ('pending', 'waiting') AND not_before <= $5)
-                 FOR UPDATE SKIP LOCKED
-             )
-             AND EXISTS (
-                 SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NULL
-                 AND (NOT cancel_requested OR CAST($6 AS BOOLEAN)) AND NOT kill_requested
-             )
-             RETURNING id, attempt, epoch",
-            params![run.as_str(), &ids, engine, now + lease, now, despite_cancel],
-        )?;
-        begun.extend(found.into_iter().map(|(id, attempt, epoch)| (id, (attempt, epoch))));
-    } else {
+    let mut begun: HashMap<String, (i64, i64)> = match begun {
+        Some(begun) => begun.into_iter().map(|(id, attempt, epoch)| (id, (attempt, epoch))).collect(),
+        None if tx.is_remote() => {
+            let ids = serde_json::to_string(&steps).unwrap_or_default();
+            let all = begin_all(run, &ids, engine, (now, lease), despite_cancel);
+            let found: Begun = tx.rows(all.sql, &all.params)?;
+            found.into_iter().map(|(id, attempt, epoch)| (id, (attempt, epoch))).collect()
+        }
+        None => HashMap::new(),
+    };
+    if !tx.is_remote() {
         for step in &steps {
             let found: Option<(i64, i64)> = tx.row(
                 "UPDATE steps SET state = 'running', attempt = attempt + 1, epoch = MAX(epoch + 1, $5), engine = $3,
@@ -340,6 +351,36 @@ fn claim_in(
         claims.push(Claim { run: run.clone(), step: step.clone(), attempt: attempt as u32, epoch });
     }
     Ok((claims, locked))
+}
+
+/// Steps that were begun: the id, the attempt and the epoch.
+type Begun = Vec<(String, i64, i64)>;
+
+/// Begins steps, whose ids are an array of JSON, in one statement: those that are [`Begun`]. A row that another engine has its
+/// hands on is that engine's: nobody waits for anybody.
+fn begin_all<'a>(
+    run: &'a RunId,
+    ids: &'a str,
+    engine: &'a str,
+    (now, lease): (Micros, Micros),
+    despite_cancel: bool,
+) -> Ask<'a> {
+    Ask::new(
+        "UPDATE steps SET state = 'running', attempt = attempt + 1, epoch = GREATEST(epoch + 1, $5), engine = $3,
+             lease_until = $4, started_at = COALESCE(started_at, $5), reason = NULL, not_before = NULL
+         WHERE run = $1 AND id IN (
+             SELECT id FROM steps
+             WHERE run = $1 AND id IN (SELECT json_array_elements_text(CAST($2 AS json)))
+             AND (state = 'pending' AND not_before IS NULL OR state IN ('pending', 'waiting') AND not_before <= $5)
+             FOR UPDATE SKIP LOCKED
+         )
+         AND EXISTS (
+             SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NULL
+             AND (NOT cancel_requested OR CAST($6 AS BOOLEAN)) AND NOT kill_requested
+         )
+         RETURNING id, attempt, epoch",
+        params![run.as_str(), ids, engine, now + lease, now, despite_cancel],
+    )
 }
 
 /// How a phase is recorded.
@@ -471,21 +512,72 @@ fn close_all(
     Ok(closed.into_iter().collect())
 }
 
-pub(crate) fn move_in(tx: &mut Tx<'_>, scope: &Scope, run: &RunId, moved: &Move) -> Result<bool> {
-    let now = tx.now()?;
-    let reason = moved.reason.as_deref();
-    let done = tx.execute(
-        "UPDATE runs SET state = $1, reason = $2, ended_at = $3 WHERE id = $4 AND state = $5",
-        params![moved.to.as_str(), reason, moved.to.is_final().then_some(now), run.as_str(), moved.from.as_str()],
-    )?;
-    if done == 1 {
+/// The id of the run, where it is moved.
+fn moving<'a>(run: &'a RunId, moved: &'a Move, now: Micros) -> Ask<'a> {
+    let ended = moved.to.is_final().then_some(now);
+    Ask::new(
+        "UPDATE runs SET state = $1, reason = $2, ended_at = $3 WHERE id = $4 AND state = $5 RETURNING id",
+        params![moved.to.as_str(), moved.reason.as_deref(), ended, run.as_str(), moved.from.as_str()],
+    )
+}
+
+/// `done` is whether it was moved, where that was asked already.
+pub(crate) fn move_in(tx: &mut Tx<'_>, scope: &Scope, run: &RunId, moved: &Move, done: Option<bool>) -> Result<bool> {
+    let done = match done {
+        Some(done) => done,
+        None => {
+            let asked = moving(run, moved, tx.now()?);
+            tx.row::<String>(asked.sql, &asked.params)?.is_some()
+        }
+    };
+    if done {
         if moved.to.is_final() {
             leave_queues(tx, scope, run)?;
         }
         let kind = format!("run.{}", moved.to.as_str());
-        scope.event(tx, NewEvent::of_run(run, &kind, serde_json::json!({ "reason": reason })))?;
+        scope.event(tx, NewEvent::of_run(run, &kind, serde_json::json!({ "reason": moved.reason })))?;
     }
-    Ok(done == 1)
+    Ok(done)
+}
+
+/// What was asked of a server at once.
+#[derive(Default)]
+struct AtOnce {
+    started: Option<Started>,
+    begun: Option<Begun>,
+    moved: Option<bool>,
+}
+
+/// Asks all of a turn of a server at once, where no part of it needs what came of another: one way there and back instead of three.
+fn at_once(tx: &mut Tx<'_>, run: &RunId, turn: &Turn, engine: &str, lease: Micros) -> Result<AtOnce> {
+    let adds = |finish: &Finish| matches!(finish.outcome, StepOutcome::Expanded { .. });
+    let locks = |(_, locks): &(StepId, Vec<String>)| !locks.is_empty();
+    let apart = !turn.closed.is_empty() || turn.claims.iter().any(locks) || turn.finished.iter().any(adds);
+    if !tx.is_remote() || apart {
+        return Ok(AtOnce::default());
+    }
+    let now = tx.now()?;
+    let given = ends(&turn.finished.iter().map(|finish| ended(finish, now)).collect::<Vec<_>>());
+    let ids: Vec<&StepId> = turn.claims.iter().map(|(step, _)| step).collect();
+    let ids = serde_json::to_string(&ids).unwrap_or_default();
+    let mut asks = Vec::new();
+    if !turn.finished.is_empty() {
+        asks.push(end_all(run, &given));
+    }
+    if !turn.claims.is_empty() {
+        asks.push(begin_all(run, &ids, engine, (now, lease), turn.despite_cancel));
+    }
+    asks.extend(turn.moved.as_ref().map(|moved| moving(run, moved, now)));
+    let mut answers = tx.rows_each(&asks)?.into_iter();
+    let mut answer = |is_asked: bool| if is_asked { answers.next() } else { None };
+    let started = answer(!turn.finished.is_empty());
+    let begun = answer(!turn.claims.is_empty());
+    let moved = answer(turn.moved.is_some());
+    Ok(AtOnce {
+        started: started.map(|rows| Ok::<_, StoreError>(read(rows)?.into_iter().collect())).transpose()?,
+        begun: begun.map(read).transpose()?,
+        moved: moved.map(|rows| !rows.is_empty()),
+    })
 }
 
 /// Whether something happened after an event that may have changed any step.
@@ -518,10 +610,11 @@ impl Store {
     ) -> Result<Turned> {
         let (scope, engine, run, turn) = (self.scope.clone(), engine.to_owned(), run.clone(), turn.clone());
         self.write(durability, move |tx| {
-            let finished = finish_in(tx, &scope, &run, &turn.finished)?;
+            let AtOnce { started, begun, moved } = at_once(tx, &run, &turn, &engine, lease)?;
+            let finished = finish_in(tx, &scope, &run, &turn.finished, started)?;
             close_in(tx, &scope, &run, &turn.closed)?;
-            let (claims, locked) = claim_in(tx, &scope, &run, &turn.claims, turn.despite_cancel, &engine, lease)?;
-            let moved = turn.moved.as_ref().map(|moved| move_in(tx, &scope, &run, moved)).transpose()?;
+            let (claims, locked) = claim_in(tx, &scope, &run, &turn, &engine, lease, begun)?;
+            let moved = turn.moved.as_ref().map(|to| move_in(tx, &scope, &run, to, moved)).transpose()?;
             Ok(Turned { finished, claims, locked, moved: moved.unwrap_or(false) })
         })
         .await
@@ -534,26 +627,36 @@ impl Store {
     /// [`StoreError::NotFound`].
     pub async fn run_look(&self, run: &RunId, since: Option<i64>) -> Result<Look> {
         let of = run.clone();
-        let (found, seen, expanded, steps) = self
+        let (found, expanded, steps) = self
             .read(move |tx| {
                 // The last event comes before the steps: what happens meanwhile is seen twice, and not missed.
                 let sql = "SELECT state, cancel_requested, kill_requested,
                      COALESCE((SELECT MAX(id) FROM events WHERE run = $1), 0)
                      FROM runs WHERE id = $1";
-                let found: Option<(String, bool, bool, i64)> = tx.row(sql, params![of.as_str()])?;
-                let seen = found.as_ref().map_or(0, |(.., seen)| *seen);
-                let steps = match since {
-                    Some(since) if seen <= since => Vec::new(),
-                    Some(since) if !is_of_run(tx, &of, since)? => changed_in(tx, &of, since)?,
-                    _ => crate::steps::brief_in(tx, &of)?,
+                let state = Ask::new(sql, params![of.as_str()]);
+                // After the steps: one that has succeeded has added what it adds.
+                let expanded = Ask::new("SELECT step FROM expansions WHERE run = $1", params![of.as_str()]);
+                let Some(since) = since else {
+                    let asks = [state, crate::steps::brief(&of), expanded];
+                    let [found, steps, expanded] = tx.rows_of(&asks)?;
+                    let found = read::<(String, bool, bool, i64)>(found)?.pop();
+                    return Ok((found, read(expanded)?, read(steps)?));
                 };
-                // After them: a step that has succeeded has added what it adds.
-                let sql = "SELECT step FROM expansions WHERE run = $1";
-                let expanded: Vec<String> = tx.rows(sql, params![of.as_str()])?;
-                Ok((found, seen, expanded, steps))
+                let found: Option<(String, bool, bool, i64)> = tx.row(state.sql, &state.params)?;
+                let seen = found.as_ref().map_or(0, |(.., seen)| *seen);
+                let steps = if seen <= since {
+                    Vec::new()
+                } else if is_of_run(tx, &of, since)? {
+                    let all = crate::steps::brief(&of);
+                    tx.rows(all.sql, &all.params)?
+                } else {
+                    changed_in(tx, &of, since)?
+                };
+                let expanded: Vec<String> = tx.rows(expanded.sql, &expanded.params)?;
+                Ok((found, expanded, steps))
             })
             .await?;
-        let (state, cancel, kill, _) =
+        let (state, cancel, kill, seen) =
             found.ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })?;
         let state = crate::runs::state(state)?;
         let steps = steps.into_iter().map(crate::steps::record).collect::<Result<_>>()?;
