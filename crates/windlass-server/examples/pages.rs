@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use windlass_server::pages::{
-    Frame, Section, access, assets, drift, error, events, home, settings, sign_in, stack, stacks, terminal,
+    Frame, Section, access, assets, changes, drift, error, events, home, settings, sign_in, stack, stacks, terminal,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,6 +27,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("graph-large", stacks::render(&frame(Section::Stacks), &stacks::Stacks::sample_large_graph())),
         ("stack", stack::render(&frame(Section::Stacks), &stack::Stack::sample())),
         ("stack-empty", stack::render(&frame(Section::Stacks), &stack::Stack::sample_empty())),
+        ("changes", changes::render(&frame(Section::Reviews), &changes::Changes::sample())),
+        ("changes-empty", changes::render(&frame(Section::Reviews), &changes::Changes::sample_empty())),
         ("drift", drift::render(&frame(Section::Stacks), &drift::Drift::sample())),
         ("events", events::render(&frame(Section::Events), &events::Events::sample())),
         ("events-empty", events::render(&frame(Section::Events), &events::Events::sample_empty())),

@@ -278,14 +278,17 @@ impl Watch {
         let asked =
             tokio::task::spawn_blocking(move || windlass_drivers::oci::digest(&image)).await.map_err(internal)?;
         let digest = asked.map_err(|error| unasked(error.to_string()))?;
-        let old = store.kv_first(SCOPE, &key, &digest).await?;
+        // With when it was seen first: what goes back to an earlier one is a change as well, and after a crash the same change is
+        // the same.
+        let seen = format!("{digest} {now}");
+        let last = store.kv_first(SCOPE, &key, &seen).await?;
+        let old = last.split(' ').next().unwrap_or_default();
         if old != digest {
             let event = json!({ "id": digest, "kind": "image" });
             let payload = json!({ "image": reference, "digest": digest, "before": old });
-            // What goes back to an earlier one is a change as well.
-            let id = format!("image {old} {digest} {now}");
+            let id = format!("image {last} {digest}");
             put(store, operation, trigger, &id, now, &Happened { event, payload }).await?;
-            store.kv_set(SCOPE, &key, &digest).await?;
+            store.kv_set(SCOPE, &key, &seen).await?;
         }
         Ok(())
     }

@@ -96,7 +96,7 @@ impl Changes {
                 name: "production".into(),
                 runs: vec![("3f".repeat(20), 12, Moment::new(now - 60_000_000, now))],
             }],
-            budgets: vec!["The forge of shop takes 4900 of 5000 requests until 12:00 UTC".into()],
+            budgets: vec!["The forge of shop still takes 4900 of 5000 requests".into()],
             paging: Paging { first: None, next: Some("/changes?after=11".into()) },
         }
     }
