@@ -535,7 +535,7 @@ pub async fn run(
     };
     let Some(prepared) = cancel.run_until_cancelled(prepare).await else {
         let status = ExitStatus::from_raw(nix::sys::signal::Signal::SIGINT as i32);
-        return Ok(Ended { status, cancelled: true, killed: false, peak_kib: 0, out_of_memory: false });
+        return Ok(Ended { status, cancelled: true, killed: false, peak_kib: 0, out_of_memory: false, why: None });
     };
     let image = prepared?;
     let id = engine.create(container, spec).await?;
@@ -623,7 +623,7 @@ async fn follow(
     }
     let state = engine.inspect(id).await.map_err(lost)?.and_then(|found| found.state).unwrap_or_default();
     let out_of_memory = state.oom_killed.unwrap_or(false);
-    Ok(Ended { status: status(code.unwrap_or(-1)), cancelled, killed, peak_kib, out_of_memory })
+    Ok(Ended { status: status(code.unwrap_or(-1)), cancelled, killed, peak_kib, out_of_memory, why: None })
 }
 
 /// Codes above 128 stand for signals, as shells and engines have it.

@@ -248,6 +248,7 @@ impl Cluster {
                 killed: false,
                 peak_kib: 0,
                 out_of_memory: false,
+                why: None,
             }),
             Err(error) => Err(error),
         };
@@ -518,12 +519,13 @@ impl Cluster {
             tail.reopen(files)?;
             tail.read(listener).await?;
         }
-        let (status, note, out_of_memory) = state.end.unwrap_or((status::killed(), None, false));
-        if let Some(note) = note.filter(|_| !cancelled) {
-            listener.note(&note).await;
+        let (status, why, out_of_memory) = state.end.unwrap_or((status::killed(), None, false));
+        let why = why.filter(|_| !cancelled);
+        if let Some(why) = &why {
+            listener.note(why).await;
         }
         let killed = cancelled && status.signal() == status::killed().signal();
-        Ok(Ended { status, cancelled, killed, peak_kib: 0, out_of_memory })
+        Ok(Ended { status, cancelled, killed, peak_kib: 0, out_of_memory, why })
     }
 
     /// Why there is no pod, or none any more.
@@ -676,15 +678,15 @@ impl<'a> State<'a> {
     }
 
     fn pod_gone(&mut self) {
-        self.end.get_or_insert_with(|| {
-            (status::killed(), Some("the pod was deleted before its program ended".into()), false)
-        });
+        let when = if self.running { "while its program ran" } else { "before its program began" };
+        self.end.get_or_insert_with(|| (status::killed(), Some(format!("somebody deleted the pod {when}")), false));
     }
 
     fn job_gone(&mut self) {
         if self.pod.is_none() {
-            self.end
-                .get_or_insert_with(|| (status::stopped(), Some("the Job was deleted before it began".into()), false));
+            self.end.get_or_insert_with(|| {
+                (status::stopped(), Some("somebody deleted the Job before its program began".into()), false)
+            });
         }
     }
 

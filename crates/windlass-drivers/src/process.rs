@@ -163,7 +163,7 @@ pub trait Listener: Send {
 }
 
 /// How a child ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     pub status: ExitStatus,
     /// It was asked to stop, whatever its status says.
@@ -174,6 +174,8 @@ pub struct Ended {
     pub peak_kib: u64,
     /// It was ended because it wanted more memory than its runner gives.
     pub out_of_memory: bool,
+    /// What its place knows of its end beyond the status, e.g. that a cluster took its node away.
+    pub why: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -397,7 +399,7 @@ async fn run_here(
     if let Some(tail) = &mut tail {
         tail.read(listener).await?;
     }
-    Ok(Ended { status, cancelled, killed, peak_kib, out_of_memory: false })
+    Ok(Ended { status, cancelled, killed, peak_kib, out_of_memory: false, why: None })
 }
 
 /// Processes of this machine that carry the token of an attempt (`WINDLASS_TOKEN` in their environment): their ids and names. After

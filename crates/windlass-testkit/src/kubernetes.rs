@@ -30,6 +30,8 @@ pub struct Settings {
     pub pods: Option<usize>,
     /// The node does not answer: what runs there goes on, and nobody hears of it.
     pub node_away: bool,
+    /// The node has no memory left: what runs there is evicted, and nothing is placed on it.
+    pub pressure: bool,
     /// The node takes no note of time below a millisecond.
     pub coarse: bool,
     /// Answers to this many `POST`s are lost after they were obeyed.
@@ -94,6 +96,7 @@ impl Kubernetes {
             claims: BTreeSet::from(["data".into()]),
             pods: None,
             node_away: false,
+            pressure: false,
             coarse: false,
             lost_answers: 0,
         };
@@ -138,6 +141,16 @@ impl Kubernetes {
     pub fn compact(&self) {
         self.shared.change(Store::compact);
         self.proxy.cut();
+    }
+
+    /// Somebody else deletes all objects of a kind, as `kubectl delete` does.
+    pub fn delete(&self, plural: &'static str) {
+        let options = serde_json::json!({ "propagationPolicy": "Background" });
+        self.shared.change(|store| {
+            for object in store.all(plural) {
+                controller::delete(store, plural, &object, &options);
+            }
+        });
     }
 
     /// Objects of a kind (`jobs`, `pods`, `secrets`, `events`), in all namespaces.

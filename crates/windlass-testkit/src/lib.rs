@@ -13,7 +13,7 @@ pub mod git;
 pub mod haproxy;
 pub mod kubernetes;
 pub mod mail;
-pub mod mariadb;
+pub mod mysql;
 pub mod npm;
 pub mod oidc;
 pub mod operations;

@@ -35,15 +35,18 @@ pub fn progress(pod: &Pod) -> Progress {
         let sent = [KILL, TERMINATE].into_iter().find(|signal| ended.exit_code == 128 + signal);
         let signal = ended.signal.or(out_of_memory.then_some(KILL)).or(sent);
         let note = match ended.reason.as_deref() {
+            _ if ended.exit_code == 0 => None,
             Some("OOMKilled") => Some("the program was killed because it took more memory than it may have".into()),
-            None | Some("Completed" | "Error") => None,
-            Some(reason) => Some(because(reason, ended.message.as_deref())),
+            Some(reason) if !["Completed", "Error"].contains(&reason) => {
+                disruption(pod).or_else(|| Some(because(reason, ended.message.as_deref())))
+            }
+            _ => disruption(pod),
         };
         let status = signal.map_or_else(|| exited(ended.exit_code), ExitStatus::from_raw);
         return Progress::Ended { status, note, out_of_memory };
     }
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
-        let note = because(status.reason.as_deref().unwrap_or("the pod failed"), status.message.as_deref());
+        let note = disruption(pod).unwrap_or_else(|| because("the pod failed", status.message.as_deref()));
         return Progress::Ended { status: killed(), note: Some(note), out_of_memory: false };
     }
     if state.is_some_and(|state| state.running.is_some()) {
@@ -62,6 +65,20 @@ pub fn progress(pod: &Pod) -> Progress {
         unscheduled
             .map(|condition| because(condition.reason.as_deref().unwrap_or("Pending"), condition.message.as_deref())),
     )
+}
+
+/// Why the cluster ended the pod, where it did.
+fn disruption(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    if let Some(reason) = &status.reason {
+        return Some(because(reason, status.message.as_deref()));
+    }
+    let condition = status.conditions.iter().flatten().find(|condition| condition.type_ == "DisruptionTarget");
+    if let Some(condition) = condition.filter(|condition| condition.status == "True") {
+        let reason = condition.reason.as_deref().unwrap_or("DisruptionTarget");
+        return Some(because(reason, condition.message.as_deref()));
+    }
+    pod.metadata.deletion_timestamp.as_ref().map(|_| "somebody deleted the pod while its program ran".into())
 }
 
 const KILL: i32 = 9;
@@ -165,5 +182,17 @@ mod tests {
             json!({ "phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory." }),
             &ended(killed(), Some("Evicted: The node was low on resource: memory.")),
         );
+        let mut evicted = container(json!({ "terminated": { "exitCode": 137, "reason": "Error" } }));
+        evicted["reason"] = "Evicted".into();
+        evicted["message"] = "The node was low on resource: memory.".into();
+        check(evicted, &ended(killed(), Some("Evicted: The node was low on resource: memory.")));
+        for (code, status, wanted) in
+            [(1, exited(1), Some("EvictionByEvictionAPI: Eviction API: evicting")), (0, exited(0), None)]
+        {
+            let mut drained = container(json!({ "terminated": { "exitCode": code, "reason": "Error" } }));
+            drained["conditions"] = json!([{ "type": "DisruptionTarget", "status": "True",
+                "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting" }]);
+            check(drained, &ended(status, wanted));
+        }
     }
 }

@@ -43,17 +43,23 @@ pub async fn run(shared: Arc<Shared>, pod: Value) {
     command.args(words).env_clear().envs(&environment).process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.current_dir(container["workingDir"].as_str().unwrap_or("/"));
-    let mut child = match command.spawn() {
-        Ok(child) => child,
+    let uid = text(&pod, "/metadata/uid").to_owned();
+    // Nobody sees what it does before it counts as running.
+    let spawned = {
+        let mut groups = lock(&shared.groups);
+        let spawned = command.spawn();
+        let id = spawned.as_ref().ok().and_then(tokio::process::Child::id).and_then(|id| i32::try_from(id).ok());
+        groups.extend(id.map(|id| (uid.clone(), id)));
+        spawned.map(|child| (child, id.unwrap_or(i32::MAX)))
+    };
+    let (mut child, group) = match spawned {
+        Ok(spawned) => spawned,
         Err(error) => {
             let message = format!("failed to create containerd task: exec: \"{program}\": {error}");
             end(&shared, &pod, json!({ "exitCode": 128, "reason": "StartError", "message": message }));
             return leave(&shared, &pod, &mut changes).await;
         }
     };
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(i32::MAX);
-    let uid = text(&pod, "/metadata/uid").to_owned();
-    lock(&shared.groups).insert(uid.clone(), group);
     let log = Arc::new(Mutex::default());
     lock(&shared.logs).insert(uid.clone(), log.clone());
     state(&shared, &pod, "Running", json!({ "running": { "startedAt": now() } }));
@@ -63,7 +69,7 @@ pub async fn run(shared: Arc<Shared>, pod: Value) {
     ];
     let limit = container["resources"]["limits"]["memory"].as_str().and_then(super::validation::quantity);
     let mut look = tokio::time::interval(LOOK);
-    let (mut out_of_memory, mut asked) = (false, None);
+    let (mut out_of_memory, mut evicted, mut asked) = (false, false, None);
     let status = loop {
         let grace = asked.map(|(at, grace): (tokio::time::Instant, u64)| at + Duration::from_secs(grace));
         tokio::select! {
@@ -75,6 +81,10 @@ pub async fn run(shared: Arc<Shared>, pod: Value) {
                 }
             }
             _ = changes.changed() => {
+                if shared.settings().pressure {
+                    evicted = true;
+                    signal(group, Signal::SIGKILL);
+                }
                 let grace = deletion(&shared, &pod);
                 match (grace, &mut asked) {
                     (Some(grace), None) => {
@@ -104,7 +114,17 @@ pub async fn run(shared: Arc<Shared>, pod: Value) {
     } else {
         "Error"
     };
-    end(&shared, &pod, json!({ "exitCode": code, "reason": reason, "finishedAt": now() }));
+    let terminated = json!({ "exitCode": code, "reason": reason, "finishedAt": now() });
+    if evicted {
+        shared.change(|store| {
+            store.edit("pods", &pod, |pod| {
+                let message = "The node was low on resource: memory.";
+                pod["status"]["reason"] = "Evicted".into();
+                pod["status"]["message"] = message.into();
+            })
+        });
+    }
+    end(&shared, &pod, terminated);
     leave(&shared, &pod, &mut changes).await;
 }
 
@@ -166,6 +186,11 @@ fn needs(shared: &Shared, pod: &Value, container: &Value) -> Result<BTreeMap<Str
     if !selector.into_iter().flatten().all(|(key, value)| settings.node.get(key).map(String::as_str) == value.as_str())
     {
         let message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.";
+        return Err(Need::Place(message.into()));
+    }
+    if settings.pressure {
+        let message =
+            "0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/memory-pressure: }.";
         return Err(Need::Place(message.into()));
     }
     for volume in pod["spec"]["volumes"].as_array().into_iter().flatten() {

@@ -21,7 +21,7 @@ use windlass_model::run::Repeat;
 
 /// How long a program may take to stop after its interrupt, before all that it started is killed.
 pub const GRACE: Duration = Duration::from_secs(10);
-/// How much of what a program says last on its standard error is looked at for a reason, bytes.
+/// How much of what a program says last is looked at for a reason, bytes.
 const TAIL: usize = 4096;
 /// Of this process, for programs in this machine; how a person writes is told everywhere.
 const OF_THE_MACHINE: [&str; 3] = ["PATH", "TZ", "SSL_CERT_FILE"];
@@ -43,8 +43,8 @@ struct Program {
 /// Its expressions have no value, or its files cannot be made.
 pub async fn execute(work: &Work<'_>) -> AppResult<StepResult> {
     let program = program(work).await?;
-    let mut said = Said::new(work.cx, work.definition.outputs != OutputFormat::None);
     let spec = spec(work, &program)?;
+    let mut said = Said::new(work.cx, &spec, work.definition.outputs != OutputFormat::None);
     let ended = match process::run(&spec, &work.cx.cancel, &mut said).await {
         Ok(ended) => ended,
         Err(error) => return Ok(unstarted(&program, error)),
@@ -87,7 +87,7 @@ async fn ask(work: &Work<'_>) -> AppResult<Probe> {
     let program = Program { argv, place, directory: directory(work)?, scratch };
     let mut spec = spec(work, &program)?;
     spec.output = None;
-    let mut said = Said::new(work.cx, false);
+    let mut said = Said::new(work.cx, &spec, false);
     work.cx.log(format!("windlass: asks `{}` whether it had happened\n", program.argv.join(" ")).as_bytes()).await;
     let ended = match process::run(&spec, &work.cx.cancel, &mut said).await {
         Ok(ended) => ended,
@@ -97,15 +97,19 @@ async fn ask(work: &Work<'_>) -> AppResult<Probe> {
         Some(0) if !ended.cancelled => {
             let own = Scratch::make(work.service, work.cx, "step")?;
             let out = work.service.directory.output(&work.cx.run, &work.cx.step, work.cx.attempt, "out");
-            let out = std::fs::read(out).unwrap_or_default();
-            match outputs_of(work, &out, &own).await {
+            let outputs = match std::fs::read(out) {
+                // What a Job without a volume said is nowhere.
+                Err(error) if work.definition.outputs != OutputFormat::None => Err(error.to_string()),
+                out => outputs_of(work, &out.unwrap_or_default(), &own).await,
+            };
+            match outputs {
                 Ok(outputs) => Probe::Done(outputs.into()),
                 Err(why) => Probe::Unsettled(format!("it had happened, but its outputs are lost: {why}")),
             }
         }
         Some(1) if !ended.cancelled => Probe::Repeat,
         _ => {
-            let why = last_line(&said.err).unwrap_or_else(|| ended.status.to_string());
+            let why = ended.why.or_else(|| last_line(&said.last)).unwrap_or_else(|| ended.status.to_string());
             Probe::Unsettled(format!("its probe does not know whether it had happened: {why}"))
         }
     })
@@ -288,7 +292,7 @@ fn refusal(work: &Work<'_>, program: &Program, ended: &Ended, said: &Said<'_>) -
         Some(code) => format!("ended with status {code}"),
         None => format!("was ended by {}", ended.status),
     };
-    let why = last_line(&said.err).map_or_else(String::new, |line| format!(": {line}"));
+    let why = ended.why.clone().or_else(|| last_line(&said.last)).map_or_else(String::new, |why| format!(": {why}"));
     let retryable = code.is_none_or(|code| !definition.give_up.contains(&code));
     Some(StepFailure { code: "WL530".into(), message: format!("{name} {how}{why}"), retryable })
 }
@@ -345,13 +349,15 @@ struct Said<'a> {
     captures: bool,
     /// Of its standard output, as far as it can be an output.
     out: Vec<u8>,
-    /// The end of its standard error.
-    err: Vec<u8>,
+    /// The end of its standard error, or of both streams where they come as one.
+    last: Vec<u8>,
+    is_one: bool,
 }
 
 impl<'a> Said<'a> {
-    fn new(cx: &'a StepContext, captures: bool) -> Self {
-        Self { cx, captures, out: Vec::new(), err: Vec::new() }
+    fn new(cx: &'a StepContext, spec: &Spec, captures: bool) -> Self {
+        let is_one = matches!(spec.place, Place::Job(_)) && spec.output.is_none();
+        Self { cx, captures, out: Vec::new(), last: Vec::new(), is_one }
     }
 }
 
@@ -363,18 +369,18 @@ impl Listener for Said<'_> {
         starts_elsewhere(self.cx, what).await
     }
     async fn output(&mut self, stream: Stream, bytes: &[u8]) {
-        match stream {
-            Stream::Out if self.captures => {
-                let room = (outputs::LIMIT + 1).saturating_sub(self.out.len()).min(bytes.len());
-                self.out.extend_from_slice(&bytes[..room]);
-            }
-            Stream::Out => {}
-            Stream::Err => {
-                self.err.extend_from_slice(bytes);
-                let over = self.err.len().saturating_sub(TAIL);
-                self.err.drain(..over);
-            }
+        if stream == Stream::Out && self.captures {
+            let room = (outputs::LIMIT + 1).saturating_sub(self.out.len()).min(bytes.len());
+            self.out.extend_from_slice(&bytes[..room]);
+        }
+        if stream == Stream::Err || self.is_one {
+            self.last.extend_from_slice(bytes);
+            let over = self.last.len().saturating_sub(TAIL);
+            self.last.drain(..over);
         }
         self.cx.log(bytes).await;
+    }
+    async fn note(&mut self, text: &str) {
+        self.cx.log(format!("windlass: {text}\n").as_bytes()).await;
     }
 }

@@ -9,6 +9,7 @@ use axum::routing::{any, get};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use windlass_model::run::{RunState, StepState};
+use windlass_testkit::mysql::MySqlServer;
 
 async fn serve() -> String {
     let echo = async |headers: HeaderMap, method: axum::http::Method, body: String| {
@@ -214,16 +215,33 @@ async fn postgres_is_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_is_asked() {
-    let (world, server) = (World::new(&[]).await, windlass_testkit::mariadb::MariaDb::start(&[]).unwrap());
+    let server = MySqlServer::mariadb().unwrap();
+    as_mysql(&server, "{\"a\": [1]}".into(), "does not have this capability", "SELECT seq FROM seq_1_to_4000000000")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_is_asked() {
+    let server = MySqlServer::mysql().unwrap();
+    let endless =
+        "SELECT 1 FROM information_schema.columns a, information_schema.columns b, information_schema.columns c";
+    as_mysql(&server, json!({ "a": [1] }), "certificate", endless).await;
+    assert_eq!(server.sql("SELECT plugin FROM mysql.user WHERE user = 'u'").unwrap(), "caching_sha2_password\n");
+}
+
+/// What both do. `document` is how JSON is told, `untrusted` why there is no TLS, and `endless` has more rows than anybody reads.
+async fn as_mysql(server: &MySqlServer, document: Value, untrusted: &str, endless: &str) {
+    let world = World::new(&[]).await;
     let url = server.url();
     asks(&world, &url, ["?", "no value for the ? number 1", "error in your sql syntax"]).await;
     let all = "SELECT TRUE AS b, CAST(-7 AS SIGNED) AS i, 18446744073709551615 AS huge, 1.5E0 AS f, CAST(1234567.01 AS DECIMAL(12, 4)) AS n,
-        '{\"a\": [1]}' AS j, DATE '2026-02-28' AS d, TIMESTAMP '2026-02-28 12:00:00.5' AS t, stamp, bits, kind,
+        document AS j, DATE '2026-02-28' AS d, TIMESTAMP '2026-02-28 12:00:00.5' AS t, stamp, bits, kind,
         TIME '-26:00:01' AS span, 'é' AS e, x'0aff' AS y, NULL AS z FROM types";
     server
         .sql(
-            "SET time_zone = '+02:00'; CREATE TABLE test.types (stamp TIMESTAMP(3), bits BIT(9), kind ENUM('big', 'small'));
-             INSERT INTO test.types VALUES ('2026-02-28 12:00:00.25', b'100000001', 'small')",
+            "SET time_zone = '+02:00';
+             CREATE TABLE test.types (stamp TIMESTAMP(3), bits BIT(9), kind ENUM('big', 'small'), document JSON);
+             INSERT INTO test.types VALUES ('2026-02-28 12:00:00.25', b'100000001', 'small', '{\"a\": [1]}')",
         )
         .unwrap();
     let bound = "SELECT DATE_ADD(?, INTERVAL 1 DAY) AS next, ? + 1 AS more, ? AS huge, ? IS NULL AS nothing, JSON_EXTRACT(?, '$.k') AS k, ? AS yes";
@@ -235,13 +253,14 @@ async fn mariadb_is_asked() {
     ];
     let ran = world.run(steps, json!({}), json!({})).await;
     let row = json!({
-        "b": 1, "i": -7, "huge": u64::MAX, "f": 1.5, "n": "1234567.0100", "j": "{\"a\": [1]}", "d": "2026-02-28",
+        "b": 1, "i": -7, "huge": u64::MAX, "f": 1.5, "n": "1234567.0100", "j": document, "d": "2026-02-28",
         "t": "2026-02-28T12:00:00.5", "stamp": "2026-02-28T10:00:00.25Z", "bits": 257, "kind": "small", "span": "-26:00:01",
         "e": "é", "y": "0aff", "z": null,
     });
     assert_eq!(ran.output("all")["rows"][0], row);
-    let row =
-        json!({ "next": "2026-03-01", "more": 2.5, "huge": 4_294_967_297_i64, "nothing": 1, "k": "\"v\"", "yes": 1 });
+    // A text of JSON is JSON in MySQL only.
+    let k = if document.is_string() { "\"v\"" } else { "v" };
+    let row = json!({ "next": "2026-03-01", "more": 2.5, "huge": 4_294_967_297_i64, "nothing": 1, "k": k, "yes": 1 });
     assert_eq!(ran.output("bound")["rows"][0], row);
     assert_eq!(ran.output("shown")["rows"][0], json!({ "Database (test)": "test" }));
 
@@ -260,16 +279,24 @@ async fn mariadb_is_asked() {
     assert_eq!(*ran.output("s"), json!({ "rows": [], "count": 1 }));
     assert_eq!(server.sql("SELECT id FROM test.things").unwrap(), "2\n");
 
+    // The first time with all of the proof, the second time with what the server remembers of it.
+    server.sql("GRANT SELECT ON test.* TO u").unwrap();
     let port = server.port();
+    let of_u = format!("mysql://u:open%20sesame@127.0.0.1:{port}/test");
+    for _ in 0..2 {
+        let asked = step("s", sql(&of_u, "SELECT id FROM things", json!({})), json!({}));
+        let ran = world.run(vec![asked], json!({}), json!({})).await;
+        assert_eq!(ran.output("s")["rows"], json!([{ "id": 2 }]));
+    }
     let wrong =
         check(&format!("mysql://u:open%20tomatoes@127.0.0.1:{port}/test"), "SELECT 1", "WL537", "Access denied").await;
     assert!(!wrong.contains("tomatoes"), "{wrong}");
     check("mysql://u@127.0.0.1:1/x", "SELECT 1", "WL537", "refused").await;
     check(&format!("{url}?sslmode=require"), "SELECT 1", "WL537", "Unknown connection URL parameter `sslmode'").await;
-    check(&format!("{url}?require_ssl=true"), "SELECT 1", "WL537", "does not have this capability").await;
+    check(&format!("{url}?require_ssl=true"), "SELECT 1", "WL537", untrusted).await;
 
     // A result that never ends is not read to its end, and a query that is cancelled has ended in the server.
-    check(&url, "SELECT seq FROM seq_1_to_4000000000", "WL538", "more than 3 rows").await;
+    check(&url, endless, "WL538", "more than 3 rows").await;
     cancels(&world, sql(&url, "SELECT SLEEP(600) AS slept", json!({}))).await;
     let running =
         "SELECT COUNT(*) FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND info LIKE 'SELECT %'";
