@@ -208,7 +208,9 @@ impl Drive {
                     Decision::Start(id) => decided.starts.push(id),
                     Decision::Skip(id, reason) => decided.closed.push((id, StepState::Skipped, reason)),
                     Decision::Cancel(id) => {
-                        decided.closed.push((id, StepState::Cancelled, "cancelled before it began".to_owned()));
+                        let began = self.plan.step(&id).is_some_and(|step| step.attempt > 0);
+                        let why = if began { "cancelled while it waited" } else { "cancelled before it began" };
+                        decided.closed.push((id, StepState::Cancelled, why.to_owned()));
                     }
                     Decision::Become(to, reason) => decided.state = Some((to, reason)),
                     Decision::Sleep(at) => decided.sleeps = Some(at - now),

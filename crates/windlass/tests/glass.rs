@@ -35,6 +35,15 @@ operation "mend" {
     env   = { ADDRESS = run.url }
   }
 }
+operation "agree" {
+  allow       = [team.sre]
+  break_glass = [team.sre]
+  step "agreed" {
+    approval { from = [team.sre] }
+  }
+  step "between" { run = ["true"] }
+  step "last" { run = ["test", "-e", "TALE.there"] }
+}
 "#;
 
 #[test]
@@ -102,6 +111,29 @@ fn who_breaks_the_glass_says_why_and_what_is_refused_or_passed_over_stands_on_re
         page.contains("<span class=\"badge ok\">works</span>").then_some(page)
     });
     assert!(settings.contains("<bdi>ops</bdi></th><td>webhook</td>") && !settings.contains(&chat.hook()), "{settings}");
+}
+
+#[test]
+fn a_glass_that_was_broken_is_whole_for_who_goes_on() {
+    let env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();
+    env.git_init().unwrap();
+    let (tale, member) = (env.home().join("tale"), windlass_app::actor::local(None).identities.remove(0));
+    let text = MEND.replace("TALE", &tale.display().to_string()).replace("MEMBER", &member);
+    env.write("windlass.hcl", &text.replace("HOOK", "https://127.0.0.1:1/")).unwrap();
+    env.commit("Operations").unwrap();
+    let server = Server::start(&env, "");
+    let glass = json!({ "break_glass": true, "reason": "it burns" });
+    let first = run_of(&server.post("/api/v1/projects/shop/operations/agree/runs", &glass));
+    assert_eq!(server.ended(&first), "failed");
+    let again = format!("/api/v1/runs/{first}/go-on");
+    let second = run_of(&server.post(&again, &json!({})));
+    server.comes_to(&second, "agreed", "waiting");
+    server.comes_to(&second, "last", "pending");
+    server.post(&format!("/api/v1/runs/{second}/cancel"), &json!({}));
+    assert_eq!(server.ended(&second), "cancelled");
+    std::fs::write(env.home().join("tale.there"), "").unwrap();
+    let third = run_of(&server.post(&again, &glass));
+    assert_eq!(server.ended(&third), "succeeded");
 }
 
 #[test]

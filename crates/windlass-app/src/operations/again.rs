@@ -1,8 +1,7 @@
 //! Runs of operations that there were: what is different between two, and going on with one that failed.
 
-use super::{Arguments, StartOptions};
+use super::{Arguments, Source, StartOptions};
 use crate::error::{AppError, AppResult, ErrorKind, internal};
-use crate::service::Service;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,10 +129,10 @@ fn not_kept(name: &String) -> Diagnostic {
 /// was not taken back is done. `secrets` are those that it had, given again: they are kept no longer than a run.
 ///
 /// # Errors
-/// It has not ended, or succeeded; a secret is missing; breaking the glass has no reason; another run is in the way; or the database
-/// cannot be written.
+/// It has not ended, or succeeded; a secret is missing; breaking the glass has no reason; a policy denies it now; another run is in
+/// the way; or the database cannot be written.
 pub async fn resume(
-    service: &Service,
+    source: &Source<'_>,
     record: &RunRecord,
     input: &OperationInput,
     secrets: &Arguments,
@@ -177,8 +176,10 @@ pub async fn resume(
         skipped,
         ..input.clone()
     };
+    super::policies::refuse_denied(source, &again).await?;
+    let service = source.service;
     let steps = service.store.step_list(&record.id).await?;
-    let (mut plan, first) = plan::resume(&record.plan, &steps);
+    let (mut plan, first) = plan::resume(input, &record.plan, &steps);
     plan.input = serde_json::to_value(&again).map_err(internal)?;
     super::create(service, &plan, &again, &given, first).await
 }

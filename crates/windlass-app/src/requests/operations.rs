@@ -501,7 +501,7 @@ pub async fn repeat(
 /// There is none that the caller may see, the caller may not, or as for [`crate::operations::again::resume`].
 #[tracing::instrument(skip_all, fields(%run))]
 pub async fn resume(
-    installation: &Installation,
+    installation: &Arc<Installation>,
     caller: &Caller,
     run: &RunId,
     secrets: &Arguments,
@@ -509,11 +509,13 @@ pub async fn resume(
 ) -> AppResult<RunId> {
     let record = run_for(installation, caller, run, Permission::OperationRun).await?;
     let input = input(&record)?;
-    let good = installation.good(&record.project)?;
+    let ground = ground(installation, caller, &record.project, None).await?;
+    let source = ground.source();
     if options.break_glass {
-        let subject = subject_of_run(&good, &record).unwrap_or_else(|| Subject::project(&record.project));
-        caller.must(installation, Permission::OperationBreakGlass, &glass(&input.operation, subject)).await?;
+        let subject = subject_of_run(&ground.good, &record).unwrap_or_else(|| Subject::project(&record.project));
+        // Who may is what its definition says now.
+        let now = source.find(&input.operation.name)?;
+        caller.must(installation, Permission::OperationBreakGlass, &glass(now, subject)).await?;
     }
-    let service = installation.service(caller, &record.project)?;
-    Ok(installation.made(crate::operations::again::resume(&service, &record, &input, secrets, options).await?))
+    Ok(installation.made(crate::operations::again::resume(&source, &record, &input, secrets, options).await?))
 }

@@ -296,6 +296,12 @@ fn arguments_fit_what_is_run() {
         ],
     );
     check(
+        "param \"p\" { type = secret }\nschedule { cron = \"0 3 * * *\" }\nstep \"s\" { run = [\"x\", param.p] }",
+        &[
+            "3:WL127 schedule \"default\" does not give `p`, which \"o\" needs | what starts by itself keeps its arguments: use a `secret` block of the operation instead",
+        ],
+    );
+    check(
         &by_time("{ n = trigger.payload.n }"),
         &["5:WL120 `trigger` cannot be used here | it is for the condition and the arguments of a `trigger`"],
     );

@@ -368,5 +368,6 @@ pub async fn resume(service: &Service, record: &RunRecord, how: &How) -> AppResu
     let own = input(record)?;
     let secrets = how.given(&own.operation.parameters)?;
     let options = how.options(Origin::Resumed { run: record.id.clone() });
-    windlass_app::operations::again::resume(service, record, &own, &secrets, options).await
+    let local = Local::load(service)?;
+    windlass_app::operations::again::resume(&local.source(service), record, &own, &secrets, options).await
 }

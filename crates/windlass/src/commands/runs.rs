@@ -19,7 +19,7 @@ use windlass_app::{apply, plans, review, runs};
 use windlass_model::id::{RunId, StepId};
 use windlass_model::operation::plan::Origin;
 use windlass_model::review::{Review, Verdict};
-use windlass_model::run::{RunRecord, RunState};
+use windlass_model::run::{RunRecord, RunState, StepState};
 
 pub fn dispatch(cx: &Context, command: Command) -> Answer {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -231,7 +231,12 @@ pub(super) async fn drive(cx: &Context, service: &Arc<Service>, id: &RunId) -> A
         loop {
             tokio::select! {
                 progress = receiver.recv() => match progress {
-                    Some(progress) if !quiet => view.update(&progress),
+                    Some(progress) if !quiet => {
+                        view.update(&progress);
+                        if let Some(how) = answer(service, id, &progress).await {
+                            view.tell(&how);
+                        }
+                    }
                     Some(_) => {}
                     None => break,
                 },
@@ -242,6 +247,15 @@ pub(super) async fn drive(cx: &Context, service: &Arc<Service>, id: &RunId) -> A
     };
     let (record, ()) = tokio::join!(runs::run_drive(service, id, sender), watch);
     record
+}
+
+/// How what a step now waits with is answered.
+async fn answer(service: &Service, id: &RunId, progress: &windlass_app::Progress) -> Option<String> {
+    let windlass_app::Progress::Step { id: step, state: StepState::Waiting, .. } = progress else { return None };
+    let record = service.store.run_get(id).await.ok()?;
+    let steps = runs::run_steps(service, id).await.ok()?;
+    let how = views::runs::answer(&record, steps.iter().find(|found| found.id == *step)?)?;
+    Some(format!("in another terminal: {how}"))
 }
 
 async fn make_review(
@@ -281,7 +295,7 @@ async fn drift(cx: &Context, service: &Arc<Service>, run: Option<RunId>, silent:
         failed.extend(
             steps
                 .iter()
-                .filter(|s| s.state != windlass_model::run::StepState::Succeeded)
+                .filter(|s| s.state != StepState::Succeeded)
                 .map(|step| (name(step), step.reason.clone().unwrap_or_else(|| step.state.as_str().to_owned()))),
         );
     }

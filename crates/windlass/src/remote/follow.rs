@@ -118,7 +118,11 @@ pub(super) fn follow(at: &At, id: &RunId, quiet: bool) -> AppResult<Option<RunRe
         // A gate, or a person: it is watched on, and said once.
         if record.state == RunState::Waiting && told != record.reason && !quiet {
             watch.clear();
-            eprintln!("It waits: {}", clean(record.reason.as_deref().unwrap_or("for a decision")));
+            let why = clean(record.reason.as_deref().unwrap_or("waits for a decision"));
+            eprintln!("It {}", if why.starts_with("waits") { why } else { format!("waits: {why}") });
+            for how in steps.iter().filter_map(|step| crate::views::runs::answer(&record, step)) {
+                eprintln!("  in another terminal: {how}");
+            }
             told.clone_from(&record.reason);
         }
         if wait.wait(|| watch.tick()) {

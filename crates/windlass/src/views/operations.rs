@@ -19,8 +19,14 @@ fn may(terminal: Terminal, may: &May) -> String {
     }
 }
 
-fn first_line(text: Option<&str>) -> String {
-    text.and_then(|text| text.lines().find(|line| !line.trim().is_empty())).unwrap_or_default().trim().to_owned()
+/// The first sentence of a text, whose lines may break anywhere.
+fn first_sentence(text: Option<&str>) -> String {
+    let lines = text.unwrap_or_default().lines().map(str::trim).skip_while(|line| line.is_empty());
+    let paragraph = lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    match paragraph.split_once(". ") {
+        Some((first, _)) => format!("{first}."),
+        None => paragraph,
+    }
 }
 
 pub fn list(terminal: Terminal, all: &[Listed]) -> String {
@@ -30,7 +36,7 @@ pub fn list(terminal: Terminal, all: &[Listed]) -> String {
     let plain = Terminal::plain();
     let row = |one: &Listed| {
         let parameters = one.parameters.join(" ");
-        vec![one.name.clone(), may(plain, &one.may_run), parameters, first_line(one.description.as_deref())]
+        vec![one.name.clone(), may(plain, &one.may_run), parameters, first_sentence(one.description.as_deref())]
     };
     table(terminal, &["operation", "may run", "asks for", "what"], all.iter().map(row).collect())
 }
@@ -62,7 +68,7 @@ fn kind(field: &Field) -> String {
 
 fn wanted(field: &Field) -> String {
     let mut parts = Vec::new();
-    parts.extend(field.description.as_deref().map(|text| first_line(Some(text))));
+    parts.extend(field.description.as_deref().map(|text| first_sentence(Some(text))));
     match (&field.choices, &field.why_no_choices) {
         (Some(choices), _) => {
             let names: Vec<&str> = choices.iter().take(8).map(|choice| choice.value.as_str()).collect();
@@ -97,7 +103,7 @@ fn steps(nodes: &[Node], depth: usize, out: &mut String) {
             Node::Each(each) => (format!("each of {}", each.members.text), &each.nodes),
             Node::Parallel(parallel) => ("all at the same time".to_owned(), &parallel.nodes),
         };
-        let what = first_line(Some(&what));
+        let what = first_sentence(Some(&what));
         let line = format!("{indent}{}  {}", clean(node.name()), clean(&what));
         out.push_str(&format!("{}\n", line.trim_end()));
         steps(below, depth + 1, out);
@@ -106,7 +112,8 @@ fn steps(nodes: &[Node], depth: usize, out: &mut String) {
 
 fn example(form: &Form) -> String {
     let required = form.fields.iter().filter(|field| field.required);
-    required.map(|field| format!(" {}=…", clean(&field.name))).collect()
+    let value = |field: &Field| if field.kind == ParameterKind::Secret { "@FILE" } else { "…" };
+    required.map(|field| format!(" {}={}", clean(&field.name), value(field))).collect()
 }
 
 /// The question for one field, with its choices.
@@ -126,7 +133,7 @@ pub fn question(terminal: Terminal, field: &Field) -> String {
         ParameterKind::Secret => " (is not shown)",
         _ => "",
     };
-    let about = first_line(field.description.as_deref());
+    let about = first_sentence(field.description.as_deref());
     let about = if about.is_empty() { String::new() } else { format!("  {}", terminal.dim(&clean(&about))) };
     out.push_str(&format!("{}{hint}{about}: ", terminal.bold(&clean(&field.name))));
     out

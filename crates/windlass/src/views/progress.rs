@@ -62,6 +62,13 @@ impl View {
         self.draw();
     }
 
+    /// Says what belongs to the last change.
+    pub fn tell(&mut self, text: &str) {
+        self.clear();
+        eprintln!("  {text}");
+        self.draw();
+    }
+
     /// Redraws the last line, which shows what runs and for how long.
     pub fn tick(&mut self) {
         self.clear();

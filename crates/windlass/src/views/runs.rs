@@ -6,7 +6,7 @@ use serde::Deserialize;
 use windlass_app::operations::answers::Asks;
 use windlass_app::run_artefacts::RunArtefact;
 use windlass_model::Micros;
-use windlass_model::id::{RunId, StepId};
+use windlass_model::id::RunId;
 use windlass_model::operation::plan::OperationInput;
 use windlass_model::run::{RunRecord, RunState, StepRecord, StepState};
 
@@ -67,6 +67,14 @@ pub fn render_run(terminal: Terminal, run: &RunRecord, steps: &[StepRecord], now
 
 /// What somebody would do next; empty where there is nothing. Runs of a server's project go on by themselves, those of a checkout as
 /// long as a process drives them.
+/// How the question is answered that a step of an operation waits with; `None` where it asks nobody.
+pub fn answer(run: &RunRecord, step: &StepRecord) -> Option<String> {
+    let spec = run.plan.steps.iter().find(|spec| spec.id == step.id).filter(|_| step.state == StepState::Waiting)?;
+    let words = Asks::of_spec(spec, &OperationInput::deserialize(&run.plan.input).ok()?)?.words();
+    let words = if words.is_empty() { "TEXT".to_owned() } else { words.join("|") };
+    Some(format!("windlass answer {} {} '{}'", run.id, clean(step.id.as_str()), clean(&words)))
+}
+
 fn next(run: &RunRecord, steps: &[StepRecord]) -> String {
     let is_server = !run.project.is_empty();
     let id = &run.id;
@@ -78,21 +86,13 @@ fn next(run: &RunRecord, steps: &[StepRecord]) -> String {
             format!("Next: look at what happened, then `windlass resume {id} --settle STEP=done|failed|repeat`.\n")
         }
         RunState::Waiting if of_operation => {
-            let input = OperationInput::deserialize(&run.plan.input).ok();
-            let asks = steps.iter().filter(|step| step.state == StepState::Waiting).find_map(|step| {
-                let spec = run.plan.steps.iter().find(|spec| spec.id == step.id)?;
-                let words = Asks::of_spec(spec, input.as_ref()?)?.words();
-                Some((&step.id, if words.is_empty() { "TEXT".to_owned() } else { words.join("|") }))
-            });
             let then = if is_server {
                 String::new()
             } else {
                 format!("; where no process drives it, then windlass resume {id}")
             };
-            let next = |(step, words): (&StepId, String)| {
-                format!("Next: windlass answer {id} {} '{}'{then}\n", clean(step.as_str()), clean(&words))
-            };
-            asks.map(next).unwrap_or_default()
+            let how = steps.iter().find_map(|step| answer(run, step));
+            how.map(|how| format!("Next: {how}{then}\n")).unwrap_or_default()
         }
         RunState::Waiting if is_server => format!("Next: windlass approve {id}\n"),
         RunState::Waiting => format!("Next: windlass approve {id}, then windlass resume {id}\n"),

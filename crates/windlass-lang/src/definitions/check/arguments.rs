@@ -9,6 +9,9 @@ use windlass_model::diagnostic::Span;
 use windlass_model::operation::parameter::{Choice, ChoiceSource, Context, Parameter, ParameterKind, validate};
 use windlass_model::operation::{Action, Expression, OperationDefinition, StepDefinition};
 
+/// Why what is on record takes no secret.
+const KEPT: &str = "what starts by itself keeps its arguments: use a `secret` block of the operation instead";
+
 /// What a value of the kind may be written as.
 pub(super) fn wanted(kind: ParameterKind) -> Want {
     match kind {
@@ -44,8 +47,7 @@ impl<'a> Checker<'a> {
             };
             let is_secret = parameter.kind == ParameterKind::Secret;
             if is_secret && seen == Seen::Shown {
-                let help = "what starts by itself keeps its arguments: use a `secret` block of the operation instead";
-                self.wrong("WL127", &value.span, format!("{what} cannot give the secret `{name}`"), help);
+                self.wrong("WL127", &value.span, format!("{what} cannot give the secret `{name}`"), KEPT);
                 continue;
             }
             let seen = if is_secret { Seen::Hidden } else { Seen::Shown };
@@ -55,7 +57,11 @@ impl<'a> Checker<'a> {
         for parameter in &called.parameters {
             if parameter.required && parameter.default.is_none() && !given.contains_key(&parameter.name) {
                 let summary = format!("{what} does not give `{}`, which \"{}\" needs", parameter.name, called.name);
-                let help = format!("add `arguments = {{ {} = … }}`, or give the parameter a default", parameter.name);
+                let help = if parameter.kind == ParameterKind::Secret && seen == Seen::Shown {
+                    KEPT.to_owned()
+                } else {
+                    format!("add `arguments = {{ {} = … }}`, or give the parameter a default", parameter.name)
+                };
                 self.wrong("WL127", span, summary, help);
             }
         }

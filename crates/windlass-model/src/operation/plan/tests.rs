@@ -398,7 +398,7 @@ fn check_resume(nodes: Vec<Node>, bad: &[&str], want: &str) {
     let input = input(nodes);
     let (_, plan, steps, state) = drive(&input, plan(&input, None, &Texts).unwrap(), None, bad);
     assert_eq!(state, RunState::Failed);
-    let (plan, first) = resume(&plan, &steps);
+    let (plan, first) = resume(&input, &plan, &steps);
     let kept: Vec<StepRecord> = first.iter().filter(|step| step.state != StepState::Pending).cloned().collect();
     let (begun, plan, steps, state) = drive(&input, plan, Some(first), &[]);
     assert_eq!((begun.join(" "), state), (want.to_owned(), RunState::Succeeded));
@@ -408,6 +408,26 @@ fn check_resume(nodes: Vec<Node>, bad: &[&str], want: &str) {
     let ids: std::collections::BTreeSet<&StepId> = plan.steps.iter().map(|spec| &spec.id).collect();
     assert_eq!(ids.len(), plan.steps.len());
     assert!(plan.steps.iter().all(|spec| spec.after.iter().chain(&spec.flow.behind).all(|id| ids.contains(id))));
+}
+
+fn agreed(name: &str) -> Node {
+    let approvals =
+        OperationApprovals { count: 1, from: Vec::new(), when: None, expires: 1, unverified: false, span: span() };
+    node(StepDefinition { action: Action::Approval(approvals), ..define(name, "") })
+}
+
+#[test]
+fn a_run_that_goes_on_asks_again_whether_it_may() {
+    // Whatever is done already between the approval and what is left.
+    let nodes = || vec![step("a"), agreed("ok"), step("b"), step("c")];
+    check_resume(nodes(), &["c"], "run:admit ok c");
+    check_resume(nodes(), &["a"], "run:admit a ok b c");
+    // Nothing behind it is left.
+    check_resume(vec![agreed("ok"), parallel("p", vec![step("b")])], &["run:admit"], "run:admit ok b p");
+    // Those within an `each` are of its members, until it is over.
+    let of_members = || vec![each("m", Batch::All, false, vec![agreed("ok"), step("x")]), step("z")];
+    check_resume(of_members(), &["m[b]/x", "batch:m#1"], "run:admit m[b]/ok m[b]/x batch:m#1 m z");
+    check_resume(of_members(), &["z"], "run:admit z");
 }
 
 #[test]
