@@ -40,7 +40,10 @@ fn main() -> ExitCode {
             with_options(torture::HELP, &["--engine", "--replicas", "--operations"], &["--points"], rest, torture::run)
         }
         "check" => with_options(check::HELP, &[], &[], rest, check::run),
-        "bench" => with_options(bench::HELP, &["--quick"], &["--only", "--rounds"], rest, bench::run),
+        "bench" => {
+            let values = ["--only", "--rounds", "--open", "--pushes", "--stacks"];
+            with_options(bench::HELP, &["--quick"], &values, rest, bench::run)
+        }
         "conformance" => conformance::command(rest),
         // Not for people: what the benchmarks start as processes of their own.
         "measure" => bench::measure::child(&rest),

@@ -19,18 +19,20 @@ use tokio_util::sync::CancellationToken;
 use windlass_connect::forge::{Forge, ForgeError, ForgeKind, ForgeSettings};
 use windlass_model::Micros;
 use windlass_model::change::{Budget, ChangeState};
-use windlass_store::Store;
+use windlass_store::{Changes, Store};
 
 /// How many changes are looked at at once.
 const AT_ONCE: usize = 4;
 /// How many changes one list of a forge has at most.
-const LISTED: usize = 500;
+const LISTED: usize = 10_000;
 /// What happens within this time is looked at together.
 const SETTLE: Duration = Duration::from_millis(100);
 /// Where it is kept when changes were listed last, and how much more the forge may be asked.
 const SCOPE: &str = "changes";
 const CURSOR: &str = "listed";
 const BUDGET: &str = "budget";
+/// Where it is kept who we are.
+const ACCOUNT: &str = "account";
 /// Forges' clocks are not ours, µs: what was touched so long before the last list is listed again.
 const SKEW: Micros = 120_000_000;
 
@@ -109,45 +111,94 @@ pub async fn run(
     url: String,
     pace: Pace,
     stop: CancellationToken,
-    told: impl Fn(&AppError) + Send,
+    told: impl Fn(&AppError) + Send + Sync,
 ) {
-    let store = installation.common.store.clone();
-    let (mut events, mut news) = (store.changes(), installation.followed.subscribe());
     let holder = Store::run_id().to_string();
     let looker = Arc::new(Looker::new(installation, forges, url, holder, pace.lease));
-    let mut looks = JoinSet::new();
-    let (mut listed, mut before) = (None::<tokio::time::Instant>, None);
-    while !stop.is_cancelled() {
-        let any = !looker.forges.projects().is_empty();
-        let list = any && listed.is_none_or(|at| at.elapsed() >= pace.list);
-        let done = async {
-            if !any {
-                return Ok(());
-            }
-            if list {
-                listed = Some(tokio::time::Instant::now());
-                list_all(&looker).await?;
-            }
-            for project in looker.forges.projects() {
-                looker.base_moved(&project).await?;
-            }
-            begin(&looker, &store, &mut looks).await
-        };
-        let failure = done.await.err();
+    tokio::join!(look(&looker, pace, &stop, &told), find(&looker, pace, &stop, &told));
+}
+
+/// A failure is told of once, until it is another one.
+struct Telling<'a> {
+    told: &'a (dyn Fn(&AppError) + Send + Sync),
+    before: Option<String>,
+}
+
+impl Telling<'_> {
+    fn tell(&mut self, done: AppResult<()>) {
+        let failure = done.err();
         let now = failure.as_ref().map(ToString::to_string);
-        if let Some(failure) = failure.filter(|_| now != before) {
-            told(&failure);
+        if let Some(failure) = failure.filter(|_| now != self.before) {
+            (self.told)(&failure);
         }
-        before = now;
+        self.before = now;
+    }
+}
+
+/// Looks at what is due.
+async fn look(
+    looker: &Arc<Looker>,
+    pace: Pace,
+    stop: &CancellationToken,
+    told: &(dyn Fn(&AppError) + Send + Sync),
+) {
+    let store = looker.installation.common.store.clone();
+    let mut telling = Telling { told, before: None };
+    let (mut changed, mut looks) = (store.changes(), JoinSet::new());
+    while !stop.is_cancelled() {
+        let seen = *changed.borrow_and_update();
+        if !looker.forges.projects().is_empty() {
+            telling.tell(begin(looker, &store, &mut looks).await);
+        }
+        let moved = async {
+            // Logs grow all the time, and are of no interest.
+            let is_news = |now: &Changes| (now.events, now.due) != (seen.events, seen.due);
+            if changed.wait_for(is_news).await.is_err() {
+                // A store that was closed changes no more.
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(SETTLE).await;
+        };
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(pace.look) => {}
+            () = moved => {}
             // More may be due than was taken.
             Some(ended) = looks.join_next() => {
                 if let Err(error) = ended {
                     told(&crate::error::internal(error));
                 }
             }
+        }
+    }
+    while looks.join_next().await.is_some() {}
+}
+
+/// Has changes looked at of which nobody told: which were touched at their forges, or pushed to, or whose base moved.
+async fn find(
+    looker: &Arc<Looker>,
+    pace: Pace,
+    stop: &CancellationToken,
+    told: &(dyn Fn(&AppError) + Send + Sync),
+) {
+    let mut telling = Telling { told, before: None };
+    let (mut news, mut listed) = (looker.installation.followed.subscribe(), None::<tokio::time::Instant>);
+    while !stop.is_cancelled() {
+        let done = async {
+            let projects = looker.forges.projects();
+            if !projects.is_empty() && listed.is_none_or(|at| at.elapsed() >= pace.list) {
+                listed = Some(tokio::time::Instant::now());
+                list_all(looker).await?;
+            }
+            for project in projects {
+                looker.base_moved(&project).await?;
+            }
+            Ok(())
+        };
+        telling.tell(done.await);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(pace.look) => {}
             moved = news.recv() => {
                 if let Ok(news) = moved
                     && let Err(error) = looker.heads_moved(&news).await
@@ -155,17 +206,8 @@ pub async fn run(
                     told(&error);
                 }
             }
-            changed = events.changed() => {
-                // A store that was closed changes no more.
-                let settle = if changed.is_ok() { SETTLE } else { pace.look };
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = tokio::time::sleep(settle) => {}
-                }
-            }
         }
     }
-    while looks.join_next().await.is_some() {}
 }
 
 /// Begins to look at what is due.
@@ -223,6 +265,18 @@ async fn list_all(looker: &Arc<Looker>) -> AppResult<()> {
         }
     }
     Ok(())
+}
+
+/// Whether it was our own account at the forge of a project that did something. That is no news: a change is asked for after whatever is
+/// done about it, where that matters.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn is_our_own(store: &Store, by: Option<&str>) -> AppResult<bool> {
+    match by {
+        Some(by) => Ok(store.kv_get(SCOPE, ACCOUNT).await?.as_deref() == Some(by)),
+        None => Ok(false),
+    }
 }
 
 /// How many requests the forge of a project still took when it was asked last.

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use std::sync::Arc;
+use windlass_app::changes;
 use windlass_app::error::{AppError, ErrorKind, internal};
 use windlass_app::repositories::{Repository, webhook_matches};
 use windlass_app::sessions::digest;
@@ -63,11 +64,16 @@ async fn deliver(
         }
     }
     for name in delivered.repositories {
+        let store = app.installation.common.store.of_project(&name);
+        let has_forge = repositories.iter().any(|repository| repository.name == name && repository.forge.is_some());
+        let change = delivered.change.filter(|_| has_forge);
+        if change.is_some() && changes::is_our_own(&store, delivered.by.as_deref()).await? {
+            continue;
+        }
         tracing::info!(repository = name, "a webhook says that it moved");
         followed.poke(&name);
-        let has_forge = repositories.iter().any(|repository| repository.name == name && repository.forge.is_some());
-        if let Some(number) = delivered.change.filter(|_| has_forge) {
-            app.installation.common.store.of_project(&name).change_due(number, None).await.map_err(AppError::from)?;
+        if let Some(number) = change {
+            store.change_due(number, None).await.map_err(AppError::from)?;
         }
     }
     Ok(StatusCode::ACCEPTED.into_response())

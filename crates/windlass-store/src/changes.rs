@@ -16,6 +16,8 @@ pub struct ChangeRow {
     pub number: u64,
     pub known: Known,
     pub updated_at: Micros,
+    /// The look that was begun last has to ask the forge: something happened there, or how the look before ended is not known.
+    pub asks: bool,
 }
 
 /// What a look leaves.
@@ -42,15 +44,11 @@ const LOOKED: &str = "UPDATE changes SET due = $1
          COALESCE((SELECT state FROM reviews WHERE reviews.run = changes.review), '') || '/' ||
          CAST((SELECT COUNT(*) FROM approvals WHERE approvals.subject = changes.review) AS TEXT)";
 
-type Row = (String, i64, String, i64);
+type Row = (String, i64, String, i64, bool);
 
-fn row((project, number, document, updated_at): Row) -> Result<ChangeRow> {
-    Ok(ChangeRow {
-        project,
-        number: number.unsigned_abs(),
-        known: crate::runs::decode("change", &document)?,
-        updated_at,
-    })
+fn row((project, number, document, updated_at, asks): Row) -> Result<ChangeRow> {
+    let known = crate::runs::decode("change", &document)?;
+    Ok(ChangeRow { project, number: number.unsigned_abs(), known, updated_at, asks })
 }
 
 fn signed(number: u64) -> i64 {
@@ -71,7 +69,8 @@ fn due_in(tx: &mut Tx<'_>, project: &str, instances: &[String], but: i64) -> Res
 }
 
 impl Store {
-    /// Has a change looked at from `at` on (µs), or now; one that nobody has heard of is taken up. What is due sooner stays so.
+    /// Has a change looked at from `at` on (µs), or now, since something happened at its forge; one that nobody has heard of is taken up.
+    /// What is due sooner stays so.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -80,13 +79,38 @@ impl Store {
         self.write(Durability::Durable, move |tx| {
             let now = tx.now()?;
             let due = at.unwrap_or(now);
+            tx.due();
             tx.execute(
-                "INSERT INTO changes (project, number, due, updated_at) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (project, number) DO UPDATE SET due = excluded.due
-                 WHERE changes.due IS NULL OR changes.due > excluded.due",
+                "INSERT INTO changes (project, number, due, touched, updated_at) VALUES ($1, $2, $3, TRUE, $4)
+                 ON CONFLICT (project, number) DO UPDATE SET touched = TRUE,
+                     due = CASE WHEN changes.due <= excluded.due THEN changes.due ELSE excluded.due END",
                 params![&project, number, due, now],
             )
             .map(drop)
+        })
+        .await
+    }
+
+    /// Has the open changes looked at whose branches of the repository itself were pushed to, to other commits than are known; how many.
+    /// A branch without a commit was deleted.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn change_pushed(&self, branches: Vec<(String, Option<String>)>) -> Result<u64> {
+        let project = self.scope.project.clone();
+        self.write(Durability::Durable, move |tx| {
+            let (now, mut found) = (tx.now()?, 0);
+            for (branch, commit) in &branches {
+                found += tx.execute(
+                    "UPDATE changes SET touched = TRUE, due = CASE WHEN due <= $4 THEN due ELSE $4 END
+                     WHERE project = $1 AND branch = $2 AND head <> $3 AND state = 'open'",
+                    params![&project, branch, commit.as_deref().unwrap_or_default(), now],
+                )?;
+            }
+            if found > 0 {
+                tx.due();
+            }
+            Ok(found)
         })
         .await
     }
@@ -129,9 +153,10 @@ impl Store {
                     for number in due {
                         // What is due from now on is due again.
                         found.extend(tx.row(
-                            "UPDATE changes SET holder = $3, lease_until = $4, due = NULL
+                            "UPDATE changes SET holder = $3, lease_until = $4, due = NULL,
+                                 asks = (touched OR lease_until > 0), touched = FALSE
                              WHERE project = $1 AND number = $2 AND lease_until <= $5
-                             RETURNING project, number, document, updated_at",
+                             RETURNING project, number, document, updated_at, asks",
                             params![project, number, &holder, now + lease, now],
                         )?);
                     }
@@ -150,13 +175,16 @@ impl Store {
         let document = crate::runs::encode("change", known)?;
         let unapplied = known.unapplied;
         let state = known.change.as_ref().map_or(ChangeState::Open, |change| change.state).as_str();
+        let side = known.change.as_ref().map(|change| &change.head);
+        let head = side.map(|head| head.commit.clone()).unwrap_or_default();
+        let branch = side.filter(|head| head.fork.is_none()).map(|head| head.branch.clone());
         let (project, number, holder) = (self.scope.project.clone(), signed(number), holder.to_owned());
         self.write(Durability::Durable, move |tx| {
             let now = tx.now()?;
             let kept = tx.execute(
-                "UPDATE changes SET document = $4, state = $5, lease_until = $6, updated_at = $7, unapplied = $8
+                "UPDATE changes SET document = $4, state = $5, lease_until = $6, updated_at = $7, unapplied = $8, head = $9, branch = $10
                  WHERE project = $1 AND number = $2 AND holder = $3 AND lease_until > $7",
-                params![&project, number, &holder, &document, state, now + lease, now, unapplied],
+                params![&project, number, &holder, &document, state, now + lease, now, unapplied, &head, branch.as_deref()],
             )?;
             Ok(kept == 1)
         })
@@ -216,7 +244,8 @@ impl Store {
         let (project, number, holder) = (self.scope.project.clone(), signed(number), holder.to_owned());
         self.write(Durability::Durable, move |tx| {
             tx.execute(
-                "UPDATE changes SET holder = NULL, lease_until = 0, due = $4 WHERE project = $1 AND number = $2 AND holder = $3",
+                "UPDATE changes SET holder = NULL, lease_until = 0, due = $4, touched = TRUE
+                 WHERE project = $1 AND number = $2 AND holder = $3",
                 params![&project, number, &holder, due],
             )
             .map(drop)
@@ -233,7 +262,7 @@ impl Store {
         let found: Option<Row> = self
             .read(move |tx| {
                 tx.row(
-                    "SELECT project, number, document, updated_at FROM changes WHERE project = $1 AND number = $2",
+                    "SELECT project, number, document, updated_at, asks FROM changes WHERE project = $1 AND number = $2",
                     params![&project, number],
                 )
             })
@@ -255,12 +284,12 @@ impl Store {
         let found: Vec<Row> = self
             .read(move |tx| match filter {
                 Some(ChangeFilter::Unapplied) => tx.rows(
-                    "SELECT project, number, document, updated_at FROM changes
+                    "SELECT project, number, document, updated_at, asks FROM changes
                      WHERE project = $1 AND unapplied AND number < $2 ORDER BY number DESC LIMIT $3",
                     params![&project, before, limit],
                 ),
                 None | Some(ChangeFilter::In(_)) => tx.rows(
-                    "SELECT project, number, document, updated_at FROM changes
+                    "SELECT project, number, document, updated_at, asks FROM changes
                      WHERE project = $1 AND (CAST($2 AS TEXT) IS NULL OR state = $2) AND number < $3
                      ORDER BY number DESC LIMIT $4",
                     params![&project, filter.map(ChangeFilter::as_str), before, limit],

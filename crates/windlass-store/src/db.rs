@@ -240,19 +240,26 @@ pub struct Changes {
     pub work: u64,
     /// Logs have grown; of this process alone.
     pub logs: u64,
+    /// Changes of forges are due; of this process alone.
+    pub due: u64,
 }
 
 impl std::ops::Add for Changes {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { events: self.events + other.events, work: self.work + other.work, logs: self.logs + other.logs }
+        Self {
+            events: self.events + other.events,
+            work: self.work + other.work,
+            logs: self.logs + other.logs,
+            due: self.due + other.due,
+        }
     }
 }
 
 impl Changes {
     /// Of somebody else, who did not say what happened.
-    pub(crate) const ANY: Self = Self { events: 1, work: 1, logs: 0 };
+    pub(crate) const ANY: Self = Self { events: 1, work: 1, logs: 0, due: 0 };
 
     /// What an engine writes about what it drives itself is no work for anybody.
     pub(crate) fn of(events: &[EventRow]) -> Self {
@@ -260,7 +267,7 @@ impl Changes {
             ["run.created", "run.woken", "run.resumed", "run.cancel_requested", "step.settled"]
                 .contains(&event.kind.as_str())
         };
-        Self { events: u64::from(!events.is_empty()), work: u64::from(events.iter().any(work)), logs: 0 }
+        Self { events: u64::from(!events.is_empty()), work: u64::from(events.iter().any(work)), ..Self::default() }
     }
 
     pub(crate) fn tell(self, changed: &tokio::sync::watch::Sender<Self>) {
@@ -345,6 +352,11 @@ impl<'a> Tx<'a> {
     /// Who follows logs is told that there is more.
     pub fn logged(&mut self) {
         self.told.logs += 1;
+    }
+
+    /// Who looks at changes of forges is told that some are due.
+    pub fn due(&mut self) {
+        self.told.due += 1;
     }
 }
 

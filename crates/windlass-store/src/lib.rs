@@ -294,8 +294,8 @@ impl Store {
         &self.scope.project
     }
 
-    /// Changes whenever events were appended, by this process, and on PostgreSQL by any, or logs have grown, by this process.
-    /// Others that write the same SQLite file are not noticed.
+    /// Changes whenever events were appended, by this process, and on PostgreSQL by any, or logs have grown or changes of forges are
+    /// due, by this process. Others that write the same SQLite file are not noticed.
     pub fn changes(&self) -> tokio::sync::watch::Receiver<Changes> {
         self.inner.changed.subscribe()
     }

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: ratios against a named baseline that is measured in the same run.
 
 pub mod apply;
+pub mod changes;
 pub mod discover;
 pub mod engine;
 pub mod measure;
@@ -15,7 +16,7 @@ use crate::shell::{self, Failure, Result, cargo, target};
 use std::path::PathBuf;
 
 pub const HELP: &str = "\
-Usage: cargo xtask bench [--quick] [--only NAME] [--rounds N]
+Usage: cargo xtask bench [--quick] [--only NAME] [--rounds N] [--open N] [--pushes N] [--stacks N]
 
 Builds the release binary and measures, each against a baseline in the same run, rounds alternating, medians printed:
 
@@ -40,6 +41,10 @@ Builds the release binary and measures, each against a baseline in the same run,
   page      the pages of a run with 10,000 members, 200 times over HTTP: p95, beside that of a run with 100
   schedules 10,000 schedules, each due every ten minutes, for a minute: how late their runs are; and 1,000 with nothing
             due: CPU and memory of the loop that keeps the time
+  changes   a server and a forge that speaks as GitHub does, with 1,000 open changes: what it asks for while nothing happens,
+            against a client that asks for each once a minute; 200 pushes, 50 a minute, of some of which no delivery comes:
+            how soon each is taken up, and calls, against the least that tell of a push; and one change of 300 stacks, really
+            planned, against a bare loop of terraform over them. 15 minutes
 
 Restate, DBOS and awa come from npm and PyPI into ~/.cache/windlass-bench, pinned; where they cannot be had, that is said
 and ours alone is measured.
@@ -47,6 +52,8 @@ and ours alone is measured.
   --quick   small sizes, few rounds, development builds: shows that it works, not how fast it is
   --only    one of the names above
   --rounds  how many rounds [default: 5 for discover and apply, 3 for review]
+  --open, --pushes, --stacks
+            sizes of `changes`, which there are as many of as stands there
 
 Exits with 1 when a target is missed (never with --quick).";
 
@@ -67,6 +74,10 @@ pub struct Bench {
     pub path: std::ffi::OsString,
     pub quick: bool,
     pub rounds: Option<usize>,
+    /// Sizes of [`changes`].
+    pub open: Option<usize>,
+    pub pushes: Option<usize>,
+    pub stacks: Option<usize>,
 }
 
 /// A figure against what it should be.
@@ -80,7 +91,7 @@ pub struct Row {
 type Measurement = fn(&Bench) -> Result<Vec<Row>>;
 
 pub fn run(options: &Options) -> Result<()> {
-    let all: [(&str, Measurement); 12] = [
+    let all: [(&str, Measurement); 13] = [
         ("discover", discover::measure),
         ("review", review::measure),
         ("apply", apply::measure),
@@ -93,17 +104,20 @@ pub fn run(options: &Options) -> Result<()> {
         ("idle", engine::idle),
         ("page", service::page),
         ("schedules", service::schedules),
+        ("changes", changes::measure),
     ];
     let chosen: Vec<_> =
         all.into_iter().filter(|(name, _)| options.value("--only").is_none_or(|only| only == *name)).collect();
     if chosen.is_empty() {
         return Err(Failure::usage(format!("there is no benchmark of that name\n\n{HELP}")));
     }
-    let rounds = match options.value("--rounds").map(str::parse) {
-        None => None,
-        Some(Ok(rounds)) if rounds > 0 => Some(rounds),
-        Some(_) => return Err(Failure::usage("`--rounds` is a number from 1")),
+    let number = |name: &str| match options.value(name).map(str::parse) {
+        None => Ok(None),
+        Some(Ok(number)) if number > 0 => Ok(Some(number)),
+        Some(_) => Err(Failure::usage(format!("`{name}` is a number from 1"))),
     };
+    let (rounds, open) = (number("--rounds")?, number("--open")?);
+    let (pushes, stacks) = (number("--pushes")?, number("--stacks")?);
     let quick = options.has("--quick");
     let release: &[&str] = if quick { &[] } else { &["--release"] };
     // Each builds what it needs alone: the engine without the rest takes a minute, all of it ten.
@@ -126,7 +140,9 @@ pub fn run(options: &Options) -> Result<()> {
     } else {
         let path = setup::everything()?;
         let windlass = setup::windlass(!quick)?;
-        shell::run(cargo().args(["build", "--package", "windlass-app", "--example", "record-again"]).args(release))?;
+        if chosen.iter().any(|(name, _)| *name == "apply") {
+            shell::run(cargo().args(["build", "--package", "windlass-app", "--example", "record-again"]).args(release))?;
+        }
         (path, windlass)
     };
     if !quick {
@@ -148,6 +164,9 @@ pub fn run(options: &Options) -> Result<()> {
         path,
         quick,
         rounds,
+        open,
+        pushes,
+        stacks,
     };
     let measured = measure_all(&bench, chosen);
     discover::remove(&bench.directory)?;

@@ -51,14 +51,18 @@ impl Looker {
         Ok(moved)
     }
 
-    /// Has the open changes looked at that were reviewed against an older commit of the base.
+    /// Has the open changes looked at whose review reads or touches what moved in the base since this was asked last.
     pub async fn base_moved(&self, project: &str) -> AppResult<()> {
         let Ok(good) = self.installation.good(project) else { return Ok(()) };
         let store = self.installation.common.store.of_project(project);
         let known = store.kv_get(super::SCOPE, BASE).await?;
-        if known.as_ref() == Some(&good.commit) {
-            return Ok(());
-        }
+        let known = match known {
+            Some(known) if known == good.commit => return Ok(()),
+            Some(known) => known,
+            None => return Ok(store.kv_set(super::SCOPE, BASE, &good.commit).await?),
+        };
+        // What moved before that is done with: it is enough to compare once, however many changes there are.
+        let moved = self.moved_between(project, &known, &good.commit).await.unwrap_or_default();
         let mut before = None;
         loop {
             let rows = store.change_list(Some(OPEN), before, BATCH).await?;
@@ -68,15 +72,14 @@ impl Looker {
                 let Some(review) = row.known.review.as_ref().filter(|review| review.base != good.commit) else {
                     continue;
                 };
-                // What cannot be compared may matter.
-                let moved = self.moved_between(project, &review.base, &good.commit).await.unwrap_or_default();
-                let touched = match (moved, store.review_get(&review.run).await?) {
-                    (Some(moved), Some(found)) => {
-                        found.review.stacks.iter().any(|stack| moved.contains(&stack.instance))
-                    }
+                let touched = match &moved {
+                    // What cannot be compared may matter.
+                    None => true,
+                    Some(moved) if moved.is_empty() => false,
                     // While it is planned the look at its end asks.
-                    (Some(_), None) => false,
-                    (None, _) => true,
+                    Some(moved) => store.review_get(&review.run).await?.is_some_and(|found| {
+                        found.review.stacks.iter().any(|stack| moved.contains(&stack.instance))
+                    }),
                 };
                 if touched {
                     store.change_due(row.number, None).await?;
@@ -91,20 +94,11 @@ impl Looker {
         if news.first || !self.forges.projects().contains(&news.repository) {
             return Ok(());
         }
-        let branches: BTreeSet<&str> =
-            news.moved.iter().filter_map(|moved| moved.name.strip_prefix("refs/heads/")).collect();
+        let branches = news.moved.iter().filter_map(|moved| {
+            Some((moved.name.strip_prefix("refs/heads/")?.to_owned(), moved.new.clone()))
+        });
         let store = self.installation.common.store.of_project(&news.repository);
-        let mut before = None;
-        loop {
-            let rows = store.change_list(Some(OPEN), before, BATCH).await?;
-            let Some(last) = rows.last().map(|row| row.number) else { return Ok(()) };
-            before = Some(last);
-            for row in rows {
-                let head = row.known.change.as_ref().map(|change| &change.head);
-                if head.is_some_and(|head| head.fork.is_none() && branches.contains(head.branch.as_str())) {
-                    store.change_due(row.number, None).await?;
-                }
-            }
-        }
+        store.change_pushed(branches.collect()).await?;
+        Ok(())
     }
 }

@@ -92,6 +92,8 @@ pub struct Look {
     pub number: u64,
     pub known: Known,
     pub seen: Seen,
+    /// `seen` is what the forge says now, not what it said when it was asked last.
+    asked: bool,
     /// What is followed when it ends.
     pub follow: Follow,
     pub itself: Caller,
@@ -199,34 +201,56 @@ impl Looker {
             return Ok(me.clone());
         }
         let me = self.ask(at, |forge| forge.me()).await?;
+        // What it does is told to us as well, and is no news.
+        self.installation.common.store.of_project(project).kv_set(super::SCOPE, super::ACCOUNT, &me.id).await?;
         lock(&self.accounts).insert(project.to_owned(), me.clone());
         Ok(me)
     }
 
     async fn look_at(self: Arc<Self>, row: ChangeRow, store: &Store) -> Result<Follow, Stop> {
-        let ChangeRow { project, number, mut known, .. } = row;
+        let ChangeRow { project, number, mut known, asks, .. } = row;
         let Some(at) = self.forges.at(&project).transpose()? else { return Ok(Follow::default()) };
-        let Some(change) = self.ask(&at, move |forge| forge.change(number)).await? else {
-            // A number that a delivery made up.
-            return Ok(Follow::default());
-        };
         let now = store.now().await?;
         if known.since == 0 {
             known.since = now;
         }
+        let me = self.account(&at, &project).await?;
+        let before = known.change.clone();
+        let seen = match before.clone().filter(|_| !asks) {
+            // Only the record moved: that is told without asking what is told already.
+            Some(change) => Some(Seen { change, comments: Vec::new(), reviews: known.reviews.clone(), me, now }),
+            None => self.seen(&at, number, &known, me, now).await?,
+        };
+        // A number that a delivery made up.
+        let Some(seen) = seen else { return Ok(Follow::default()) };
+        let asked = asks || before.is_none();
+        let (store, itself, follow) = (store.clone(), people::itself(), Follow::default());
+        let mut look = Look { looker: self, at, store, project, number, known, seen, asked, follow, itself };
+        look.remember();
+        if before.is_none_or(|before| before.head != look.seen.change.head) {
+            // The fetch that brings it does not have to tell.
+            look.keep().await?;
+        }
+        look.run().await
+    }
+
+    /// What the forge says of a change; `None` when it has none of that number.
+    async fn seen(
+        &self,
+        at: &At,
+        number: u64,
+        known: &Known,
+        me: Person,
+        now: Micros,
+    ) -> Result<Option<Seen>, Stop> {
+        let Some(change) = self.ask(at, move |forge| forge.change(number)).await? else { return Ok(None) };
         let since = known.cursor.unwrap_or(known.since - windlass_model::change::plan::OLD);
-        let comments = self.ask(&at, move |forge| forge.comments(number, Some(since))).await?;
+        let comments = self.ask(at, move |forge| forge.comments(number, Some(since))).await?;
         let reviews = match change.state {
             ChangeState::Closed => Vec::new(),
-            _ => self.ask(&at, move |forge| forge.reviews(number)).await?,
+            _ => self.ask(at, move |forge| forge.reviews(number)).await?,
         };
-        let me = self.account(&at, &project).await?;
-        known.change = Some(change.clone());
-        let (store, itself) = (store.clone(), people::itself());
-        let seen = Seen { change, comments, reviews, me, now };
-        let follow = Follow::default();
-        let look = Look { looker: self, at, store, project, number, known, seen, follow, itself };
-        look.run().await
+        Ok(Some(Seen { change, comments, reviews, me, now }))
     }
 }
 
@@ -236,7 +260,12 @@ impl Look {
         for _ in 0..ROUNDS {
             let record = self.record().await?;
             if let Some(act) = next(&self.seen, &self.known, &record) {
-                self.act(act, &record).await?;
+                if self.asked || act.is_of_record() {
+                    self.act(act, &record).await?;
+                } else {
+                    // What is done is done about what is there now.
+                    self.see_all().await?;
+                }
                 continue;
             }
             self.tell(&record).await?;
@@ -253,6 +282,22 @@ impl Look {
             }
         }
         Err(Stop::App(internal(format!("a look at change {} has no end", self.number))))
+    }
+
+    async fn see_all(&mut self) -> Result<(), Stop> {
+        let (me, now) = (self.seen.me.clone(), self.store.now().await?);
+        let looker = self.looker.clone();
+        if let Some(seen) = looker.seen(&self.at, self.number, &self.known, me, now).await? {
+            self.seen = seen;
+            self.remember();
+        }
+        self.asked = true;
+        Ok(())
+    }
+
+    fn remember(&mut self) {
+        self.known.change = Some(self.seen.change.clone());
+        self.known.reviews = self.seen.reviews.clone();
     }
 
     /// Keeps what is known by now.

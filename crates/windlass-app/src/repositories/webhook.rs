@@ -13,6 +13,8 @@ pub struct Delivered {
     pub repositories: Vec<String>,
     /// The number of a change of them.
     pub change: Option<u64>,
+    /// The id of the account at the forge that did it.
+    pub by: Option<String>,
 }
 
 /// What a delivery is about; `None` when none of `secrets` signed it (answer 401 then), no repository when it is about nothing
@@ -52,7 +54,7 @@ pub fn webhook_matches<'a>(
         name == Some(&repository.name) || touched.is_about(&repository.url) || of_forge(repository)
     };
     let repositories = repositories.iter().filter(wanted).map(|repository| repository.name.clone()).collect();
-    Some(Delivered { repositories, change: touched.change })
+    Some(Delivered { repositories, change: touched.change, by: touched.by })
 }
 
 fn mac(key: &[u8], message: &[u8]) -> Option<Hmac<Sha256>> {

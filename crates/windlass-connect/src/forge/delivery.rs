@@ -1,6 +1,7 @@
 //! What a delivery of a forge is about. Nothing in it is believed beyond that: it says where to look.
 
 use super::address::place;
+use super::api::id;
 use serde_json::Value;
 
 /// What a delivery is about.
@@ -12,6 +13,8 @@ pub struct Touched {
     pub names: Vec<String>,
     /// The change, where it is about one.
     pub change: Option<u64>,
+    /// The id of the account that did it, as [`super::Forge::me`] gives ours.
+    pub by: Option<String>,
 }
 
 impl Touched {
@@ -54,6 +57,7 @@ pub fn touched(body: &Value) -> Touched {
         addresses: places.map(|(host, path)| (host, path.to_lowercase())).collect(),
         names: named.collect(),
         change,
+        by: ACTORS.iter().map(|path| id(body.pointer(path).unwrap_or(&Value::Null))).find(|id| !id.is_empty()),
     }
 }
 
@@ -69,6 +73,18 @@ const NUMBERS: [&str; 6] = [
     // Bitbucket Cloud and Data Center.
     "/pullrequest/id",
     "/pullRequest/id",
+];
+
+/// Where the forges say who did it.
+const ACTORS: [&str; 5] = [
+    // GitHub, Gitea and Forgejo.
+    "/sender/id",
+    // GitLab.
+    "/user/id",
+    // Bitbucket Cloud and Data Center.
+    "/actor/account_id",
+    "/actor/uuid",
+    "/actor/name",
 ];
 
 const ADDRESSES: [&str; 12] = [
@@ -114,6 +130,20 @@ mod tests {
         check(r#"{"eventKey":"pr:opened","pullRequest":{"id":7}}"#, Some(7));
         check(r#"{"pull_request":{"number":"7"}}"#, None);
         check("[]", None);
+    }
+
+    #[test]
+    fn who_did_it_is_found_in_what_each_forge_sends() {
+        let check = |body: &str, want: Option<&str>| {
+            let found = touched(&serde_json::from_str(body).unwrap());
+            assert_eq!(found.by.as_deref(), want, "{body}");
+        };
+        check(r#"{"pull_request":{"number":7,"user":{"id":2}},"sender":{"id":1,"login":"anna"}}"#, Some("1"));
+        check(r#"{"object_kind":"note","user":{"id":1,"username":"anna"}}"#, Some("1"));
+        check(r#"{"actor":{"account_id":"557058:1","uuid":"{2}","nickname":"anna"}}"#, Some("557058:1"));
+        check(r#"{"actor":{"uuid":"{2}"}}"#, Some("{2}"));
+        check(r#"{"actor":{"id":1,"name":"anna"}}"#, Some("anna"));
+        check(r#"{"ref":"refs/heads/main"}"#, None);
     }
 
     #[test]

@@ -148,8 +148,10 @@ pub struct Said {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Known {
-    /// As it was at the last look.
+    /// As it was when the forge was asked last.
     pub change: Option<Change>,
+    /// Those that counted then.
+    pub reviews: Vec<ForgeReview>,
     /// When it was looked at first.
     pub since: Micros,
     /// Comments were read up to here, by the forge's clock.
@@ -342,6 +344,13 @@ pub enum Act {
         reaction: Reaction,
         text: Option<String>,
     },
+}
+
+impl Act {
+    /// It is right whatever happened at the forge meanwhile: before any other act the forge is asked what is there.
+    pub fn is_of_record(&self) -> bool {
+        matches!(self, Self::Carry { .. })
+    }
 }
 
 /// How somebody approves.

@@ -2,7 +2,7 @@
 
 use super::*;
 use windlass_model::approval::{Actor, ApprovalRecord};
-use windlass_model::change::ChangeFilter;
+use windlass_model::change::{Change, ChangeFilter, ChangeState, Head, Person};
 use windlass_model::change::plan::Known;
 use windlass_model::id::InstanceId;
 
@@ -15,6 +15,8 @@ pub async fn fill(store: &Store) {
 cases! {
     a_change_is_looked_at_by_one_and_what_is_due_meanwhile_is_due_again,
     a_run_or_review_that_moved_has_its_change_looked_at,
+    a_look_asks_the_forge_where_something_happened_there,
+    a_push_that_was_fetched_has_its_open_change_looked_at,
     queues_are_in_the_order_of_coming,
     an_approval_is_taken_back,
 }
@@ -88,6 +90,92 @@ async fn a_run_or_review_that_moved_has_its_change_looked_at(place: &Place<'_>) 
     let right = Follow { looked: crate::changes::looked(Some("running"), None, 1), ..follow };
     store.change_release(7, "a", &right).await.unwrap();
     assert_eq!(store.change_moved().await.unwrap(), 0);
+}
+
+async fn a_look_asks_the_forge_where_something_happened_there(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = fixture.store.of_project("p");
+    let asks = async || {
+        let rows = store.change_claim(&["p".into()], "a", LEASE, 10).await.unwrap();
+        rows.into_iter().map(|row| row.asks).collect::<Vec<_>>()
+    };
+    let release = async |follow: &Follow| assert!(store.change_release(7, "a", follow).await.unwrap());
+    let run = store.run_create(&plan(vec![step("a", &[])]), "me").await.unwrap();
+    let moves = Follow { run: Some(run), ..Follow::default() };
+    store.change_due(7, None).await.unwrap();
+    assert_eq!(asks().await, [true]);
+    release(&moves).await;
+    assert_eq!(store.change_moved().await.unwrap(), 1);
+    assert_eq!(asks().await, [false], "only the record moved");
+    // Both at once, in either order, and what happens while it is looked at.
+    store.change_due(7, None).await.unwrap();
+    release(&moves).await;
+    assert_eq!(store.change_moved().await.unwrap(), 0);
+    assert_eq!(asks().await, [true]);
+    release(&moves).await;
+    assert_eq!(store.change_moved().await.unwrap(), 1);
+    store.change_due(7, None).await.unwrap();
+    assert_eq!(asks().await, [true]);
+    release(&moves).await;
+    // A look that failed, and one that never ended.
+    assert_eq!(store.change_moved().await.unwrap(), 1);
+    assert_eq!(asks().await, [false]);
+    store.change_put_off(7, "a", fixture.clock.load(Ordering::SeqCst)).await.unwrap();
+    assert_eq!(asks().await, [true]);
+    release(&moves).await;
+    assert_eq!(store.change_moved().await.unwrap(), 1);
+    assert_eq!(asks().await, [false]);
+    fixture.clock.fetch_add(LEASE, Ordering::SeqCst);
+    assert_eq!(asks().await, [true]);
+}
+
+async fn a_push_that_was_fetched_has_its_open_change_looked_at(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = fixture.store.of_project("p");
+    let change = |number, branch: &str, fork: Option<&str>, state| Change {
+        number,
+        title: "x".into(),
+        url: String::new(),
+        author: Person { id: "1".into(), login: "anna".into() },
+        state,
+        draft: false,
+        head: Head {
+            branch: branch.into(),
+            commit: "c1".into(),
+            fork: fork.map(str::to_owned),
+            reference: None,
+        },
+        base: "main".into(),
+        merged_as: None,
+        labels: Vec::new(),
+        updated_at: 0,
+    };
+    let changes = [
+        change(1, "topic", None, ChangeState::Open),
+        change(2, "topic", Some("eve/infra"), ChangeState::Open),
+        change(3, "topic", None, ChangeState::Merged),
+        change(4, "other", None, ChangeState::Open),
+    ];
+    for change in &changes {
+        store.change_due(change.number, None).await.unwrap();
+    }
+    assert_eq!(claim(&store, "a").await, [1, 2, 3, 4]);
+    for change in &changes {
+        let known = Known { change: Some(change.clone()), ..Known::default() };
+        assert!(store.change_keep(change.number, "a", &known, LEASE).await.unwrap());
+        assert!(store.change_release(change.number, "a", &Follow::default()).await.unwrap());
+    }
+    let pushed = async |commit: Option<&str>| {
+        store.change_pushed(vec![("topic".into(), commit.map(str::to_owned))]).await.unwrap();
+        claim(&store, "a").await
+    };
+    let told = store.changes();
+    assert_eq!(pushed(Some("c1")).await, [0; 0], "that is known already");
+    assert!(!told.has_changed().unwrap());
+    assert_eq!(pushed(Some("c2")).await, [1]);
+    assert!(told.has_changed().unwrap(), "who looks does not wait");
+    assert!(store.change_release(1, "a", &Follow::default()).await.unwrap());
+    assert_eq!(pushed(None).await, [1], "it was deleted");
 }
 
 async fn queues_are_in_the_order_of_coming(place: &Place<'_>) {

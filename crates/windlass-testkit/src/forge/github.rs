@@ -160,10 +160,14 @@ fn route(state: &mut State, asked: &Asked, caller: &Caller, parts: &[&str]) -> R
 
 /// A page of a list, and where the next one is.
 fn page(state: &State, asked: &Asked, list: Vec<Value>) -> Reply {
+    page_of(state, asked, list, |value| value)
+}
+
+fn page_of<T>(state: &State, asked: &Asked, list: Vec<T>, write: impl Fn(T) -> Value) -> Reply {
     let size = asked.number("per_page").unwrap_or(30).clamp(1, 100);
     let page = asked.number("page").unwrap_or(1).max(1);
     let last = list.len().div_ceil(size).max(1);
-    let shown: Vec<Value> = list.into_iter().skip((page - 1) * size).take(size).collect();
+    let shown: Vec<Value> = list.into_iter().skip((page - 1) * size).take(size).map(write).collect();
     let reply = Reply::new(200, Value::Array(shown));
     if page >= last {
         return reply;
@@ -188,7 +192,8 @@ fn pulls(state: &State, asked: &Asked) -> Result<Reply, Reply> {
     if asked.parameter("direction").unwrap_or("desc") == "desc" {
         changes.reverse();
     }
-    Ok(page(state, asked, changes.into_iter().map(|change| pull(state, change)).collect()))
+    // Only what is on the page is written.
+    Ok(page_of(state, asked, changes, |change| pull(state, change)))
 }
 
 fn of_change(state: &mut State, asked: &Asked, caller: &Caller, number: u64, rest: &[&str]) -> Result<Reply, Reply> {
@@ -407,7 +412,7 @@ fn pull(state: &State, change: &Change) -> Value {
         let repository = if name.is_empty() { Value::Null } else { repository(state, name) };
         json!({ "label": format!("{owner}:{branch}"), "ref": branch, "sha": commit, "repo": repository })
     };
-    let base = state.main().ok().and_then(|main| main.commit(&format!("refs/heads/{}", change.base)));
+    let base = state.branch(&change.base).map(str::to_owned);
     // While it is open this is a commit that was made to try the merge.
     let tried = format!("{:040x}", change.number);
     json!({

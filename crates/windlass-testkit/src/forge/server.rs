@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 use tokio::sync::oneshot;
 
 /// A forge that runs until this is dropped.
@@ -49,6 +49,8 @@ pub struct Heard {
     /// The change that it was about.
     pub change: Option<u64>,
     pub status: u16,
+    /// When it came.
+    pub at: Instant,
 }
 
 /// A request.
@@ -238,6 +240,11 @@ impl Forge {
         self.inside.faults().heard.clone()
     }
 
+    /// How many requests were answered.
+    pub fn asked(&self) -> usize {
+        self.inside.faults().heard.len()
+    }
+
     /// How many requests were about a change.
     pub fn calls(&self, number: u64) -> usize {
         self.inside.faults().heard.iter().filter(|heard| heard.change == Some(number)).count()
@@ -333,6 +340,7 @@ impl Inside {
 }
 
 async fn answer(inside: Arc<Inside>, request: Request) -> Response {
+    let at = Instant::now();
     let (parts, body) = request.into_parts();
     let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let query = parts.uri.query().unwrap_or_default();
@@ -353,6 +361,7 @@ async fn answer(inside: Arc<Inside>, request: Request) -> Response {
         path: parts.uri.to_string(),
         change: change_of(&asked.path),
         status: reply.status,
+        at,
     });
     if faults.lost > 0 && asked.method == "POST" && (200..300).contains(&reply.status) {
         faults.lost -= 1;

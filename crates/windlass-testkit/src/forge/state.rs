@@ -294,6 +294,11 @@ impl State {
         id
     }
 
+    /// The commit of a branch of the followed repository when it was last looked at.
+    pub fn branch(&self, name: &str) -> Option<&str> {
+        self.seen.get(name).map(String::as_str)
+    }
+
     pub fn main(&self) -> Result<&Bare, TestkitError> {
         self.repository(REPOSITORY)
     }
