@@ -423,7 +423,7 @@ fn what_the_network_and_people_do_changes_nothing() {
     let other = world.open("anna", "other");
     world.shows(other, &["db-2"]);
     // The forge is away for a while.
-    world.forge.refuse(5, 502, None);
+    world.forge.refuse(2, 502, None);
     let wrong = world.says("anna", number, "windlass aply");
     world.is_answered(number, wrong, "-1");
     world.shows(number, &["did you mean", "windlass apply"]);
@@ -547,7 +547,8 @@ fn what_is_merged_is_applied_then_where_the_project_says_so() {
     world.shows(number, &["Applied"]);
     assert_eq!(world.made("db").as_deref(), Some("db-2"));
     wait(|| (unapplied() == serde_json::json!([])).then_some(()));
-    assert!(!world.server().get("/").text().contains("Merged, not applied"));
+    let home = world.server().get("/").text();
+    assert!(!home.contains("Merged, not applied"), "{home}");
     // What is closed while it is planned stops, and nothing of a fork runs by itself.
     let fork = world.forge.with(|state| state.fork("eve").unwrap());
     let text = stack(&world.env, "web", "evil");
