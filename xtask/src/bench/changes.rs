@@ -45,7 +45,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
         stacks: of(bench.stacks, 6, 300),
         pushes: of(bench.pushes, 12, 200).min(open),
         // Changes are listed every two minutes.
-        rest: Duration::from_secs(if bench.quick { 10 } else { 250 }),
+        rest: Duration::from_secs(if bench.quick && bench.open.is_none() { 10 } else { 250 }),
     };
     let mut world = World::new(bench, sizes)?;
     let mut rows = world.known()?;
