@@ -136,12 +136,7 @@ impl Telling<'_> {
 }
 
 /// Looks at what is due.
-async fn look(
-    looker: &Arc<Looker>,
-    pace: Pace,
-    stop: &CancellationToken,
-    told: &(dyn Fn(&AppError) + Send + Sync),
-) {
+async fn look(looker: &Arc<Looker>, pace: Pace, stop: &CancellationToken, told: &(dyn Fn(&AppError) + Send + Sync)) {
     let store = looker.installation.common.store.clone();
     let mut telling = Telling { told, before: None };
     let (mut changed, mut looks) = (store.changes(), JoinSet::new());
@@ -175,12 +170,7 @@ async fn look(
 }
 
 /// Has changes looked at of which nobody told: which were touched at their forges, or pushed to, or whose base moved.
-async fn find(
-    looker: &Arc<Looker>,
-    pace: Pace,
-    stop: &CancellationToken,
-    told: &(dyn Fn(&AppError) + Send + Sync),
-) {
+async fn find(looker: &Arc<Looker>, pace: Pace, stop: &CancellationToken, told: &(dyn Fn(&AppError) + Send + Sync)) {
     let mut telling = Telling { told, before: None };
     let (mut news, mut listed) = (looker.installation.followed.subscribe(), None::<tokio::time::Instant>);
     while !stop.is_cancelled() {

@@ -141,7 +141,9 @@ pub fn run(options: &Options) -> Result<()> {
         let path = setup::everything()?;
         let windlass = setup::windlass(!quick)?;
         if chosen.iter().any(|(name, _)| *name == "apply") {
-            shell::run(cargo().args(["build", "--package", "windlass-app", "--example", "record-again"]).args(release))?;
+            shell::run(
+                cargo().args(["build", "--package", "windlass-app", "--example", "record-again"]).args(release),
+            )?;
         }
         (path, windlass)
     };

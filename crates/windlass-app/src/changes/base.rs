@@ -77,9 +77,10 @@ impl Looker {
                     None => true,
                     Some(moved) if moved.is_empty() => false,
                     // While it is planned the look at its end asks.
-                    Some(moved) => store.review_get(&review.run).await?.is_some_and(|found| {
-                        found.review.stacks.iter().any(|stack| moved.contains(&stack.instance))
-                    }),
+                    Some(moved) => store
+                        .review_get(&review.run)
+                        .await?
+                        .is_some_and(|found| found.review.stacks.iter().any(|stack| moved.contains(&stack.instance))),
                 };
                 if touched {
                     store.change_due(row.number, None).await?;
@@ -94,9 +95,10 @@ impl Looker {
         if news.first || !self.forges.projects().contains(&news.repository) {
             return Ok(());
         }
-        let branches = news.moved.iter().filter_map(|moved| {
-            Some((moved.name.strip_prefix("refs/heads/")?.to_owned(), moved.new.clone()))
-        });
+        let branches = news
+            .moved
+            .iter()
+            .filter_map(|moved| Some((moved.name.strip_prefix("refs/heads/")?.to_owned(), moved.new.clone())));
         let store = self.installation.common.store.of_project(&news.repository);
         store.change_pushed(branches.collect()).await?;
         Ok(())

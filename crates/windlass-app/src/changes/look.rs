@@ -235,14 +235,7 @@ impl Looker {
     }
 
     /// What the forge says of a change; `None` when it has none of that number.
-    async fn seen(
-        &self,
-        at: &At,
-        number: u64,
-        known: &Known,
-        me: Person,
-        now: Micros,
-    ) -> Result<Option<Seen>, Stop> {
+    async fn seen(&self, at: &At, number: u64, known: &Known, me: Person, now: Micros) -> Result<Option<Seen>, Stop> {
         let Some(change) = self.ask(at, move |forge| forge.change(number)).await? else { return Ok(None) };
         let since = known.cursor.unwrap_or(known.since - windlass_model::change::plan::OLD);
         let comments = self.ask(at, move |forge| forge.comments(number, Some(since))).await?;

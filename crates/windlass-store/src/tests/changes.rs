@@ -2,8 +2,8 @@
 
 use super::*;
 use windlass_model::approval::{Actor, ApprovalRecord};
-use windlass_model::change::{Change, ChangeFilter, ChangeState, Head, Person};
 use windlass_model::change::plan::Known;
+use windlass_model::change::{Change, ChangeFilter, ChangeState, Head, Person};
 use windlass_model::id::InstanceId;
 
 /// Something in each of the tables.
@@ -139,12 +139,7 @@ async fn a_push_that_was_fetched_has_its_open_change_looked_at(place: &Place<'_>
         author: Person { id: "1".into(), login: "anna".into() },
         state,
         draft: false,
-        head: Head {
-            branch: branch.into(),
-            commit: "c1".into(),
-            fork: fork.map(str::to_owned),
-            reference: None,
-        },
+        head: Head { branch: branch.into(), commit: "c1".into(), fork: fork.map(str::to_owned), reference: None },
         base: "main".into(),
         merged_as: None,
         labels: Vec::new(),
