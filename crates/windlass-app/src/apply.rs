@@ -198,6 +198,7 @@ pub async fn missing_approvals(
         effect_digest: prepared.effect_digest.clone(),
         policy_digest: deciding.policies.digest.clone(),
         authors: row.review.authors,
+        unknown: row.review.unknown_authors,
     };
     if rules.is_empty() {
         let seen = approvals.iter().any(|a| a.effect_digest == change.effect_digest && a.commit == change.commit);

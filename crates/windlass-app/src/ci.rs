@@ -9,6 +9,7 @@ use crate::artefacts::{key_of, same_key};
 use crate::changes::people;
 use crate::database;
 use crate::error::{AppError, AppResult, ErrorKind, internal};
+use crate::review::Around;
 use crate::service::Service;
 use crate::settings::{StateDirectory, disk};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use windlass_connect::forge::{Account, Forge, ForgeError, ForgeKind, connect_as};
 use windlass_drivers::git::GitRepository;
 use windlass_model::approval::Actor;
+use windlass_model::change::authors::Authors;
 use windlass_model::change::{Change, Check, CheckState, Opinion, Person};
 use windlass_model::diagnostic::Diagnostic;
 use windlass_model::id::RunId;
@@ -83,6 +85,23 @@ impl Job {
         let known = [format!("origin/{base}"), base.clone()].into_iter().find(|name| git.resolve(name).is_ok());
         let help = "fetch the whole history: `fetch-depth: 0` of actions/checkout, `GIT_DEPTH: 0` of GitLab, `clone: depth: full` of Bitbucket";
         known.map(Some).ok_or_else(|| wrong(format!("this clone does not have the base {base}"), help))
+    }
+
+    /// What a review of the commit that is checked out is told of those who made the change.
+    ///
+    /// # Errors
+    /// The forge cannot be asked.
+    pub async fn around(&self, git: &GitRepository) -> AppResult<Around> {
+        let head = crate::review::head_revision(git)?.commit;
+        let (Some(forge), Some(change)) = (&self.forge, &self.change) else { return Ok(Around::default()) };
+        let number = change.number;
+        let commits = ask(forge, move |forge| forge.commits(number)).await?;
+        let made = Authors::of(&commits, &head).unwrap_or_else(|| {
+            // For another commit than that of the change no approval of the forge is taken.
+            let unlisted = (head == change.head.commit).then(|| format!("the commits up to {head}"));
+            Authors { unknown: unlisted.into_iter().collect(), ..Authors::default() }
+        });
+        Ok(people::around(self.kind(), change, made, None))
     }
 
     /// Whether the change has another commit by now than the one that this job is about.

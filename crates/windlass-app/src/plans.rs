@@ -63,6 +63,7 @@ pub fn plans_review(service: &Service, plans: &[GivenPlan]) -> AppResult<(Review
         head: Revision { name: "given plans".into(), commit },
         dirty: Vec::new(),
         authors: Vec::new(),
+        unknown_authors: Vec::new(),
         effect_digest: effect::digest_all(stacks.iter().filter_map(|stack| stack.outcome.effect())),
         stacks,
         findings: Vec::new(),

@@ -40,8 +40,13 @@ pub enum Selection {
 
 /// Stores a review run for the work tree as it is now; the engine has to drive it. `None` when nothing is affected. `handed` are
 /// findings of other programs ([`report_read`]).
-pub async fn review_create(service: &Service, selection: &Selection, handed: Vec<Finding>) -> AppResult<Option<RunId>> {
-    let Some(prepared) = review_prepare(service, selection, handed, Around::default()).await? else {
+pub async fn review_create(
+    service: &Service,
+    selection: &Selection,
+    handed: Vec<Finding>,
+    around: Around,
+) -> AppResult<Option<RunId>> {
+    let Some(prepared) = review_prepare(service, selection, handed, around).await? else {
         return Ok(None);
     };
     Ok(Some(service.store.run_create(&prepared.plan, &service.actor.to_string()).await?))
@@ -59,8 +64,10 @@ pub struct ReviewPrepared {
 /// What is known of a change beside its commits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Around {
-    /// Who made it, beside the authors of its commits.
+    /// Who made it, beside the authors of its commits that git names.
     pub authors: Vec<String>,
+    /// Those of all authors that the forge knows no account for.
+    pub unknown: Vec<String>,
     /// The commit that decides, where it is not the one that the change is compared with.
     pub deciding: Option<String>,
 }
@@ -121,6 +128,8 @@ pub async fn review_prepare(
         None => git.authors(&deciding, &head.commit).map_err(|e| git_error(&e))?,
     };
     authors.extend(around.authors);
+    let mut seen = BTreeSet::new();
+    authors.retain(|author| seen.insert(author.clone()));
     let (deleted, mut present): (Vec<_>, Vec<_>) = affected.into_iter().partition(|a| a.kind == AffectedKind::Deleted);
     // In the order in which it will be applied. A circle is an error of its own, found before.
     if let Ok(order) = windlass_model::graph::order(&project.repository) {
@@ -160,6 +169,7 @@ pub async fn review_prepare(
         deciding: Some(deciding),
         dirty,
         authors,
+        unknown_authors: around.unknown,
         deleted,
         diagnostics: project
             .diagnostics
@@ -309,6 +319,7 @@ pub fn assemble(run: &RunId, input: ReviewInput, mut stacks: Vec<StackReview>, p
         head: input.head,
         dirty: input.dirty,
         authors: input.authors,
+        unknown_authors: input.unknown_authors,
         stacks,
         diagnostics: input.diagnostics,
         findings: Vec::new(),
@@ -388,6 +399,7 @@ pub fn document_of_nothing(service: &Service) -> AppResult<Document> {
         deciding: None,
         dirty: Vec::new(),
         authors: Vec::new(),
+        unknown_authors: Vec::new(),
         deleted: Vec::new(),
         diagnostics: Vec::new(),
     };
@@ -441,6 +453,7 @@ pub async fn approval_status(
         effect_digest: review.effect_digest.clone(),
         policy_digest: review.policy_digest.clone(),
         authors: review.authors.clone(),
+        unknown: review.unknown_authors.clone(),
     };
     let rules = crate::decisions::rules(service, review, deciding)?;
     Ok(evaluate(&rules, &deciding.definitions.teams, &approvals, &change))

@@ -54,7 +54,10 @@ fn candidates(service: &Service, review: &Review, deciding: &Deciding) -> Vec<Ca
             Err(why) => Some(why.to_owned()),
             Ok(policy) => match rule_of(deciding, policy) {
                 None => Some(format!("nobody may waive what policy {policy} finds")),
-                Some(rule) => why_not(rule, &deciding.definitions.teams, &service.actor, &review.authors),
+                Some(rule) => {
+                    let (teams, unknown) = (&deciding.definitions.teams, &review.unknown_authors);
+                    why_not(rule, teams, &service.actor, &review.authors, unknown)
+                }
             },
         };
         let id = fingerprint[..SHOWN].to_owned();

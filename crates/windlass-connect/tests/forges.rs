@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 use tempfile::NamedTempFile;
 use windlass_connect::forge::{Forge, ForgeError, ForgeKind, ForgeSettings, connect, touched};
+use windlass_model::change::authors::Authors;
 use windlass_model::change::{
     Change, ChangeState, Check, CheckState, Head, MergeMethod, Merged, Opinion, Person, Reaction,
 };
@@ -303,6 +304,32 @@ fn the_newest_reviews_count() {
 }
 
 #[test]
+fn commits_have_the_accounts_of_those_who_signed_them() {
+    each(|case| {
+        let number = case.server.with(|state| {
+            state.nameless.insert("carl".into());
+            let number = proposed(state, "one");
+            state.push_many("anna", "one", 120).unwrap();
+            state.push("carl", REPOSITORY, "one", None, &[("b", Some("c\n"))]).unwrap();
+            number
+        });
+        let commits = case.port.commits(number).unwrap();
+        assert_eq!(commits.len(), 122);
+        let commit = head(case, number);
+        let authors = Authors::of(&commits, &commit).unwrap();
+        let people: Vec<&str> = authors.people.iter().map(|person| person.login.as_str()).collect();
+        let mut want = [(case.login)("anna"), (case.login)("bob")];
+        want.sort();
+        assert_eq!(
+            (people, authors.unknown),
+            (want.iter().map(String::as_str).collect(), vec!["carl <carl@example.com>".to_owned()])
+        );
+        assert_eq!(case.port.change(number).unwrap().unwrap().author, authors.people[1]);
+        assert_eq!(Authors::of(&commits, &"0".repeat(40)), None);
+    });
+}
+
+#[test]
 fn statuses_and_labels_are_set_again_and_again() {
     each(|case| {
         let number = case.server.with(|state| proposed(state, "one"));
@@ -380,6 +407,32 @@ fn changes_are_merged_when_the_forge_lets_them() {
         });
         let refused = case.port.merge(number, &head(case, number), MergeMethod::Merge).unwrap();
         assert!(matches!(refused, Merged::Refused(_)), "{refused:?}");
+    });
+}
+
+#[test]
+fn what_is_pushed_right_before_a_merge_is_not_merged() {
+    each(|case| {
+        let number = case.server.with(|state| proposed(state, "one"));
+        let commit = head(case, number);
+        case.server.overtake(|state| {
+            state.push("bob", REPOSITORY, "one", None, &[("b", Some("unseen\n"))]).unwrap();
+        });
+        let merged = case.port.merge(number, &commit, MergeMethod::Merge).unwrap();
+        let change = case.port.change(number).unwrap().unwrap();
+        assert_ne!(change.head.commit, commit);
+        match case.settings.kind {
+            // It cannot be told what to merge; what was merged shows.
+            ForgeKind::Bitbucket => assert_eq!(merged, Merged::Done(change.merged_as)),
+            _ => {
+                assert!(matches!(merged, Merged::Refused(_)), "{merged:?}");
+                assert_eq!(change.state, ChangeState::Open);
+                // Another title is another version, and the same commit.
+                case.server.overtake(move |state| state.draft_set("bob", number, false).unwrap());
+                let merged = case.port.merge(number, &change.head.commit, MergeMethod::Merge).unwrap();
+                assert!(matches!(merged, Merged::Done(Some(_))), "{merged:?}");
+            }
+        }
     });
 }
 

@@ -42,8 +42,10 @@ pub struct ChangeIdentity {
     pub commit: String,
     pub effect_digest: String,
     pub policy_digest: String,
-    /// `Name <mail>`.
+    /// `Name <mail>`, or how an actor is called.
     pub authors: Vec<String>,
+    /// Authors that may be anybody, such as one of those who approve.
+    pub unknown: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,15 +92,22 @@ fn missing(
         }
     }
     let have = counted.len() as u32;
-    if have >= rule.count {
+    let unknown: &[String] = if rule.author_may_approve { &[] } else { &change.unknown };
+    // Each of these may have approved what they wrote.
+    let need = rule.count.saturating_add(unknown.len() as u32);
+    if have >= need || rule.count == 0 {
         return None;
     }
     let from = if rule.from.is_empty() { String::new() } else { format!(" from team {}", rule.from.join(" or ")) };
-    let people = if rule.count == 1 { "1 approval".to_owned() } else { format!("{} approvals", rule.count) };
+    let people = if need == 1 { "1 approval".to_owned() } else { format!("{need} approvals") };
     let mut sentences = vec![format!("{subject} asks for {people}{from}, has {have}")];
+    if !unknown.is_empty() {
+        let more = unknown.len();
+        sentences.push(format!("{more} of them because nobody knows whose account {} is", unknown.join(" or ")));
+    }
     rejected.dedup();
     sentences.extend(rejected);
-    Some(MissingApproval { subject: subject.to_owned(), have, need: rule.count, sentences })
+    Some(MissingApproval { subject: subject.to_owned(), have, need, sentences })
 }
 
 fn why_not(rule: &ApprovalRule, teams: &[Team], approval: &ApprovalRecord, change: &ChangeIdentity) -> Option<String> {
@@ -163,6 +172,9 @@ mod tests {
         }
     }
     fn check(rule: &ApprovalRule, approvals: &[ApprovalRecord], want: &[&str]) {
+        check_with(rule, approvals, &[], want);
+    }
+    fn check_with(rule: &ApprovalRule, approvals: &[ApprovalRecord], unknown: &[&str], want: &[&str]) {
         let teams = [Team {
             name: "sre".into(),
             members: vec!["user:ops".into(), "email:lead@example.com".into()],
@@ -173,6 +185,7 @@ mod tests {
             effect_digest: "e".into(),
             policy_digest: "p".into(),
             authors: vec!["Dev <dev@example.com>".into()],
+            unknown: unknown.iter().map(|name| (*name).to_owned()).collect(),
         };
         let found = match evaluate(&[("environment prod".into(), rule.clone())], &teams, approvals, &change) {
             ApprovalStatus::Satisfied => Vec::new(),
@@ -207,5 +220,12 @@ mod tests {
         );
         let own = ApprovalRule { author_may_approve: true, count: 1, ..open };
         check(&own, &[approval(actor("dev", false), "e")], &[]);
+        // Whoever wrote it may be one of those who approve.
+        let (one, two) = (approval(actor("ops", true), "e"), approval(actor("lead", true), "e"));
+        let nobody = ["Carl <carl@home.example>"];
+        let want = ["asks for 2 approvals from team sre, has 1", "1 of them because nobody knows whose account Carl"];
+        check_with(&rule, std::slice::from_ref(&one), &nobody, &want);
+        check_with(&rule, &[one, two], &nobody, &[]);
+        check_with(&own, &[approval(actor("dev", false), "e")], &nobody, &[]);
     }
 }

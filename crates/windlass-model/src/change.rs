@@ -1,6 +1,7 @@
 //! Changes as a forge has them: pull requests of GitHub, Gitea, Forgejo and Bitbucket, merge requests of GitLab. Both are called
 //! *change* here.
 
+pub mod authors;
 pub mod command;
 pub mod owners;
 pub mod plan;
@@ -97,6 +98,25 @@ pub struct Head {
     /// The reference of the followed repository under which the forge offers the commit, such as `refs/pull/12/head`; `None` where
     /// a forge has none: then only branches of the same repository can be fetched.
     pub reference: Option<String>,
+}
+
+/// A commit of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Empty for what comes after the commits that a forge tells at most.
+    pub id: String,
+    pub author: Signature,
+    /// Who made it of what the author wrote; `None` where the forge does not say.
+    pub committer: Option<Signature>,
+}
+
+/// How a commit is signed, which whoever makes it may choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// `Name <mail>`.
+    pub name: String,
+    /// Whose address the forge says that this is.
+    pub person: Option<Person>,
 }
 
 /// A comment on a change as a whole, not on a line of it.

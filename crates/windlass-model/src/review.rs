@@ -67,8 +67,11 @@ pub struct Review {
     pub head: Revision,
     /// The work tree differs from `head` in files that matter: such a review can be read but not approved.
     pub dirty: Vec<String>,
-    /// Git identities (`Name <mail>`) of the commits between base and head.
+    /// Git identities (`Name <mail>`) of the commits between base and head; of a change also the accounts, such as `github:anna`.
     pub authors: Vec<String>,
+    /// Those of `authors` that the forge of the change knows no account for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown_authors: Vec<String>,
     /// In graph order.
     pub stacks: Vec<StackReview>,
     /// Notices that belong to no single stack.

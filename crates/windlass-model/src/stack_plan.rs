@@ -103,6 +103,8 @@ pub struct ReviewInput {
     pub deciding: Option<String>,
     pub dirty: Vec<String>,
     pub authors: Vec<String>,
+    #[serde(default)]
+    pub unknown_authors: Vec<String>,
     pub deleted: Vec<Affected>,
     /// Notices for the document, found before the run.
     pub diagnostics: Vec<crate::diagnostic::Diagnostic>,

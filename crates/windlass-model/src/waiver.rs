@@ -76,8 +76,15 @@ pub fn waivable(finding: &Finding) -> Result<&str, &'static str> {
     finding.source.strip_prefix("policy ").ok_or("no policy denies it: only its definition can be changed")
 }
 
-/// Why `actor` may not waive what `rule` is about; `None` when they may. `authors` (`Name <mail>`) wrote the change.
-pub fn why_not(rule: &WaiverRule, teams: &[Team], actor: &Actor, authors: &[String]) -> Option<String> {
+/// Why `actor` may not waive what `rule` is about; `None` when they may. `authors` (`Name <mail>`) wrote the change, of whom `unknown`
+/// may be anybody.
+pub fn why_not(
+    rule: &WaiverRule,
+    teams: &[Team],
+    actor: &Actor,
+    authors: &[String],
+    unknown: &[String],
+) -> Option<String> {
     if !is_member(actor, &rule.from, teams) {
         return Some(format!("{actor} is not a member of team {}", rule.from.join(" or ")));
     }
@@ -86,6 +93,9 @@ pub fn why_not(rule: &WaiverRule, teams: &[Team], actor: &Actor, authors: &[Stri
     }
     if !rule.author_may_waive && authors.iter().any(|author| is_author(actor, author)) {
         return Some("an author of the change may not waive what denies it".into());
+    }
+    if !rule.author_may_waive && !unknown.is_empty() {
+        return Some(format!("an author may not, and nobody knows whose account {} is", unknown.join(" or ")));
     }
     None
 }
@@ -109,7 +119,7 @@ mod tests {
         let nobody = WaiverRule { from: Vec::new(), ..open.clone() };
         let check = |rule: &WaiverRule, actor: Actor, author: &str, want: Option<&str>| {
             let authors = [format!("Somebody <{author}@example.com>")];
-            let found = why_not(rule, &teams, &actor, &authors);
+            let found = why_not(rule, &teams, &actor, &authors, &[]);
             match want {
                 None => assert_eq!(found, None, "{rule:?}"),
                 Some(text) => assert!(found.as_ref().is_some_and(|f| f.contains(text)), "{found:?} / {text}"),

@@ -69,6 +69,7 @@ pub fn review(stacks: Vec<StackReview>, verdict: Verdict) -> Review {
         head: revision("bigger-database", "a"),
         dirty: Vec::new(),
         authors: vec!["Dev <dev@example.com>".into()],
+        unknown_authors: Vec::new(),
         stacks,
         findings: Vec::new(),
         diagnostics: Vec::new(),

@@ -366,6 +366,38 @@ fn two_people_approve_push_and_dismiss() {
 }
 
 #[test]
+fn nobody_approves_what_they_pushed_to_a_branch_of_somebody_else() {
+    let world = World::new("");
+    world.forge.with(|state| state.teams.get_mut("company/sre").unwrap().insert("carol".into()));
+    world.push("anna", "topic", "db", "2");
+    let number = world.open("anna", "topic");
+    world.shows(number, &["db-2", "asks for 1 approval from team sre, has 0"]);
+    world.push("bob", "topic", "db", "3");
+    world.shows(number, &["db-3", "asks for 1 approval from team sre, has 0"]);
+    world.forge.with(|state| state.review("bob", number, Word::Approves).unwrap());
+    world.shows(number, &["db-3", "has 0", "an author of the change may not approve it"]);
+    let own = world.says("bob", number, "windlass approve");
+    world.is_answered(number, own, "eyes");
+    let apply = world.says("dora", number, "windlass apply");
+    world.is_answered(number, apply, "-1");
+    world.forge.with(|state| state.review("carol", number, Word::Approves).unwrap());
+    world.shows(number, &["db-3", "Ready"]);
+    let asked = world.forge.heard().iter().filter(|heard| heard.path.contains("/commits?")).count();
+    assert_eq!(asked, 2, "once for each head");
+    // Whom the forge does not know may be the one who approves: it takes one more.
+    world.forge.with(|state| assert!(state.nameless.insert("zoe".into())));
+    world.push("zoe", "topic", "db", "4");
+    world.shows(number, &["db-4", "`zoe <zoe@example.com>` has signed a commit", "asks for 2 approvals"]);
+    world.forge.with(|state| state.review("carol", number, Word::Approves).unwrap());
+    world.shows(number, &["db-4", "asks for 2 approvals from team sre, has 1"]);
+    world.forge.with(|state| {
+        state.teams.get_mut("company/sre").unwrap().insert("fred".into());
+        state.review("fred", number, Word::Approves).unwrap();
+    });
+    world.shows(number, &["db-4", "Ready"]);
+}
+
+#[test]
 fn two_changes_of_one_stack_go_one_after_the_other() {
     let world = World::new("");
     world.push("anna", "one", "web", "one");

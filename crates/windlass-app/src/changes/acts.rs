@@ -5,10 +5,11 @@ use super::people;
 use crate::caller::Caller;
 use crate::error::{AppError, AppResult, internal};
 use crate::requests::{self, Seen as SeenBy};
-use crate::review::{Around, Selection};
+use crate::review::Selection;
 use std::time::Duration;
 use windlass_model::access::{Permission, Subject};
 use windlass_model::approval::ApprovalRecord;
+use windlass_model::change::authors::Authors;
 use windlass_model::change::plan::{Act, Applied, Asked, By, Given, NotMerged, Of, Record, Reviewed, Stage};
 use windlass_model::change::{Merged, Reaction};
 use windlass_model::id::{InstanceId, RunId};
@@ -122,6 +123,21 @@ impl Look {
         Err(Stop::Later(UNFETCHED, format!("git does not have {short} yet")))
     }
 
+    /// Who made its commits, which is asked once for each head.
+    async fn authors(&mut self) -> Result<Authors, Stop> {
+        let (number, head) = (self.number, self.seen.change.head.commit.clone());
+        if let Some(known) = self.known.authors.as_ref().filter(|known| known.head == head) {
+            return Ok(known.clone());
+        }
+        let commits = self.ask(move |forge| forge.commits(number)).await?;
+        let Some(authors) = Authors::of(&commits, &head) else {
+            let short = head.get(..12).unwrap_or(&head);
+            return Err(Stop::Later(UNFETCHED, format!("the commits of the change do not have its head {short} yet")));
+        };
+        self.known.authors = Some(authors.clone());
+        Ok(authors)
+    }
+
     async fn review(
         &mut self,
         of: Of,
@@ -169,8 +185,8 @@ impl Look {
             false => Selection::Matching(only),
         };
         let head = Revision { name: self.name(of), commit };
-        let authors = vec![people::name(self.at.kind, &self.seen.change.author)];
-        let around = Around { authors, deciding: Some(record.base.clone()) };
+        let made = self.authors().await?;
+        let around = people::around(self.at.kind, &self.seen.change, made, Some(record.base.clone()));
         let installation = self.looker.installation.clone();
         let made =
             requests::review_of(&installation, &caller, &self.project, &head, &selection, around, asked.is_some());

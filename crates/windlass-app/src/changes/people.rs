@@ -4,11 +4,13 @@ use super::At;
 use super::look::{Looker, Stop};
 use crate::caller::Caller;
 use crate::installation::ITSELF;
+use crate::review::Around;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use windlass_connect::forge::{Forge, ForgeKind};
 use windlass_model::approval::Actor;
-use windlass_model::change::Person;
+use windlass_model::change::authors::Authors;
+use windlass_model::change::{Change, Person};
 use windlass_model::definition::Definitions;
 
 /// How long it is believed that somebody is in a team, or is not.
@@ -38,6 +40,13 @@ pub fn teams<'a>(kind: ForgeKind, definitions: &'a Definitions, person: &Person)
     // Of some forges a team has a name as an account has.
     let deep = matches!(kind, ForgeKind::Github | ForgeKind::Gitea | ForgeKind::Forgejo);
     named.filter(|team| *team != person.login && (!deep || team.contains('/'))).collect()
+}
+
+/// What a review of a change is told of those who made it.
+pub fn around(kind: ForgeKind, change: &Change, made: Authors, deciding: Option<String>) -> Around {
+    let people = [&change.author].into_iter().chain(&made.people).map(|person| name(kind, person));
+    let authors = people.chain(made.names).collect();
+    Around { authors, unknown: made.unknown, deciding }
 }
 
 /// What runs by itself.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ureq::http::Method;
 use windlass_model::Micros;
-use windlass_model::change::Budget;
+use windlass_model::change::{Budget, Person, Signature};
 
 /// An answer, bytes: a page of a hundred comments of full length.
 const LARGEST: u64 = 16 << 20;
@@ -269,6 +269,11 @@ pub(super) fn text(value: &Value) -> String {
 /// An id that may be a number.
 pub(super) fn id(value: &Value) -> String {
     value.as_str().map_or_else(|| value.as_u64().map(|id| id.to_string()).unwrap_or_default(), str::to_owned)
+}
+
+/// How a commit is signed, where a person is there when the forge has an account.
+pub(super) fn signature(name: &Value, mail: &Value, person: Option<Person>) -> Signature {
+    Signature { name: format!("{} <{}>", text(name), text(mail)), person }
 }
 
 /// A text of at most so many letters; one that is cut ends with `…`.

@@ -13,16 +13,16 @@ use std::path::Path;
 use ureq::http::Method;
 use windlass_model::Micros;
 use windlass_model::change::{
-    Budget, Change, ChangeState, Check, CheckState, Comment, ForgeReview, Head, MergeMethod, Merged, Opinion, Person,
-    Reaction,
+    Budget, Change, ChangeState, Check, CheckState, Comment, Commit, ForgeReview, Head, MergeMethod, Merged, Opinion,
+    Person, Reaction, Signature,
 };
 
 /// What a status is known by, and a sentence of it, letters.
 const KEY: usize = 40;
 const DESCRIPTION: usize = 255;
-/// Entries of a page of changes, and of comments, at most.
+/// Entries of a page of changes, and of anything else, at most.
 const PAGE: usize = 50;
-const COMMENTS: usize = 100;
+const LARGEST: usize = 100;
 /// Letters of the id of a commit.
 const WHOLE: usize = 40;
 
@@ -169,9 +169,24 @@ impl Forge for Bitbucket {
         }
     }
 
+    fn commits(&self, number: u64) -> Result<Vec<Commit>, ForgeError> {
+        let path = format!("/pullrequests/{number}/commits?pagelen={LARGEST}");
+        let found = self.values(&path, &format!("read the commits of #{number}"), |_| true)?;
+        let signed = |value: &Value| {
+            let user = &value["user"];
+            Signature { name: text(&value["raw"]), person: user.is_object().then(|| person(user)) }
+        };
+        let commit = |value: &Value| Commit {
+            id: text(&value["hash"]),
+            author: signed(&value["author"]),
+            committer: value["committer"].is_object().then(|| signed(&value["committer"])),
+        };
+        Ok(found.iter().map(commit).collect())
+    }
+
     fn comments(&self, number: u64, since: Option<Micros>) -> Result<Vec<Comment>, ForgeError> {
         let order = if since.is_some() { "-updated_on" } else { "created_on" };
-        let path = format!("/pullrequests/{number}/comments?sort={order}&pagelen={COMMENTS}");
+        let path = format!("/pullrequests/{number}/comments?sort={order}&pagelen={LARGEST}");
         let is_new = |value: &Value| since.is_none_or(|since| micros(&value["updated_on"]) >= since);
         let found = self.values(&path, &format!("read the comments of #{number}"), is_new)?;
         // Neither what was deleted, nor what is not sent yet, nor what is said about a line.

@@ -1,7 +1,7 @@
 //! Bitbucket Data Center, by the latest version of its REST API. Its changes have no labels.
 
 use super::access::Access;
-use super::api::{cut, id, segment, text};
+use super::api::{cut, id, segment, signature, text};
 use super::bitbucket::authorization;
 use super::settings::{Account, Address};
 use super::{Forge, ForgeError, Limits};
@@ -13,8 +13,8 @@ use std::path::Path;
 use ureq::http::Method;
 use windlass_model::Micros;
 use windlass_model::change::{
-    Budget, Change, ChangeState, Check, CheckState, Comment, ForgeReview, Head, MergeMethod, Merged, Opinion, Person,
-    Reaction,
+    Budget, Change, ChangeState, Check, CheckState, Comment, Commit, ForgeReview, Head, MergeMethod, Merged, Opinion,
+    Person, Reaction,
 };
 
 /// Texts of a status, letters.
@@ -148,6 +148,15 @@ fn thread(value: &Value, comments: &mut Vec<Comment>) {
     }
 }
 
+/// Why it was not merged.
+fn why(answer: &Answer) -> String {
+    let errors = answer.json();
+    let vetoes = errors["errors"].as_array().into_iter().flatten().filter_map(|it| it["vetoes"].as_array());
+    let vetoes = vetoes.flatten().filter_map(|veto| veto["summaryMessage"].as_str());
+    let said: Vec<String> = std::iter::once(answer.said()).chain(vetoes.map(str::to_owned)).collect();
+    crate::error::plain(&said.join("; "))
+}
+
 impl Forge for DataCenter {
     fn limits(&self) -> Limits {
         Limits { comment_chars: 32_768, comment_bytes: 32_768 }
@@ -195,6 +204,23 @@ impl Forge for DataCenter {
             self.access.must_see(&what)?;
         }
         Ok(request.as_ref().map(read))
+    }
+
+    fn commits(&self, number: u64) -> Result<Vec<Commit>, ForgeError> {
+        let path = self.access.at(format!("{}/commits?limit={PAGE}", Self::request(number)));
+        let found = self.values(&path, &format!("read the commits of #{number}"), |_| true)?;
+        // Without an account there is nothing but what git has: a name that may be somebody else's.
+        let signed = |value: &Value| {
+            let user = value["slug"].is_string().then(|| person(value));
+            let name = if user.is_some() { &value["displayName"] } else { &value["name"] };
+            signature(name, &value["emailAddress"], user)
+        };
+        let commit = |value: &Value| Commit {
+            id: text(&value["id"]),
+            author: signed(&value["author"]),
+            committer: value["committer"].is_object().then(|| signed(&value["committer"])),
+        };
+        Ok(found.iter().map(commit).collect())
     }
 
     fn comments(&self, number: u64, since: Option<Micros>) -> Result<Vec<Comment>, ForgeError> {
@@ -304,37 +330,33 @@ impl Forge for DataCenter {
 
     fn merge(&self, number: u64, commit: &str, method: MergeMethod) -> Result<Merged, ForgeError> {
         let what = format!("merge #{number}");
-        let request = self.get(number, &what)?.ok_or_else(|| self.access.hidden(&what))?;
-        let before = read(&request);
-        match before.state {
-            ChangeState::Merged => return Ok(Merged::Done(before.merged_as)),
-            ChangeState::Closed => return Ok(Merged::Refused("it is closed".into())),
-            // It merges whatever the head is when it does.
-            ChangeState::Open if before.head.commit != commit => {
-                return Ok(Merged::Refused("its head has moved".into()));
-            }
-            ChangeState::Open => {}
-        }
         let strategy = match method {
             MergeMethod::Merge => "no-ff",
             MergeMethod::Squash => "squash",
             MergeMethod::Rebase => "rebase-ff-only",
         };
-        let version = request["version"].as_u64().unwrap_or(0);
-        let path = self.access.at(format!("{}/merge?version={version}", Self::request(number)));
-        let body = json!({ "strategyId": strategy });
-        let answer = self.access.send(Method::POST, &path, Some(&body), &what)?;
-        match (answer.status, self.change(number)?) {
-            (_, Some(Change { state: ChangeState::Merged, merged_as, .. })) => Ok(Merged::Done(merged_as)),
-            (400 | 409, Some(_)) => {
-                let errors = answer.json();
-                let vetoes = errors["errors"].as_array().into_iter().flatten().filter_map(|it| it["vetoes"].as_array());
-                let vetoes = vetoes.flatten().filter_map(|veto| veto["summaryMessage"].as_str());
-                let said: Vec<String> = std::iter::once(answer.said()).chain(vetoes.map(str::to_owned)).collect();
-                Ok(Merged::Refused(crate::error::plain(&said.join("; "))))
+        let mut request = self.get(number, &what)?.ok_or_else(|| self.access.hidden(&what))?;
+        for _ in 0..3 {
+            match read(&request) {
+                Change { state: ChangeState::Merged, merged_as, .. } => return Ok(Merged::Done(merged_as)),
+                Change { state: ChangeState::Closed, .. } => return Ok(Merged::Refused("it is closed".into())),
+                change if change.head.commit != commit => return Ok(Merged::Refused("its head has moved".into())),
+                _ => {}
             }
-            _ => self.access.api.taken(&what, &answer).map(|_| Merged::Done(None)),
+            // A push makes another version of it, of which nothing is merged.
+            let version = request["version"].as_u64().unwrap_or(0);
+            let path = self.access.at(format!("{}/merge?version={version}", Self::request(number)));
+            let body = json!({ "strategyId": strategy });
+            let answer = self.access.send(Method::POST, &path, Some(&body), &what)?;
+            request = self.get(number, &what)?.ok_or_else(|| self.access.hidden(&what))?;
+            let is_same = request["version"].as_u64() == Some(version) && request["state"] == "OPEN";
+            match answer.status {
+                400 | 409 if is_same => return Ok(Merged::Refused(why(&answer))),
+                400 | 409 => {}
+                _ => return self.access.api.taken(&what, &answer).map(|_| Merged::Done(read(&request).merged_as)),
+            }
         }
+        Ok(Merged::Refused("it changes again and again".into()))
     }
 
     fn branch_delete(&self, branch: &str) -> Result<(), ForgeError> {

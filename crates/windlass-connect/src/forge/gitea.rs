@@ -11,8 +11,8 @@ use std::time::Duration;
 use ureq::http::Method;
 use windlass_model::Micros;
 use windlass_model::change::{
-    Budget, Change, ChangeState, Check, CheckState, Comment, ForgeReview, Head, MergeMethod, Merged, Opinion, Person,
-    Reaction,
+    Budget, Change, ChangeState, Check, CheckState, Comment, Commit, ForgeReview, Head, MergeMethod, Merged, Opinion,
+    Person, Reaction,
 };
 
 /// A sentence of a status, letters.
@@ -129,6 +129,12 @@ impl Forge for Gitea {
             self.access.must_see(&what)?;
         }
         Ok(pull.as_ref().map(change))
+    }
+
+    fn commits(&self, number: u64) -> Result<Vec<Commit>, ForgeError> {
+        let path = format!("/pulls/{number}/commits?verification=false&files=false&limit={PAGE}");
+        let found = self.access.list(&path, &format!("read the commits of #{number}"), |_| true)?;
+        Ok(found.iter().map(super::github::commit).collect())
     }
 
     fn comments(&self, number: u64, since: Option<Micros>) -> Result<Vec<Comment>, ForgeError> {

@@ -2,7 +2,7 @@
 
 mod app;
 
-use super::api::{Api, Call, array, cut, id, micros, next_link, segment, text};
+use super::api::{Api, Call, array, cut, id, micros, next_link, segment, signature, text};
 use super::settings::{Account, Address};
 use super::{Forge, ForgeError, Limits};
 use crate::client::Answer;
@@ -12,8 +12,8 @@ use std::path::Path;
 use ureq::http::Method;
 use windlass_model::Micros;
 use windlass_model::change::{
-    Budget, Change, ChangeState, Check, CheckState, Comment, ForgeReview, Head, MergeMethod, Merged, Opinion, Person,
-    Reaction,
+    Budget, Change, ChangeState, Check, CheckState, Comment, Commit, ForgeReview, Head, MergeMethod, Merged, Opinion,
+    Person, Reaction, Signature,
 };
 
 /// The version of the API that is spoken.
@@ -21,6 +21,8 @@ const VERSION: (&str, &str) = ("x-github-api-version", "2022-11-28");
 const ACCEPT: (&str, &str) = ("accept", "application/vnd.github+json");
 /// How tokens of installations begin.
 const OF_INSTALLATION: &str = "ghs_";
+/// So many commits of a change are told at most, the oldest.
+const COMMITS: usize = 250;
 /// A sentence of a status, letters.
 const DESCRIPTION: usize = 140;
 
@@ -145,6 +147,16 @@ fn comment(value: &Value) -> Comment {
     }
 }
 
+/// A commit of a change; Gitea tells it alike.
+pub(super) fn commit(value: &Value) -> Commit {
+    let signed = |role: &str| {
+        let (git, account) = (&value["commit"][role], &value[role]);
+        let has_account = account["login"].as_str().is_some_and(|login| !login.is_empty());
+        signature(&git["name"], &git["email"], has_account.then(|| person(account)))
+    };
+    Commit { id: text(&value["sha"]), author: signed("author"), committer: Some(signed("committer")) }
+}
+
 /// As the API wants a time.
 fn time(at: Micros) -> String {
     let seconds = jiff::Timestamp::from_second(at.div_euclid(1_000_000)).unwrap_or_default();
@@ -198,6 +210,17 @@ impl Forge for GitHub {
             self.must_see(&what)?;
         }
         Ok(pull.map(|pull| self.read(&pull)))
+    }
+
+    fn commits(&self, number: u64) -> Result<Vec<Commit>, ForgeError> {
+        let path = format!("/pulls/{number}/commits?per_page=100");
+        let found = self.list(&path, &format!("read the commits of #{number}"), |_| true)?;
+        let mut commits: Vec<Commit> = found.iter().map(commit).collect();
+        if commits.len() >= COMMITS {
+            let author = Signature { name: format!("the commits after the first {COMMITS}"), person: None };
+            commits.push(Commit { id: String::new(), author, committer: None });
+        }
+        Ok(commits)
     }
 
     fn comments(&self, number: u64, since: Option<Micros>) -> Result<Vec<Comment>, ForgeError> {

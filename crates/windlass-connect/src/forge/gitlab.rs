@@ -1,7 +1,7 @@
 //! GitLab, by version 4 of its REST API: gitlab.com and servers of one's own.
 
 use super::access::Access;
-use super::api::{cut, id, micros, segment, text};
+use super::api::{cut, id, micros, segment, signature, text};
 use super::settings::{Account, Address};
 use super::{Forge, ForgeError, Limits};
 use serde_json::{Value, json};
@@ -12,8 +12,8 @@ use std::path::Path;
 use ureq::http::Method;
 use windlass_model::Micros;
 use windlass_model::change::{
-    Budget, Change, ChangeState, Check, CheckState, Comment, ForgeReview, Head, MergeMethod, Merged, Opinion, Person,
-    Reaction,
+    Budget, Change, ChangeState, Check, CheckState, Comment, Commit, ForgeReview, Head, MergeMethod, Merged, Opinion,
+    Person, Reaction,
 };
 
 /// A sentence of a status, and the longest address that one takes, letters.
@@ -22,15 +22,22 @@ const TARGET: usize = 255;
 /// Entries of a page, at most.
 const PAGE: usize = 100;
 
+/// Asks whose the commits of a change are, a page at a time.
+const AUTHORS: &str = "query($path: ID!, $number: String!, $after: String) { project(fullPath: $path) { mergeRequest(iid: $number) \
+                       { commits(first: 100, after: $after) { pageInfo { hasNextPage endCursor } \
+                       nodes { sha author { id username } } } } } }";
+
 pub(super) struct GitLab {
     access: Access,
+    /// Full name of the project.
+    name: String,
 }
 
 impl GitLab {
     pub fn new(address: &Address, account: Account, roots: Option<&Path>) -> Result<Self, ForgeError> {
         let repository = format!("/projects/{}", segment(&address.repository));
         let access = Access::new(address, repository, account, |token| format!("Bearer {token}"), roots)?;
-        Ok(Self { access })
+        Ok(Self { access, name: address.repository.clone() })
     }
 
     fn read(&self, request: &Value, what: &str) -> Result<Change, ForgeError> {
@@ -78,6 +85,30 @@ impl GitLab {
         format!("/merge_requests/{number}")
     }
 
+    /// The accounts of those who wrote the commits of a change, by commit: the other API alone knows them. What servers do not know
+    /// that are too old is nothing.
+    fn accounts(&self, number: u64, what: &str) -> Result<BTreeMap<String, Person>, ForgeError> {
+        let base = self.access.api.base();
+        let url = format!("{}/graphql", base.strip_suffix("/v4").unwrap_or(base));
+        let (mut found, mut after) = (BTreeMap::new(), Value::Null);
+        loop {
+            let variables = json!({ "path": self.name, "number": number.to_string(), "after": after });
+            let body = json!({ "query": AUTHORS, "variables": variables });
+            let answer = self.access.send(Method::POST, &url, Some(&body), what)?;
+            let commits = self.access.api.taken(what, &answer)?["data"]["project"]["mergeRequest"]["commits"].take();
+            for commit in commits["nodes"].as_array().into_iter().flatten() {
+                let author = &commit["author"];
+                // `gid://gitlab/User/12`.
+                let Some((_, id)) = author["id"].as_str().and_then(|id| id.rsplit_once('/')) else { continue };
+                found.insert(text(&commit["sha"]), Person { id: id.to_owned(), login: text(&author["username"]) });
+            }
+            if commits["pageInfo"]["hasNextPage"] != true || commits["pageInfo"]["endCursor"] == after {
+                return Ok(found);
+            }
+            after = commits["pageInfo"]["endCursor"].clone();
+        }
+    }
+
     /// When these people last said that, which older servers tell in the history alone.
     fn said(&self, number: u64, wanted: &[(String, &str)], what: &str) -> Result<BTreeMap<String, Micros>, ForgeError> {
         let mut times = BTreeMap::new();
@@ -116,6 +147,14 @@ fn comment(note: &Value) -> Comment {
         created_at: micros(&note["created_at"]),
         updated_at: micros(&note["updated_at"]),
     }
+}
+
+/// The account that an address is of which the forge made for it, such as `12-anna@users.noreply.gitlab.com`.
+fn of_address(mail: &str) -> Option<Person> {
+    let (account, host) = mail.split_once('@')?;
+    let (id, login) = account.split_once('-')?;
+    let is_one = host.starts_with("users.noreply.") && id.bytes().all(|digit| digit.is_ascii_digit());
+    is_one.then(|| Person { id: id.to_owned(), login: login.to_owned() })
 }
 
 /// Neither what the forge itself notes nor what is said about a line.
@@ -195,6 +234,25 @@ impl Forge for GitLab {
             Some(request) => self.read(&request, &what).map(Some),
             None => self.access.must_see(&what).map(|()| None),
         }
+    }
+
+    fn commits(&self, number: u64) -> Result<Vec<Commit>, ForgeError> {
+        let what = format!("read the commits of !{number}");
+        let path = format!("{}/commits?per_page={PAGE}", Self::request(number));
+        let found = self.access.list(&path, &what, |_| true)?;
+        let accounts = self.accounts(number, &what)?;
+        let commit = |value: &Value| {
+            let account = |mail: &Value| of_address(mail.as_str()?);
+            let (author, committer) = (&value["author_email"], &value["committer_email"]);
+            let id = text(&value["id"]);
+            let wrote = accounts.get(&id).cloned().or_else(|| account(author));
+            Commit {
+                author: signature(&value["author_name"], author, wrote),
+                committer: Some(signature(&value["committer_name"], committer, account(committer))),
+                id,
+            }
+        };
+        Ok(found.iter().map(commit).collect())
     }
 
     fn comments(&self, number: u64, since: Option<Micros>) -> Result<Vec<Comment>, ForgeError> {

@@ -22,7 +22,7 @@ pub use settings::{Account, AppSettings, ForgeKind, ForgeSettings, connect, conn
 
 use windlass_model::Micros;
 use windlass_model::change::{
-    Budget, Change, ChangeState, Check, Comment, ForgeReview, MergeMethod, Merged, Person, Reaction,
+    Budget, Change, ChangeState, Check, Comment, Commit, ForgeReview, MergeMethod, Merged, Person, Reaction,
 };
 
 /// One repository at one forge, with the right to act there. Every call blocks, for at most half a minute.
@@ -42,6 +42,9 @@ pub trait Forge: Send + Sync {
 
     /// One change; `None` when there is none of that number.
     fn change(&self, number: u64) -> Result<Option<Change>, ForgeError>;
+
+    /// Its commits, in any order, with the accounts that the forge knows their signatures of.
+    fn commits(&self, number: u64) -> Result<Vec<Commit>, ForgeError>;
 
     /// Its comments that were made or changed at `since` or later, oldest first.
     fn comments(&self, number: u64, since: Option<Micros>) -> Result<Vec<Comment>, ForgeError>;
@@ -64,7 +67,8 @@ pub trait Forge: Send + Sync {
     /// Puts labels on a change and takes others away, those that it has or has not already included.
     fn labels_change(&self, number: u64, add: &[String], remove: &[String]) -> Result<(), ForgeError>;
 
-    /// Merges a change whose head is still `commit`.
+    /// Merges a change whose head is still `commit`. Bitbucket Cloud cannot be told so: what was pushed in between is merged there, and
+    /// the change tells by its head.
     fn merge(&self, number: u64, commit: &str, method: MergeMethod) -> Result<Merged, ForgeError>;
 
     /// Deletes a branch of the repository itself; nothing when it is gone.

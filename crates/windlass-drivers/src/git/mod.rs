@@ -288,14 +288,16 @@ impl GitRepository {
         Ok((head.ok_or_else(|| GitError::UnknownRevision("HEAD".into()))?, paths))
     }
 
-    /// `Name <mail>` of everyone who wrote a commit between `base` (exclusive) and `head`, sorted.
+    /// `Name <mail>` of everyone who wrote a commit between `base` (exclusive) and `head`, also together with others
+    /// (`Co-authored-by`), sorted. As the commits have it: a `.mailmap` would be that of the change.
     ///
     /// # Errors
     /// git failed.
     pub fn authors(&self, base: &str, head: &str) -> Result<Vec<String>, GitError> {
         let range = format!("{base}..{head}");
-        let output = String::from_utf8_lossy(&self.git(&["log", "--format=%aN <%aE>", &range])?).into_owned();
-        let mut authors: Vec<String> = output.lines().map(str::to_owned).collect();
+        let format = "--format=%an <%ae>%n%(trailers:key=Co-authored-by,valueonly,unfold)";
+        let output = String::from_utf8_lossy(&self.git(&["log", "--no-mailmap", format, &range])?).into_owned();
+        let mut authors: Vec<String> = output.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
         authors.sort();
         authors.dedup();
         Ok(authors)

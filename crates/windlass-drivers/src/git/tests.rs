@@ -268,6 +268,13 @@ fn dirt_authors_and_branches_are_told() {
     assert_eq!(repo.git.status().unwrap().1, ["a/main.tf", "new file"]);
     let head = repo.commit();
     assert_eq!(repo.git.authors(&base, &head).unwrap(), ["Dev <dev@example.com>"]);
+    // Who wrote it together is named by its message, and nobody becomes somebody else by a file of the change.
+    repo.write(&[("a/main.tf", "again"), (".mailmap", "Ops <ops@example.com> <dev@example.com>\n")]);
+    repo.commit();
+    let git = windlass_testkit::git::Git::open(repo.directory.path());
+    git.run(&["commit", "--quiet", "--amend", "-m", "Both\n\nCo-authored-by: Ann <ann@example.com>\n"]).unwrap();
+    let both = ["Ann <ann@example.com>", "Dev <dev@example.com>"];
+    assert_eq!(repo.git.authors(&base, "HEAD").unwrap(), both);
     assert_eq!(repo.git.current_branch().as_deref(), Some("main"));
     assert_eq!(repo.git.default_branch().as_deref(), Some("main"));
 }

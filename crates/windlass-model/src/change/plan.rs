@@ -1,6 +1,7 @@
 //! What is done next about a change: a pure function of what the forge says, what is known of it, and the record. A look asks
 //! until nothing is to be done; nothing is done twice, as what was done is known, or stands in the record.
 
+use super::authors::Authors;
 use super::command::{self, Command, Verb};
 use super::settings::{ApplyWhen, ChangeSettings, Forks};
 use super::{Change, ChangeState, Check, Comment, ForgeReview, Opinion, Person, Reaction};
@@ -160,6 +161,8 @@ pub struct Known {
     pub taken: BTreeMap<String, Micros>,
     /// The reaction to a command that may not have been sent.
     pub reacting: Option<(String, Reaction)>,
+    /// Who made the commits of its head.
+    pub authors: Option<Authors>,
     pub review: Option<Reviewed>,
     /// The one before, whose approvals may count for the new one.
     pub before: Option<Reviewed>,

@@ -205,6 +205,13 @@ fn lines(seen: &Seen, known: &Known, record: &Record, number: &impl Fn(u64) -> S
             change.base
         ));
     }
+    let authors = known.authors.as_ref().filter(|authors| authors.head == change.head.commit && current.is_some());
+    for name in authors.iter().flat_map(|authors| &authors.unknown) {
+        let name = name.replace('`', "'");
+        lines.push(format!(
+            "`{name}` has signed a commit and belongs to no account here: as it may be anybody, it takes one approval more."
+        ));
+    }
     for given in known.given.iter().filter(|given| Some(&given.review) == current.map(|review| &review.run)) {
         if let Some(why) = &given.refused {
             lines.push(format!("The approval by `{}` does not count: {why}", given.person.login));

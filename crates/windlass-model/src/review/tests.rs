@@ -60,6 +60,7 @@ fn review(stacks: Vec<StackReview>) -> Review {
         head: revision("side"),
         dirty: Vec::new(),
         authors: Vec::new(),
+        unknown_authors: Vec::new(),
         effect_digest: digest_all(stacks.iter().filter_map(|s| s.outcome.effect())),
         stacks,
         findings: Vec::new(),

@@ -33,6 +33,7 @@ fn providers_come_before_everything_that_runs_init_and_only_where_one_is_locked(
         deciding: None,
         dirty: Vec::new(),
         authors: Vec::new(),
+        unknown_authors: Vec::new(),
         deleted: Vec::new(),
         diagnostics: Vec::new(),
     };

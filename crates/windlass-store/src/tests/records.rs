@@ -282,6 +282,7 @@ fn review(run: &RunId, head: &str) -> Review {
         head: Revision { name: head.into(), commit: "c".into() },
         dirty: vec![],
         authors: vec![],
+        unknown_authors: vec![],
         stacks: vec![],
         diagnostics: vec![],
         findings: vec![],

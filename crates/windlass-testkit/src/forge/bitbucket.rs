@@ -1,6 +1,6 @@
 //! Bitbucket Cloud's API as version 2.0 of its documentation has it. Changes tell the first letters of commits alone.
 
-use super::repository::Method;
+use super::repository::{Method, Written};
 use super::server::{Asked, Reply, page};
 use super::state::{Change, ChangeState, Comment, Happening, Hindrance, REPOSITORY, Right, State, Status, What, Word};
 use super::{Dialect, Message, signature, time, until};
@@ -90,7 +90,11 @@ fn repository(state: &mut State, asked: &Asked, login: &str, rest: &[&str]) -> R
             None => missing(),
         },
         ("GET", ["pullrequests", at, "commits"]) => match state.changes.get(&number(at)) {
-            Some(change) => Reply::new(200, json!({ "values": [{ "hash": change.commit }] })),
+            // Newest first.
+            Some(_) => {
+                let commits = state.commits(number(at));
+                listed(asked, state, commits.iter().map(|it| written(state, it)).collect(), LARGEST)
+            }
             None => missing(),
         },
         ("POST", ["pullrequests", at, "merge"]) => merge(state, asked, login, number(at)),
@@ -215,6 +219,18 @@ fn merge(state: &mut State, asked: &Asked, login: &str, number: u64) -> Reply {
         Ok(Err(_)) => no(400, "This pull request is already closed."),
         Err(error) => broken(&error),
     }
+}
+
+fn written(state: &State, commit: &Written) -> Value {
+    let signed = |[name, mail]: &[String; 2]| {
+        let mut signed = json!({ "type": "author", "raw": format!("{name} <{mail}>") });
+        // Without an account there is no user.
+        if let Some(login) = state.login_of(mail) {
+            signed["user"] = user(state, login);
+        }
+        signed
+    };
+    json!({ "type": "commit", "hash": commit.id, "author": signed(&commit.author), "committer": signed(&commit.committer) })
 }
 
 fn word(state: ChangeState) -> &'static str {

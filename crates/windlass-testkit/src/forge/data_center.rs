@@ -1,6 +1,6 @@
 //! The API of Bitbucket Data Center as its documentation has it: versions of comments and changes, times in milliseconds.
 
-use super::repository::Method;
+use super::repository::{Method, Written};
 use super::server::{Asked, Reply, page};
 use super::state::{Change, ChangeState, Comment, Happening, Hindrance, REPOSITORY, Right, State, Status, What, Word};
 use super::{Dialect, Message, signature, until};
@@ -100,6 +100,10 @@ fn repository(state: &mut State, part: &str, asked: &Asked, login: &str, rest: &
         ("api", "GET", ["pull-requests", at, "activities"]) => match state.changes.get(&number(at)) {
             Some(change) => listed(asked, activities(state, change)),
             None => missing(),
+        },
+        ("api", "GET", ["pull-requests", at, "commits"]) => match state.changes.contains_key(&number(at)) {
+            true => listed(asked, state.commits(number(at)).iter().map(|it| written(state, it)).collect()),
+            false => missing(),
         },
         ("api", "POST", ["pull-requests", at, "merge"]) => merge(state, asked, login, number(at)),
         ("api", _, ["pull-requests", at, "comments", rest @ ..]) => comments(state, asked, login, number(at), rest),
@@ -264,6 +268,17 @@ fn merge(state: &mut State, asked: &Asked, login: &str, number: u64) -> Reply {
         Ok(Err(_)) => vetoed(&[]),
         Err(error) => broken(&error),
     }
+}
+
+/// Whom nobody knows is told by the name that git has, which may be somebody else's.
+fn written(state: &State, commit: &Written) -> Value {
+    let signed = |[name, mail]: &[String; 2]| {
+        let known = state.login_of(mail).map(|login| user(state, login));
+        let mut signed = known.unwrap_or_else(|| json!({ "name": name }));
+        signed["emailAddress"] = mail.as_str().into();
+        signed
+    };
+    json!({ "id": commit.id, "author": signed(&commit.author), "committer": signed(&commit.committer) })
 }
 
 fn word(state: ChangeState) -> &'static str {

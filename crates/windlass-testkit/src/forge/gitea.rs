@@ -1,5 +1,6 @@
 //! Gitea's API as version 1 of its description has it; Forgejo's is the same here. Times have no parts of a second.
 
+use super::github::commit;
 use super::repository::Method;
 use super::server::{Asked, Reply, page};
 use super::state::{
@@ -94,6 +95,13 @@ fn repository(state: &mut State, asked: &Asked, login: &str, rest: &[&str]) -> R
         ("GET", ["pulls", at, "reviews"]) => match state.changes.get(&number(at)) {
             Some(change) => listed(asked, state, change.reviews.iter().map(|review| reviewed(state, change, review))),
             None => missing(),
+        },
+        ("GET", ["pulls", at, "commits"]) => match state.changes.contains_key(&number(at)) {
+            true => {
+                let commits = state.commits(number(at)).into_iter();
+                listed(asked, state, commits.map(|it| commit(&it, &|login| user(state, login), state)))
+            }
+            false => missing(),
         },
         ("POST", ["pulls", at, "merge"]) => merge(state, asked, login, number(at)),
         ("GET", ["issues", at, "comments"]) => {

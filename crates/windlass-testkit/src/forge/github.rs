@@ -5,6 +5,7 @@ mod app;
 
 pub use app::App;
 
+use super::repository::Written;
 use super::server::{Asked, Reply};
 use super::state::{
     Budget, Change, ChangeState, Comment, Happening, Hindrance, REPOSITORY, Review, Right, State, Status, Token, What,
@@ -44,6 +45,8 @@ pub(super) const DIALECT: Dialect = Dialect {
 /// Longest texts that are taken, letters.
 const BODY: usize = 65_536;
 const DESCRIPTION: usize = 140;
+/// How many commits of a change are told.
+const COMMITS: usize = 250;
 /// How many statuses of one name a commit takes.
 const STATUSES: usize = 1_000;
 
@@ -215,6 +218,11 @@ fn of_change(state: &mut State, asked: &Asked, caller: &Caller, number: u64, res
             let body = body_of(asked)?;
             let made = state.comment(&caller.login, number, &body).map_err(|error| refused(500, &error.to_string()))?;
             Ok(Reply::new(201, comment(state, number, &made)))
+        }
+        ("GET", ["commits"]) => {
+            // The oldest first.
+            let commits = state.commits(number).into_iter().rev().take(COMMITS);
+            Ok(page(state, asked, commits.map(|it| commit(&it, &|login| user(state, login), state)).collect()))
         }
         ("GET", ["reviews"]) => {
             let reviews = change.reviews.iter().map(|it| review(state, number, it));
@@ -425,6 +433,16 @@ fn pull(state: &State, change: &Change) -> Value {
         "merge_commit_sha": change.merged_as.clone().unwrap_or(tried),
         "merged_at": is_merged.then(|| at(change.updated_at)), "closed_at": closed_at,
         "created_at": at(change.created_at), "updated_at": at(change.updated_at),
+    })
+}
+
+/// A commit of a change; Gitea tells it alike. `user` shows an account.
+pub(super) fn commit(it: &Written, user: &dyn Fn(&str) -> Value, state: &State) -> Value {
+    let git = |[name, mail]: &[String; 2]| json!({ "name": name, "email": mail, "date": "2026-01-01T00:00:00Z" });
+    let account = |[_, mail]: &[String; 2]| state.login_of(mail).map(user);
+    json!({
+        "sha": it.id, "author": account(&it.author), "committer": account(&it.committer),
+        "commit": { "author": git(&it.author), "committer": git(&it.committer), "message": "something new" },
     })
 }
 

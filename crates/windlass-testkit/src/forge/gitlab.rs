@@ -1,6 +1,6 @@
 //! GitLab's API as version 4 of its documentation has it.
 
-use super::repository::Method;
+use super::repository::{Method, Written};
 use super::server::{Asked, Reply, page};
 use super::state::{
     Change, ChangeState, Comment, Happening, Hindrance, REPOSITORY, Review, Right, State, Status, What, Word,
@@ -56,6 +56,9 @@ fn answer(state: &mut State, asked: &Asked) -> Reply {
     };
     let may = |right: Right| token.rights.contains(&right);
     let parts = asked.parts();
+    if parts == ["api", "graphql"] && asked.method == "POST" && may(Right::Read) {
+        return authors(state, asked);
+    }
     let ["api", "v4", rest @ ..] = parts.as_slice() else { return missing("") };
     let allowed = match rest {
         _ if !may(Right::Read) => {
@@ -135,6 +138,15 @@ fn repository(state: &mut State, asked: &Asked, login: &str, rest: &[&str]) -> R
         }
         ("PUT", ["merge_requests", at, "merge"]) => merge(state, asked, login, number(at)),
         (_, ["merge_requests", at, "notes", rest @ ..]) => notes(state, asked, login, number(at), rest),
+        ("GET", ["merge_requests", at, "commits"]) => {
+            if !state.changes.contains_key(&number(at)) {
+                return missing("");
+            }
+            // Neither accounts nor an order that could be asked for.
+            let mut commits: Vec<Value> = state.commits(number(at)).iter().map(written).collect();
+            commits.reverse();
+            listed(asked, state, commits)
+        }
         ("GET", ["merge_requests", at, "approvals"]) => {
             if !state.changes.contains_key(&number(at)) {
                 return missing("");
@@ -318,6 +330,42 @@ fn merge(state: &mut State, asked: &Asked, login: &str, number: u64) -> Reply {
         Ok(Err(_)) => no(405, "405 Method Not Allowed"),
         Err(error) => broken(&error),
     }
+}
+
+fn written(commit: &Written) -> Value {
+    let ([name, mail], [committer, address]) = (&commit.author, &commit.committer);
+    json!({
+        "id": commit.id, "short_id": commit.id.get(..8), "title": "something new", "author_name": name, "author_email": mail,
+        "committer_name": committer, "committer_email": address,
+    })
+}
+
+/// The one question that is asked over GraphQL: whose the commits of a change are.
+fn authors(state: &State, asked: &Asked) -> Reply {
+    let body = asked.json();
+    let query = body["query"].as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    let wanted = "query($path: ID!, $number: String!, $after: String) { project(fullPath: $path) { mergeRequest(iid: $number) \
+                  { commits(first: 100, after: $after) { pageInfo { hasNextPage endCursor } \
+                  nodes { sha author { id username } } } } } }";
+    if query != wanted {
+        return Reply::new(200, json!({ "errors": [{ "message": "Parse error on \"query\"" }] }));
+    }
+    let variables = &body["variables"];
+    let number = variables["number"].as_str().and_then(|number| number.parse().ok()).unwrap_or(0);
+    if variables["path"] != REPOSITORY || !state.changes.contains_key(&number) {
+        return Reply::new(200, json!({ "data": { "project": null } }));
+    }
+    let from: usize = variables["after"].as_str().and_then(|after| after.parse().ok()).unwrap_or(0);
+    let node = |commit: &Written| {
+        let author = state.login_of(&commit.author[1]);
+        let author =
+            author.map(|login| json!({ "id": format!("gid://gitlab/User/{}", state.id(login)), "username": login }));
+        json!({ "sha": commit.id, "author": author })
+    };
+    let (nodes, total) = page(state.commits(number).iter().map(node).collect(), from, LARGEST);
+    let page = json!({ "hasNextPage": from + LARGEST < total, "endCursor": (from + nodes.len()).to_string() });
+    let commits = json!({ "pageInfo": page, "nodes": nodes });
+    Reply::new(200, json!({ "data": { "project": { "mergeRequest": { "commits": commits } } } }))
 }
 
 fn word(state: ChangeState) -> &'static str {

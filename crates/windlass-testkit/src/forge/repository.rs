@@ -12,6 +12,14 @@ pub struct Bare {
     path: PathBuf,
 }
 
+/// A commit, and the name and mail of those who signed it.
+#[derive(Debug, Clone)]
+pub(super) struct Written {
+    pub id: String,
+    pub author: [String; 2],
+    pub committer: [String; 2],
+}
+
 /// What came of a merge.
 pub(super) enum Joined {
     Commit(String),
@@ -62,6 +70,18 @@ impl Bare {
         Ok(listed.lines().filter_map(pair).collect())
     }
 
+    /// The commits that lead to `head` and not to `base`, newest first.
+    pub(super) fn between(&self, base: &str, head: &str) -> Result<Vec<Written>, TestkitError> {
+        let range = format!("{base}..{head}");
+        let listed = self.run(&["log", "--format=%H%x09%an%x09%ae%x09%cn%x09%ce", &range], "forge")?;
+        let one = |line: &str| {
+            let mut parts = line.split('\t').map(str::to_owned);
+            let mut part = || parts.next().unwrap_or_default();
+            Written { id: part(), author: [part(), part()], committer: [part(), part()] }
+        };
+        Ok(listed.lines().map(one).collect())
+    }
+
     /// Whether a commit is one of those that lead to another.
     pub(super) fn reaches(&self, tip: &str, commit: &str) -> bool {
         self.run(&["merge-base", "--is-ancestor", commit, tip], "forge").is_ok()
@@ -109,6 +129,12 @@ impl Bare {
         }
         let tree = self.run_with(&["write-tree"], login, Some(&index), None)?;
         self.commit_tree(login, &tree, parent.as_slice(), message)
+    }
+
+    /// So many commits on top of another that change nothing.
+    pub(super) fn pile(&self, login: &str, parent: &str, count: usize) -> Result<String, TestkitError> {
+        let tree = self.run(&["rev-parse", &format!("{parent}^{{tree}}")], login)?;
+        (0..count).try_fold(parent.to_owned(), |tip, _| self.commit_tree(login, &tree, &[&tip], "nothing new"))
     }
 
     /// Makes of `base` and `head` what is to be the tip of the branch that `base` is the tip of.

@@ -31,6 +31,9 @@ struct Inside {
     outbox: Outbox,
 }
 
+/// What somebody does.
+type Act = Box<dyn FnOnce(&mut State) + Send>;
+
 #[derive(Default)]
 struct Faults {
     heard: Vec<Heard>,
@@ -38,6 +41,8 @@ struct Faults {
     refusals: Option<(usize, u16, Option<u64>)>,
     /// So many answers to requests that create something are lost.
     lost: usize,
+    /// What somebody does right before the next wish to merge is answered.
+    overtaking: Option<Act>,
 }
 
 /// A request that was answered.
@@ -260,6 +265,11 @@ impl Forge {
         self.inside.faults().lost = count;
     }
 
+    /// Somebody does this right before the next wish to merge is answered.
+    pub fn overtake(&self, act: impl FnOnce(&mut State) + Send + 'static) {
+        self.inside.faults().overtaking = Some(Box::new(act));
+    }
+
     /// What the token of tests may do from now on.
     pub fn allow(&self, rights: &[super::state::Right]) {
         let mut state = self.inside.state();
@@ -325,6 +335,11 @@ impl Inside {
                 return (self.dialect.exhausted)(budget);
             }
             budget.remaining -= 1;
+        }
+        if asked.path.last().is_some_and(|part| part == "merge")
+            && let Some(act) = self.faults().overtaking.take()
+        {
+            act(&mut state);
         }
         // Whoever pushes with git is not known here.
         if let Err(error) = state.look("anna") {

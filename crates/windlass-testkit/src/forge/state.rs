@@ -2,7 +2,7 @@
 //! for and told differs from forge to forge.
 
 use super::github::App;
-use super::repository::{Bare, Joined, Method};
+use super::repository::{Bare, Joined, Method, Written};
 use crate::TestkitError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -197,6 +197,8 @@ pub struct State {
     pub people: BTreeMap<String, u64>,
     /// Those who may write to nothing: anybody may review what everybody sees.
     pub outsiders: BTreeSet<String>,
+    /// Those whose mail the forge does not know.
+    pub nameless: BTreeSet<String>,
     /// `org/team` and who is in it.
     pub teams: BTreeMap<String, BTreeSet<String>>,
     pub tokens: BTreeMap<String, Token>,
@@ -232,6 +234,7 @@ impl State {
             url: String::new(),
             people: BTreeMap::new(),
             outsiders: BTreeSet::new(),
+            nameless: BTreeSet::new(),
             teams: BTreeMap::new(),
             tokens: BTreeMap::from([(TOKEN.to_owned(), token)]),
             repositories: BTreeMap::from([(REPOSITORY.to_owned(), main)]),
@@ -318,6 +321,25 @@ impl State {
         })
     }
 
+    /// The commits of a change, newest first.
+    pub(super) fn commits(&self, number: u64) -> Vec<Written> {
+        let found = self.changes.get(&number).zip(self.main().ok()).and_then(|(change, main)| {
+            let before = change.merged_as.as_ref().map(|merged| format!("{merged}^1"));
+            let base = before.unwrap_or_else(|| format!("refs/heads/{}", change.base));
+            // What only a fork has is read there.
+            let at = self.repository(&change.repository).unwrap_or(main);
+            at.take(main, &main.commit(&base)?, "refs/compared").ok()?;
+            at.between("refs/compared", &change.commit).ok()
+        });
+        found.unwrap_or_default()
+    }
+
+    /// The login of the account that a mail is of.
+    pub(super) fn login_of<'a>(&self, mail: &'a str) -> Option<&'a str> {
+        let login = mail.strip_suffix("@example.com")?;
+        (self.people.contains_key(login) && !self.nameless.contains(login)).then_some(login)
+    }
+
     /// The newest word of each status of a commit.
     pub fn statuses_of(&self, commit: &str) -> Vec<Status> {
         let mut newest: BTreeMap<&str, &Status> = BTreeMap::new();
@@ -394,6 +416,17 @@ impl State {
         };
         let commit = bare.write(login, parent.as_deref(), files, &format!("{branch}: something new"))?;
         bare.point(&reference, &commit)?;
+        self.look(login)?;
+        Ok(commit)
+    }
+
+    /// Somebody pushes so many commits to a branch of the followed repository that change nothing.
+    pub fn push_many(&mut self, login: &str, branch: &str, count: usize) -> Result<String, TestkitError> {
+        self.person(login);
+        let (main, reference) = (self.main()?.clone(), format!("refs/heads/{branch}"));
+        let tip = main.commit(&reference).ok_or_else(|| refused(format!("there is no branch {branch}")))?;
+        let commit = main.pile(login, &tip, count)?;
+        main.point(&reference, &commit)?;
         self.look(login)?;
         Ok(commit)
     }

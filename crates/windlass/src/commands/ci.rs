@@ -117,7 +117,8 @@ async fn run(cx: &Context, service: &Arc<Service>, environment: Environment, com
 
 async fn review(cx: &Context, service: &Arc<Service>, job: &Job, out: Option<PathBuf>) -> Answer {
     let selection = Selection::Affected { base: job.base(service.checkout.git()?)? };
-    let Some(id) = review::review_create(service, &selection, Vec::new()).await? else {
+    let around = job.around(service.checkout.git()?).await?;
+    let Some(id) = review::review_create(service, &selection, Vec::new(), around).await? else {
         let document = review::document_of_nothing(service)?;
         View::plain().show(cx, &document)?;
         let options = options(job.kind(), &document.project);

@@ -265,7 +265,7 @@ async fn make_review(
     handed: Vec<windlass_model::review::Finding>,
     view: &View,
 ) -> Answer {
-    let Some(id) = review::review_create(service, selection, handed).await? else {
+    let Some(id) = review::review_create(service, selection, handed, review::Around::default()).await? else {
         if !view.is_plain() {
             view.show(cx, &review::document_of_nothing(service)?)?;
         } else if cx.json {

@@ -87,6 +87,7 @@ fn document_of(verdict: Verdict, findings: Vec<Finding>, context: Context<'_>) -
         head: Revision { name: "bigger-database".into(), commit: "a".repeat(40) },
         dirty: Vec::new(),
         authors: vec!["Dev <dev@example.com>".into()],
+        unknown_authors: Vec::new(),
         stacks,
         diagnostics: Vec::new(),
         findings: Vec::new(),
