@@ -27,6 +27,9 @@ use windlass_store::Database;
 /// The record, in the directory that is passed on.
 const RECORD: &str = "record.backup";
 
+/// What helps where something of an earlier job is in the way.
+const FRESH: &str = "begin with a fresh clone: no `.windlass` is there";
+
 /// Approvals that were taken over.
 #[derive(Debug, Default)]
 pub struct Taken {
@@ -121,7 +124,9 @@ impl Job {
     pub async fn tell(&self, marker: String, comment: String, checks: Vec<Check>) -> AppResult<()> {
         let (Some(forge), Some(change)) = (&self.forge, &self.change) else { return Ok(()) };
         let (number, is_outdated) = (change.number, self.is_outdated());
-        let commit = self.environment.head.clone().unwrap_or_else(|| change.head.commit.clone());
+        // Whole, where it is that of the change: a CI may shorten it.
+        let other = self.environment.head.clone().filter(|_| is_outdated);
+        let commit = other.unwrap_or_else(|| change.head.commit.clone());
         let told = ask(forge, move |forge| {
             if !is_outdated {
                 say(forge, number, marker.trim_end(), &comment)?;
@@ -303,7 +308,7 @@ pub fn key_take(directory: &StateDirectory, file: &Path) -> AppResult<()> {
     if directory.key_adopt(&key)? == key {
         return Ok(());
     }
-    Err(wrong("this checkout has a key of its own already".into(), "begin with a fresh clone: no `.windlass` is there"))
+    Err(wrong("this checkout has a key of its own already".into(), FRESH))
 }
 
 /// Puts the record where the next job finds it, with everything but the key. Returns the file.
@@ -325,10 +330,17 @@ pub async fn pack(service: &Service, to: &Path) -> AppResult<PathBuf> {
 /// Takes what another job has packed, into a checkout that has nothing yet.
 ///
 /// # Errors
-/// It was altered, or there is something already.
+/// It was altered or is not there, or there is something already.
 pub fn unpack(directory: &StateDirectory, from: &Path) -> AppResult<()> {
-    let database = Database::File(directory.database());
-    database::restore(Some(&from.join(RECORD)), &database, false, &mut |_, _| {})?;
+    let (file, kept) = (from.join(RECORD), directory.database());
+    if !file.is_file() {
+        let help = "`windlass ci review --out DIR` of an earlier job puts it there; pass DIR on as an artefact, and give it to `--from`";
+        return Err(wrong(format!("there is no record of a review in {}", from.display()), help));
+    }
+    if kept.is_file() {
+        return Err(wrong("this checkout has a record of its own already".into(), FRESH));
+    }
+    database::restore(Some(&file), &Database::File(kept), false, &mut |_, _| {})?;
     ignore(from)
 }
 

@@ -171,7 +171,7 @@ fn icon(document: &Document) -> &'static str {
     match document.headline.verdict {
         _ if document.headline.phase == Some(Phase::Stopped) => "❌",
         Verdict::Denied | Verdict::Failed => "❌",
-        Verdict::NeedsApproval if document.headline.command.as_deref().is_some_and(|c| c.contains("approve")) => "✋",
+        Verdict::NeedsApproval if !document.headline.missing.is_empty() => "✋",
         Verdict::Ready | Verdict::NeedsApproval if !document.dirty.is_empty() => "✋",
         Verdict::Nothing | Verdict::Ready | Verdict::NeedsApproval => "✅",
     }

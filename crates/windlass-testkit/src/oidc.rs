@@ -26,7 +26,8 @@ pub const PUBLIC: &str = "windlass-public";
 
 /// A provider that runs until this is dropped. Any password will do for the users `alice` (verified e-mail, groups `sre` and `dev`), `bob`
 /// (an e-mail that is not verified, no groups) and `carol` (no e-mail, a single group that is no list). `job-of-ledger` and `job-of-web`
-/// have what GitHub says of a job of the workflow `deploy` of `org/ledger`, started by `octocat`, and of `org/web`, started by `hubot`.
+/// have what GitHub says of a job of the workflow `deploy` of `org/ledger`, started by `octocat`, and of `org/web`, started by `hubot`;
+/// `job-of-gitlab` what GitLab says of one of pipeline 574 of `group/infra` on `main`, started by `tanuki`.
 /// Every loopback address is a redirect address of each client.
 #[derive(Debug)]
 pub struct OidcProvider {
@@ -240,6 +241,9 @@ fn configuration() -> Value {
             "carol": { "groups": "ledger" },
             "job-of-ledger": job("org/ledger", "octocat"),
             "job-of-web": job("org/web", "hubot"),
+            "job-of-gitlab": {
+                "project_path": "group/infra", "ref": "main", "ref_type": "branch", "pipeline_id": "574", "user_login": "tanuki",
+            },
         },
     })
 }

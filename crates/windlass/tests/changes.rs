@@ -410,8 +410,8 @@ fn two_changes_of_one_stack_go_one_after_the_other() {
     world.shows(one, &["Applied", "held for it"]);
     // The other one waits, and says for whom.
     let late = world.says("dora", two, "windlass apply");
-    world.is_answered(two, late, "-1");
-    world.shows(two, &["waits for", "windlass unlock"]);
+    world.is_answered(two, late, "eyes");
+    world.shows(two, &["waits for", "windlass unlock", "Applied as soon as", "is merged or closed"]);
     assert_eq!(world.made("web").as_deref(), Some("web-one"));
     world.forge.with(|state| state.merge("anna", one, None, windlass_testkit::forge::Method::Merge).unwrap().unwrap());
     // It is free, and planned again as its base moved; both wrote the same file, which people solve.
@@ -419,13 +419,55 @@ fn two_changes_of_one_stack_go_one_after_the_other() {
     world.forge.with(|state| {
         state.push("dora", REPOSITORY, "two", Some("refs/heads/main"), &[("web/main.tf", Some(&text))]).unwrap();
     });
-    world.shows(two, &["web-one", "web-two", "Ready"]);
+    // It does something else now: who asked for it is asked again.
+    world.shows(two, &["web-one", "web-two", "Ready", "the apply does not begin"]);
     let now = world.says("dora", two, "windlass apply");
     world.is_answered(two, now, "eyes");
     world.shows(two, &["Applied"]);
     assert_eq!(world.made("web").as_deref(), Some("web-two"));
     let unlock = world.says("dora", two, "windlass unlock");
     world.is_answered(two, unlock, "eyes");
+}
+
+#[test]
+fn who_waits_in_a_queue_is_applied_when_it_is_their_turn() {
+    let world = World::new("");
+    let apply = |number: u64, who: &str| {
+        let said = world.says(who, number, "windlass apply");
+        world.is_answered(number, said, "eyes");
+    };
+    world.push("anna", "one", "web", "one");
+    let one = world.open("anna", "one");
+    world.shows(one, &["web-one", "Ready"]);
+    apply(one, "anna");
+    world.shows(one, &["Applied", "held for it"]);
+    // Those after it build on it.
+    for (name, who) in [("two", "dora"), ("three", "anna"), ("four", "dora")] {
+        let text = stack(&world.env, "web", name);
+        let from = Some("refs/heads/one");
+        world.forge.with(|state| state.push(who, REPOSITORY, name, from, &[("web/main.tf", Some(&text))]).unwrap());
+        let number = world.open(who, name);
+        world.shows(number, &["web-one", &format!("web-{name}"), "Waits for"]);
+        apply(number, who);
+        let shown = world.shows(number, &["Applied as soon as", &format!("`{who}` asked for the apply")]);
+        assert!(!shown.contains("`windlass apply`"), "{shown}");
+    }
+    let (two, three, four) = (one + 1, one + 2, one + 3);
+    // Somebody who may not apply may not withdraw it either; who asked may, and a push does.
+    let stranger = world.says("eve", two, "windlass cancel");
+    world.is_answered(two, stranger, "-1");
+    let cancel = world.says("anna", three, "windlass cancel");
+    world.is_answered(three, cancel, "eyes");
+    world.shows(three, &["the apply that waited is withdrawn"]);
+    world.push("dora", "four", "web", "five");
+    world.shows(four, &["web-five", "the apply does not begin: a newer commit was pushed"]);
+    assert_eq!(world.made("web").as_deref(), Some("web-one"));
+    // It is planned anew with what was merged, and does the same.
+    world.forge.with(|state| state.merge("anna", one, None, windlass_testkit::forge::Method::Merge).unwrap().unwrap());
+    world.shows(two, &["Applied: 1 instance", "held for it"]);
+    assert_eq!(world.made("web").as_deref(), Some("web-two"));
+    let (_, text) = world.status(four, "windlass").unwrap();
+    assert_eq!(text, format!("Waits for #{two} to be merged or closed"));
 }
 
 #[test]

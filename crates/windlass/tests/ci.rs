@@ -1,4 +1,4 @@
-//! Jobs of somebody else's CI, each with a fresh clone, around a forge that keeps GitHub's rules.
+//! Jobs of somebody else's CI, each with a fresh clone, around forges that keep the rules of each.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
@@ -7,6 +7,7 @@ mod common;
 use common::*;
 use serde_json::json;
 use std::path::PathBuf;
+use windlass_testkit::TestkitError;
 use windlass_testkit::cli::CliEnv;
 use windlass_testkit::forge::Forge;
 use windlass_testkit::forge::state::{ACCOUNT, REPOSITORY, TOKEN, Word};
@@ -15,8 +16,120 @@ use windlass_testkit::git::Git;
 const DEFINITIONS: &str = "project \"infra\" {\n  environment \"production\" {\n    match = [\"**\"]\n    approvals {\n      from = [team.sre]\n    }\n  }\n}\n\
                            team \"sre\" {\n  members = [\"github:bert\", \"github:company/sre\"]\n}\n";
 
+/// A CI, and the forge that it belongs to.
+#[derive(Clone, Copy)]
+struct Ci {
+    name: &'static str,
+    start: fn() -> Result<Forge, TestkitError>,
+    /// What stands before a login.
+    prefix: &'static str,
+    /// What the environment of a job about the commit of a change says, beside where the key is.
+    says: fn(&World, u64, &str) -> Vec<(&'static str, String)>,
+    /// What the forge calls a status that is good, and one of something that could not be planned.
+    good: &'static str,
+    bad: &'static str,
+}
+
+const ACTIONS: Ci = Ci {
+    name: "GitHub Actions",
+    start: Forge::github,
+    prefix: "github:",
+    says: |world, number, head| {
+        let event = json!({
+            "number": number,
+            "pull_request": { "number": number, "base": { "ref": "main" }, "head": { "sha": head } },
+        });
+        let file = world.path(&format!("event-{head}.json"));
+        std::fs::write(&file, event.to_string()).unwrap();
+        vec![
+            ("GITHUB_ACTIONS", "true".into()),
+            ("GITHUB_SERVER_URL", world.forge.url("")),
+            ("GITHUB_API_URL", world.forge.url("")),
+            ("GITHUB_REPOSITORY", REPOSITORY.into()),
+            ("GITHUB_RUN_ID", "99".into()),
+            ("GITHUB_TOKEN", TOKEN.into()),
+            ("GITHUB_EVENT_PATH", file),
+        ]
+    },
+    good: "success",
+    bad: "error",
+};
+
+const OTHERS: [Ci; 4] = [
+    Ci {
+        name: "GitLab CI",
+        start: Forge::gitlab,
+        prefix: "gitlab:",
+        says: |world, number, head| {
+            vec![
+                ("GITLAB_CI", "true".into()),
+                ("CI_PROJECT_URL", world.forge.url(&format!("/{REPOSITORY}"))),
+                ("CI_PROJECT_PATH", REPOSITORY.into()),
+                ("CI_API_V4_URL", world.forge.url("/api/v4")),
+                ("CI_MERGE_REQUEST_IID", number.to_string()),
+                ("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "main".into()),
+                ("CI_COMMIT_SHA", head.into()),
+                ("CI_JOB_URL", "https://gitlab.example/jobs/99".into()),
+                ("GITLAB_TOKEN", TOKEN.into()),
+            ]
+        },
+        good: "success",
+        bad: "failed",
+    },
+    Ci {
+        name: "Bitbucket Pipelines",
+        start: Forge::bitbucket,
+        prefix: "bitbucket:557058:",
+        says: |world, number, head| {
+            vec![
+                ("BITBUCKET_BUILD_NUMBER", "99".into()),
+                ("BITBUCKET_REPO_FULL_NAME", REPOSITORY.into()),
+                ("BITBUCKET_PR_ID", number.to_string()),
+                ("BITBUCKET_PR_DESTINATION_BRANCH", "main".into()),
+                // It is shortened there.
+                ("BITBUCKET_COMMIT", head[..12].into()),
+                ("BITBUCKET_TOKEN", TOKEN.into()),
+                ("WINDLASS_FORGE_API", world.forge.url("/2.0")),
+            ]
+        },
+        good: "SUCCESSFUL",
+        bad: "FAILED",
+    },
+    Ci {
+        name: "Jenkins",
+        start: Forge::data_center,
+        prefix: "bitbucket:",
+        says: |world, number, _| {
+            let (project, name) = REPOSITORY.split_once('/').unwrap();
+            let change = format!("/projects/{project}/repos/{name}/pull-requests/{number}/overview");
+            jenkins(world.forge.url(&change))
+        },
+        good: "SUCCESSFUL",
+        bad: "FAILED",
+    },
+    Ci {
+        name: "Jenkins",
+        start: Forge::gitea,
+        prefix: "gitea:",
+        says: |world, number, _| jenkins(world.forge.url(&format!("/{REPOSITORY}/pulls/{number}"))),
+        good: "success",
+        bad: "error",
+    },
+];
+
+fn jenkins(change: String) -> Vec<(&'static str, String)> {
+    vec![
+        ("JENKINS_URL", "https://jenkins.example".into()),
+        ("BUILD_URL", "https://jenkins.example/job/99".into()),
+        ("CHANGE_URL", change),
+        ("CHANGE_TARGET", "main".into()),
+        ("WINDLASS_FORGE_TOKEN", TOKEN.into()),
+    ]
+}
+
 /// A forge with a change, `#1`, and what its jobs share.
 struct World {
+    ci: Ci,
     forge: Forge,
     /// The state of the stack, the key and what is passed on.
     shared: tempfile::TempDir,
@@ -24,21 +137,31 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (forge, shared) = (Forge::github().unwrap(), tempfile::tempdir().unwrap());
+        Self::of(ACTIONS)
+    }
+
+    fn of(ci: Ci) -> Self {
+        let (forge, shared) = ((ci.start)().unwrap(), tempfile::tempdir().unwrap());
         let stack = format!(
             "terraform {{\n  backend \"local\" {{\n    path = \"{}/net.tfstate\"\n  }}\n}}\nvariable \"size\" {{\n  default = 1\n}}\n\
              resource \"terraform_data\" \"net\" {{\n  input = \"net-${{var.size}}\"\n}}\n",
             shared.path().display()
         );
         std::fs::write(shared.path().join("key"), "4711".repeat(16)).unwrap();
+        let definitions = DEFINITIONS.replace("github:bert", &format!("{}bert", ci.prefix));
+        // Some forges would be asked for the team, which they do not have.
+        let definitions = match ci.prefix {
+            "github:" => definitions,
+            _ => definitions.replace(", \"github:company/sre\"", ""),
+        };
         forge.with(|state| {
             let files =
-                [("windlass.hcl", Some(DEFINITIONS)), ("net/main.tf", Some(&*stack)), (".gitignore", Some(IGNORE))];
+                [("windlass.hcl", Some(&*definitions)), ("net/main.tf", Some(&*stack)), (".gitignore", Some(IGNORE))];
             state.push("dora", REPOSITORY, "main", None, &files).unwrap();
             state.push("anna", REPOSITORY, "bigger", None, &[("net/size.auto.tfvars", Some("size = 2\n"))]).unwrap();
             assert_eq!(state.open("anna", "Grow", REPOSITORY, "bigger", "main").unwrap(), 1);
         });
-        Self { forge, shared }
+        Self { ci, forge, shared }
     }
 
     fn path(&self, name: &str) -> String {
@@ -49,31 +172,19 @@ impl World {
         self.forge.with(|state| state.change(number).unwrap().commit.clone())
     }
 
-    /// A job of Actions about the newest commit of a change, with a clone of its own.
+    /// A job about the newest commit of a change, with a clone of its own.
     fn job(&self, number: u64) -> CliEnv {
         let mut env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();
         let (from, head) = (self.forge.with(|state| state.main().unwrap().path().to_owned()), self.head(number));
         let git = Git::open(&env.root());
         git.run(&["clone", "--quiet", &from.display().to_string(), "."]).unwrap();
-        git.run(&["fetch", "--quiet", "origin", &format!("refs/pull/{number}/head")]).unwrap();
+        if self.ci.name == ACTIONS.name {
+            // Of a fork nothing else is there.
+            git.run(&["fetch", "--quiet", "origin", &format!("refs/pull/{number}/head")]).unwrap();
+        }
         git.run(&["checkout", "--quiet", "--detach", &head]).unwrap();
-        let event = json!({
-            "number": number,
-            "pull_request": { "number": number, "base": { "ref": "main" }, "head": { "sha": head } },
-        });
-        let file = env.home().join("event.json");
-        std::fs::write(&file, event.to_string()).unwrap();
-        let url = self.forge.url("");
-        for (name, value) in [
-            ("GITHUB_ACTIONS", "true"),
-            ("GITHUB_SERVER_URL", url.as_str()),
-            ("GITHUB_API_URL", url.as_str()),
-            ("GITHUB_REPOSITORY", REPOSITORY),
-            ("GITHUB_RUN_ID", "99"),
-            ("GITHUB_TOKEN", TOKEN),
-            ("GITHUB_EVENT_PATH", file.to_str().unwrap()),
-            ("WINDLASS_KEY_FILE", &self.path("key")),
-        ] {
+        env.set("WINDLASS_KEY_FILE", self.path("key"));
+        for (name, value) in (self.ci.says)(self, number, &head) {
             env.set(name, value);
         }
         env
@@ -151,6 +262,57 @@ fn a_change_is_reviewed_by_one_job_and_applied_by_another_when_it_is_approved() 
 }
 
 #[test]
+fn every_ci_has_the_same_story() {
+    for ci in OTHERS {
+        eprintln!("{} with {}", ci.name, ci.prefix);
+        let world = World::of(ci);
+        let plan = world.path("plan");
+        let told = format!("{}: change 1", ci.name);
+        let said = expect(&world.job(1), &["ci", "review", "--out", &plan], 0, &[&told, "Needs approval", "Kept in"]);
+        assert!(!said.stdout.contains("windlass approve"), "{}", said.stdout);
+        let comment = || {
+            let comments = world.comments(1);
+            assert_eq!(comments.len(), 1, "there is one comment");
+            assert_eq!(comments[0].0, ACCOUNT);
+            comments[0].1.clone()
+        };
+        let first = comment();
+        assert!(first.contains("run the job that applies it") && first.contains("99"), "{first}");
+        let states = |commit: &str| -> Vec<(String, String)> {
+            world.statuses(commit).into_iter().map(|(name, state, _)| (name, state)).collect()
+        };
+        let both =
+            |word: &str| ["windlass", "windlass/production"].map(|name| (name.to_owned(), word.to_owned())).to_vec();
+        assert_eq!(states(&world.head(1)), both(ci.good));
+
+        // Who pushed to it does not approve it; somebody else does.
+        let apply = |code: i32, texts: &[&str]| expect(&world.job(1), &["ci", "apply", "--from", &plan], code, texts);
+        apply(1, &["approval"]);
+        assert!(!world.is_applied());
+        world.forge.with(|state| state.review("bert", 1, Word::Approves).unwrap());
+        apply(0, &[&format!("Approved by {}bert", ci.prefix), "Applied 1 instance"]);
+        assert!(world.is_applied());
+        assert!(comment().contains("Applied"));
+        assert_eq!(states(&world.head(1)), both(ci.good));
+
+        world.forge.with(|state| {
+            let files = [("net/size.auto.tfvars", Some("size = no\n"))];
+            state.push("bert", REPOSITORY, "bigger", None, &files).unwrap();
+        });
+        expect(&world.job(1), &["ci", "review"], 1, &["Could not be planned"]);
+        assert_eq!(states(&world.head(1)), both(ci.bad));
+        assert!(comment().contains("Could not be planned"));
+        world.forge.with(|state| {
+            state.push("anna", REPOSITORY, "bigger", None, &[("net/size.auto.tfvars", Some("size = 3\n"))]).unwrap();
+        });
+        let again = world.path("again");
+        expect(&world.job(1), &["ci", "review", "--out", &again], 0, &["Needs approval"]);
+        world.forge.with(|state| state.review("bert", 1, Word::Approves).unwrap());
+        expect(&world.job(1), &["ci", "apply", "--from", &again], 1, &["an author of the change may not approve it"]);
+    }
+}
+
+#[test]
 fn a_member_of_a_team_of_the_forge_approves() {
     let world = World::new();
     let plan = world.path("plan");
@@ -190,7 +352,7 @@ fn what_a_job_may_not_do_or_does_not_have_is_told() {
     let world = World::new();
     let mut silent = world.job(1);
     silent.set("GITHUB_TOKEN", "");
-    expect(&silent, &["ci", "review"], 0, &["warning[WL784]", "there is no token", "Needs approval"]);
+    expect(&silent, &["ci", "review"], 0, &["warning[WL784]", "there is no token", "GITHUB_TOKEN", "Needs approval"]);
     assert_eq!(world.comments(1), []);
 
     let mut keyless = world.job(1);
@@ -202,6 +364,12 @@ fn what_a_job_may_not_do_or_does_not_have_is_told() {
     let mut other = world.job(1);
     other.set("WINDLASS_KEY_FILE", world.path("other"));
     expect(&other, &["ci", "apply", "--from", &plan], 2, &["WL894"]);
+
+    // What an earlier job has left is in the way, and what it did not leave is missed.
+    let used = world.job(1);
+    expect(&used, &["ci", "apply", "--from", &plan], 1, &["approval"]);
+    expect(&used, &["ci", "apply", "--from", &plan], 2, &["WL784", "a record of its own", "begin with a fresh clone"]);
+    expect(&world.job(1), &["ci", "apply", "--from", "nothing"], 2, &["WL784", "windlass ci review --out DIR"]);
 
     // A forge that is away is told, and what was found is shown all the same.
     world.forge.refuse(1, 503, None);

@@ -18,7 +18,7 @@ use windlass_testkit::oidc::{CONFIDENTIAL, OidcProvider, PUBLIC, SECRET};
 const WINDLASS: &str = r#"
 project "shop" {}
 team "sre" { members = ["oidc-group:sre"] }
-team "jobs" { members = ["ci:builds"] }
+team "jobs" { members = ["ci:builds", "ci:pipelines:repository=group/infra"] }
 grant "people" {
   to   = [team.sre]
   role = "operator"
@@ -465,6 +465,73 @@ fn a_job_exchanges_the_token_of_its_ci_once() {
     exchange("nonsense").is(401, "WL808");
     exchange(&format!("{}x", token("carol"))).is(401, "WL806");
     assert_eq!(server.events(&["sign_in.refused"]).len(), 4);
+}
+
+/// Gives a job of Actions its identity token, as often as it asks: who shows the secret of the job, for this server.
+fn actions(answers: Vec<String>) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/token?api-version=2.0", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for token in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let wanted = format!("GET /token?api-version=2.0&audience={PUBLIC} HTTP/1.1");
+            let good = head[0] == wanted && head.iter().any(|line| line == "authorization: Bearer of-the-job");
+            let body = if good { json!({ "value": token }) } else { json!({ "value": head.join("; ") }) }.to_string();
+            let length = body.len();
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}").unwrap();
+        }
+    });
+    url
+}
+
+#[test]
+fn a_job_asks_a_server_with_nothing_but_what_its_ci_gives_it() {
+    let (env, github, gitlab) = (shop(), OidcProvider::start().unwrap(), OidcProvider::start().unwrap());
+    for provider in [&github, &gitlab] {
+        provider.fill_tokens().unwrap();
+    }
+    let issuer = |name: &str, kind: &str, provider: &OidcProvider, claim: &str| {
+        let issuer = provider.issuer();
+        format!(
+            "[[ci]]\nname = \"{name}\"\nkind = \"{kind}\"\nissuer = \"{issuer}\"\naudience = \"{PUBLIC}\"\nclaims = {{ {claim} }}\n"
+        )
+    };
+    let configuration = issuer("builds", "github", &github, "repository = [\"org/*\"]")
+        + &issuer("pipelines", "gitlab", &gitlab, "project_path = [\"group/**\"]");
+    let server = Server::start(&env, &configuration);
+    let ask = |variables: &[(&str, &str)]| {
+        let mut command = env.command(&["runs"]);
+        command.env("WINDLASS_URL", &server.url).env("WINDLASS_PROJECT", "shop").envs(variables.iter().copied());
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let works = |variables: &[(&str, &str)]| {
+        let (code, said) = ask(variables);
+        assert_eq!(code, Some(0), "{variables:?}: {said}");
+    };
+    let token = |provider: &OidcProvider, login: &str| provider.identity_token(login).unwrap();
+    // Every command of a job of Actions asks for a token of its own.
+    let url = actions(["job-of-ledger", "job-of-web"].map(|job| token(&github, job)).into());
+    let job = [
+        ("ACTIONS_ID_TOKEN_REQUEST_URL", url.as_str()),
+        ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "of-the-job"),
+        ("WINDLASS_CI_AUDIENCE", PUBLIC),
+    ];
+    works(&job);
+    works(&job);
+    // A job of GitLab has one for all of its commands.
+    let one = token(&gitlab, "job-of-gitlab");
+    works(&[("WINDLASS_CI_TOKEN", &one)]);
+    works(&[("WINDLASS_CI_TOKEN", &one)]);
+    let kept = env.home().join(".config/windlass/credentials");
+    let kept = std::fs::read_to_string(&kept).unwrap();
+    assert!(!kept.contains(&one), "{kept}");
+    // It is good for nobody else, who has not seen what it was exchanged for.
+    server.post("/api/v1/ci/exchange", &[], &json!({ "token": one })).is(401, "WL846");
+    let (code, said) = ask(&[("WINDLASS_CI_TOKEN", &token(&gitlab, "carol"))]);
+    assert!(code == Some(2) && said.contains("WL807"), "{code:?} {said}");
 }
 
 #[test]

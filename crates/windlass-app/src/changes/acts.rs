@@ -10,7 +10,7 @@ use std::time::Duration;
 use windlass_model::access::{Permission, Subject};
 use windlass_model::approval::ApprovalRecord;
 use windlass_model::change::authors::Authors;
-use windlass_model::change::plan::{Act, Applied, Asked, By, Given, NotMerged, Of, Record, Reviewed, Stage};
+use windlass_model::change::plan::{Act, Applied, Asked, By, Given, NotMerged, Of, Record, Reviewed, Stage, Waiting};
 use windlass_model::change::{Merged, Reaction};
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::Revision;
@@ -34,6 +34,7 @@ impl Look {
                 let seen = SeenBy { commit: Some(commit), effect: Some(effect) };
                 self.apply(review, seen, confirmed, asked, record).await
             }
+            Act::Forget { why, asked } => self.forget(why, asked).await,
             Act::GiveBack { stacks, asked } => self.give_back(stacks, asked).await,
             Act::Merge { commit } => self.merge(commit, record).await,
             Act::DeleteBranch { branch } => {
@@ -332,14 +333,11 @@ impl Look {
         let held = std::mem::replace(&mut self.known.queued, true);
         self.keep().await?;
         let before = self.store.place_take(self.number, &instances).await?;
-        if let Some(first) = before.first() {
+        if !before.is_empty() {
+            // What is to be done by itself is tried again when it is its turn.
             let Some(asked) = asked else { return Ok(()) };
-            let text = format!(
-                "`{}` is held for another change ({}): this one has its place behind it, and can be applied when that is merged, \
-                 closed or unlocked",
-                first.instance, first.number
-            );
-            return self.answer(&asked, Reaction::Refused, Some(text)).await;
+            self.known.waiting = Some(Waiting { asked: asked.clone(), confirmed });
+            return self.answer(&asked, Reaction::Seen, None).await;
         }
         let comment = asked.as_ref().map(|asked| asked.comment.clone());
         let previous = self.known.apply.clone();
@@ -372,6 +370,9 @@ impl Look {
                 self.known.queued = false;
             }
         }
+        if done.as_ref().map_or_else(is_answer, |_| true) {
+            self.known.waiting = None;
+        }
         match asked {
             Some(asked) => self.settle(&asked, done).await.map(drop),
             None => match done {
@@ -381,7 +382,43 @@ impl Look {
         }
     }
 
+    /// Lets an apply that waits for its turn go: as what it was for is not so any more, or because somebody asked for that.
+    async fn forget(&mut self, why: Option<String>, asked: Option<Asked>) -> Result<(), Stop> {
+        let Some(waiting) = self.known.waiting.clone() else { return Ok(()) };
+        let Some(asked) = asked else {
+            self.known.waiting = None;
+            if let Some(why) = why {
+                self.known.say(&waiting.asked, format!("the apply does not begin: {why}"));
+            }
+            return self.keep().await;
+        };
+        let installation = self.looker.installation.clone();
+        let caller = self.person(&asked.person).await?;
+        if let Some(review) = self.known.review.as_ref().filter(|_| asked.person.id != waiting.asked.person.id) {
+            let may = requests::review_may(&installation, &caller, &review.run, Permission::ReviewApply).await;
+            if may.is_err() {
+                return self.settle(&asked, may).await.map(drop);
+            }
+        }
+        self.known.waiting = None;
+        if self.known.apply.is_none() {
+            // Nobody waits behind one that does not want it any more.
+            let places = self.store.place_list(self.number).await?;
+            let actor = caller.actor.to_string();
+            self.store.place_give_back(self.number, &places, &actor, Some("its apply was withdrawn")).await?;
+            self.known.queued = false;
+        }
+        self.answer(&asked, Reaction::Seen, Some("the apply that waited is withdrawn".into())).await
+    }
+
     async fn give_back(&mut self, stacks: Vec<String>, asked: Option<Asked>) -> Result<(), Stop> {
+        if let (None, Some(commit)) = (&asked, self.seen.change.merged_as.clone()) {
+            // Whoever is next is planned with what was merged.
+            match self.fetched(Of::Merged, &commit).await {
+                Ok(()) | Err(Stop::Later(..)) => {}
+                Err(stop) => return Err(stop),
+            }
+        }
         let held = self.store.place_list(self.number).await?;
         let mut matchers = Vec::new();
         for stack in &stacks {
@@ -408,8 +445,13 @@ impl Look {
         let why = asked.as_ref().map_or("merged or closed", |_| "asked for in a comment");
         self.store.place_give_back(self.number, &free, &caller.actor.to_string(), Some(why)).await?;
         self.known.queued = !rest.is_empty();
+        // Without its places it is never its turn.
+        let waited = self.known.waiting.take().filter(|_| !free.is_empty());
         match asked {
-            Some(asked) => self.answer(&asked, Reaction::Seen, None).await,
+            Some(asked) => {
+                let text = waited.map(|_| "the apply that waited is withdrawn, too".to_owned());
+                self.answer(&asked, Reaction::Seen, text).await
+            }
             None => self.keep().await,
         }
     }

@@ -171,6 +171,8 @@ impl Look {
         let Some(command) = headline.command.take() else { return };
         let here = match command.contains("approve") {
             true => Some("windlass approve"),
+            // It is asked for already.
+            false if self.known.waiting.is_some() => None,
             false if command.contains("apply") && (!open || row.when == ApplyWhen::BeforeMerge) => {
                 Some("windlass apply")
             }

@@ -21,12 +21,14 @@ pub struct Environment {
     pub head: Option<String>,
     /// The page of the job.
     pub link: Option<String>,
-    /// What it acts with.
+    /// What it acts with, and the variable that it is usually in.
     pub token: Option<String>,
+    pub token_in: &'static str,
 }
 
-/// Given before all others, in every CI.
+/// Given before all others, in every CI: the token, and where the API of the forge is.
 const TOKEN: &str = "WINDLASS_FORGE_TOKEN";
+const API: &str = "WINDLASS_FORGE_API";
 
 impl Environment {
     /// Reads it; `variable` gives a variable that is set and not empty.
@@ -49,6 +51,10 @@ impl Environment {
             let help = "GitHub and Gitea Actions, GitLab CI, Bitbucket Pipelines and Jenkins are known; elsewhere use `windlass review`";
             return Err(wrong("this is no job of a CI that is known here".into(), help));
         };
+        let found = found.map(|found| match variable(API) {
+            Some(api) => Self { forge: ForgeSettings { api: Some(api), ..found.forge }, ..found },
+            None => found,
+        });
         found.ok_or_else(|| {
             wrong(
                 "the environment of this job does not say which repository it is of".into(),
@@ -74,7 +80,7 @@ fn before(commit: Option<String>) -> Option<String> {
 }
 
 /// <https://docs.github.com/actions/reference/variables-reference>; those of Gitea and Forgejo have the same.
-fn actions(variable: Variables<'_>, ci: &'static str, kind: ForgeKind, named: &str) -> Option<Environment> {
+fn actions(variable: Variables<'_>, ci: &'static str, kind: ForgeKind, named: &'static str) -> Option<Environment> {
     let event = variable("GITHUB_EVENT_PATH").and_then(|path| std::fs::read(path).ok());
     let event: Value = event.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let (server, repository) = (variable("GITHUB_SERVER_URL")?, variable("GITHUB_REPOSITORY")?);
@@ -90,6 +96,7 @@ fn actions(variable: Variables<'_>, ci: &'static str, kind: ForgeKind, named: &s
         link: variable("GITHUB_RUN_ID").map(|run| format!("{url}/actions/runs/{run}")),
         // A job of Gitea has it by this name, too.
         token: token(variable, named).or_else(|| variable("GITHUB_TOKEN")),
+        token_in: named,
         url,
     })
 }
@@ -107,6 +114,7 @@ fn gitlab(variable: Variables<'_>) -> Option<Environment> {
         head: variable("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA").or_else(|| variable("CI_COMMIT_SHA")),
         link: variable("CI_JOB_URL"),
         token: token(variable, "GITLAB_TOKEN"),
+        token_in: "GITLAB_TOKEN",
     })
 }
 
@@ -122,6 +130,7 @@ fn bitbucket(variable: Variables<'_>) -> Option<Environment> {
         head: variable("BITBUCKET_COMMIT"),
         link: variable("BITBUCKET_BUILD_NUMBER").map(|run| format!("{url}/pipelines/results/{run}")),
         token: token(variable, "BITBUCKET_TOKEN"),
+        token_in: "BITBUCKET_TOKEN",
         url,
     })
 }
@@ -135,7 +144,8 @@ fn jenkins(variable: Variables<'_>) -> Option<Environment> {
         let url = variable("GIT_URL")?;
         let base = before(variable("GIT_PREVIOUS_SUCCESSFUL_COMMIT"));
         let forge = settings(ForgeKind::Github, None, None);
-        return Some(Environment { ci: "Jenkins", forge, url, change: None, base, head: None, link, token: None });
+        let (ci, change, head, token) = ("Jenkins", None, None, None);
+        return Some(Environment { ci, forge, url, change, base, head, link, token, token_in: TOKEN });
     };
     let marks = [
         ("/-/merge_requests/", ForgeKind::Gitlab, "GITLAB_TOKEN"),
@@ -158,13 +168,14 @@ fn jenkins(variable: Variables<'_>) -> Option<Environment> {
     };
     Some(Environment {
         ci: "Jenkins",
-        forge: settings(kind, variable("WINDLASS_FORGE_API"), None),
+        forge: settings(kind, None, None),
         url,
         change: Some(number),
         base: variable("CHANGE_TARGET"),
         head: None,
         link,
         token: token(variable, named),
+        token_in: named,
     })
 }
 

@@ -1,9 +1,11 @@
 //! What is done next about a change: a pure function of what the forge says, what is known of it, and the record. A look asks
 //! until nothing is to be done; nothing is done twice, as what was done is known, or stands in the record.
 
+mod ask;
+
 use super::authors::Authors;
-use super::command::{self, Command, Verb};
-use super::settings::{ApplyWhen, ChangeSettings, Forks};
+use super::command::{Command, Verb};
+use super::settings::{ApplyWhen, ChangeSettings};
 use super::{Change, ChangeState, Check, Comment, ForgeReview, Opinion, Person, Reaction};
 use crate::Micros;
 use crate::id::{InstanceId, RunId};
@@ -14,8 +16,6 @@ use std::collections::BTreeMap;
 
 /// Comments that are this much older than the first look are no commands, µs: an hour.
 pub const OLD: Micros = 3_600_000_000;
-/// A comment that was changed so long after it was made is no command, µs: forges give both times apart.
-const EDITED: Micros = 2_000_000;
 /// Forges tell whole seconds: what is of one second may be of any order, µs.
 const GRAIN: Micros = 999_999;
 /// After so long a merge that was refused is tried again, µs: a minute.
@@ -90,6 +90,14 @@ pub struct Applied {
     pub by: Option<Person>,
     /// The comment that asked for it.
     pub comment: Option<String>,
+}
+
+/// An apply that somebody asked for while other changes hold stacks of it: it begins when its turn comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    pub asked: Asked,
+    /// Instances that may be destroyed as a whole.
+    pub confirmed: Vec<String>,
 }
 
 /// An effect that our comment showed, from a time on.
@@ -167,6 +175,7 @@ pub struct Known {
     /// The one before, whose approvals may count for the new one.
     pub before: Option<Reviewed>,
     pub apply: Option<Applied>,
+    pub waiting: Option<Waiting>,
     pub shown: Vec<Shown>,
     pub given: Vec<Given>,
     /// Since when our comment says of a commit of a fork that it is not planned.
@@ -277,7 +286,7 @@ pub struct Record {
 }
 
 /// A command, and who said it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     pub comment: String,
     pub at: Micros,
@@ -328,6 +337,11 @@ pub enum Act {
         commit: String,
         effect: String,
         confirmed: Vec<String>,
+        asked: Option<Asked>,
+    },
+    /// Let an apply that waits for its turn go, and say why where there is something to say.
+    Forget {
+        why: Option<String>,
         asked: Option<Asked>,
     },
     /// Give back the places in queues: of these stacks, or all.
@@ -383,7 +397,13 @@ impl Known {
     /// Remembers that a command was answered.
     pub fn answer(&mut self, asked: &Asked, text: Option<String>) {
         self.taken.insert(asked.comment.clone(), asked.at);
-        let Some(text) = text else { return };
+        if let Some(text) = text {
+            self.say(asked, text);
+        }
+    }
+
+    /// Says something about what was asked for.
+    pub fn say(&mut self, asked: &Asked, text: String) {
         self.answers.push(Answer { person: asked.person.clone(), at: asked.at, text });
         let many = self.answers.len().saturating_sub(ANSWERS);
         self.answers.drain(..many);
@@ -438,7 +458,7 @@ impl Known {
 
 /// What is done next; `None` when all is as it should be.
 pub fn next(seen: &Seen, known: &Known, record: &Record) -> Option<Act> {
-    let told = told(seen, known, record);
+    let told = ask::told(seen, known, record);
     if !record.followed {
         return told.or_else(|| stop(known, record, "the change goes into another branch now"));
     }
@@ -471,6 +491,9 @@ fn open(seen: &Seen, known: &Known, record: &Record) -> Option<Act> {
     }
     let current = known.review.as_ref().filter(|review| review.of == Of::Head && review.commit == change.head.commit);
     let Some(review) = current else {
+        if let Some(act) = forget(known, "a newer commit was pushed: look at what it does, and say it again") {
+            return Some(act);
+        }
         let stopped = stop(known, record, "a newer commit was pushed");
         let wanted = settings.autoplan && !change.draft && !known.is_strange(change);
         return stopped.or_else(|| wanted.then(|| review_of_head(change, Vec::new())));
@@ -485,6 +508,9 @@ fn open(seen: &Seen, known: &Known, record: &Record) -> Option<Act> {
         return Some(review_of_head(change, review.only.clone()));
     }
     if let Some(act) = carry(known, record).or_else(|| approvals(seen, known, record)) {
+        return Some(act);
+    }
+    if let Some(act) = turn(seen, known, record) {
         return Some(act);
     }
     let row = known.row(record).map(|(_, row)| row);
@@ -530,6 +556,11 @@ fn merged(seen: &Seen, known: &Known, record: &Record) -> Option<Act> {
     if nothing(review) && (review.of == Of::Merged || review.commit == change.head.commit) {
         return give_back(known, record);
     }
+    if review.of == Of::Head
+        && let Some(act) = forget(known, "the change was merged: look at what that does, and say it again")
+    {
+        return Some(act);
+    }
     let never = known.row(record).is_some_and(|(_, row)| row.when == ApplyWhen::Never);
     let Some(commit) = change.merged_as.as_ref().filter(|_| !never) else { return give_back(known, record) };
     let current = review.of == Of::Merged && review.commit == *commit;
@@ -543,6 +574,9 @@ fn merged(seen: &Seen, known: &Known, record: &Record) -> Option<Act> {
     if let Some(act) = carry(known, record).or_else(|| approvals(seen, known, record)) {
         return Some(act);
     }
+    if let Some(act) = turn(seen, known, record) {
+        return Some(act);
+    }
     let (review, row) = known.row(record)?;
     // Once by itself: what failed is looked at by somebody.
     let tried = known.apply.as_ref().is_some_and(|apply| apply.review == review.run) && record.apply.is_some();
@@ -552,6 +586,26 @@ fn merged(seen: &Seen, known: &Known, record: &Record) -> Option<Act> {
         return Some(Act::Apply { review: review.run.clone(), commit, effect, confirmed: Vec::new(), asked: None });
     }
     None
+}
+
+/// An apply that waits is one of what the comment showed when it was asked for, and of nothing else.
+fn forget(known: &Known, why: &str) -> Option<Act> {
+    known.waiting.as_ref().map(|_| Act::Forget { why: Some(why.to_owned()), asked: None })
+}
+
+/// Begins the apply that waits when no other change is before it, unless it would be refused now.
+fn turn(seen: &Seen, known: &Known, record: &Record) -> Option<Act> {
+    let waiting = known.waiting.as_ref()?;
+    let begun = known.apply.as_ref().is_some_and(|apply| apply.comment.as_ref() == Some(&waiting.asked.comment));
+    if begun && record.apply.is_some() {
+        return Some(Act::Forget { why: None, asked: None });
+    }
+    let (stacks, confirm) = (Vec::new(), waiting.confirmed.clone());
+    let command = Command { verb: Verb::Apply, stacks, confirm, kill: false, reason: None };
+    match ask::apply(seen, known, record, command, waiting.asked.clone()) {
+        Act::Answer { text, .. } => Some(Act::Forget { why: text, asked: None }),
+        act => record.before.is_empty().then_some(act),
+    }
 }
 
 /// Approvals of the review before count for one with the same effect by the same policies.
@@ -595,206 +649,6 @@ fn approvals(seen: &Seen, known: &Known, record: &Record) -> Option<Act> {
         reason: None,
         by: By::Review(found.clone()),
     })
-}
-
-/// The oldest command that was not answered yet.
-fn told(seen: &Seen, known: &Known, record: &Record) -> Option<Act> {
-    let old = known.since.saturating_sub(OLD);
-    let is_open = |comment: &&Comment| {
-        comment.author.id != seen.me.id
-            && comment.created_at >= old
-            && known.cursor.is_none_or(|cursor| comment.updated_at >= cursor)
-            && !known.taken.contains_key(&comment.id)
-    };
-    seen.comments.iter().filter(is_open).find_map(|comment| {
-        let said = command::parse(&comment.body, Some(&seen.me.login))?;
-        let edited = comment.updated_at > comment.created_at + EDITED;
-        if edited && known.cursor.is_some_and(|cursor| comment.created_at < cursor) {
-            // It was read as it was first.
-            return None;
-        }
-        // By when it was changed last: the cursor goes by that.
-        let asked = Asked { comment: comment.id.clone(), at: comment.updated_at, person: comment.author.clone() };
-        Some(match said {
-            _ if edited => refuse(
-                asked,
-                "a comment that was changed is no command, as somebody else may have changed it: write a new one"
-                    .into(),
-            ),
-            Err(misread) => refuse(asked, format!("{}: {}", misread.problem, misread.help)),
-            Ok(command) => ask(seen, known, record, command, asked),
-        })
-    })
-}
-
-fn refuse(asked: Asked, text: String) -> Act {
-    Act::Answer { asked, reaction: Reaction::Refused, text: Some(text) }
-}
-
-/// What a command comes to.
-fn ask(seen: &Seen, known: &Known, record: &Record, command: Command, asked: Asked) -> Act {
-    let no = |asked, text: &str| refuse(asked, text.to_owned());
-    let asked_by = |comment: &Option<String>| comment.as_ref() == Some(&asked.comment);
-    let applies = known.apply.as_ref().is_some_and(|apply| asked_by(&apply.comment)) && record.apply.is_some();
-    let reviews = known.review.as_ref().is_some_and(|review| asked_by(&review.comment)) && record.review.is_some();
-    if applies || reviews {
-        // It led to that before we died.
-        return Act::Answer { asked, reaction: Reaction::Seen, text: None };
-    }
-    match command.verb {
-        Verb::Help => {
-            let lines = command::help().into_iter().map(|(usage, about)| format!("`{usage}` {about}"));
-            let text = Some(lines.collect::<Vec<_>>().join("\n"));
-            Act::Answer { asked, reaction: Reaction::Seen, text }
-        }
-        _ if !record.followed => no(asked, "this change goes into a branch that Windlass does not follow"),
-        Verb::Cancel => {
-            let applying = known.applying(record).map(|apply| &apply.run);
-            let run = applying.or_else(|| known.planning(record).map(|review| &review.run));
-            match run {
-                Some(run) => Act::Cancel {
-                    run: run.clone(),
-                    why: command.reason.unwrap_or_else(|| "asked for in a comment".into()),
-                    kill: command.kill,
-                    asked: Some(asked),
-                },
-                None => no(asked, "nothing is under way"),
-            }
-        }
-        Verb::Unlock if known.applying(record).is_some() => no(asked, "it is being applied: the places are needed"),
-        Verb::Unlock if !known.queued => no(asked, "this change has no place in any queue"),
-        Verb::Unlock => Act::GiveBack { stacks: command.stacks, asked: Some(asked) },
-        _ if seen.change.state == ChangeState::Closed => no(asked, "the change is closed: open it again first"),
-        Verb::Plan => plan(seen, known, record, command, asked),
-        Verb::Approve => approve(known, record, command, asked),
-        Verb::Apply => apply(seen, known, record, command, asked),
-    }
-}
-
-fn plan(seen: &Seen, known: &Known, record: &Record, command: Command, asked: Asked) -> Act {
-    let change = &seen.change;
-    if known.applying(record).is_some() {
-        return refuse(asked, "it is being applied: wait for its end, or `windlass cancel`".into());
-    }
-    if let Some(act) = stop(known, record, "planned anew") {
-        return act;
-    }
-    if change.state == ChangeState::Merged {
-        return match &change.merged_as {
-            Some(commit) => {
-                Act::Review { of: Of::Merged, commit: commit.clone(), only: command.stacks, asked: Some(asked) }
-            }
-            None => refuse(asked, "the forge does not say which commit has it: review the branch on the page".into()),
-        };
-    }
-    let commit = change.head.commit.clone();
-    if known.is_strange(change) {
-        if record.settings.forks == Forks::Never {
-            return refuse(asked, "changes of forks are not planned here (`forks = \"never\"`)".into());
-        }
-        let seen_it =
-            known.stranger.as_ref().is_some_and(|(told, since)| *told == commit && *since <= asked.at + GRAIN);
-        if !seen_it {
-            let short = commit.get(..12).unwrap_or(&commit);
-            return refuse(asked, format!("look at {short} first, which was pushed just now, and say it again"));
-        }
-        return Act::Allow { commit, asked };
-    }
-    Act::Review { of: Of::Head, commit, only: command.stacks, asked: Some(asked) }
-}
-
-/// Why what a command says is not about what is there now.
-fn unlike(known: &Known, row: &Row, at: Micros) -> Option<String> {
-    match known.shown_at(at) {
-        None => Some("the comment did not show yet what it does: look at that, and say it again".into()),
-        Some(shown) if !row.is_shown_as(shown) => {
-            Some("what the comment shows is not what it showed then: look at it, and say it again".into())
-        }
-        Some(_) => None,
-    }
-}
-
-fn approve(known: &Known, record: &Record, command: Command, asked: Asked) -> Act {
-    let reason = command.reason.clone();
-    if let Some(apply) = known.applying(record) {
-        if record.apply != Some(RunState::Waiting) {
-            return refuse(asked, "it is being applied, and waits for nobody".into());
-        }
-        let by = By::Command(asked);
-        return Act::Approve { run: apply.run.clone(), commit: None, effect: None, reason, by };
-    }
-    let Some((review, row)) = known.row(record) else {
-        return refuse(asked, "there is no plan to approve yet".into());
-    };
-    if let Some(why) = unlike(known, row, asked.at).or_else(|| beyond(row, &command)) {
-        return refuse(asked, why);
-    }
-    let (commit, effect) = (Some(row.commit.clone()), Some(row.effect.clone()));
-    Act::Approve { run: review.run.clone(), commit, effect, reason, by: By::Command(asked) }
-}
-
-/// Why a command for some stacks is not for all that the review has.
-fn beyond(row: &Row, command: &Command) -> Option<String> {
-    if command.stacks.is_empty() {
-        return None;
-    }
-    let named = |instance: &InstanceId| {
-        command.stacks.iter().any(|pattern| {
-            // The brackets of an instance are meant as they stand.
-            let glob = globset::GlobBuilder::new(&pattern.replace('[', "[[]")).literal_separator(true).build();
-            let glob = glob.map(|glob| glob.compile_matcher());
-            glob.is_ok_and(|glob| glob.is_match(instance.as_str()) || glob.is_match(instance.stack().as_str()))
-        })
-    };
-    let rest = row.instances.iter().find(|instance| !named(instance))?;
-    let stacks = command.stacks.join(" ");
-    Some(format!("the plan is of {rest} as well: `windlass plan {stacks}` plans those stacks alone"))
-}
-
-fn apply(seen: &Seen, known: &Known, record: &Record, command: Command, asked: Asked) -> Act {
-    let change = &seen.change;
-    let no = |asked, text: &str| refuse(asked, text.to_owned());
-    if known.applying(record).is_some() {
-        return no(asked, "it is being applied already");
-    }
-    if known.planning(record).is_some() {
-        return no(asked, "it is being planned: wait for the plan, and look at it");
-    }
-    let Some((review, row)) = known.row(record) else {
-        return no(asked, "there is no plan to apply: `windlass plan` makes one");
-    };
-    let of_now = match change.state {
-        ChangeState::Open => review.of == Of::Head && review.commit == change.head.commit,
-        _ => review.of == Of::Merged,
-    };
-    if !of_now {
-        return no(asked, "the plan is of an older commit: `windlass plan` makes a new one");
-    }
-    if let Some(why) = unlike(known, row, asked.at).or_else(|| beyond(row, &command)) {
-        return refuse(asked, why);
-    }
-    if change.state == ChangeState::Open {
-        match row.when {
-            _ if change.draft => return no(asked, "the change is a draft: say that it is ready first"),
-            ApplyWhen::BeforeMerge => {}
-            ApplyWhen::OnMerge => return no(asked, "it is applied by itself as soon as it is merged"),
-            ApplyWhen::AfterMerge => return no(asked, "it is applied once it is merged: say so again then"),
-            ApplyWhen::Never => {}
-        }
-    }
-    match (row.stand, row.verdict) {
-        _ if row.when == ApplyWhen::Never => no(asked, "what it touches is never applied from a change"),
-        (Stand::Applied, _) => no(asked, "it is applied already"),
-        (Stand::Refused, _) => no(asked, "somebody refused it"),
-        (_, Verdict::Nothing) => no(asked, "there is nothing to apply"),
-        (_, Verdict::Denied) => no(asked, "it is denied by policy"),
-        (_, Verdict::Failed) => no(asked, "it could not be planned in full"),
-        _ => {
-            let Row { commit, effect, .. } = row.clone();
-            let (review, confirmed) = (review.run.clone(), command.confirm);
-            Act::Apply { review, commit, effect, confirmed, asked: Some(asked) }
-        }
-    }
 }
 
 #[cfg(test)]

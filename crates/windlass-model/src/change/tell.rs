@@ -153,7 +153,12 @@ fn of_row(
         _ if !merged && row.when == ApplyWhen::AfterMerge => success("Approved: it is applied once it is merged"),
         _ => match record.before.first() {
             Some(before) => {
-                (CheckState::Pending, format!("Waits for {} to be merged or closed", number(before.number)))
+                let by_itself = known.waiting.is_some() || merged && row.when == ApplyWhen::OnMerge;
+                let other = number(before.number);
+                pending(&match by_itself {
+                    true => format!("Applied as soon as {other} is merged or closed"),
+                    false => format!("Waits for {other} to be merged or closed"),
+                })
             }
             None if merged => pending("Merged, and not applied: `windlass apply` does"),
             None => pending("Ready: `windlass apply` applies it"),
@@ -194,6 +199,12 @@ fn lines(seen: &Seen, known: &Known, record: &Record, number: &impl Fn(u64) -> S
              `windlass unlock` there.",
             number(*other),
             minute(*since)
+        ));
+    }
+    if let Some(waiting) = known.waiting.as_ref().filter(|_| known.applying(record).is_none()) {
+        lines.push(format!(
+            "`{}` asked for the apply, which begins by itself if it still does the same then; `windlass cancel` withdraws it.",
+            waiting.asked.person.login
         ));
     }
     if known.queued && record.before.is_empty() && change.state == ChangeState::Open {

@@ -35,7 +35,7 @@ function renew() {
       profile: ['name', 'preferred_username'],
       email: ['email', 'email_verified'],
       groups: ['groups'],
-      job: ['repository', 'ref', 'workflow', 'actor'],
+      job: ['repository', 'ref', 'workflow', 'actor', 'project_path', 'ref_type', 'pipeline_id', 'user_login'],
     },
     conformIdTokenClaims: !full,
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256'] },

@@ -1,6 +1,6 @@
 //! `ci review`, `ci apply`: in a job of somebody else's CI, without a server.
 
-use super::runs::{apply_review, conclude, drive, show_review};
+use super::runs::{apply_review, conclude, drive, show_review_as};
 use crate::views::review::View;
 use crate::{Answer, Context, print, views};
 use clap::Subcommand;
@@ -17,6 +17,7 @@ use windlass_app::settings::StateDirectory;
 use windlass_connect::forge::ForgeKind;
 use windlass_model::diagnostic::{Diagnostic, Severity};
 use windlass_model::id::RunId;
+use windlass_model::review::document::Document;
 use windlass_model::run::RunState;
 use windlass_render::markdown::{self, Forge, Options};
 
@@ -101,7 +102,7 @@ async fn run(cx: &Context, service: &Arc<Service>, environment: Environment, com
         (Some(number), true) => eprintln!("{}: change {number}", job.environment.ci),
         (Some(number), false) => {
             let summary = format!("nothing is written to change {number}: there is no token");
-            let help = "give the job one; docs/ci.md says what it has to be allowed";
+            let help = format!("put one into {}; docs/ci.md says what it has to be allowed", job.environment.token_in);
             eprint!("{}", views::diagnostic::render(cx.err, &Diagnostic::warning("WL784", summary).help(help)));
         }
         (None, _) => eprintln!("{}: a job of no change", job.environment.ci),
@@ -130,7 +131,7 @@ async fn review(cx: &Context, service: &Arc<Service>, job: &Job, out: Option<Pat
     if record.state != RunState::Succeeded {
         return conclude(cx, service, &record).await;
     }
-    let is_positive = show_review(cx, service, &id, &View::plain()).await?;
+    let is_positive = show_review_as(cx, service, &id, &View::plain(), here).await?;
     keep(cx, service, out).await?;
     tell(service, job, &id, None).await?;
     Ok(is_positive)
@@ -155,6 +156,18 @@ async fn apply(cx: &Context, service: &Arc<Service>, job: &Job, out: Option<Path
     Ok(applied)
 }
 
+/// What the reader does next is said as it is done here.
+fn here(document: &mut Document) {
+    let headline = &mut document.headline;
+    let Some(command) = headline.command.take() else { return };
+    if command.contains("approve") {
+        headline.todo = "approve the change, then run the job that applies it".into();
+    } else if command.contains("apply") {
+        headline.todo = "run the job that applies it".into();
+        headline.command = Some("windlass ci apply".into());
+    }
+}
+
 /// Puts the record where the next job finds it.
 async fn keep(cx: &Context, service: &Service, out: Option<PathBuf>) -> AppResult<()> {
     let Some(out) = out else { return Ok(()) };
@@ -170,7 +183,8 @@ async fn tell(service: &Service, job: &Job, id: &RunId, applied: Option<bool>) -
     let Some(row) = windlass_app::waivers::review_get(service, id).await?.filter(|_| job.is_heard()) else {
         return Ok(());
     };
-    let document = review::document(service, &row).await?;
+    let mut document = review::document(service, &row).await?;
+    here(&mut document);
     let mut options = options(job.kind(), &document.project);
     let link = job.environment.link.as_deref();
     options.note = link.map(|link| format!("Made by a job of {}: {link}", job.environment.ci));

@@ -18,6 +18,7 @@ use windlass_app::service::Service;
 use windlass_app::{apply, plans, review, runs};
 use windlass_model::id::{RunId, StepId};
 use windlass_model::operation::plan::Origin;
+use windlass_model::review::document::Document;
 use windlass_model::review::{Review, Verdict};
 use windlass_model::run::{RunRecord, RunState, StepState};
 
@@ -317,12 +318,24 @@ async fn drift(cx: &Context, service: &Arc<Service>, run: Option<RunId>, silent:
     Ok(!drifted)
 }
 
-pub(super) async fn show_review(cx: &Context, service: &Service, id: &RunId, view: &View) -> Answer {
+async fn show_review(cx: &Context, service: &Service, id: &RunId, view: &View) -> Answer {
+    show_review_as(cx, service, id, view, |_| ()).await
+}
+
+/// As [`show_review`]; `here` says what the reader does next as it is done there.
+pub(super) async fn show_review_as(
+    cx: &Context,
+    service: &Service,
+    id: &RunId,
+    view: &View,
+    here: impl FnOnce(&mut Document),
+) -> Answer {
     let Some(row) = windlass_app::waivers::review_get(service, id).await? else {
         let record = service.store.run_get(id).await?;
         return show_run(cx, service, &record).await;
     };
-    let document = review::document(service, &row).await?;
+    let mut document = review::document(service, &row).await?;
+    here(&mut document);
     if cx.json && view.is_plain() {
         let missing = &document.headline.missing;
         print_json(

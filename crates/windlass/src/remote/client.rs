@@ -1,6 +1,6 @@
 //! Requests to a server, with its answers as values and its refusals as diagnostics.
 
-use super::credentials;
+use super::credentials::{self, Credential};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -97,7 +97,17 @@ impl Client {
             return Ok(token);
         }
         let identity = match (variable("WINDLASS_CI_TOKEN"), variable("ACTIONS_ID_TOKEN_REQUEST_URL")) {
-            (Some(token), _) => token,
+            (Some(identity), _) => {
+                let name = credentials::of_job(&self.url, &identity);
+                let now = jiff::Timestamp::now().as_microsecond();
+                if let Some(kept) = credentials::find(&name)?.filter(|kept| kept.expires_at > now) {
+                    return Ok(kept.token);
+                }
+                let exchanged = self.exchange(&identity)?;
+                // Where it cannot be kept, the next command of the job says so.
+                let _ = credentials::keep(&name, Some(exchanged.clone()));
+                return Ok(exchanged.token);
+            }
             (None, Some(address)) => {
                 let audience = variable("WINDLASS_CI_AUDIENCE").unwrap_or_else(|| self.url.clone());
                 let bearer = variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN").unwrap_or_default();
@@ -121,9 +131,15 @@ impl Client {
                 return Err(AppError::new(ErrorKind::Unauthenticated, diagnostic));
             }
         };
+        Ok(self.exchange(&identity)?.token)
+    }
+
+    /// What the server gives for an identity token.
+    fn exchange(&self, identity: &str) -> AppResult<Credential> {
         let answer: Value =
             self.send("POST", "/api/v1/ci/exchange", Some(&serde_json::json!({ "token": identity })), None)?;
-        Ok(answer["token"].as_str().unwrap_or_default().to_owned())
+        let token = answer["token"].as_str().unwrap_or_default().to_owned();
+        Ok(Credential { token, id: String::new(), expires_at: answer["expires_at"].as_i64().unwrap_or(0) })
     }
 
     /// Reads; what fails on its way is tried again.

@@ -1,6 +1,7 @@
-//! Tokens that `windlass login` got, by the address of their server, in a file that its owner alone reads.
+//! Tokens that `windlass login` got, by the address of their server, and those of jobs of a CI, in a file that its owner alone reads.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -10,10 +11,13 @@ use windlass_app::error::{AppError, AppResult, ErrorKind};
 use windlass_model::Micros;
 use windlass_model::diagnostic::Diagnostic;
 
+/// What stands between the address of a server and the digest of an identity token.
+const OF_JOB: &str = "#job-";
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {
     pub token: String,
-    /// As the server lists it.
+    /// As the server lists it; empty for that of a job.
     pub id: String,
     pub expires_at: Micros,
 }
@@ -57,6 +61,13 @@ fn read() -> AppResult<Content> {
     serde_json::from_str(&content).map_err(|error| broken(&path, error, help))
 }
 
+/// What the token is kept under that a server gave for an identity token of a CI: such a token is taken once, and a job may have many
+/// commands.
+pub fn of_job(url: &str, identity: &str) -> String {
+    let digest: String = Sha256::digest(identity).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{url}{OF_JOB}{digest}")
+}
+
 /// The token of a server, when there is one.
 ///
 /// # Errors
@@ -84,6 +95,8 @@ pub fn keep(url: &str, credential: Option<Credential>) -> AppResult<()> {
     let lock = new(path.with_extension("lock")).map_err(failed)?;
     lock.lock().map_err(failed)?;
     let mut content = read()?;
+    let now = jiff::Timestamp::now().as_microsecond();
+    content.servers.retain(|name, known| !name.contains(OF_JOB) || known.expires_at > now);
     match credential {
         Some(credential) => content.servers.insert(url.to_owned(), credential),
         None => content.servers.remove(url),

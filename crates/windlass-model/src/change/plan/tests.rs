@@ -1,6 +1,7 @@
 //! What is done next, as tables: from what is so to what follows.
 
 use super::super::Head;
+use super::super::settings::Forks;
 use super::*;
 
 const MINUTE: Micros = 60_000_000;
@@ -135,6 +136,7 @@ fn words(act: &Act) -> String {
                 if confirmed.is_empty() { String::new() } else { format!(" confirmed {}", confirmed.join(" ")) };
             format!("apply {review}{confirmed}{}", by(asked))
         }
+        Act::Forget { why, asked } => format!("forget {}{}", why.as_deref().unwrap_or_default(), by(asked)),
         Act::GiveBack { stacks, asked } => format!("give back {}{}", stacks.join(" "), by(asked)),
         Act::Merge { commit } => format!("merge {commit}"),
         Act::DeleteBranch { branch } => format!("delete {branch}"),
@@ -415,6 +417,61 @@ fn what_is_under_way_is_cancelled_by_whoever_asks() {
     let held = Known { queued: true, ..known() };
     check(&says("windlass unlock aws/db"), &held, &record(), "give back aws/db for ops");
     check(&says("windlass plan"), &known(), &planning(), "cancel r1: planned anew");
+}
+
+#[test]
+fn an_apply_that_waits_begins_when_it_is_its_turn() {
+    let asked = Asked { comment: "k9".into(), at: 60 * MINUTE, person: person("ops") };
+    let waiting = |known: Known| Known {
+        waiting: Some(Waiting { asked: asked.clone(), confirmed: vec!["aws/db".into()] }),
+        queued: true,
+        ..known
+    };
+    let other = |record: Record| Record {
+        before: vec![Before { instance: InstanceId::new("aws/db"), number: 6, since: 1 }],
+        ..record
+    };
+    let known = || waiting(known());
+    check(&seen(), &known(), &other(record()), "");
+    check(&seen(), &known(), &record(), "apply r1 confirmed aws/db for ops");
+    // Planned anew first, where the base has moved in what it touches.
+    check(&seen(), &known(), &Record { moved: true, ..record() }, "review Head c1");
+    check(&seen(), &known(), &planning(), "");
+    // With the same effect it begins, with another one somebody looks first, whether or not it is its turn.
+    let no = |known: &Known, record: &Record, why: &str| check(&seen(), known, record, &format!("forget {why}"));
+    let differs = "what the comment shows is not what it showed then: look at it, and say it again";
+    no(&known(), &with(Row { effect: "e2".into(), ..row() }), differs);
+    no(&known(), &other(with(Row { policy: "p2".into(), ..row() })), differs);
+    no(&known(), &with(Row { verdict: Verdict::Denied, ..row() }), "it is denied by policy");
+    no(&known(), &with(Row { stand: Stand::Refused, ..row() }), "somebody refused it");
+    no(&known(), &with(Row { stand: Stand::Applied, ..row() }), "it is applied already");
+    let mut draft = seen();
+    draft.change.draft = true;
+    check(&draft, &known(), &other(record()), "forget the change is a draft: say that it is ready first");
+    let pushed = pushed("c2");
+    let newer = "forget a newer commit was pushed: look at what it does, and say it again";
+    check(&pushed, &known(), &other(record()), newer);
+    check(&at(pushed, "windlass cancel", NOW), &known(), &other(record()), "forget  for ops");
+    check(&says("windlass cancel"), &known(), &other(record()), "forget  for ops");
+    check(&says("windlass cancel"), &known(), &planning(), "forget  for ops");
+    check(&in_state(ChangeState::Closed), &known(), &other(record()), "give back ");
+    let merged = in_state(ChangeState::Merged);
+    let meanwhile = "forget the change was merged: look at what that does, and say it again";
+    check(&merged, &known(), &other(record()), meanwhile);
+    // What is merged waits alike.
+    let of_merged = |row: Row| with(Row { when: ApplyWhen::AfterMerge, commit: "m1".into(), ..row });
+    let shown = Shown { commit: "m1".into(), ..known().shown[0].clone() };
+    let after = Known { review: Some(reviewed("r2", Of::Merged, "m1")), shown: vec![shown], ..known() };
+    check(&merged, &after, &other(of_merged(row())), "");
+    check(&merged, &after, &of_merged(row()), "apply r2 confirmed aws/db for ops");
+    // It was begun, and then we died.
+    let begun = Applied { comment: Some("k9".into()), ..applied(Of::Head, "c1") };
+    let begun = Known { apply: Some(begun), ..known() };
+    check(&seen(), &begun, &applying(RunState::Running), "");
+    check(&seen(), &begun, &applying(RunState::Failed), "forget ");
+    let told = super::super::tell::told(&seen(), &known(), &other(record()), |number| format!("#{number}"), None);
+    assert_eq!(told.title, "Applied as soon as #6 is merged or closed");
+    assert!(told.lines.iter().any(|line| line.starts_with("`ops` asked for the apply")), "{:?}", told.lines);
 }
 
 #[test]
