@@ -14,7 +14,7 @@ use windlass_model::change::plan::{Act, Applied, Asked, By, Given, NotMerged, Of
 use windlass_model::change::{Merged, Reaction};
 use windlass_model::id::{InstanceId, RunId};
 use windlass_model::review::Revision;
-use windlass_store::Store;
+use windlass_store::{ReviewState, Store};
 
 /// How long a commit is waited for that the forge tells of and git does not have yet.
 const UNFETCHED: Duration = Duration::from_secs(3);
@@ -208,6 +208,12 @@ impl Look {
         }
         if let Some(review) = &mut self.known.review {
             review.stage = stage;
+        }
+        if let Some(head) = self.known.before.as_ref().filter(|before| of == Of::Merged && before.of == Of::Head) {
+            // Nobody applies the change as it was before it was merged.
+            for from in [ReviewState::Open, ReviewState::Approved] {
+                self.store.review_set_state(&head.run, from, ReviewState::Superseded).await?;
+            }
         }
         match asked {
             Some(asked) => self.answer(&asked, Reaction::Seen, None).await,
