@@ -202,8 +202,14 @@ impl Story {
     /// Killed at a point and resumed it ends as it should.
     fn survives(&self, sample: &dyn Sample, point: &Point, fault: Fault) {
         self.faults.inject(point, fault);
-        assert!(!self.run(sample), "{point:?} {fault:?}: it was not killed");
-        self.resume(sample, &format!("{point:?} {fault:?}"));
+        let what = format!("{point:?} {fault:?}");
+        if self.run(sample) {
+            // What asks until something is so asks more often on one day than on another; a first call always comes.
+            assert!(point.call > 1 && self.state() == "succeeded", "{what}: it was not killed: {}", self.report());
+            sample.done();
+        } else {
+            self.resume(sample, &what);
+        }
         self.faults.clear();
         sample.back();
     }
