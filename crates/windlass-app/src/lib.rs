@@ -9,6 +9,7 @@ pub mod adopt;
 pub mod affected;
 pub mod apply;
 pub mod artefacts;
+pub mod asked;
 pub mod audit;
 pub mod bundles;
 pub mod caller;

@@ -157,6 +157,10 @@ impl StateDirectory {
     pub fn bundles(&self) -> PathBuf {
         self.path.join("bundles")
     }
+    /// Our own program for places that are not this machine.
+    pub fn programs(&self) -> PathBuf {
+        self.path.join("programs")
+    }
     /// What steps leave that others may need, where nothing else was said.
     pub fn artefacts(&self) -> PathBuf {
         self.path.join("artefacts")

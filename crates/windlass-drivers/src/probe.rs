@@ -45,6 +45,9 @@ pub struct Surroundings {
     pub token: Option<Token>,
     /// As in [`Spec::reach`].
     pub reach: Vec<PathBuf>,
+    /// How our own program is called there, which asks what is no command: with [`ASK`] and the gate as JSON. Empty where this process
+    /// asks.
+    pub asker: Vec<String>,
 }
 
 /// What came of it.
@@ -58,6 +61,33 @@ pub struct ProbeAnswer {
     pub output: String,
 }
 
+/// The first argument of our own program where it asks a gate for another process.
+pub const ASK: &str = "__ask";
+/// How long what it runs in may take to start.
+const START: Duration = Duration::from_secs(60);
+
+/// Asks a gate once for another process: the exit status of a command that would say the same, and what there is to say.
+pub async fn ask(gate: &str) -> (u8, String) {
+    let probe = serde_json::from_str(gate).ok().and_then(|gate| Probe::of_gate(&gate, &Surroundings::default()));
+    let Some(probe) = probe else { return (2, "this release does not know that gate".into()) };
+    let answer = attempt(&probe, &CancellationToken::new(), &mut Nobody).await;
+    let status = match answer.answer {
+        Answer::Pass => 0,
+        Answer::Fail => 1,
+        Answer::Hold => 2,
+    };
+    (status, answer.detail)
+}
+
+struct Nobody;
+
+impl Listener for Nobody {
+    async fn started(&mut self, _: u32) -> Result<(), String> {
+        Ok(())
+    }
+    async fn output(&mut self, _: Stream, _: &[u8]) {}
+}
+
 /// How much of a command's output is kept, bytes.
 const OUTPUT: usize = 16 * 1024;
 /// How much of a body is looked through, bytes.
@@ -69,6 +99,12 @@ impl Probe {
     /// The probe of a gate; `None` for gates that are not answered by a probe.
     pub fn of_gate(gate: &Gate, around: &Surroundings) -> Option<Self> {
         let duration = |micros: &Micros| Duration::from_micros(u64::try_from(*micros).unwrap_or(0));
+        if let (false, Gate::Tcp { timeout, .. } | Gate::Http { timeout, .. }) = (around.asker.is_empty(), gate) {
+            let mut argv = around.asker.clone();
+            argv.extend([ASK.to_owned(), serde_json::to_string(gate).ok()?]);
+            let timeout = duration(timeout) + START;
+            return Some(Self::Command { argv, around: Box::new(around.clone()), timeout });
+        }
         match gate {
             Gate::Tcp { address, timeout, .. } => {
                 Some(Self::Tcp { address: address.clone(), timeout: duration(timeout) })
@@ -279,7 +315,8 @@ async fn command(
         return plain((Answer::Hold, "there is no command to run".into()));
     };
     let arguments = arguments.iter().map(Into::into).collect();
-    let Surroundings { directory, environment, place, token, reach } = around.clone();
+    let Surroundings { directory, environment, place, token, reach, asker } = around.clone();
+    let of_ours = !asker.is_empty() && argv.starts_with(&asker);
     let spec = Spec { environment, place, token, reach, ..Spec::here(program.into(), arguments, directory, GRACE) };
     let mut tail = Tail { kept: VecDeque::new(), listener };
     let (ended, timed_out) = run_within(&spec, timeout, cancel, &mut tail).await;
@@ -297,7 +334,11 @@ async fn command(
     };
     let said: Option<String> =
         output.lines().map(str::trim).rfind(|line| !line.is_empty()).map(|line| line.chars().take(200).collect());
-    let detail = said.map_or(what.clone(), |line| format!("{what}: {line}"));
+    let detail = match said {
+        Some(line) if of_ours && answer != Answer::Hold => return plain((answer, line)),
+        Some(line) => format!("{what}: {line}"),
+        None => what,
+    };
     (answer, detail, output)
 }
 

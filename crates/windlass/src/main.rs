@@ -41,6 +41,12 @@ const STACK: usize = 8 << 20;
 const POLICY: &str = "__policy";
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == windlass_app::asked::ASK) {
+        let gate = std::env::args().nth(2).unwrap_or_default();
+        let (status, said) = windlass_app::asked::ask(&gate);
+        println!("{said}");
+        return ExitCode::from(status);
+    }
     if std::env::args_os().nth(1).is_some_and(|argument| argument == POLICY) {
         return match windlass_policy::limits::serve(std::io::stdin(), std::io::stdout()) {
             Ok(()) => ExitCode::SUCCESS,

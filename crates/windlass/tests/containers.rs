@@ -5,6 +5,7 @@
 mod common;
 
 use common::*;
+use std::io::{Read, Write};
 use windlass_testkit::cli::{CliEnv, terraform};
 use windlass_testkit::podman::Podman;
 
@@ -102,6 +103,56 @@ fn stacks_are_reviewed_and_applied_in_containers() {
 
 /// Says where it runs, and passes where that is a container.
 const INSIDE: &str = r#"["sh", "-c", "echo I am $WHERE; test \"$WHERE\" = inside"]"#;
+
+/// Answers whoever asks that all is well, until the test has ended; its address.
+fn well() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nwell");
+        }
+    });
+    address
+}
+
+/// What connects or asks over HTTP does so from where the programs run, too.
+#[test]
+fn gates_are_asked_from_containers() {
+    let podman = Podman::start().unwrap();
+    podman.image(IMAGE, &[&terraform().unwrap()]).unwrap();
+    let address = well();
+    let asked = |network: &str| {
+        let env = project(&podman, IMAGE, &[("net/main.tf", NET)]);
+        let definitions = std::fs::read_to_string(env.root().join("windlass.hcl")).unwrap();
+        let definitions = definitions.replace("\"host\"", &format!("\"{network}\""));
+        let gates = format!(
+            "stack \"net\" {{\n  ready {{\n    tcp     = \"{address}\"\n    timeout = \"30s\"\n  }}\n  rollout {{\n    gate {{\n      http     = \"http://{address}/\"\n      \
+             contains = \"well\"\n    }}\n  }}\n}}\noperation \"look\" {{\n  runner = \"inside\"\n  step \"well\" {{\n    wait {{\n      gate {{\n        \
+             http     = \"http://{address}/\"\n        contains = \"well\"\n        within   = \"20s\"\n      }}\n    }}\n  }}\n}}\n"
+        );
+        env.write("windlass.hcl", &format!("{definitions}{gates}")).unwrap();
+        env.commit("Gates").unwrap();
+        env
+    };
+    let env = asked("host");
+    expect(&env, &["check"], 0, &[]);
+    expect(&env, &["review", "--all"], 0, &["Ready to apply"]);
+    expect(&env, &["apply", "--yes"], 0, &["Applied"]);
+    let wave = "latest/wave-gate:stack net/1.1";
+    for (step, said) in [("latest/ready:net", "accepts connections"), (wave, "answers 200 with `well`")] {
+        expect(&env, &["logs", step], 0, &["windlass runs in a container of", said]);
+    }
+    expect(&env, &["run", "look", "--yes"], 0, &[]);
+    expect(&env, &["logs", "latest"], 0, &["windlass runs in a container of", "answers 200 with `well`"]);
+    // What only this machine reaches is not well.
+    let env = asked("none");
+    expect(&env, &["run", "look", "--yes"], 1, &["WL541"]);
+    expect(&env, &["logs", "latest"], 0, &[&format!("http://{address}/ refuses connections")]);
+    assert!(podman.run(&["ps", "--all", "--quiet"]).unwrap().trim().is_empty());
+}
 
 /// Of a machine that has no terraform all is done in containers: formats, gates, adoption, and the look of a destroy.
 #[test]

@@ -43,7 +43,7 @@ impl Ready {
             let gate = resolve(&self.0, cx, &work, gate, &mut outputs).await?;
             let (limit, interval) = (gate.timeout().unwrap_or(ATTEMPT), gate.interval().unwrap_or(ATTEMPT));
             let title = gate.title();
-            let Some(probe) = probe_of(&self.0, cx, &work, &work.place, shortened(gate)) else { continue };
+            let Some(probe) = probe_of(&self.0, cx, &work, &work.place, shortened(gate)).await? else { continue };
             cx.log(format!("{title}\n").as_bytes()).await;
             cx.flush().await;
             let deadline = Instant::now() + micros(limit);
@@ -76,7 +76,13 @@ fn micros(time: i64) -> Duration {
 }
 
 /// Commands run in the stack's directory with what finding programs needs, and what the stack declares.
-fn probe_of(service: &Service, cx: &StepContext, work: &StackWork, place: &Place, gate: Gate) -> Option<Probe> {
+async fn probe_of(
+    service: &Service,
+    cx: &StepContext,
+    work: &StackWork,
+    place: &Place,
+    gate: Gate,
+) -> AppResult<Option<Probe>> {
     let directory = service.checkout.root.join(super::terraform::directory_of(work));
     let of_the_machine = ["PATH", "HOME"].iter().filter(|_| place.is_here());
     let names = ["LANG", "LC_ALL", "TZ"].iter().chain(of_the_machine).map(|name| (*name).to_owned());
@@ -87,7 +93,10 @@ fn probe_of(service: &Service, cx: &StepContext, work: &StackWork, place: &Place
         .collect();
     let gate = super::operation::at_home(gate, &directory);
     let (token, reach) = (Token::parse(&cx.token), vec![service.checkout.root.clone()]);
-    Probe::of_gate(&gate, &Surroundings { directory, environment, place: place.clone(), token, reach })
+    let asker = Vec::new();
+    let mut around = Surroundings { directory, environment, place: place.clone(), token, reach, asker };
+    super::elsewhere::ask_there(service, &mut around, &gate).await?;
+    Ok(Probe::of_gate(&gate, &around))
 }
 
 /// Puts on record what starts for a probe.
@@ -229,7 +238,7 @@ impl WaveGate {
         }
         let Some(first) = works.first() else { return Ok((Answer::Hold, "no instance to ask about".into())) };
         crate::secrets::hide(&self.0, cx, first, None).await;
-        match probe_of(&self.0, cx, first, &gate.place, gate.gate.clone()) {
+        match probe_of(&self.0, cx, first, &gate.place, gate.gate.clone()).await? {
             Some(probe) => {
                 let answer = probe::attempt(&probe, &cx.cancel, &mut Starts(cx)).await;
                 cx.log(answer.output.as_bytes()).await;

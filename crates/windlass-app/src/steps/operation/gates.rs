@@ -2,6 +2,7 @@
 
 use super::{Work, files, programs};
 use crate::error::{AppError, AppResult, ErrorKind};
+use crate::steps::elsewhere;
 use crate::steps::rollout::Starts;
 use std::path::Path;
 use windlass_drivers::probe::{self, Probe, Surroundings};
@@ -33,10 +34,11 @@ pub async fn ask(work: &Work<'_>, gates: &[GateDefinition], since: Micros, now: 
     let place = programs::place(work).await?;
     let environment = programs::environment(work, &place)?;
     let (token, reach) = (Token::parse(&work.cx.token), vec![work.service.checkout.root.clone()]);
-    let around = Surroundings { directory: directory.clone(), environment, place, token, reach };
+    let mut around = Surroundings { directory: directory.clone(), environment, place, token, reach, asker: Vec::new() };
     for definition in gates {
         let gate = at_home(work.scope.gate(definition)?, &directory);
         let title = gate.title();
+        elsewhere::ask_there(work.service, &mut around, &gate).await?;
         let Some(probe) = Probe::of_gate(&gate, &around) else {
             let diagnostic = Diagnostic::error("WL541", format!("{title} cannot be asked by an operation"));
             let diagnostic = diagnostic.at(definition.span.clone()).help("use `command`, `http` or `tcp`");
