@@ -321,6 +321,8 @@ async fn command(
     let mut tail = Tail { kept: VecDeque::new(), listener };
     let (ended, timed_out) = run_within(&spec, timeout, cancel, &mut tail).await;
     let output = String::from_utf8_lossy(tail.kept.make_contiguous()).into_owned();
+    // What we ourselves said there is all there is to say.
+    let is_told = of_ours && matches!(&ended, Ok(ended) if matches!(ended.status.code(), Some(0..=2)));
     let (answer, what) = match ended {
         Err(error) => (Answer::Hold, error.to_string()),
         Ok(_) if timed_out => (Answer::Hold, format!("`{program}` did not end within {}", seconds(timeout))),
@@ -335,7 +337,7 @@ async fn command(
     let said: Option<String> =
         output.lines().map(str::trim).rfind(|line| !line.is_empty()).map(|line| line.chars().take(200).collect());
     let detail = match said {
-        Some(line) if of_ours && answer != Answer::Hold => return plain((answer, line)),
+        Some(line) if is_told => return plain((answer, line)),
         Some(line) => format!("{what}: {line}"),
         None => what,
     };

@@ -122,6 +122,30 @@ async fn connections() {
 }
 
 #[tokio::test]
+async fn a_gate_is_asked_for_another_process() {
+    let server = Server::start(drop);
+    let gate = |address: String| Gate::Tcp { address, timeout: 20_000_000, interval: 1 };
+    let text = |gate: &Gate| serde_json::to_string(gate).unwrap();
+    let (there, nobody) = (gate(server.address.to_string()), gate(free().to_string()));
+    for (gate, status, said) in
+        [(text(&there), 0, "accepts connections"), (text(&nobody), 1, "refuses"), ("{}".into(), 2, "does not know")]
+    {
+        let (found, answer) = ask(&gate).await;
+        assert!(found == status && answer.contains(said), "{found} {answer}");
+    }
+    // Who asks it says it in the same words, however the program is called.
+    let script = "printf '%s\\n' \"$0 $(echo \"$1\" | tr -d '{}\\\"')\"; exit 1";
+    let asker = ["sh", "-c", script].map(str::to_owned).to_vec();
+    let environment = BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]);
+    let around = Surroundings { asker, environment, ..bare("/") };
+    let probe = Probe::of_gate(&nobody, &around).unwrap();
+    let answer = check(&probe, Answer::Fail, "").await;
+    assert!(answer.detail.starts_with("__ask kind:tcp,address:127.0.0.1:"), "{answer:?}");
+    let own = Gate::Command { argv: vec!["true".into()], timeout: 20_000_000, interval: 1 };
+    check(&Probe::of_gate(&own, &around).unwrap(), Answer::Pass, "`true` succeeds").await;
+}
+
+#[tokio::test]
 async fn http_answers() {
     let server = Server::saying(OK);
     let url = format!("http://{}/health", server.address);
