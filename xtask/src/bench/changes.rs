@@ -113,6 +113,12 @@ impl World {
         commit(&mut stream, WIDE, "refs/heads/main", &texts("2"));
         git(main.path(), &["fast-import", "--quiet"], &stream)?;
         git(main.path(), &["pack-refs", "--all"], "")?;
+        // Terraform makes an empty file where it locks a state that is not there, and cannot read that in another plan.
+        let empty =
+            r#"{"version":4,"terraform_version":"1.0.0","serial":1,"lineage":"bench","outputs":{},"resources":[]}"#;
+        for name in &names {
+            write(&state_of(&env, name), empty)?;
+        }
         forge.pushed("anna")?;
         for n in 1..=sizes.open {
             let branch = format!("c-{n}");
@@ -125,12 +131,7 @@ impl World {
     /// Starts the server, which its webhook tells of everything from now on.
     fn start(&mut self) -> Result<()> {
         let home = self.env.home();
-        let file = |name: &str, text: &str| -> Result<PathBuf> {
-            let path = home.join(name);
-            std::fs::write(&path, text)
-                .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
-            Ok(path)
-        };
+        let file = |name: &str, text: &str| write(&home.join(name), text).map(|()| home.join(name));
         let (token, secret) = (file("token", TOKEN)?, file("secret", SECRET)?);
         let url = self.forge.with(|state| state.main().map(|main| main.path().display().to_string()))?;
         let text = format!(
@@ -165,10 +166,10 @@ impl World {
     }
 
     /// Waits for something of the forge.
-    fn until<T>(&self, what: &str, mut is: impl FnMut(&Forge) -> Option<T>) -> Result<T> {
+    fn until<T>(&self, what: &str, mut is: impl FnMut(&Forge) -> Result<Option<T>>) -> Result<T> {
         let begin = Instant::now();
         loop {
-            if let Some(found) = is(&self.forge) {
+            if let Some(found) = is(&self.forge)? {
                 return Ok(found);
             }
             if begin.elapsed() > PATIENCE {
@@ -186,7 +187,7 @@ impl World {
             if now != known {
                 (known, since) = (now, Instant::now());
             }
-            (since.elapsed() >= time).then_some(())
+            Ok((since.elapsed() >= time).then_some(()))
         })
     }
 
@@ -195,7 +196,7 @@ impl World {
         let begin = Instant::now();
         self.start()?;
         let open = self.sizes.open;
-        self.until("all changes are planned", |forge| (ready(forge).len() >= open).then_some(()))?;
+        self.until("all changes are planned", |forge| Ok((ready(forge)?.len() >= open).then_some(())))?;
         let seconds = begin.elapsed().as_secs_f64();
         self.quiet(Duration::from_secs(5))?;
         let heard = self.forge.heard();
@@ -256,8 +257,8 @@ impl World {
         }
         let lasted = begin.elapsed();
         self.until("every push is planned", |forge| {
-            let ready = ready(forge);
-            pushes.iter().all(|push| ready.contains(&push.commit)).then_some(())
+            let ready = ready(forge)?;
+            Ok(pushes.iter().all(|push| ready.contains(&push.commit)).then_some(()))
         })?;
         let percent = (self.cpu()? - before) / begin.elapsed().as_secs_f64() * 100.0;
         let last = self.forge.asked();
@@ -338,12 +339,12 @@ impl World {
         let (from, before, begin) = (self.forge.asked(), self.cpu()?, Instant::now());
         let number = self.forge.with(|state| state.open("anna", "Everything", REPOSITORY, WIDE, "main"))?;
         let comment = self.until("the wide change is planned", |forge| {
-            let ready = ready(forge);
-            forge.with(|state| {
+            let ready = ready(forge)?;
+            Ok(forge.with(|state| {
                 let change = state.change(number).ok()?;
                 let comment = change.comments.iter().find(|comment| comment.author == ACCOUNT)?;
                 ready.contains(&change.commit).then(|| comment.body.clone())
-            })
+            }))
         })?;
         let (seconds, cpu) = (begin.elapsed().as_secs_f64(), self.cpu()? - before);
         self.quiet(Duration::from_secs(5))?;
@@ -356,11 +357,7 @@ impl World {
         let root = bench.directory.join("wide");
         for n in 0..stacks {
             let name = format!("stacks/s{n:03}/main.tf");
-            let path = root.join(&name);
-            let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-            written
-                .and_then(|()| std::fs::write(&path, stack(&self.env, &name, "2")))
-                .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+            write(&root.join(&name), &stack(&self.env, &name, "2"))?;
         }
         let mut command = Command::new(&bench.xtask);
         let (bare, _) = measure_command(bench, command.arg("bare-loop").arg(&root), &[0])?;
@@ -416,17 +413,35 @@ impl World {
     }
 }
 
-/// Commits of which it is said that they can be applied.
-fn ready(forge: &Forge) -> BTreeSet<String> {
+/// Commits of which it is said that they can be applied. None of them is one that cannot be planned.
+fn ready(forge: &Forge) -> Result<BTreeSet<String>> {
     forge.with(|state| {
-        let all = state.statuses.iter().filter(|status| status.name == "windlass" && status.text.starts_with("Ready"));
-        all.map(|status| status.commit.clone()).collect()
+        let mut ready = BTreeSet::new();
+        for status in state.statuses.iter().filter(|status| status.name == "windlass") {
+            if matches!(status.state.as_str(), "error" | "failure") {
+                return Err(Failure::new(format!("the server says of a change: {}", status.text)));
+            }
+            if status.text.starts_with("Ready") {
+                ready.insert(status.commit.clone());
+            }
+        }
+        Ok(ready)
     })
 }
 
-/// A stack whose state is in a folder of its own.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let written = folder.and_then(|()| std::fs::write(path, text));
+    written.map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
+}
+
+fn state_of(env: &CliEnv, name: &str) -> PathBuf {
+    env.home().join("states").join(name.replace('/', "-"))
+}
+
+/// A stack whose state is beside the server.
 fn stack(env: &CliEnv, name: &str, version: &str) -> String {
-    let state = env.home().join("states").join(name.replace('/', "-"));
+    let state = state_of(env, name);
     format!(
         "terraform {{\n  backend \"local\" {{\n    path = {:?}\n  }}\n}}\nresource \"terraform_data\" \"it\" {{\n  input = \"{version}\"\n}}\n",
         state.display().to_string()
