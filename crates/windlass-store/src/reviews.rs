@@ -104,22 +104,6 @@ impl Store {
         .await
     }
 
-    /// Another review has taken the place of one that is open or approved.
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub async fn review_supersede(&self, run: &RunId) -> Result<()> {
-        let run = run.clone();
-        self.write(Durability::Durable, move |tx| {
-            tx.execute(
-                "UPDATE reviews SET state = 'superseded' WHERE run = $1 AND state IN ('open', 'approved')",
-                params![run.as_str()],
-            )
-            .map(drop)
-        })
-        .await
-    }
-
     /// # Errors
     /// The database cannot be read.
     pub async fn review_get(&self, run: &RunId) -> Result<Option<ReviewRow>> {

@@ -202,10 +202,6 @@ impl Look {
             }
             Err(error) => Stage::Impossible(told(error)),
         };
-        if let Some(before) = self.known.before.as_ref().filter(|_| of == Of::Merged) {
-            // What is in the base now is reviewed there, and nowhere else.
-            self.store.review_supersede(&before.run).await?;
-        }
         if let Some(review) = &mut self.known.review {
             review.stage = stage;
         }
