@@ -52,9 +52,10 @@ impl Look {
             self.find_comment().await?;
         }
         if self.known.said.comment.is_none() || self.known.said.digest != digest {
+            // Somebody who reads it at once answers before we hear that it is there.
+            let now = self.store.now().await?;
             self.put_comment(text).await?;
             self.known.said.digest = digest;
-            let now = self.store.now().await?;
             if let Some(row) = &row {
                 self.known.show(row, now);
             }
