@@ -81,15 +81,17 @@ pub fn memory_at_once(bench: &Bench, command: &mut Command) -> Result<Option<f64
     Ok((most > 0).then_some(most as f64 / 1024.0))
 }
 
-/// A process and all that came of it, on Linux.
+/// A process and all that came of it, on Linux. One that is about to become another program still is its parent, memory and all.
 fn tree(pid: u32) -> Vec<u32> {
+    let line = |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut found = vec![pid];
     let mut at = 0;
     while let Some(pid) = found.get(at).copied() {
         at += 1;
         for thread in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
             let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-            found.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+            let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+            found.extend(children.filter(|child| line(*child) != line(pid)));
         }
     }
     found
