@@ -271,8 +271,10 @@ fn dirt_authors_and_branches_are_told() {
     // Who wrote it together is named by its message, and nobody becomes somebody else by a file of the change.
     repo.write(&[("a/main.tf", "again"), (".mailmap", "Ops <ops@example.com> <dev@example.com>\n")]);
     repo.commit();
-    let git = windlass_testkit::git::Git::open(repo.directory.path());
-    git.run(&["commit", "--quiet", "--amend", "-m", "Both\n\nCo-authored-by: Ann <ann@example.com>\n"]).unwrap();
+    sh(repo.directory.path(), &["config", "user.name", "Dev"]);
+    sh(repo.directory.path(), &["config", "user.email", "dev@example.com"]);
+    let together = "Both\n\nCo-authored-by: Ann <ann@example.com>\n";
+    sh(repo.directory.path(), &["commit", "--quiet", "--amend", "-m", together]);
     let both = ["Ann <ann@example.com>", "Dev <dev@example.com>"];
     assert_eq!(repo.git.authors(&base, "HEAD").unwrap(), both);
     assert_eq!(repo.git.current_branch().as_deref(), Some("main"));
