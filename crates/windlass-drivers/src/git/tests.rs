@@ -271,8 +271,6 @@ fn dirt_authors_and_branches_are_told() {
     // Who wrote it together is named by its message, and nobody becomes somebody else by a file of the change.
     repo.write(&[("a/main.tf", "again"), (".mailmap", "Ops <ops@example.com> <dev@example.com>\n")]);
     repo.commit();
-    sh(repo.directory.path(), &["config", "user.name", "Dev"]);
-    sh(repo.directory.path(), &["config", "user.email", "dev@example.com"]);
     let together = "Both\n\nCo-authored-by: Ann <ann@example.com>\n";
     sh(repo.directory.path(), &["commit", "--quiet", "--amend", "-m", together]);
     let both = ["Ann <ann@example.com>", "Dev <dev@example.com>"];

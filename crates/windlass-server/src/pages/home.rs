@@ -111,8 +111,8 @@ pub struct Drifted {
 #[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Unapplied {
     pub project: String,
-    /// Where it is shown.
-    pub link: String,
+    /// Its review; `None` of a change that was not planned.
+    pub review: Option<String>,
     pub title: String,
     /// What it would do, or why it is not applied.
     pub says: String,
@@ -221,7 +221,7 @@ impl Home {
             .into(),
             merged: vec![Unapplied {
                 project: "shop".into(),
-                link: link::review("01k9zzzzzzzzzzzzzzzzzzzzz4"),
+                review: Some("01k9zzzzzzzzzzzzzzzzzzzzz4".into()),
                 title: "14 A bigger database".into(),
                 says: "Its apply stopped: `windlass apply` tries again".into(),
                 since: minutes_ago(60 * 5),
@@ -229,7 +229,7 @@ impl Home {
             .into(),
             unapplied: vec![Unapplied {
                 project: "data".into(),
-                link: link::review("01k9zzzzzzzzzzzzzzzzzzzzz3"),
+                review: Some("01k9zzzzzzzzzzzzzzzzzzzzz3".into()),
                 title: "retention against main".into(),
                 says: "1 to update in 1 stack".into(),
                 since: minutes_ago(60 * 72),
@@ -274,7 +274,7 @@ mod tests {
         let html = render(&frame, &Home::sample());
         check_hostile(&Home::sample(), |page| render(&frame, page));
         for want in [
-            "12 things need somebody",
+            "13 things need somebody",
             "Operations that ask you",
             "1 of 2 approvals of team sre for production",
             "critical risk",

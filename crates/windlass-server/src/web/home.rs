@@ -4,7 +4,6 @@ use super::{Asked, Page, short};
 use crate::pages::Section;
 use crate::pages::common::{List, Moment};
 use crate::pages::home::{Approval, Broken, Drifted, Failure as Failed, Home, Quarantine, Unapplied, Waiting, render};
-use crate::pages::link;
 use crate::routes::{Guard, Routes};
 use crate::state::App;
 use axum::extract::State;
@@ -38,13 +37,12 @@ pub(super) fn title(review: &Review) -> String {
     }
 }
 
-/// A change that was merged and is not applied. It leads to its review, where it has one.
+/// A change that was merged and is not applied.
 fn merged(row: ChangeRow, now: i64) -> Option<Unapplied> {
     let says = standing(&row).map(|check| check.text.clone()).unwrap_or_default();
     let change = row.known.change?;
-    let all = || link::query("/changes", &[("project", row.project.as_str()), ("state", "unapplied")]);
     Some(Unapplied {
-        link: row.known.review.as_ref().map_or_else(all, |review| link::review(review.run.as_str())),
+        review: row.known.review.map(|review| review.run.to_string()),
         title: format!("{} {}", change.number, change.title),
         says,
         since: Moment::new(change.updated_at, now),
@@ -168,7 +166,7 @@ async fn home(State(app): State<Arc<App>>, asked: Asked) -> Page {
                 .unapplied
                 .into_iter()
                 .map(|one| Unapplied {
-                    link: link::review(one.row.review.run.as_str()),
+                    review: Some(one.row.review.run.to_string()),
                     title: title(&one.row.review),
                     says: effect(&one.row.review),
                     since: Moment::new(one.created_at, now),
