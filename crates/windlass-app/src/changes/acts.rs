@@ -13,7 +13,7 @@ use windlass_model::change::authors::Authors;
 use windlass_model::change::plan::{Act, Applied, Asked, By, Given, NotMerged, Of, Record, Reviewed, Stage, Waiting};
 use windlass_model::change::{Merged, Reaction};
 use windlass_model::id::{InstanceId, RunId};
-use windlass_model::review::Revision;
+use windlass_model::review::{Review, Revision};
 use windlass_store::{ReviewState, Store};
 
 /// How long a commit is waited for that the forge tells of and git does not have yet.
@@ -302,9 +302,12 @@ impl Look {
             }
             let service = self.service()?;
             crate::apply::review_settle(&service, &review).await?;
-            for given in self.known.given.iter_mut().filter(|given| given.review == from && given.refused.is_none()) {
-                given.review = to.clone();
-            }
+            // What was given for another effect is not given for this one, and may be given again within the same second.
+            let digests = |review: &Review| (review.effect_digest.clone(), review.policy_digest.clone());
+            let before = self.store.review_get(&from).await?.map(|row| digests(&row.review));
+            let kept = before == Some(digests(&review));
+            let given = self.known.given.iter_mut().filter(|given| given.review == from && given.refused.is_none());
+            given.filter(|_| kept).for_each(|given| given.review = to.clone());
         }
         self.known.given.retain(|given| given.review == *to);
         if let Some(review) = &mut self.known.review {
