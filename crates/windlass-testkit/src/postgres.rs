@@ -164,14 +164,26 @@ impl Postgres {
     /// # Panics
     /// It cannot be made.
     pub fn database_with(&self, name: &str, options: &str) -> String {
-        let made = command(&self.programs, "psql", self.user, self.directory.path())
-            .args(["--no-psqlrc", "--quiet", "--command"])
-            .arg(format!("CREATE DATABASE \"{name}\" {options}"))
-            .arg(self.url())
-            .output();
-        let made = made.expect("psql starts");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        self.say(&format!("CREATE DATABASE \"{name}\" {options}"));
         format!("postgres://postgres@127.0.0.1:{}/{name}?sslmode=disable", self.port)
+    }
+
+    /// Removes a database that nobody needs any more; who is still connected to it is not. After a crash the server syncs all files of
+    /// all that are there.
+    ///
+    /// # Panics
+    /// It cannot be removed.
+    pub fn remove(&self, name: &str) {
+        self.say(&format!("DROP DATABASE \"{name}\" WITH (FORCE)"));
+    }
+
+    fn say(&self, sql: &str) {
+        let said = command(&self.programs, "psql", self.user, self.directory.path())
+            .args(["--no-psqlrc", "--quiet", "--command", sql])
+            .arg(self.url())
+            .output()
+            .expect("psql starts");
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     }
 }
 

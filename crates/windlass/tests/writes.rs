@@ -91,6 +91,7 @@ fn story(postgres: &mut Postgres, name: &str, victim: Victim, fault: Option<Faul
         service.check_state(0);
         service.audit(&direct);
     });
+    postgres.remove(name);
     (proxy.commits(), broke.into_inner())
 }
 

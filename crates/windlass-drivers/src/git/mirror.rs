@@ -13,7 +13,7 @@ pub use credentials::{Credentials, Secret};
 pub use work_trees::{Limits, Pruned, WorkTree};
 
 use super::{GitError, GitRepository, GitTree, command, run, text};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
@@ -21,7 +21,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use windlass_model::diagnostic::Diagnostic;
 
 /// How often a lock that somebody else holds is asked for again.
@@ -177,6 +177,8 @@ pub struct Mirror {
     asked: Mutex<Option<Instant>>,
     /// What git was last let in with.
     secret: Mutex<Option<String>>,
+    /// Bytes on disk of checkouts, and when each had been used last.
+    sizes: Mutex<HashMap<String, (SystemTime, u64)>>,
 }
 
 impl Mirror {
@@ -199,6 +201,7 @@ impl Mirror {
             remote,
             asked: Mutex::default(),
             secret: Mutex::default(),
+            sizes: Mutex::default(),
         };
         if !mirror.git.join("HEAD").exists() {
             let _lock = mirror.lock(Instant::now() + mirror.remote.timeout)?;
@@ -231,10 +234,15 @@ impl Mirror {
         self.git_remote(&self.git, &arguments, Some(&lock), deadline)?;
         let new = self.references()?;
         self.ask_default_branch(&new, deadline)?;
-        if self.packs() > MOST_PACKS {
+        let (is_first, has_many) = (old.is_empty(), self.packs() > MOST_PACKS);
+        if has_many {
             // Nothing is dropped: checkouts read their objects here, also those that no branch has any more.
             let repack = ["repack", "-a", "-d", "--keep-unreachable", "--quiet"];
             self.git_bounded(&self.git, &repack, Some(&lock), Instant::now() + self.remote.timeout)?;
+        }
+        if is_first || has_many {
+            // One file instead of one for each: they are read at every fetch.
+            self.git_bounded(&self.git, &["pack-refs", "--all"], Some(&lock), Instant::now() + self.remote.timeout)?;
         }
         Ok(Fetched { moved: moved(&old, &new) })
     }

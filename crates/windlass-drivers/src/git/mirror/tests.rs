@@ -353,6 +353,79 @@ fn a_checkout_is_a_repository_of_exactly_one_commit() {
     assert!(!path.exists());
 }
 
+#[test]
+fn a_checkout_has_the_references_of_the_last_fetch_and_no_other() {
+    let upstream = Upstream::new();
+    let commit = upstream.git(&["rev-parse", "HEAD"]);
+    upstream.git(&["tag", "-a", "-m", "first", "v1"]);
+    upstream.git(&["branch", "a"]);
+    upstream.git(&["branch", "old/name"]);
+    let copy = copy_with(Remote::new(upstream.url()));
+    copy.mirror.fetch().unwrap();
+    let limits = Limits { free: 0, ..Limits::default() };
+    let references = |tree: &WorkTree| sh(tree.path(), &["for-each-ref", "--format=%(refname) %(objecttype)"]);
+    let tree = copy.mirror.checkout(&commit, Some("work"), &limits).unwrap();
+    let first = "refs/heads/work commit\nrefs/remotes/origin/HEAD commit\nrefs/remotes/origin/a commit\n\
+                 refs/remotes/origin/main commit\nrefs/remotes/origin/old/name commit\nrefs/tags/v1 tag";
+    assert_eq!(references(&tree), first);
+    assert_eq!(sh(tree.path(), &["describe"]), "v1");
+    assert_eq!(sh(tree.path(), &["rev-parse", "v1^{commit}"]), commit);
+    assert!(
+        !tree.path().join(".git/refs/remotes/origin/a").exists(),
+        "one file for each takes long where there are thousands"
+    );
+    // Somebody moved one here, and a branch has the name of what was a folder of branches.
+    sh(tree.path(), &["update-ref", "refs/remotes/origin/mine", &commit]);
+    sh(tree.path(), &["tag", "mine"]);
+    let name = tree.name().to_owned();
+    drop(tree);
+    upstream.git(&["branch", "-D", "a", "old/name"]);
+    upstream.git(&["branch", "old"]);
+    copy.mirror.fetch().unwrap();
+    let tree = copy.mirror.checkout(&commit, None, &limits).unwrap();
+    assert_eq!(tree.name(), name, "it is used again");
+    let second = "refs/remotes/origin/HEAD commit\nrefs/remotes/origin/main commit\nrefs/remotes/origin/old commit\nrefs/tags/v1 tag";
+    assert_eq!(references(&tree), second);
+    sh(tree.path(), &["fsck", "--connectivity-only"]);
+}
+
+#[test]
+fn what_a_checkout_takes_is_looked_at_after_it_was_used() {
+    let upstream = Upstream::new();
+    let commit = upstream.git(&["rev-parse", "HEAD"]);
+    let copy = copy_with(Remote::new(upstream.url()));
+    copy.mirror.fetch().unwrap();
+    let limits = Limits { free: 0, ..Limits::default() };
+    drop(copy.mirror.checkout(&commit, None, &limits).unwrap());
+    let small = copy.mirror.prune(&limits).unwrap().bytes;
+    let tree = copy.mirror.checkout(&commit, None, &limits).unwrap();
+    std::fs::create_dir_all(tree.path().join(".windlass")).unwrap();
+    std::fs::write(tree.path().join(".windlass/plan"), vec![1; 1 << 20]).unwrap();
+    drop(tree);
+    assert!(copy.mirror.prune(&limits).unwrap().bytes >= small + (1 << 20));
+    let pruned = copy.mirror.prune(&Limits { bytes: 1 << 20, ..limits }).unwrap();
+    assert_eq!((pruned.removed.len(), pruned.bytes), (1, 0));
+}
+
+#[test]
+fn a_damaged_checkout_is_not_taken_for_the_repository_that_it_lies_in() {
+    let upstream = Upstream::new();
+    let commit = upstream.git(&["rev-parse", "HEAD"]);
+    let around = Upstream::new();
+    std::fs::write(around.path().join("a.txt"), "not committed").unwrap();
+    let mirror = Mirror::open(&around.path().join("data"), Remote::new(upstream.url())).unwrap();
+    mirror.fetch().unwrap();
+    let limits = Limits { free: 0, ..Limits::default() };
+    let tree = mirror.checkout(&commit, None, &limits).unwrap();
+    let (name, path) = (tree.name().to_owned(), tree.path().to_owned());
+    drop(tree);
+    std::fs::remove_file(path.join(".git/HEAD")).unwrap();
+    assert!(mirror.reopen(&name).unwrap().is_none());
+    let tree = mirror.checkout(&commit, None, &limits).unwrap();
+    assert_eq!((tree.path(), sh(&path, &["rev-parse", "HEAD"])), (path.as_path(), commit));
+    assert_eq!(std::fs::read_to_string(around.path().join("a.txt")).unwrap(), "not committed");
+}
+
 /// `git daemon` over the repositories below a directory; ended when dropped.
 struct Daemon(std::process::Child, String);
 

@@ -2,10 +2,13 @@
 //! once and a fetch moves nothing under a run.
 
 use super::{Mirror, MirrorError};
-use crate::git::{GitError, command, run, run_prepared, text};
+use crate::git::{GitError, command, run_prepared, text};
+use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// What of a checkout stays when it is used again: the state directory of Windlass.
@@ -158,9 +161,11 @@ impl Mirror {
         for entry in std::fs::read_dir(&work).map_err(disk)?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if coming != Some(name.as_str()) && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                trees.push((name, size(&entry.path())));
+                let bytes = self.size_of(&name);
+                trees.push((name, bytes));
             }
         }
+        self.sizes().retain(|name, _| trees.iter().any(|(tree, _)| tree == name));
         let _alone = self.alone()?;
         let (mut pruned, mut idle) = (Pruned::default(), Vec::new());
         pruned.count = usize::from(coming.is_some());
@@ -189,6 +194,25 @@ impl Mirror {
             }
         }
         Ok(pruned)
+    }
+
+    fn sizes(&self) -> MutexGuard<'_, HashMap<String, (SystemTime, u64)>> {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes on disk of a checkout, as they were after it was used last: to look at all files of all of them for each that is made
+    /// takes longer than to make it.
+    fn size_of(&self, name: &str) -> u64 {
+        let work = self.directory.join("work");
+        let used = std::fs::metadata(work.join(format!("{name}.lock"))).and_then(|meta| meta.modified());
+        let used = used.unwrap_or(SystemTime::UNIX_EPOCH);
+        let known = self.sizes().get(name).copied();
+        if let Some((_, bytes)) = known.filter(|(at, _)| *at == used) {
+            return bytes;
+        }
+        let bytes = size(&work.join(name));
+        self.sizes().insert(name.to_owned(), (used, bytes));
+        bytes
     }
 
     fn make_room(&self, limits: &Limits, coming: &str) -> Result<(), MirrorError> {
@@ -261,7 +285,10 @@ impl Mirror {
 
     /// An empty repository that reads the mirror's objects.
     fn create(&self, path: &Path) -> Result<(), MirrorError> {
-        run(path, &["init", "--quiet", "--template=", "."])?;
+        let mut init = within(path);
+        // As files, whatever is usual here: this writes them.
+        init.env("GIT_DEFAULT_REF_FORMAT", "files");
+        run_prepared(init, &["init", "--quiet", "--template=", "."], None)?;
         let disk = |source| MirrorError::Disk { path: path.to_owned(), source };
         let information = path.join(".git/objects/info");
         std::fs::create_dir_all(&information).map_err(disk)?;
@@ -279,6 +306,27 @@ impl Mirror {
         Ok(())
     }
 
+    /// Gives a checkout, whose `HEAD` is no branch, the references of the mirror and no other. There may be thousands: they are in one
+    /// file (gitrepository-layout(5)), and git does not have to make one for each.
+    fn refer(&self, path: &Path) -> Result<(), MirrorError> {
+        let disk = |source| MirrorError::Disk { path: path.to_owned(), source };
+        let all = self.references()?;
+        let wanted: super::References = all
+            .into_iter()
+            .filter_map(|(name, id)| match name.strip_prefix("refs/heads/") {
+                Some(branch) => Some((format!("refs/remotes/origin/{branch}"), id)),
+                None => name.starts_with("refs/tags/").then_some((name, id)),
+            })
+            .collect();
+        // In order of the bytes of their names, as git has them.
+        let lines: String = wanted.iter().map(|(name, id)| format!("{id} {name}\n")).collect();
+        // Without `refs` itself it would be no repository.
+        for kind in ["refs/heads", "refs/remotes", "refs/tags", "logs/refs"] {
+            remove(&path.join(".git").join(kind))?;
+        }
+        std::fs::write(path.join(".git/packed-refs"), format!("# pack-refs with: sorted \n{lines}")).map_err(disk)
+    }
+
     /// Makes references and files of a checkout what they have to be; an error when they cannot be made so.
     fn fill(&self, tree: &WorkTree, branch: Option<&str>) -> Result<(), MirrorError> {
         let (path, commit) = (&tree.path, tree.commit.as_str());
@@ -289,25 +337,12 @@ impl Mirror {
             std::fs::copy(shallow, path.join(".git/shallow")).map_err(disk)?;
         }
         // A git that was killed here is dead: the lock is ours.
-        let _ = std::fs::remove_file(path.join(".git/index.lock"));
-        // All references in one transaction, instead of a fetch that would look through the objects.
-        let wanted = self.references()?;
-        let wanted = wanted.iter().filter_map(|(name, id)| match name.strip_prefix("refs/heads/") {
-            Some(branch) => Some((format!("refs/remotes/origin/{branch}"), id)),
-            None => name.starts_with("refs/tags/").then(|| (name.clone(), id)),
-        });
-        let wanted: super::References = wanted.map(|(name, id)| (name, id.clone())).collect();
+        for lock in ["index.lock", "packed-refs.lock"] {
+            let _ = std::fs::remove_file(path.join(".git").join(lock));
+        }
         run(path, &["update-ref", "--no-deref", "HEAD", commit])?;
         run(path, &["checkout", "--quiet", "--force", "--detach", commit])?;
-        let _ = run(path, &["symbolic-ref", "--delete", "refs/remotes/origin/HEAD"]);
-        let had = text(run(path, &["for-each-ref", "--format=%(refname)"])?);
-        let gone = had.lines().filter(|name| !wanted.contains_key(*name));
-        // Deleted before others are made: a name may be the directory of another.
-        let deleted: String = gone.map(|name| format!("delete {name}\n")).collect();
-        let updated: String = wanted.iter().map(|(name, id)| format!("update {name} {id}\n")).collect();
-        for lines in [deleted, updated] {
-            run_prepared(command(path), &["update-ref", "--no-deref", "--stdin"], Some(lines.as_bytes()))?;
-        }
+        self.refer(path)?;
         if let Some(name) = self.default_branch() {
             let target = format!("refs/remotes/origin/{name}");
             run(path, &["symbolic-ref", "refs/remotes/origin/HEAD", &target])?;
@@ -332,6 +367,17 @@ impl Mirror {
         let message = format!("the files differ from the commit: {}", text(status).lines().next().unwrap_or_default());
         Err(GitError::Failed { command: "checkout".into(), message }.into())
     }
+}
+
+/// `git` in a checkout. Where that is no repository it does not take one for it that the checkout is in.
+fn within(path: &Path) -> Command {
+    let mut git = command(path);
+    git.env("GIT_CEILING_DIRECTORIES", path.parent().unwrap_or(path));
+    git
+}
+
+fn run(path: &Path, arguments: &[&str]) -> Result<Vec<u8>, GitError> {
+    run_prepared(within(path), arguments, None)
 }
 
 fn remove(path: &Path) -> Result<(), MirrorError> {
