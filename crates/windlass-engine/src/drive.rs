@@ -13,12 +13,14 @@ use windlass_model::Micros;
 use windlass_model::id::StepId;
 use windlass_model::planner::{Planner, Situation};
 use windlass_model::run::{Cost, Decision, Expansion, RunRecord, RunState, StepRecord, StepState, Stop};
-use windlass_store::{Claim, Durability, Finish, Locked, Move, StepOutcome, StoreError, Turn, Turned};
+use windlass_store::{Claim, Durability, Finish, Locked, Look, Move, StepOutcome, StoreError, Turn, Turned};
 
 /// A run, as its engine knows it.
 pub(crate) struct Drive {
     engine: Engine,
     pub record: RunRecord,
+    /// What was read with it, until that was looked at.
+    opened: Option<Look>,
     /// The run's end was recorded by this drive.
     pub ended_here: bool,
     /// Its steps as recorded, or as they will be when `ended` is.
@@ -76,10 +78,12 @@ const FAR: Micros = 5_000_000;
 const WINDOW: usize = 64;
 
 impl Drive {
-    pub fn new(engine: Engine, record: RunRecord) -> Self {
+    /// What was read with the record is its first look.
+    pub fn new(engine: Engine, record: RunRecord, look: Look) -> Self {
         Self {
             engine,
             record,
+            opened: Some(look),
             ended_here: false,
             plan: Planner::default(),
             grown: false,
@@ -281,20 +285,21 @@ impl Drive {
         let (wanted, moved) = (turn.claims.len(), turn.moved.clone());
         let Some(turned) = self.write(turn).await? else { return Ok(None) };
         let mut gone = turned.claims.len() + turned.locked.len() < wanted;
-        match moved {
-            Some(moved) if turned.moved && !moved.to.is_final() => {
+        match (moved, turned.moved) {
+            (Some(moved), Some(became)) => {
+                self.ended_here = moved.to.is_final();
                 (self.record.state, self.record.reason) = (moved.to, moved.reason);
+                self.record.ended_at = became.ended_at;
+                self.record.told_to(became.stop);
             }
-            // When another engine was quicker, its word is as good as ours.
-            Some(moved) => {
-                self.ended_here = turned.moved && moved.to.is_final();
+            // Another engine was quicker, and its word is as good as ours.
+            (Some(_), None) => {
                 let stop = self.record.stop();
                 self.record = self.engine.store.run_get(&self.record.id).await?;
-                self.record.cancel_requested |= stop >= Stop::Cancel;
-                self.record.kill_requested |= stop == Stop::Kill;
+                self.record.told_to(stop);
                 self.grown = false;
             }
-            None => {}
+            (None, _) => {}
         }
         for claim in turned.claims {
             let Some((slot, owned)) = slots.remove(&claim.step) else { continue };
@@ -396,7 +401,10 @@ impl Drive {
     async fn look(&mut self) -> Result<(), StoreError> {
         let Self { engine, record, plan, .. } = self;
         let since = if self.unread { None } else { self.seen };
-        let mut look = engine.store.run_look(&record.id, since).await?;
+        let mut look = match self.opened.take() {
+            Some(look) => look,
+            None => engine.store.run_look(&record.id, since).await?,
+        };
         let waits = |step: &StepId| {
             let why = "its process died; what it had started is finishing, and is waited for".to_owned();
             engine.tell(Progress::Held { id: step.clone(), why });

@@ -200,9 +200,9 @@ impl Engine {
 
     /// As [`Engine::run_until_settled`], with whether it was this engine that recorded the run's end.
     async fn settle(&self, run: &RunId) -> Result<(RunRecord, bool), StoreError> {
-        let record = self.store.run_get(run).await?;
+        let (record, look) = self.store.run_open(run).await?;
         let of_project = Self { store: self.store.of_project(&record.project), ..self.clone() };
-        let mut drive = Drive::new(of_project, record);
+        let mut drive = Drive::new(of_project, record, look);
         let result = drive.follow().await;
         drive.stop().await;
         result?;

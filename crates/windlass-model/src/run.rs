@@ -401,6 +401,12 @@ impl RunRecord {
     pub fn stop(&self) -> Stop {
         Stop::of(self.cancel_requested, self.kill_requested)
     }
+
+    /// Somebody asked for that: what was asked for before stays so.
+    pub fn told_to(&mut self, stop: Stop) {
+        self.cancel_requested |= stop >= Stop::Cancel;
+        self.kill_requested |= stop == Stop::Kill;
+    }
 }
 
 /// What somebody asked for while a run was under way.

@@ -16,6 +16,7 @@ mod logs;
 mod notifications;
 mod operations;
 mod postgres;
+mod queue;
 mod reviews;
 mod runs;
 mod schedules;
@@ -47,7 +48,7 @@ pub use states::{RunEnd, RunWait, StuckStep, WaitClass, WorkerRow};
 pub use steps::{Claim, ClaimResult, EngineIdentity, EngineRow, Lost, ProcessRow, Settlement, StepOutcome};
 pub use tokens::TokenRow;
 pub use transfer::{Counts, Database, Elsewhere, Poured};
-pub use turns::{Finish, Locked, Look, Move, Turn, Turned};
+pub use turns::{Finish, Locked, Look, Move, Moved, Turn, Turned};
 pub use views::{AppliedRow, ReviewBrief, ReviewQuery, RunQuery, StepOrder, StepQuery, StepRow, StepTally, StepsOf};
 
 pub use db::Changes;
@@ -315,7 +316,7 @@ impl Store {
                 Some(Threads::Postgres(threads)) => &threads.writer,
                 None => return Err(StoreError::Closed),
             };
-            queue.send(sqlite::Job { durability, work }).map_err(|_| StoreError::Closed)?;
+            queue.send(sqlite::Job { durability, work });
         }
         let result = result.await.unwrap_or(Err(StoreError::Closed));
         if began.elapsed().is_ok_and(|took| took >= SLOW) {
@@ -336,7 +337,7 @@ impl Store {
                 Some(Threads::Postgres(threads)) => &threads.reader,
                 None => return Err(StoreError::Closed),
             };
-            queue.send(work).map_err(|_| StoreError::Closed)?;
+            queue.send(work);
         }
         result.await.unwrap_or(Err(StoreError::Closed))
     }

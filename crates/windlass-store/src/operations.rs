@@ -1,6 +1,6 @@
 //! What becomes of the queues of a run that ends, and how long runs of an operation took.
 
-use crate::db::{Ask, Tx, params, read};
+use crate::db::{Ask, Tx, params};
 use crate::journal::NewEvent;
 use crate::steps::rouse;
 use crate::{Result, Scope, Store};
@@ -9,20 +9,28 @@ use windlass_model::id::{RunId, StepId};
 use windlass_model::operation::plan::ADMIT;
 use windlass_model::run::HALTED;
 
-/// A run that has ended leaves its queues, and who is next looks again.
-pub(crate) fn leave_queues(tx: &mut Tx<'_>, scope: &Scope, run: &RunId) -> Result<()> {
-    let next = Ask::new(
-        "SELECT steps.run FROM admissions AS own
-         JOIN admissions AS other ON other.project = own.project AND other.name = own.name AND other.run <> own.run
-         JOIN steps ON steps.run = other.run AND steps.id = $2 AND steps.state = 'waiting'
-             AND (steps.code IS NULL OR steps.code <> $3)
-         WHERE own.run = $1 ORDER BY other.position LIMIT 1",
-        params![run.as_str(), ADMIT, HALTED],
-    );
-    let own = Ask::new("DELETE FROM admissions WHERE run = $1", params![run.as_str()]);
-    let [next, _] = tx.rows_of(&[next, own])?;
-    if let Some(next) = read::<String>(next)?.pop() {
-        wake(tx, scope, &RunId::new(next), &StepId::new(ADMIT))?;
+/// A run that has ended leaves its queues: their projects and names.
+pub(crate) fn leaving(run: &RunId) -> Ask<'_> {
+    Ask::new(
+        "DELETE FROM admissions WHERE run = $1
+         AND EXISTS (SELECT 1 FROM runs WHERE runs.id = $1 AND ended_at IS NOT NULL) RETURNING project, name",
+        params![run.as_str()],
+    )
+}
+
+/// Who is next in the queues that a run has left looks again.
+pub(crate) fn left(tx: &mut Tx<'_>, scope: &Scope, queues: Vec<(String, String)>) -> Result<()> {
+    for (project, name) in queues {
+        let next: Option<String> = tx.row(
+            "SELECT steps.run FROM admissions
+             JOIN steps ON steps.run = admissions.run AND steps.id = $3 AND steps.state = 'waiting'
+                 AND (steps.code IS NULL OR steps.code <> $4)
+             WHERE admissions.project = $1 AND admissions.name = $2 ORDER BY admissions.position LIMIT 1",
+            params![&project, &name, ADMIT, HALTED],
+        )?;
+        if let Some(next) = next {
+            wake(tx, scope, &RunId::new(next), &StepId::new(ADMIT))?;
+        }
     }
     Ok(())
 }

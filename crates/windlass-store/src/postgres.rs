@@ -2,7 +2,8 @@
 //! its commit, or met another, is done again.
 
 use crate::db::{Ask, Cell, Changes, EventRow, Link, Param, Row, Tx, Work};
-use crate::sqlite::Job;
+use crate::queue::{Receiver, Sender, channel};
+use crate::sqlite::{GROUP, Job};
 use crate::{Durability, MIGRATIONS_POSTGRES, Result, StoreError};
 use postgres::SimpleQueryMessage;
 use postgres::error::SqlState;
@@ -10,8 +11,7 @@ use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, Config, Statement};
@@ -104,9 +104,7 @@ impl Postgres {
     /// Connects, brings the schema up to date and starts `connections` threads. Blocks; not for a thread of the runtime.
     pub fn open(shared: &Shared, connections: usize) -> Result<Self> {
         migrate(shared)?;
-        let (write, jobs) = std::sync::mpsc::channel();
-        let (read, questions) = std::sync::mpsc::channel();
-        let (jobs, questions) = (Arc::new(Mutex::new(jobs)), Arc::new(Mutex::new(questions)));
+        let ((write, jobs), (read, questions)) = (channel(), channel());
         let mut threads = Vec::new();
         // A question never waits behind a transaction, which may wait for a lock. Transactions end one after the other, since each
         // appends events: what waits meanwhile goes together, which many writers would prevent.
@@ -141,8 +139,9 @@ fn connect(shared: &Shared) -> Result<PostgresLink<'_>> {
     // It goes on while somebody waits for an answer. Why it ended is told by whatever is asked then.
     runtime.spawn(async { _ = connection.await });
     // Whoever has locks and is not heard of any more, as a process that was stopped, loses them to those who wait.
-    let heard = "SET idle_in_transaction_session_timeout TO '10s'";
-    runtime.block_on(client.batch_execute(heard)).map_err(of)?;
+    let first = "SET idle_in_transaction_session_timeout TO '10s';
+        PREPARE windlass_begun AS SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT), txid_current()";
+    runtime.block_on(client.batch_execute(first)).map_err(of)?;
     let (place, name) = (&*shared.place, &*shared.name);
     let statements = HashMap::new();
     Ok(PostgresLink { runtime, client, statements, place, name, heard: None, now: None, begin: None, begun: None })
@@ -173,15 +172,9 @@ fn migrate(shared: &Shared) -> Result<()> {
     client.batch_execute("COMMIT").map_err(of)
 }
 
-fn write_all(shared: &Shared, jobs: &Mutex<Receiver<Job>>) {
-    let mut link = None;
-    let mut left = None;
-    loop {
-        let Some(mut group) = gather(&mut left, jobs) else {
-            // The thread that listens hears that it has nobody to tell any more, and does not keep its connection.
-            let _ = link.map(|link: PostgresLink<'_>| link.say(&format!("NOTIFY {CHANNEL}")));
-            return;
-        };
+fn write_all(shared: &Shared, jobs: &Receiver<Job>) {
+    let mut link: Option<PostgresLink<'_>> = None;
+    while let Some(mut group) = jobs.receive_group(GROUP, Job::takes) {
         let together = link.as_mut().filter(|_| group.len() > 1).map(|link| write(link, &mut group, shared));
         let settled = match together {
             Some(Ok(())) => Some(Ok(())),
@@ -210,40 +203,15 @@ fn write_all(shared: &Shared, jobs: &Mutex<Receiver<Job>>) {
             }
         }
     }
+    // The thread that listens hears that it has nobody to tell any more, and does not keep its connection.
+    let _ = link.map(|link| link.say(&format!("NOTIFY {CHANNEL}")));
 }
 
-/// The next job with those that wait behind it and need the disk no more than it does; `None` when nobody asks any more.
-fn gather(left: &mut Option<Job>, jobs: &Mutex<Receiver<Job>>) -> Option<Vec<Job>> {
-    let (first, more) = match left.take() {
-        // Whoever has the queue may wait there for long: what is at hand does not wait for it.
-        Some(job) => (job, jobs.try_lock().ok()),
-        None => {
-            let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
-            (jobs.recv().ok()?, Some(jobs))
-        }
-    };
-    let durability = first.durability;
-    let mut group = vec![first];
-    while let Some(job) =
-        more.as_ref().filter(|_| group.len() < crate::sqlite::GROUP).and_then(|jobs| jobs.try_recv().ok())
-    {
-        if durability == Durability::Durable || job.durability == durability {
-            group.push(job);
-        } else {
-            *left = Some(job);
-            break;
-        }
-    }
-    Some(group)
-}
-
-fn read_all(shared: &Shared, questions: &Mutex<Receiver<Box<dyn Work>>>) {
+fn read_all(shared: &Shared, questions: &Receiver<Box<dyn Work>>) {
     let mut link = None;
-    loop {
-        let asked = questions.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(mut work) = asked else { return };
+    while let Some(mut work) = questions.receive() {
         let result = firmly(shared, &mut link, None, |link| {
-            link.now = None;
+            link.now = link.fresh();
             work.run(&mut Tx::new(link, now(shared))).map_err(Failed::Before)
         });
         work.end(result);
@@ -355,10 +323,7 @@ fn write(link: &mut PostgresLink<'_>, group: &mut [Job], shared: &Shared) -> std
     // Two groups can wait for each other, which single transactions do not: they do not wait long, and go on one by one.
     let briefly = if group.len() > 1 { "SET LOCAL lock_timeout TO '200ms'; " } else { "" };
     // The time comes with the answer to the beginning, and the number to ask by when the commit is not answered.
-    let begin = format!(
-        "BEGIN; {lazily}{briefly}SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT), txid_current()"
-    );
-    link.begin(begin).map_err(Failed::Before)?;
+    link.begin(format!("BEGIN; {lazily}{briefly}EXECUTE windlass_begun")).map_err(Failed::Before)?;
     // Events come last, all at once: from then on until the commit nobody else appends.
     let mut tx = Tx::new(link, now(shared));
     let done = group.iter_mut().try_for_each(|job| job.work.run(&mut tx)).map(|()| tx.take());
@@ -470,18 +435,19 @@ impl PostgresLink<'_> {
 
     /// Begins a transaction: at once where it is not known what time it is at the server, and otherwise with its first statement.
     fn begin(&mut self, text: String) -> Result<()> {
-        (self.begin, self.begun) = (Some(text), None);
-        match self.heard.filter(|(at, _)| at.elapsed() < FRESH) {
-            Some((at, then)) => {
-                self.now = Some(then.saturating_add(i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX)));
-                Ok(())
-            }
-            None => {
-                self.said(async |_| Ok(()))?;
-                self.now = self.begun.map(|begun| begun.at);
-                Ok(())
-            }
+        (self.begin, self.begun, self.now) = (Some(text), None, self.fresh());
+        if self.now.is_none() {
+            self.said(async |_| Ok(()))?;
+            self.now = self.begun.map(|begun| begun.at);
         }
+        Ok(())
+    }
+
+    /// What time it is at the server, where that is known without asking.
+    fn fresh(&self) -> Option<Micros> {
+        let (at, then) = self.heard?;
+        let since = at.elapsed();
+        (since < FRESH).then(|| then.saturating_add(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// What is asked of the server, behind what begins the transaction where that was not said yet: both are sent together.
@@ -626,7 +592,9 @@ impl Link for PostgresLink<'_> {
             return Ok(now);
         }
         let mut rows = self.rows("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)", &[])?;
-        rows.first_mut().map_or(Err(StoreError::Closed), Row::take)
+        let now = rows.first_mut().map_or(Err(StoreError::Closed), Row::take)?;
+        (self.heard, self.now) = (Some((Instant::now(), now)), Some(now));
+        Ok(now)
     }
 
     fn serialise(&mut self, name: &str) -> Result<()> {

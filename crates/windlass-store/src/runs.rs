@@ -4,7 +4,7 @@ use crate::admissions::join_in;
 use crate::db::{Ask, Tx, params, read};
 use crate::journal::NewEvent;
 use crate::reviews::{ReviewState, review_move_in};
-use crate::turns::{GAP, Move, move_in, phase};
+use crate::turns::{GAP, Look, Move, move_in, phase};
 use crate::{Durability, Result, Scope, Store, StoreError};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -148,6 +148,48 @@ fn planned(run: &RunId) -> Ask<'_> {
     )
 }
 
+/// What the steps of a run have added to its plan, each with its step.
+fn documents(run: &RunId) -> Ask<'_> {
+    Ask::new("SELECT step, document FROM expansions WHERE run = $1", params![run.as_str()])
+}
+
+/// What the steps of a run have added to its plan.
+struct Grown {
+    documents: Vec<(String, String)>,
+    /// By whom each step was added, and what it is.
+    steps: Vec<(String, String)>,
+}
+
+/// `documents` is what came of [`documents`].
+fn grown_in(tx: &mut Tx<'_>, run: &RunId, documents: Vec<crate::db::Row>) -> Result<Grown> {
+    let mut grown = Grown { documents: read(documents)?, steps: Vec::new() };
+    if !grown.documents.is_empty() {
+        let sql = "SELECT added_by, spec FROM steps WHERE run = $1 AND spec IS NOT NULL ORDER BY position";
+        grown.steps = tx.rows(sql, params![run.as_str()])?;
+    }
+    Ok(grown)
+}
+
+impl Grown {
+    /// The run with the plan as it has grown.
+    fn show(self, mut run: RunRecord) -> Result<RunRecord> {
+        let expansion = |(step, text): (String, String)| Ok((StepId::new(step), decode("expansion", &text)?));
+        let mut expansions: BTreeMap<StepId, Expansion> =
+            self.documents.into_iter().map(expansion).collect::<Result<_>>()?;
+        for (by, spec) in self.steps {
+            if let Some(expansion) = expansions.get_mut(by.as_str()) {
+                expansion.steps.push(decode("step", &spec)?);
+            }
+        }
+        run.plan = run.plan.expanded(&expansions);
+        Ok(run)
+    }
+}
+
+fn unknown(run: &RunId) -> StoreError {
+    StoreError::NotFound { what: "run", id: run.to_string() }
+}
+
 impl Store {
     /// An id that no run has.
     pub fn run_id() -> RunId {
@@ -274,31 +316,41 @@ impl Store {
     /// [`StoreError::NotFound`].
     pub async fn run_get(&self, id: &RunId) -> Result<RunRecord> {
         let run = id.clone();
-        let (found, documents, steps) = self
+        let (found, grown) = self
             .read(move |tx| {
-                let sql = "SELECT step, document FROM expansions WHERE run = $1";
-                let [found, documents] = tx.rows_of(&[planned(&run), Ask::new(sql, params![run.as_str()])])?;
-                let found = read::<Row>(found)?.pop();
-                let documents: Vec<(String, String)> = read(documents)?;
-                let mut steps: Vec<(String, String)> = Vec::new();
-                if !documents.is_empty() {
-                    let sql = "SELECT added_by, spec FROM steps WHERE run = $1 AND spec IS NOT NULL ORDER BY position";
-                    steps = tx.rows(sql, params![run.as_str()])?;
-                }
-                Ok((found, documents, steps))
+                let [found, documents] = tx.rows_of(&[planned(&run), documents(&run)])?;
+                Ok((read::<Row>(found)?.pop(), grown_in(tx, &run, documents)?))
             })
             .await?;
-        let mut found = record(found.ok_or_else(|| StoreError::NotFound { what: "run", id: id.to_string() })?)?;
-        let expansion = |(step, text): (String, String)| Ok((StepId::new(step), decode("expansion", &text)?));
-        let mut expansions: BTreeMap<StepId, Expansion> =
-            documents.into_iter().map(expansion).collect::<Result<_>>()?;
-        for (by, spec) in steps {
-            if let Some(expansion) = expansions.get_mut(by.as_str()) {
-                expansion.steps.push(decode("step", &spec)?);
-            }
-        }
-        found.plan = found.plan.expanded(&expansions);
-        Ok(found)
+        grown.show(record(found.ok_or_else(|| unknown(id))?)?)
+    }
+
+    /// A run as [`Store::run_get`] gives it, with the first look at it, in one question.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn run_open(&self, id: &RunId) -> Result<(RunRecord, Look)> {
+        let run = id.clone();
+        let (found, seen, steps, grown) = self
+            .read(move |tx| {
+                // The last event comes before the steps, and what they added after them: what happens meanwhile is seen twice, and not missed.
+                let seen = Ask::new("SELECT COALESCE(MAX(id), 0) FROM events WHERE run = $1", params![run.as_str()]);
+                let [seen, found, steps, documents] =
+                    tx.rows_of(&[seen, planned(&run), crate::steps::brief(&run), documents(&run)])?;
+                let (seen, found) = (read::<i64>(seen)?.pop(), read::<Row>(found)?.pop());
+                Ok((found, seen, read(steps)?, grown_in(tx, &run, documents)?))
+            })
+            .await?;
+        let steps: Vec<crate::steps::Row> = steps;
+        let found = record(found.ok_or_else(|| unknown(id))?)?;
+        let look = Look {
+            state: found.state,
+            stop: found.stop(),
+            seen: seen.unwrap_or_default(),
+            expanded: grown.documents.iter().map(|(step, _)| StepId::new(step.as_str())).collect(),
+            steps: steps.into_iter().map(crate::steps::record).collect::<Result<_>>()?,
+        };
+        Ok((grown.show(found)?, look))
     }
 
     /// A run with the plan that it was made with: however much its steps have added to that, nothing of it is read.
@@ -454,7 +506,7 @@ impl Store {
         let moved = Move { from, to, reason: reason.map(str::to_owned) };
         // What goes on in a run follows from its steps and is found again; that it has ended was told to somebody.
         let durability = if to.is_final() { Durability::Durable } else { Durability::Lazy };
-        self.write(durability, move |tx| move_in(tx, &scope, &run, &moved, None)).await
+        self.write(durability, move |tx| Ok(move_in(tx, &scope, &run, &moved, None)?.is_some())).await
     }
 
     /// Asks for a run to be cancelled; `false` when it has ended.

@@ -3,14 +3,14 @@
 
 use crate::db::{Cell, Changes, EventRow, Link, Param, Row, Tx, Work};
 use crate::hold::Hold;
+use crate::queue::{Receiver, Sender, channel};
 use crate::{Durability, MIGRATIONS_SQLITE, Result, StoreError};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use windlass_model::Micros;
 
@@ -28,6 +28,14 @@ const READERS: usize = 2;
 pub(crate) struct Job {
     pub durability: Durability,
     pub work: Box<dyn Work>,
+}
+
+impl Job {
+    /// Whether the next goes into the same transaction: what may be lost with the machine does not wait for the disk, and what must not
+    /// be does not go without.
+    pub fn takes(&self, next: &Self) -> bool {
+        self.durability == Durability::Durable || next.durability == self.durability
+    }
 }
 
 /// The threads of one file.
@@ -62,13 +70,11 @@ impl Sqlite {
         restrict_all(&shared.path);
         let mut writer = connect(&shared.path)?;
         migrate(&mut writer, &shared.path)?;
-        let (write, jobs) = std::sync::mpsc::channel();
-        let (read, questions) = std::sync::mpsc::channel();
+        let ((write, jobs), (read, questions)) = (channel(), channel());
         let writing = spawn("store-write", {
             let shared = shared.clone();
             move || write_all(&writer, &jobs, &shared)
         });
-        let questions = Arc::new(Mutex::new(questions));
         let mut readers = Vec::new();
         for _ in 0..READERS {
             let (shared, questions, reader) = (shared.clone(), questions.clone(), connect(&shared.path)?);
@@ -156,23 +162,9 @@ fn restrict_all(path: &Path) {
 
 /// The writing thread: until nobody can ask any more.
 fn write_all(connection: &Connection, jobs: &Receiver<Job>, shared: &Shared) {
-    let mut left = None;
     let mut synchronous = None;
-    loop {
-        let Some(first) = left.take().or_else(|| jobs.recv().ok()) else { return };
-        let durability = first.durability;
-        let mut group = vec![first];
-        while group.len() < GROUP {
-            match jobs.try_recv() {
-                // What may be lost with the machine does not wait for the disk, and what must not be does not go without.
-                Ok(job) if durability == Durability::Durable || job.durability == durability => group.push(job),
-                Ok(job) => {
-                    left = Some(job);
-                    break;
-                }
-                Err(_) => break,
-            }
-        }
+    while let Some(mut group) = jobs.receive_group(GROUP, Job::takes) {
+        let durability = group[0].durability;
         if synchronous != Some(durability) {
             let pragma = match durability {
                 Durability::Durable => "PRAGMA synchronous = FULL",
@@ -227,11 +219,8 @@ fn write(connection: &Connection, group: &mut [Job], shared: &Shared) -> Result<
     result
 }
 
-fn read_all(connection: &Connection, questions: &Mutex<Receiver<Box<dyn Work>>>, shared: &Shared) {
-    loop {
-        // The lock is held while nothing is asked; who comes next takes the next question.
-        let asked = questions.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(mut work) = asked else { return };
+fn read_all(connection: &Connection, questions: &Receiver<Box<dyn Work>>, shared: &Shared) {
+    while let Some(mut work) = questions.receive() {
         let mut link = SqliteLink { connection, path: &shared.path };
         let result = work.run(&mut Tx::new(&mut link, shared.now()));
         work.end(result);

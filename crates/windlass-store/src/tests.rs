@@ -264,7 +264,7 @@ async fn a_turn_is_written_as_a_whole_or_not_at_all(place: &Place<'_>) {
     })
     .await
     .unwrap();
-    assert!(begun.moved);
+    assert!(begun.moved.is_some());
     let names: Vec<&str> = begun.claims.iter().map(|claim| claim.step.as_str()).collect();
     assert_eq!(names, ["b", "a"], "in the order they were given, without what is not there");
     let [b, a] = &begun.claims[..] else { panic!("{begun:?}") };
@@ -297,7 +297,7 @@ async fn a_turn_is_written_as_a_whole_or_not_at_all(place: &Place<'_>) {
         assert_eq!(*step, store.step_get(&run, &step.id).await.unwrap(), "as it is recorded");
     }
     assert_eq!(written.claims.iter().map(|claim| claim.step.as_str()).collect::<Vec<_>>(), ["c"]);
-    assert!(!written.moved);
+    assert!(written.moved.is_none());
     assert_eq!(states().await, (RunState::Running, "a succeeded, b succeeded, c running, d skipped".to_owned(), 1));
     assert_eq!(store.log_end(&run, &b.step).await.unwrap(), 4);
     let events = store.event_list(Some(&run), 0, 100).await.unwrap();
@@ -387,7 +387,7 @@ async fn a_run_that_waits_is_ready_when_it_is_woken_or_its_time_has_come(place: 
             moved: Some(Move { from: state, to: RunState::Waiting, reason: Some("asks".into()) }),
             ..Turn::default()
         };
-        assert!(store.run_turn("e", &run, &turn, 10, Durability::Lazy).await.unwrap().moved);
+        assert!(store.run_turn("e", &run, &turn, 10, Durability::Lazy).await.unwrap().moved.is_some());
     };
     let ready = async || store.run_ready(10).await.unwrap().len();
     assert_eq!(ready().await, 1);

@@ -3,7 +3,7 @@
 use crate::db::{Ask, Tx, params, read};
 use crate::journal::{NewEvent, log_in};
 use crate::locks::{Holder, lock_in, serialise};
-use crate::operations::leave_queues;
+use crate::operations::{leaving, left};
 use crate::runs::encode;
 use crate::steps::leave;
 use crate::{Claim, Durability, Result, Scope, StepOutcome, Store, StoreError};
@@ -64,8 +64,15 @@ pub struct Turned {
     pub claims: Vec<Claim>,
     /// What stands in the queue of a lock.
     pub locked: Vec<Locked>,
-    /// Whether the run was in the state that it was moved from.
-    pub moved: bool,
+    /// The run as it was moved; `None` where it was not in the state that it was to be moved from.
+    pub moved: Option<Moved>,
+}
+
+/// What became of a run that was moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    pub ended_at: Option<Micros>,
+    pub stop: Stop,
 }
 
 /// What others may have changed about a run.
@@ -512,32 +519,42 @@ fn close_all(
     Ok(closed.into_iter().collect())
 }
 
-/// The id of the run, where it is moved.
+/// When it ended and whether it is to stop, where the run is moved.
 fn moving<'a>(run: &'a RunId, moved: &'a Move, now: Micros) -> Ask<'a> {
     let ended = moved.to.is_final().then_some(now);
     Ask::new(
-        "UPDATE runs SET state = $1, reason = $2, ended_at = $3 WHERE id = $4 AND state = $5 RETURNING id",
+        "UPDATE runs SET state = $1, reason = $2, ended_at = $3 WHERE id = $4 AND state = $5
+         RETURNING ended_at, cancel_requested, kill_requested",
         params![moved.to.as_str(), moved.reason.as_deref(), ended, run.as_str(), moved.from.as_str()],
     )
 }
 
-/// `done` is whether it was moved, where that was asked already.
-pub(crate) fn move_in(tx: &mut Tx<'_>, scope: &Scope, run: &RunId, moved: &Move, done: Option<bool>) -> Result<bool> {
-    let done = match done {
-        Some(done) => done,
+/// What is answered where a run is moved: of [`moving`], and of [`leaving`] where that ends it.
+type Answers = (Vec<(Option<Micros>, bool, bool)>, Vec<(String, String)>);
+
+/// `answers` is what came of it where that was asked already.
+pub(crate) fn move_in(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    run: &RunId,
+    moved: &Move,
+    answers: Option<Answers>,
+) -> Result<Option<Moved>> {
+    let (found, queues) = match answers {
+        Some(answers) => answers,
         None => {
             let asked = moving(run, moved, tx.now()?);
-            tx.row::<String>(asked.sql, &asked.params)?.is_some()
+            let found = tx.rows(asked.sql, &asked.params)?;
+            let asked = leaving(run);
+            let is_end = moved.to.is_final() && !found.is_empty();
+            (found, if is_end { tx.rows(asked.sql, &asked.params)? } else { Vec::new() })
         }
     };
-    if done {
-        if moved.to.is_final() {
-            leave_queues(tx, scope, run)?;
-        }
-        let kind = format!("run.{}", moved.to.as_str());
-        scope.event(tx, NewEvent::of_run(run, &kind, serde_json::json!({ "reason": moved.reason })))?;
-    }
-    Ok(done)
+    let Some((ended_at, cancel, kill)) = found.into_iter().next() else { return Ok(None) };
+    left(tx, scope, queues)?;
+    let kind = format!("run.{}", moved.to.as_str());
+    scope.event(tx, NewEvent::of_run(run, &kind, serde_json::json!({ "reason": moved.reason })))?;
+    Ok(Some(Moved { ended_at, stop: Stop::of(cancel, kill) }))
 }
 
 /// What was asked of a server at once.
@@ -545,7 +562,7 @@ pub(crate) fn move_in(tx: &mut Tx<'_>, scope: &Scope, run: &RunId, moved: &Move,
 struct AtOnce {
     started: Option<Started>,
     begun: Option<Begun>,
-    moved: Option<bool>,
+    moved: Option<Answers>,
 }
 
 /// Asks all of a turn of a server at once, where no part of it needs what came of another: one way there and back instead of three.
@@ -568,15 +585,18 @@ fn at_once(tx: &mut Tx<'_>, run: &RunId, turn: &Turn, engine: &str, lease: Micro
         asks.push(begin_all(run, &ids, engine, (now, lease), turn.despite_cancel));
     }
     asks.extend(turn.moved.as_ref().map(|moved| moving(run, moved, now)));
+    let is_end = turn.moved.as_ref().is_some_and(|moved| moved.to.is_final());
+    asks.extend(is_end.then(|| leaving(run)));
     let mut answers = tx.rows_each(&asks)?.into_iter();
     let mut answer = |is_asked: bool| if is_asked { answers.next() } else { None };
     let started = answer(!turn.finished.is_empty());
     let begun = answer(!turn.claims.is_empty());
     let moved = answer(turn.moved.is_some());
+    let queues = answer(is_end).unwrap_or_default();
     Ok(AtOnce {
         started: started.map(|rows| Ok::<_, StoreError>(read(rows)?.into_iter().collect())).transpose()?,
         begun: begun.map(read).transpose()?,
-        moved: moved.map(|rows| !rows.is_empty()),
+        moved: moved.map(|rows| Ok::<_, StoreError>((read(rows)?, read(queues)?))).transpose()?,
     })
 }
 
@@ -615,7 +635,7 @@ impl Store {
             close_in(tx, &scope, &run, &turn.closed)?;
             let (claims, locked) = claim_in(tx, &scope, &run, &turn, &engine, lease, begun)?;
             let moved = turn.moved.as_ref().map(|to| move_in(tx, &scope, &run, to, moved)).transpose()?;
-            Ok(Turned { finished, claims, locked, moved: moved.unwrap_or(false) })
+            Ok(Turned { finished, claims, locked, moved: moved.flatten() })
         })
         .await
     }
