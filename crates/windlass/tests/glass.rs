@@ -137,6 +137,40 @@ fn a_glass_that_was_broken_is_whole_for_who_goes_on() {
 }
 
 #[test]
+fn a_broken_glass_is_one_of_a_called_operation_only_for_those_who_may_break_that_too() {
+    let env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();
+    env.git_init().unwrap();
+    let member = windlass_app::actor::local(None).identities.remove(0);
+    let operation = |name: &str, glass: &str, body: &str| {
+        format!("operation \"{name}\" {{\n  allow = [team.sre]\n  break_glass = [{glass}]\n  {body}\n}}\n")
+    };
+    let inner = "step \"agreed\" {\n approval { from = [team.sre] }\n }";
+    let call = |name: &str| format!("step \"call\" {{\n operation {{ name = \"{name}\" }}\n }}");
+    let text = [
+        format!("team \"sre\" {{\n members = [\"{member}\"]\n}}\nteam \"lead\" {{\n members = [\"{member}\"]\n}}\n"),
+        operation("open", "team.sre, team.lead", inner),
+        operation("guarded", "team.lead", inner),
+        operation("calls_open", "team.sre", &call("open")),
+        operation("calls_guarded", "team.sre", &call("guarded")),
+    ];
+    env.write("windlass.hcl", &text.concat()).unwrap();
+    env.commit("Operations").unwrap();
+    let server = Server::start(&env, "");
+    let glass = json!({ "break_glass": true, "reason": "it burns" });
+    let begin = |name: &str| run_of(&server.post(&format!("/api/v1/projects/shop/operations/{name}/runs"), &glass));
+    assert_eq!(server.ended(&begin("calls_open")), "succeeded");
+    let run = begin("calls_guarded");
+    let said = wait(|| {
+        let log = server.get(&format!("/api/v1/runs/{run}/steps/call/log")).text();
+        log.contains("its glass is whole").then_some(log)
+    });
+    let called = said.split("run ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    server.comes_to(called, "agreed", "waiting");
+    server.post(&format!("/api/v1/runs/{run}/cancel"), &json!({}));
+    assert_eq!(server.ended(&run), "cancelled");
+}
+
+#[test]
 fn in_a_checkout_whoever_has_its_files_answers() {
     let env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();
     env.git_init().unwrap();

@@ -35,8 +35,13 @@ pub async fn execute(work: &Work<'_>, name: &str, arguments: &BTreeMap<String, E
         for (name, value) in arguments {
             values.insert(name.clone(), work.scope.value(value)?);
         }
-        begin(work, &id, name, values).await?;
-        cx.log(format!("run {id} of `{name}`\n").as_bytes()).await;
+        let broke_glass = begin(work, &id, name, values).await?;
+        let whole = if work.input.broke_glass && !broke_glass {
+            "; its glass is whole, as whoever may break that of this operation may not break its"
+        } else {
+            ""
+        };
+        cx.log(format!("run {id} of `{name}`{whole}\n").as_bytes()).await;
         cx.flush().await;
     }
     let driven = drive(service, &id).await?;
@@ -56,7 +61,8 @@ pub async fn execute(work: &Work<'_>, name: &str, arguments: &BTreeMap<String, E
     Ok(StepResult::Failed(StepFailure { code: "WL542".into(), message, retryable: false }))
 }
 
-async fn begin(work: &Work<'_>, id: &RunId, name: &str, arguments: BTreeMap<String, Value>) -> AppResult<()> {
+/// Begins it; whether the broken glass of this run is one of that run as well: where all may break that who may break this.
+async fn begin(work: &Work<'_>, id: &RunId, name: &str, arguments: BTreeMap<String, Value>) -> AppResult<bool> {
     let (service, cx) = (work.service, work.cx);
     let project = service.checkout.project()?.sound()?;
     let deciding = service.deciding(Some(&work.input.head.commit)).await?;
@@ -68,8 +74,12 @@ async fn begin(work: &Work<'_>, id: &RunId, name: &str, arguments: BTreeMap<Stri
     let source = Source { service: &acting, project: &project, policies: &deciding.policies, head, is_work_tree: true };
     let origin = Origin::Run { run: cx.run.clone(), step: cx.step.to_string() };
     let reason = work.input.reason.clone();
-    let options = StartOptions { reason, break_glass: work.input.broke_glass, ..StartOptions::new(origin) };
-    operations::start(&source, name, &arguments, options).await.map(drop)
+    let theirs = &source.find(name)?.break_glass;
+    let break_glass =
+        work.input.broke_glass && work.input.operation.break_glass.iter().all(|team| theirs.contains(team));
+    let options = StartOptions { reason, break_glass, ..StartOptions::new(origin) };
+    operations::start(&source, name, &arguments, options).await?;
+    Ok(break_glass)
 }
 
 /// The id of the run that a step begins: the same for all its attempts. Its time is that of the run it is begun by.
