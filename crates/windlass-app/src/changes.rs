@@ -240,7 +240,10 @@ async fn list_all(looker: &Arc<Looker>) -> AppResult<()> {
         };
         for change in &found {
             let known = store.change_get(change.number).await?.and_then(|row| row.known.change);
-            if known.is_none_or(|known| known.updated_at < change.updated_at || known.head != change.head) {
+            if known.as_ref().is_none_or(|known| known.updated_at < change.updated_at) {
+                store.change_listed(change).await?;
+            } else if known.is_some_and(|known| known.head != change.head) {
+                // The list may be older than what is known.
                 store.change_due(change.number, None).await?;
             }
         }

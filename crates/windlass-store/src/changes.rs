@@ -6,7 +6,7 @@ use crate::{Durability, Result, Store};
 use windlass_model::Micros;
 use windlass_model::approval::ApprovalRecord;
 use windlass_model::change::plan::{Before, Known};
-use windlass_model::change::{ChangeFilter, ChangeState};
+use windlass_model::change::{Change, ChangeFilter, ChangeState};
 use windlass_model::id::{InstanceId, RunId};
 
 /// A change as it is kept.
@@ -18,6 +18,8 @@ pub struct ChangeRow {
     pub updated_at: Micros,
     /// The look that was begun last has to ask the forge: something happened there, or how the look before ended is not known.
     pub asks: bool,
+    /// The change as a list of the forge had it, where that is all that happened: the look does not have to ask for it.
+    pub listed: Option<Change>,
 }
 
 /// What a look leaves.
@@ -44,11 +46,12 @@ const LOOKED: &str = "UPDATE changes SET due = $1
          COALESCE((SELECT state FROM reviews WHERE reviews.run = changes.review), '') || '/' ||
          CAST((SELECT COUNT(*) FROM approvals WHERE approvals.subject = changes.review) AS TEXT)";
 
-type Row = (String, i64, String, i64, bool);
+type Row = (String, i64, String, i64, bool, Option<String>);
 
-fn row((project, number, document, updated_at, asks): Row) -> Result<ChangeRow> {
+fn row((project, number, document, updated_at, asks, listed): Row) -> Result<ChangeRow> {
     let known = crate::runs::decode("change", &document)?;
-    Ok(ChangeRow { project, number: number.unsigned_abs(), known, updated_at, asks })
+    let listed = listed.map(|listed| crate::runs::decode("change", &listed)).transpose()?;
+    Ok(ChangeRow { project, number: number.unsigned_abs(), known, updated_at, asks, listed })
 }
 
 fn signed(number: u64) -> i64 {
@@ -75,16 +78,29 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn change_due(&self, number: u64, at: Option<Micros>) -> Result<()> {
+        self.due(number, at, None).await
+    }
+
+    /// As [`Store::change_due`], now, of a change that a list of its forge has otherwise than it is known.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn change_listed(&self, change: &Change) -> Result<()> {
+        self.due(change.number, None, Some(crate::runs::encode("change", change)?)).await
+    }
+
+    async fn due(&self, number: u64, at: Option<Micros>, listed: Option<String>) -> Result<()> {
         let (project, number) = (self.scope.project.clone(), signed(number));
         self.write(Durability::Durable, move |tx| {
             let now = tx.now()?;
             let due = at.unwrap_or(now);
             tx.due();
             tx.execute(
-                "INSERT INTO changes (project, number, due, touched, updated_at) VALUES ($1, $2, $3, TRUE, $4)
+                "INSERT INTO changes (project, number, due, touched, updated_at, listed) VALUES ($1, $2, $3, TRUE, $4, $5)
                  ON CONFLICT (project, number) DO UPDATE SET touched = TRUE,
+                     listed = CASE WHEN changes.touched THEN NULL ELSE excluded.listed END,
                      due = CASE WHEN changes.due <= excluded.due THEN changes.due ELSE excluded.due END",
-                params![&project, number, due, now],
+                params![&project, number, due, now, listed.as_deref()],
             )
             .map(drop)
         })
@@ -102,7 +118,7 @@ impl Store {
             let (now, mut found) = (tx.now()?, 0);
             for (branch, commit) in &branches {
                 found += tx.execute(
-                    "UPDATE changes SET touched = TRUE, due = CASE WHEN due <= $4 THEN due ELSE $4 END
+                    "UPDATE changes SET touched = TRUE, listed = NULL, due = CASE WHEN due <= $4 THEN due ELSE $4 END
                      WHERE project = $1 AND branch = $2 AND head <> $3 AND state = 'open'",
                     params![&project, branch, commit.as_deref().unwrap_or_default(), now],
                 )?;
@@ -154,9 +170,10 @@ impl Store {
                         // What is due from now on is due again.
                         found.extend(tx.row(
                             "UPDATE changes SET holder = $3, lease_until = $4, due = NULL,
-                                 asks = (touched OR lease_until > 0), touched = FALSE
+                                 asks = (touched OR lease_until > 0), touched = FALSE,
+                                 listed = CASE WHEN touched AND lease_until = 0 THEN listed END
                              WHERE project = $1 AND number = $2 AND lease_until <= $5
-                             RETURNING project, number, document, updated_at, asks",
+                             RETURNING project, number, document, updated_at, asks, listed",
                             params![project, number, &holder, now + lease, now],
                         )?);
                     }
@@ -244,7 +261,7 @@ impl Store {
         let (project, number, holder) = (self.scope.project.clone(), signed(number), holder.to_owned());
         self.write(Durability::Durable, move |tx| {
             tx.execute(
-                "UPDATE changes SET holder = NULL, lease_until = 0, due = $4, touched = TRUE
+                "UPDATE changes SET holder = NULL, lease_until = 0, due = $4, touched = TRUE, listed = NULL
                  WHERE project = $1 AND number = $2 AND holder = $3",
                 params![&project, number, &holder, due],
             )
@@ -262,7 +279,7 @@ impl Store {
         let found: Option<Row> = self
             .read(move |tx| {
                 tx.row(
-                    "SELECT project, number, document, updated_at, asks FROM changes WHERE project = $1 AND number = $2",
+                    "SELECT project, number, document, updated_at, asks, listed FROM changes WHERE project = $1 AND number = $2",
                     params![&project, number],
                 )
             })
@@ -284,12 +301,12 @@ impl Store {
         let found: Vec<Row> = self
             .read(move |tx| match filter {
                 Some(ChangeFilter::Unapplied) => tx.rows(
-                    "SELECT project, number, document, updated_at, asks FROM changes
+                    "SELECT project, number, document, updated_at, asks, listed FROM changes
                      WHERE project = $1 AND unapplied AND number < $2 ORDER BY number DESC LIMIT $3",
                     params![&project, before, limit],
                 ),
                 None | Some(ChangeFilter::In(_)) => tx.rows(
-                    "SELECT project, number, document, updated_at, asks FROM changes
+                    "SELECT project, number, document, updated_at, asks, listed FROM changes
                      WHERE project = $1 AND (CAST($2 AS TEXT) IS NULL OR state = $2) AND number < $3
                      ORDER BY number DESC LIMIT $4",
                     params![&project, filter.map(ChangeFilter::as_str), before, limit],

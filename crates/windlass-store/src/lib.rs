@@ -77,6 +77,7 @@ static MIGRATIONS_SQLITE: &[(i64, &str)] = &[
     (7, include_str!("../migrations/sqlite/0007_smaller.sql")),
     (8, include_str!("../migrations/sqlite/0008_steps.sql")),
     (9, include_str!("../migrations/sqlite/0009_changes.sql")),
+    (10, include_str!("../migrations/sqlite/0010_listed.sql")),
 ];
 static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
     (1, include_str!("../migrations/postgres/0001_runs.sql")),
@@ -88,6 +89,7 @@ static MIGRATIONS_POSTGRES: &[(i64, &str)] = &[
     (7, include_str!("../migrations/postgres/0007_smaller.sql")),
     (8, include_str!("../migrations/postgres/0008_steps.sql")),
     (9, include_str!("../migrations/postgres/0009_changes.sql")),
+    (10, include_str!("../migrations/postgres/0010_listed.sql")),
 ];
 
 /// How many connections to PostgreSQL one process has.

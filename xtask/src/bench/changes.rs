@@ -191,6 +191,14 @@ impl World {
         })
     }
 
+    /// Waits for the next list, and what that finds: our own words touched the changes, and so does who speaks in the same moment.
+    fn listed(&self) -> Result<()> {
+        if self.sizes.rest > Duration::from_secs(120) {
+            std::thread::sleep(Duration::from_secs(125));
+        }
+        self.quiet(Duration::from_secs(5))
+    }
+
     /// A server that has never heard of any of the changes.
     fn known(&mut self) -> Result<Vec<Row>> {
         let begin = Instant::now();
@@ -198,7 +206,7 @@ impl World {
         let open = self.sizes.open;
         self.until("all changes are planned", |forge| Ok((ready(forge)?.len() >= open).then_some(())))?;
         let seconds = begin.elapsed().as_secs_f64();
-        self.quiet(Duration::from_secs(5))?;
+        self.listed()?;
         let heard = self.forge.heard();
         told("taking up", &heard);
         Ok(vec![
@@ -262,11 +270,7 @@ impl World {
         })?;
         let percent = (self.cpu()? - before) / begin.elapsed().as_secs_f64() * 100.0;
         let last = self.forge.asked();
-        // What the next list finds is of the pushes as well.
-        if self.sizes.rest > Duration::from_secs(120) {
-            std::thread::sleep(Duration::from_secs(125));
-        }
-        self.quiet(Duration::from_secs(5))?;
+        self.listed()?;
         let heard = self.forge.heard().split_off(from);
         told("pushes", &heard);
         eprintln!("  after the last was planned: {} calls", self.forge.asked() - last);

@@ -208,7 +208,7 @@ impl Looker {
     }
 
     async fn look_at(self: Arc<Self>, row: ChangeRow, store: &Store) -> Result<Follow, Stop> {
-        let ChangeRow { project, number, mut known, asks, .. } = row;
+        let ChangeRow { project, number, mut known, asks, listed, .. } = row;
         let Some(at) = self.forges.at(&project).transpose()? else { return Ok(Follow::default()) };
         let now = store.now().await?;
         if known.since == 0 {
@@ -219,7 +219,7 @@ impl Looker {
         let seen = match before.clone().filter(|_| !asks) {
             // Only the record moved: that is told without asking what is told already.
             Some(change) => Some(Seen { change, comments: Vec::new(), reviews: known.reviews.clone(), me, now }),
-            None => self.seen(&at, number, &known, me, now).await?,
+            None => self.seen(&at, number, listed, &known, me, now).await?,
         };
         // A number that a delivery made up.
         let Some(seen) = seen else { return Ok(Follow::default()) };
@@ -234,9 +234,21 @@ impl Looker {
         look.run().await
     }
 
-    /// What the forge says of a change; `None` when it has none of that number.
-    async fn seen(&self, at: &At, number: u64, known: &Known, me: Person, now: Micros) -> Result<Option<Seen>, Stop> {
-        let Some(change) = self.ask(at, move |forge| forge.change(number)).await? else { return Ok(None) };
+    /// What the forge says of a change, and has said of the change itself where that was `listed`; `None` when it has none of that number.
+    async fn seen(
+        &self,
+        at: &At,
+        number: u64,
+        listed: Option<Change>,
+        known: &Known,
+        me: Person,
+        now: Micros,
+    ) -> Result<Option<Seen>, Stop> {
+        let change = match listed {
+            Some(change) => Some(change),
+            None => self.ask(at, move |forge| forge.change(number)).await?,
+        };
+        let Some(change) = change else { return Ok(None) };
         let since = known.cursor.unwrap_or(known.since - windlass_model::change::plan::OLD);
         let comments = self.ask(at, move |forge| forge.comments(number, Some(since))).await?;
         let reviews = match change.state {
@@ -280,7 +292,7 @@ impl Look {
     async fn see_all(&mut self) -> Result<(), Stop> {
         let (me, now) = (self.seen.me.clone(), self.store.now().await?);
         let looker = self.looker.clone();
-        if let Some(seen) = looker.seen(&self.at, self.number, &self.known, me, now).await? {
+        if let Some(seen) = looker.seen(&self.at, self.number, None, &self.known, me, now).await? {
             self.seen = seen;
             self.remember();
         }

@@ -17,6 +17,7 @@ cases! {
     a_run_or_review_that_moved_has_its_change_looked_at,
     a_look_asks_the_forge_where_something_happened_there,
     a_push_that_was_fetched_has_its_open_change_looked_at,
+    what_a_list_had_is_known_where_nothing_else_told,
     queues_are_in_the_order_of_coming,
     an_approval_is_taken_back,
 }
@@ -171,6 +172,50 @@ async fn a_push_that_was_fetched_has_its_open_change_looked_at(place: &Place<'_>
     assert!(told.has_changed().unwrap(), "who looks does not wait");
     assert!(store.change_release(1, "a", &Follow::default()).await.unwrap());
     assert_eq!(pushed(None).await, [1], "it was deleted");
+}
+
+async fn what_a_list_had_is_known_where_nothing_else_told(place: &Place<'_>) {
+    let fixture = place.fixture().await;
+    let store = fixture.store.of_project("p");
+    let change = Change {
+        number: 7,
+        title: "Seven".into(),
+        url: "https://forge.example.com/7".into(),
+        author: Person { id: "1".into(), login: "anna".into() },
+        state: ChangeState::Open,
+        draft: false,
+        head: Head { branch: "topic".into(), commit: "c1".into(), fork: None, reference: None },
+        base: "main".into(),
+        merged_as: None,
+        labels: Vec::new(),
+        updated_at: 5,
+    };
+    let taken = async || {
+        let rows = store.change_claim(&["p".to_owned()], "a", LEASE, 9).await.unwrap();
+        rows.into_iter().map(|row| (row.asks, row.listed)).collect::<Vec<_>>()
+    };
+    let done = async || assert!(store.change_release(7, "a", &Follow::default()).await.unwrap());
+    store.change_listed(&change).await.unwrap();
+    assert_eq!(taken().await, [(true, Some(change.clone()))]);
+    done().await;
+    store.change_listed(&change).await.unwrap();
+    assert_eq!(taken().await, [(true, Some(change.clone()))]);
+    // It was listed before that happened, or behind it: who knows.
+    store.change_listed(&change).await.unwrap();
+    store.change_due(7, None).await.unwrap();
+    done().await;
+    assert_eq!(taken().await, [(true, None)]);
+    store.change_due(7, None).await.unwrap();
+    store.change_listed(&change).await.unwrap();
+    done().await;
+    assert_eq!(taken().await, [(true, None)]);
+    // Nor is it known what a look found that failed, or never ended.
+    store.change_listed(&change).await.unwrap();
+    store.change_put_off(7, "a", 0).await.unwrap();
+    assert_eq!(taken().await, [(true, None)]);
+    store.change_listed(&change).await.unwrap();
+    fixture.clock.fetch_add(LEASE, Ordering::SeqCst);
+    assert_eq!(taken().await, [(true, None)]);
 }
 
 async fn queues_are_in_the_order_of_coming(place: &Place<'_>) {
