@@ -38,39 +38,37 @@ struct Anywhere {
 const ALIVE: Micros = 30_000_000;
 const TELL: Duration = Duration::from_secs(10);
 
+/// Before what could not begin is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Drives runs of all projects in this process, as far as the labels of their steps let it, until `stop` is cancelled; whether what
 /// was under way ended within `drain`.
-///
-/// # Errors
-/// The database cannot be written.
 pub async fn work(
     installation: Arc<Installation>,
     labels: Labels,
     stop: CancellationToken,
     drain: Duration,
     failed: impl Fn(&RunId, &str) + Send + Sync + 'static,
-) -> AppResult<bool> {
-    let lease = installation.common.settings.lease;
-    let options = EngineOptions { lease, labels: Some(labels.clone()), ..EngineOptions::default() };
+) -> bool {
     let store = installation.common.store.clone();
     let anywhere = Arc::new(Anywhere { installation, workspaces: Mutex::default(), failed: Box::new(failed) });
-    let engine = Engine::start(store.clone(), anywhere.executors(), options).await?;
-    let worker = WorkerRow {
-        id: engine.id().to_owned(),
-        host: engine.id().split('/').next().unwrap_or_default().to_owned(),
-        labels,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        draining: false,
-        started_at: store.now().await?,
-        seen_at: 0,
+    let (engine, worker) = loop {
+        match anywhere.begin(&labels).await {
+            Ok(begun) => break begun,
+            // A server without an engine would take runs that nobody drives.
+            Err(error) => tracing::error!(%error, "nothing is driven yet: it is tried again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            () = stop.cancelled() => return true,
+        }
     };
-    store.worker_tell(&worker, ALIVE).await?;
     let telling = tokio::spawn(tell(store.clone(), worker.clone(), stop.clone()));
     let drained = engine.serve(stop, drain, anywhere).await;
     telling.abort();
     // What it says of itself ends by itself when this is not told.
     let _ = store.worker_end(&worker.id).await;
-    Ok(drained)
+    drained
 }
 
 /// Says again and again that the worker lives, and once stopped that it begins nothing more.
@@ -86,6 +84,25 @@ async fn tell(store: Store, mut worker: WorkerRow, stop: CancellationToken) {
 }
 
 impl Anywhere {
+    /// An engine, and what is told of it: both are known to the others.
+    async fn begin(self: &Arc<Self>, labels: &Labels) -> Result<(Engine, WorkerRow), StoreError> {
+        let common = &self.installation.common;
+        let options =
+            EngineOptions { lease: common.settings.lease, labels: Some(labels.clone()), ..EngineOptions::default() };
+        let engine = Engine::start(common.store.clone(), self.executors(), options).await?;
+        let worker = WorkerRow {
+            id: engine.id().to_owned(),
+            host: engine.id().split('/').next().unwrap_or_default().to_owned(),
+            labels: labels.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            draining: false,
+            started_at: common.store.now().await?,
+            seen_at: 0,
+        };
+        common.store.worker_tell(&worker, ALIVE).await?;
+        Ok((engine, worker))
+    }
+
     /// By the names of drivers.
     fn executors(self: &Arc<Self>) -> HashMap<String, Arc<dyn Executor>> {
         let one = |driver: &&str| {

@@ -215,7 +215,7 @@ async fn run(cx: &Context, arguments: &Serve, configuration: Configuration, tele
     tracing::info!("stopping: nothing more is begun; what is under way may take {} s to end", drain.as_secs());
     stop.cancel();
     at_once();
-    let drained = worked.await.map_err(internal)??;
+    let drained = worked.await.map_err(internal)?;
     served.await.map_err(internal)?.map_err(internal)?;
     followed.abort();
     kept.await.map_err(internal)?;

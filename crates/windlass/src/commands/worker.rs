@@ -82,7 +82,7 @@ async fn run(cx: &Context, arguments: Worker, configuration: Configuration, tele
     tracing::info!("stopping: nothing more is begun; what is under way may take {} s to end", drain.as_secs());
     stop.cancel();
     at_once();
-    let drained = worked.await.map_err(internal)??;
+    let drained = worked.await.map_err(internal)?;
     followed.abort();
     store.close().await;
     Ok(drained)
