@@ -240,9 +240,7 @@ impl Installation {
     ) -> AppResult<Workspace> {
         let own = Use { project: project.to_owned(), head: head.clone(), run: Some(run.clone()) };
         match self.workspace_for(own).await {
-            Err(error) if error.diagnostics.iter().any(|diagnostic| diagnostic.code == NO_ROOM) => {
-                self.workspace(project, head).await
-            }
+            Err(error) if is_full(&error) => self.workspace(project, head).await,
             found => found,
         }
     }
@@ -307,8 +305,10 @@ struct Use {
     run: Option<RunId>,
 }
 
-/// There cannot be another work tree now.
-const NO_ROOM: &str = "WL834";
+/// Whether there cannot be another work tree now.
+pub(crate) fn is_full(error: &AppError) -> bool {
+    error.diagnostics.iter().any(|diagnostic| diagnostic.code == "WL834")
+}
 
 /// A panic in another thread does not make the maps wrong: every entry is complete when it is put in.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

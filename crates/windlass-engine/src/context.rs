@@ -54,6 +54,11 @@ pub enum StepResult {
     /// There was nothing to do, for this reason: what comes after it goes on.
     NotNeeded(String),
     Failed(StepFailure),
+    /// It could not begin, and is to try again in so long, as often as that is so.
+    Again {
+        reason: String,
+        after: Duration,
+    },
     /// Nothing can be done until somebody wakes it, or until a time.
     Wait {
         reason: String,
@@ -328,6 +333,7 @@ impl StepContext {
                 StepResult::Failed(StepFailure { message: mask.text(&failure.message), ..failure })
             }
             StepResult::Wait { reason, until } => StepResult::Wait { reason: mask.text(&reason), until },
+            StepResult::Again { reason, after } => StepResult::Again { reason: mask.text(&reason), after },
             StepResult::Unknown(reason) => StepResult::Unknown(mask.text(&reason)),
             StepResult::NotNeeded(reason) => StepResult::NotNeeded(mask.text(&reason)),
             other @ (StepResult::Succeeded(_) | StepResult::Expanded { .. } | StepResult::Cancelled) => other,

@@ -512,8 +512,12 @@ impl Drive {
         // Panics are caught inside; what is left is a runtime that is going down.
         let Ok(Attempted { claim, result, log }) = attempted else { return Ok(()) };
         self.running.remove(&claim.step);
-        let retryable = matches!(&result, StepResult::Failed(failure) if failure.retryable);
-        let now = if retryable { self.engine.store.now().await? } else { 0 };
+        let is_timed = match &result {
+            StepResult::Failed(failure) => failure.retryable,
+            StepResult::Again { .. } => true,
+            _ => false,
+        };
+        let now = if is_timed { self.engine.store.now().await? } else { 0 };
         let mut outcome = outcome(result, self.plan.spec(&claim.step), &claim, now);
         if let StepOutcome::Expanded { expansion, .. } = &outcome
             && let Some(twice) = twice(expansion, &self.plan)

@@ -236,6 +236,7 @@ fn outcome(result: StepResult, spec: Option<&StepSpec>, claim: &Claim, now: wind
         StepResult::Expanded { output, expansion } => StepOutcome::Expanded { output, expansion: Arc::new(expansion) },
         StepResult::NotNeeded(reason) => StepOutcome::NotNeeded { reason },
         StepResult::Wait { reason, until } => StepOutcome::Waiting { reason, until },
+        StepResult::Again { reason, after } => StepOutcome::Again { reason, at: now.saturating_add(micros(after)) },
         StepResult::Cancelled => StepOutcome::Cancelled,
         StepResult::Unknown(reason) => StepOutcome::Unknown { reason },
         StepResult::Failed(failure) => {

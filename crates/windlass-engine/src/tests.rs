@@ -220,6 +220,16 @@ fn what_could_not_reach_the_record_is_tried_again_where_it_may_be_repeated() {
 }
 
 #[tokio::test]
+async fn what_could_not_begin_tries_again_whatever_is_said_of_its_failures() {
+    let bench = Bench::new().await;
+    let again = || StepResult::Again { reason: "no room".into(), after: Duration::from_millis(1) };
+    bench.script("cramped", vec![again(), again()]);
+    let run = bench.run(vec![step("cramped", &[])]).await;
+    assert_eq!(bench.engine().await.run_until_settled(&run).await.unwrap().state, RunState::Succeeded);
+    assert_eq!(bench.executed(), ["cramped#1", "cramped#2", "cramped#3"]);
+}
+
+#[tokio::test]
 async fn a_waiting_run_returns_and_goes_on_when_woken() {
     let bench = Bench::new().await;
     bench.script("gate", vec![StepResult::Wait { reason: "needs a person".into(), until: None }]);

@@ -309,6 +309,25 @@ impl Store {
         durability: Durability,
         body: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.write_job(durability, false, body).await
+    }
+
+    /// As [`Store::write`], of what is as if it had been done once when it is done twice: where a database died in the middle of its
+    /// commit, so that nobody knows whether it happened, it is done again.
+    async fn write_again<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        body: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.write_job(durability, true, body).await
+    }
+
+    async fn write_job<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        is_repeatable: bool,
+        body: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let began = SystemTime::now();
         let (work, result) = db::work(body);
         {
@@ -318,7 +337,7 @@ impl Store {
                 Some(Threads::Postgres(threads)) => &threads.writer,
                 None => return Err(StoreError::Closed),
             };
-            queue.send(sqlite::Job { durability, work });
+            queue.send(sqlite::Job { durability, is_repeatable, work });
         }
         let result = result.await.unwrap_or(Err(StoreError::Closed));
         if began.elapsed().is_ok_and(|took| took >= SLOW) {

@@ -181,11 +181,20 @@ fn write_all(shared: &Shared, jobs: &Receiver<Job>) {
             Some(Err(Failed::InCommit(error, begun))) => {
                 link = None;
                 let mut is_undone = false;
-                let result = firmly(shared, &mut link, Some((begun, error)), |_| {
+                let result = firmly(shared, &mut link, Some((begun, error)), false, |_| {
                     is_undone = true;
                     Ok(())
                 });
-                (!is_undone).then_some(result)
+                if result.is_err() {
+                    // Nobody knows, but some of them may be done twice.
+                    let (some, others) = group.into_iter().partition(|job| job.is_repeatable);
+                    group = some;
+                    let others: Vec<Job> = others;
+                    others.into_iter().for_each(|job| job.work.end(result.clone()));
+                    None
+                } else {
+                    (!is_undone).then_some(result)
+                }
             }
             // One of them failed, or met somebody.
             Some(Err(Failed::Before(_))) | None => None,
@@ -195,8 +204,9 @@ fn write_all(shared: &Shared, jobs: &Receiver<Job>) {
             // Each has a transaction of its own.
             None => {
                 for job in group {
-                    let mut alone = [job];
-                    let result = firmly(shared, &mut link, None, |link| write(link, &mut alone, shared));
+                    let (is_repeatable, mut alone) = (job.is_repeatable, [job]);
+                    let body = |link: &mut PostgresLink<'_>| write(link, &mut alone, shared);
+                    let result = firmly(shared, &mut link, None, is_repeatable, body);
                     let [job] = alone;
                     job.work.end(result);
                 }
@@ -210,7 +220,7 @@ fn write_all(shared: &Shared, jobs: &Receiver<Job>) {
 fn read_all(shared: &Shared, questions: &Receiver<Box<dyn Work>>) {
     let mut link = None;
     while let Some(mut work) = questions.receive() {
-        let result = firmly(shared, &mut link, None, |link| {
+        let result = firmly(shared, &mut link, None, true, |link| {
             link.now = link.fresh();
             work.run(&mut Tx::new(link, now(shared))).map_err(Failed::Before)
         });
@@ -266,11 +276,13 @@ fn committed(link: &mut PostgresLink<'_>, begun: Begun, since: Instant) -> Resul
 }
 
 /// Does it on a connection that works, again when it met another transaction, and for some time when there is no connection.
-/// `unanswered` is an attempt whose commit was not answered, and why: it is done only when that did not happen.
+/// `unanswered` is an attempt whose commit was not answered, and why: it is done only when that did not happen, or, where it is
+/// repeatable, when nobody knows.
 fn firmly<'s>(
     shared: &'s Shared,
     link: &mut Option<PostgresLink<'s>>,
     mut unanswered: Option<(Begun, StoreError)>,
+    is_repeatable: bool,
     mut body: impl FnMut(&mut PostgresLink<'s>) -> std::result::Result<(), Failed>,
 ) -> Result<()> {
     let since = Instant::now();
@@ -287,8 +299,8 @@ fn firmly<'s>(
                 None => body(link),
                 Some((begun, why)) => match committed(link, *begun, since) {
                     Ok(Some(true)) => return Ok(()),
-                    Ok(None) => return Err(why.clone().unknown()),
-                    Ok(Some(false)) => {
+                    Ok(None) if !is_repeatable => return Err(why.clone().unknown()),
+                    Ok(_) => {
                         unanswered = None;
                         body(link)
                     }

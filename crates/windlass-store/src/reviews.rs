@@ -83,7 +83,7 @@ impl Store {
         let document = encode("review", review)?;
         let (scope, run, head) = (self.scope.clone(), review.run.clone(), review.head.clone());
         let (effect, verdict) = (review.effect_digest.clone(), review.verdict);
-        self.write(Durability::Durable, move |tx| {
+        self.write_again(Durability::Durable, move |tx| {
             let now = tx.now()?;
             let done = tx.execute(
                 "INSERT INTO reviews (run, project, state, head, head_commit, effect_digest, document, created_at)

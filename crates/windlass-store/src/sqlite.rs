@@ -27,6 +27,8 @@ const READERS: usize = 2;
 
 pub(crate) struct Job {
     pub durability: Durability,
+    /// Done twice it is as if it had been done once.
+    pub is_repeatable: bool,
     pub work: Box<dyn Work>,
 }
 

@@ -197,7 +197,7 @@ impl Store {
     /// The database cannot be written.
     pub async fn worker_tell(&self, worker: &WorkerRow, lease: Micros) -> Result<()> {
         let mut worker = worker.clone();
-        self.write(Durability::Lazy, move |tx| {
+        self.write_again(Durability::Lazy, move |tx| {
             worker.seen_at = tx.now()?;
             let value = crate::runs::encode("worker", &worker)?;
             tx.execute(

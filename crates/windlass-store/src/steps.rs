@@ -263,7 +263,7 @@ impl Store {
     /// The database cannot be written.
     pub async fn engine_register(&self, engine: &EngineIdentity) -> Result<()> {
         let engine = engine.clone();
-        self.write(Durability::Durable, move |tx| {
+        self.write_again(Durability::Durable, move |tx| {
             let now = tx.now()?;
             // Engines without a running step are of no use to anybody later.
             tx.execute(
@@ -272,7 +272,8 @@ impl Store {
                 params![now - 86_400_000_000],
             )?;
             tx.execute(
-                "INSERT INTO engines (id, host, boot, pid, ticks, started_at) VALUES ($1, $2, $3, $4, $5, $6)",
+                "INSERT INTO engines (id, host, boot, pid, ticks, started_at) VALUES ($1, $2, $3, $4, $5, $6)
+                 ON CONFLICT (id) DO NOTHING",
                 params![&engine.id, &engine.host, &engine.boot, engine.pid, engine.ticks, now],
             )?;
             Ok(())
@@ -330,7 +331,7 @@ impl Store {
     /// The database cannot be written.
     pub async fn engine_heartbeat(&self, engine: &str, lease: Micros) -> Result<()> {
         let engine = engine.to_owned();
-        self.write(Durability::Lazy, move |tx| {
+        self.write_again(Durability::Lazy, move |tx| {
             let now = tx.now()?;
             tx.execute(
                 "UPDATE steps SET lease_until = $1 WHERE engine = $2 AND state = 'running'",
@@ -508,8 +509,12 @@ impl Store {
     pub async fn process_add(&self, claim: &Claim, process: &ProcessRow, uses: Option<&str>) -> Result<bool> {
         let (claim, process, uses) = (claim.clone(), process.clone(), uses.map(str::to_owned));
         // Processes do not outlive the machine they run on.
-        let durability = if uses.is_some() { Durability::Durable } else { Durability::Lazy };
-        self.write(durability, move |tx| {
+        let (durability, is_repeatable) = match uses {
+            // Done again, it would find the plan used.
+            Some(_) => (Durability::Durable, false),
+            None => (Durability::Lazy, true),
+        };
+        self.write_job(durability, is_repeatable, move |tx| {
             if let Some(plan) = &uses
                 && !crate::reviews::use_in(tx, plan, &claim.run, &claim.step)?
             {

@@ -1,7 +1,7 @@
 //! The executors of a server: each hands a step to that of the project and the commit which its run is of.
 
 use crate::error::AppResult;
-use crate::installation::{Installation, Workspace};
+use crate::installation::{Installation, Workspace, is_full};
 use crate::traces;
 use async_trait::async_trait;
 use opentelemetry::trace::FutureExt;
@@ -40,6 +40,9 @@ const TELL: Duration = Duration::from_secs(10);
 
 /// Before what could not begin is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Before it is looked again for room for the files of a run.
+const ROOM: Duration = Duration::from_secs(3);
 
 /// Drives runs of all projects in this process, as far as the labels of their steps let it, until `stop` is cancelled; whether what
 /// was under way ended within `drain`.
@@ -194,6 +197,8 @@ impl Executor for Handed {
                     cx.hide(self.anywhere.installation.common.hidden.all()).await;
                     executor.execute(cx).await
                 }
+                // Runs that have their files end, and give them back.
+                Err(error) if is_full(&error) => StepResult::Again { reason: error.to_string(), after: ROOM },
                 Err(error) => super::failed(error),
             }
         };

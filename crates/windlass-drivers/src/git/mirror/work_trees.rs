@@ -29,7 +29,8 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { idle: Duration::from_secs(24 * 3600), count: 50, bytes: 20 << 30, free: 1 << 30 }
+        // A server drives 200 runs at once, and somebody looks at files as well.
+        Self { idle: Duration::from_secs(24 * 3600), count: 250, bytes: 20 << 30, free: 1 << 30 }
     }
 }
 
