@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::server::{Server, run_of};
 use common::*;
 use std::process::Stdio;
 use windlass_testkit::cli::CliEnv;
@@ -524,4 +525,31 @@ fn a_plan_that_is_killed_has_the_machine_for_itself_the_next_time() {
     let plans = std::fs::read_to_string(&log).unwrap();
     assert!(plans.contains("big begins\nbig ends\n"), "{plans}");
     expect(&env, &["apply", "--yes"], 0, &["Applied 2"]);
+}
+
+#[test]
+fn a_step_without_room_for_its_files_waits_for_it() {
+    let env = CliEnv::new(env!("CARGO_BIN_EXE_windlass")).unwrap();
+    let git = env.git_init().unwrap();
+    env.write("windlass.hcl", "operation \"look\" {\n  step \"here\" { run = [\"true\"] }\n}\n").unwrap();
+    env.commit("Operations").unwrap();
+    let server = Server::start(&env, "");
+    let runs = "/api/v1/projects/shop/operations/look/runs";
+    assert_eq!(server.ended(&run_of(&server.post(runs, &serde_json::json!({})))), "succeeded");
+    // Others have all that there may be of its commit.
+    let repositories = std::fs::read_dir(server.data.join("repositories")).unwrap();
+    let work = repositories.map(|entry| entry.unwrap().path().join("work")).find(|work| work.is_dir()).unwrap();
+    let commit = git.run(&["rev-parse", "HEAD"]).unwrap();
+    let taken: Vec<std::fs::File> = (0..=250)
+        .map(|number| {
+            let path = work.join(format!("{}-{number}.lock", &commit[..16]));
+            let file = std::fs::File::options().create(true).truncate(false).write(true).open(path).unwrap();
+            file.lock().unwrap();
+            file
+        })
+        .collect();
+    let run = run_of(&server.post(runs, &serde_json::json!({})));
+    wait(|| server.get(&format!("/api/v1/runs/{run}")).text().contains("work trees").then_some(()));
+    drop(taken);
+    assert_eq!(server.ended(&run), "succeeded");
 }
