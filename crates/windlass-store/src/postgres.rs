@@ -187,9 +187,8 @@ fn write_all(shared: &Shared, jobs: &Receiver<Job>) {
                 });
                 if result.is_err() {
                     // Nobody knows, but some of them may be done twice.
-                    let (some, others) = group.into_iter().partition(|job| job.is_repeatable);
-                    group = some;
-                    let others: Vec<Job> = others;
+                    let others: Vec<Job>;
+                    (group, others) = group.into_iter().partition(|job| job.is_repeatable);
                     others.into_iter().for_each(|job| job.work.end(result.clone()));
                     None
                 } else {

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-use windlass_testkit::proxy::{Proxy, port};
+use windlass_testkit::proxy::{Moment, Proxy, port};
 
 cases! {
     a_panic_ends_its_transaction_alone,
@@ -312,6 +312,41 @@ async fn postgres_may_go_away_in_the_middle() {
             let honest = matches!(error, StoreError::Unreachable { .. }) && error.to_string().contains("nobody knows");
             assert!(honest, "{name}: {error:?}");
         }
+    }
+    tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_done_twice_is_done_again_where_nobody_knows_of_its_commit() {
+    let mut server = tokio::task::spawn_blocking(Postgres::start).await.unwrap().unwrap();
+    let url = format!("{}&options=-c%20synchronous_commit%3Don", server.database("again"));
+    let proxy = Proxy::start(port(&url)).unwrap();
+    let store = Store::connect(&proxy.url(&url)).await.unwrap();
+    let engine = |id: String| EngineIdentity { id, host: "h".into(), boot: "b".into(), pid: 1, ticks: 1 };
+    for (moment, together) in [(Moment::Before, 1), (Moment::After, 1), (Moment::After, 20)] {
+        let name = format!("{moment:?}-{together}");
+        proxy.hold(1, moment);
+        let (of, first) = (store.clone(), engine(format!("{name}-0")));
+        let mut asked = vec![tokio::spawn(async move { of.engine_register(&first).await })];
+        let held = async {
+            while !proxy.is_held() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), held).await.unwrap();
+        for number in 1..together {
+            let (of, another) = (store.clone(), engine(format!("{name}-{number}")));
+            asked.push(tokio::spawn(async move { of.engine_register(&another).await }));
+        }
+        tokio::task::block_in_place(|| server.restart("immediate")).unwrap();
+        proxy.cut();
+        proxy.release();
+        for one in asked {
+            one.await.unwrap().unwrap();
+        }
+        let known =
+            store.engine_list().await.unwrap().into_iter().filter(|row| row.engine.id.starts_with(&name)).count();
+        assert_eq!(known, together, "{name}");
     }
     tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
 }
