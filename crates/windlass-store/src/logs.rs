@@ -2,7 +2,7 @@
 //! chunks in one transaction, so that nothing is ever there twice or not at all.
 
 use crate::artefacts::{Artefact, ArtefactKind, NewArtefact, keep_in, leave_in};
-use crate::db::params;
+use crate::db::{Tx, params};
 use crate::journal::NewEvent;
 use crate::{Durability, LogChunk, Result, Scope, Store, StoreError};
 use std::collections::{BTreeSet, VecDeque};
@@ -100,6 +100,18 @@ fn chunk(step: &StepId, (start, attempt, bytes, at): ChunkRow) -> LogChunk {
     LogChunk { step: step.clone(), attempt: attempt as u32, start, bytes, at }
 }
 
+/// Where the log of a step goes on.
+pub(crate) fn log_end_in(tx: &mut Tx<'_>, run: &RunId, step: &StepId) -> Result<i64> {
+    let end: Option<i64> = tx.row(
+        "SELECT COALESCE(
+             (SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1),
+             (SELECT next FROM log_blocks WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0
+         )",
+        params![run.as_str(), step.as_str()],
+    )?;
+    Ok(end.unwrap_or_default())
+}
+
 impl Store {
     /// The log of a step from byte `from` on, at most `limit` chunks; the first one is cut to begin at `from`. Fewer are there only
     /// where the log ends.
@@ -190,18 +202,7 @@ impl Store {
     /// The database cannot be read.
     pub async fn log_end(&self, run: &RunId, step: &StepId) -> Result<i64> {
         let (run, step) = (run.clone(), step.clone());
-        let end: Option<i64> = self
-            .read(move |tx| {
-                tx.row(
-                    "SELECT COALESCE(
-                         (SELECT start + LENGTH(bytes) FROM logs WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1),
-                         (SELECT next FROM log_blocks WHERE run = $1 AND step = $2 ORDER BY start DESC LIMIT 1), 0
-                     )",
-                    params![run.as_str(), step.as_str()],
-                )
-            })
-            .await?;
-        Ok(end.unwrap_or_default())
+        self.read(move |tx| log_end_in(tx, &run, &step)).await
     }
 
     /// Runs that ended before `before` (µs) and whose logs are not packed, with their ends; after the run `after`, at most `limit`.

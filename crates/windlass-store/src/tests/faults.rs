@@ -316,6 +316,16 @@ async fn postgres_may_go_away_in_the_middle() {
     tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
 }
 
+/// Waits until a commit is held.
+async fn held(proxy: &Proxy) {
+    let held = async {
+        while !proxy.is_held() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), held).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_be_done_twice_is_done_again_where_nobody_knows_of_its_commit() {
     let mut server = tokio::task::spawn_blocking(Postgres::start).await.unwrap().unwrap();
@@ -328,12 +338,7 @@ async fn what_may_be_done_twice_is_done_again_where_nobody_knows_of_its_commit()
         proxy.hold(1, moment);
         let (of, first) = (store.clone(), engine(format!("{name}-0")));
         let mut asked = vec![tokio::spawn(async move { of.engine_register(&first).await })];
-        let held = async {
-            while !proxy.is_held() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), held).await.unwrap();
+        held(&proxy).await;
         for number in 1..together {
             let (of, another) = (store.clone(), engine(format!("{name}-{number}")));
             asked.push(tokio::spawn(async move { of.engine_register(&another).await }));
@@ -344,6 +349,22 @@ async fn what_may_be_done_twice_is_done_again_where_nobody_knows_of_its_commit()
         for one in asked {
             one.await.unwrap().unwrap();
         }
+        // Facts of a step: with its log, once.
+        let a = StepSpec { repeat: Repeat::Once, ..step("a", &[]) };
+        let id = store.run_create(&plan(vec![a.clone()]), "me").await.unwrap();
+        let claim = claimed(store.step_claim("e1", &id, &a, 60_000_000).await.unwrap());
+        proxy.hold(1, moment);
+        let (of, by) = (store.clone(), claim.clone());
+        let facts = [("x.one".to_owned(), serde_json::json!({ "n": 1 })), ("x.two".to_owned(), serde_json::json!({}))];
+        let asked = tokio::spawn(async move { of.step_record(&by, b"said\n", &facts).await });
+        held(&proxy).await;
+        tokio::task::block_in_place(|| server.restart("immediate")).unwrap();
+        proxy.cut();
+        proxy.release();
+        assert_eq!(asked.await.unwrap().unwrap(), Some(5));
+        let facts = store.event_list(Some(&id), 0, 100).await.unwrap().into_iter().filter(|e| e.kind.starts_with("x."));
+        assert_eq!(facts.map(|event| event.kind).collect::<Vec<_>>(), ["x.one", "x.two"]);
+        assert_eq!(store.log_end(&id, &claim.step).await.unwrap(), 5);
         let known =
             store.engine_list().await.unwrap().into_iter().filter(|row| row.engine.id.starts_with(&name)).count();
         assert_eq!(known, together, "{name}");
