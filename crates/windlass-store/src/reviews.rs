@@ -65,13 +65,16 @@ pub(crate) fn review_move_in(
 }
 
 /// Marks a plan file as used; `false` when it was used before.
-pub(crate) fn use_in(tx: &mut Tx<'_>, plan: &str, run: &RunId, step: &StepId) -> Result<bool> {
+///
+/// `marked` is whether this very call did so before, in a transaction that may have happened: then the mark is its own.
+pub(crate) fn use_in(tx: &mut Tx<'_>, plan: &str, run: &RunId, step: &StepId, marked: &mut bool) -> Result<bool> {
     let now = tx.now()?;
     let done = tx.execute(
         "INSERT INTO used_plans (plan, run, step, at) VALUES ($1, $2, $3, $4) ON CONFLICT (plan) DO NOTHING",
         params![plan, run.as_str(), step.as_str(), now],
     )?;
-    Ok(done == 1)
+    *marked |= done == 1;
+    Ok(*marked)
 }
 
 impl Store {
@@ -234,6 +237,7 @@ impl Store {
     /// The database cannot be written.
     pub async fn plan_mark_used(&self, plan: &str, run: &RunId, step: &StepId) -> Result<bool> {
         let (plan, run, step) = (plan.to_owned(), run.clone(), step.clone());
-        self.write(Durability::Durable, move |tx| use_in(tx, &plan, &run, &step)).await
+        let mut marked = false;
+        self.write_again(Durability::Durable, move |tx| use_in(tx, &plan, &run, &step, &mut marked)).await
     }
 }

@@ -509,14 +509,11 @@ impl Store {
     pub async fn process_add(&self, claim: &Claim, process: &ProcessRow, uses: Option<&str>) -> Result<bool> {
         let (claim, process, uses) = (claim.clone(), process.clone(), uses.map(str::to_owned));
         // Processes do not outlive the machine they run on.
-        let (durability, is_repeatable) = match uses {
-            // Done again, it would find the plan used.
-            Some(_) => (Durability::Durable, false),
-            None => (Durability::Lazy, true),
-        };
-        self.write_job(durability, is_repeatable, move |tx| {
+        let durability = if uses.is_some() { Durability::Durable } else { Durability::Lazy };
+        let mut marked = false;
+        self.write_again(durability, move |tx| {
             if let Some(plan) = &uses
-                && !crate::reviews::use_in(tx, plan, &claim.run, &claim.step)?
+                && !crate::reviews::use_in(tx, plan, &claim.run, &claim.step, &mut marked)?
             {
                 return Ok(false);
             }

@@ -362,6 +362,18 @@ async fn what_may_be_done_twice_is_done_again_where_nobody_knows_of_its_commit()
         proxy.cut();
         proxy.release();
         assert_eq!(asked.await.unwrap().unwrap(), Some(5));
+        // A child that uses up a plan may begin, and no other.
+        let process = ProcessRow { pid: 7, ticks: 1, host: "h".into(), boot: "b".into() };
+        proxy.hold(1, moment);
+        let (of, by, row) = (store.clone(), claim.clone(), process.clone());
+        let plan = name.clone();
+        let asked = tokio::spawn(async move { of.process_add(&by, &row, Some(&plan)).await });
+        held(&proxy).await;
+        tokio::task::block_in_place(|| server.restart("immediate")).unwrap();
+        proxy.cut();
+        proxy.release();
+        assert!(asked.await.unwrap().unwrap());
+        assert!(!store.process_add(&claim, &process, Some(&name)).await.unwrap());
         let facts = store.event_list(Some(&id), 0, 100).await.unwrap().into_iter().filter(|e| e.kind.starts_with("x."));
         assert_eq!(facts.map(|event| event.kind).collect::<Vec<_>>(), ["x.one", "x.two"]);
         assert_eq!(store.log_end(&id, &claim.step).await.unwrap(), 5);
