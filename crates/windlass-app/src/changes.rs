@@ -33,7 +33,8 @@ const CURSOR: &str = "listed";
 const BUDGET: &str = "budget";
 /// Where it is kept who we are.
 const ACCOUNT: &str = "account";
-/// Forges' clocks are not ours, µs: what was touched so long before the last list is listed again.
+/// What was touched so long before what a list had last is listed again, µs: a list may lack for a moment what is there, and the first
+/// one goes by our clock.
 const SKEW: Micros = 120_000_000;
 
 /// How often is looked.
@@ -216,21 +217,44 @@ async fn begin(looker: &Arc<Looker>, store: &Store, looks: &mut JoinSet<()>) -> 
     Ok(())
 }
 
+/// How far the lists of a forge have come.
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    /// When the change that was touched last was so, by the forge's clock.
+    newest: Micros,
+    /// When that was listed first, by ours.
+    at: Micros,
+}
+
+impl Listed {
+    fn read(text: &str) -> Option<Self> {
+        // An earlier build kept the first alone.
+        let (newest, at) = text.split_once(' ').unwrap_or((text, ""));
+        Some(Self { newest: newest.parse().ok()?, at: at.parse().unwrap_or(Micros::MAX) })
+    }
+
+    /// From where the next list has to go. Where nothing newer came for long, all that is older was listed again already.
+    fn from(self, now: Micros) -> Micros {
+        if now - self.at < 2 * SKEW { self.newest - SKEW } else { self.newest }
+    }
+}
+
 /// Finds changes that were touched although nobody told so.
 async fn list_all(looker: &Arc<Looker>) -> AppResult<()> {
     for project in looker.projects() {
         // What cannot be listed now is listed next time, from where the last list ended.
         let Some(Ok(at)) = looker.forges.at(&project) else { continue };
         let store = looker.installation.common.store.of_project(&project);
-        let since: Option<Micros> = store.kv_get(SCOPE, CURSOR).await?.and_then(|text| text.parse().ok());
+        let now = store.now().await?;
+        let listed = store.kv_get(SCOPE, CURSOR).await?.and_then(|text| Listed::read(&text));
         // The first time what is done with is of no interest.
-        let states: &'static [ChangeState] = match since {
+        let states: &'static [ChangeState] = match listed {
             Some(_) => &[ChangeState::Open, ChangeState::Merged, ChangeState::Closed],
             None => &[ChangeState::Open],
         };
-        let (forge, from) = (at.forge.clone(), since.map(|since| since - SKEW));
-        let listed = tokio::task::spawn_blocking(move || forge.changes(states, from, LISTED));
-        let found = match listed.await.map_err(crate::error::internal)? {
+        let (forge, from) = (at.forge.clone(), listed.map(|listed| listed.from(now)));
+        let asked = tokio::task::spawn_blocking(move || forge.changes(states, from, LISTED));
+        let found = match asked.await.map_err(crate::error::internal)? {
             Ok(found) => found,
             Err(error) => {
                 looker.pause(&project, &error);
@@ -247,10 +271,10 @@ async fn list_all(looker: &Arc<Looker>) -> AppResult<()> {
                 store.change_due(change.number, None).await?;
             }
         }
-        if let Some(newest) = found.iter().map(|change| change.updated_at).max() {
-            store.kv_set(SCOPE, CURSOR, &since.map_or(newest, |since| since.max(newest)).to_string()).await?;
-        } else if since.is_none() {
-            store.kv_set(SCOPE, CURSOR, &store.now().await?.to_string()).await?;
+        let newest = found.iter().map(|change| change.updated_at).max();
+        let newest = newest.or(if listed.is_none() { Some(now) } else { None });
+        if let Some(newest) = newest.filter(|newest| listed.is_none_or(|listed| listed.newest < *newest)) {
+            store.kv_set(SCOPE, CURSOR, &format!("{newest} {now}")).await?;
         }
         if let Some(budget) = at.forge.budget() {
             let text = serde_json::to_string(&budget).map_err(crate::error::internal)?;
@@ -275,4 +299,20 @@ pub async fn is_our_own(store: &Store, by: Option<&str>) -> AppResult<bool> {
 /// How many requests the forge of a project still took when it was asked last.
 pub(crate) async fn budget(store: &Store) -> AppResult<Option<Budget>> {
     Ok(store.kv_get(SCOPE, BUDGET).await?.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_touched_shortly_before_the_last_is_listed_again_and_then_no_more() {
+        let second = 1_000_000;
+        let from = |text: &str, now: Micros| Listed::read(text).map(|listed| listed.from(now * second) / second);
+        let listed = "1000000000 5000000000";
+        assert_eq!(from(listed, 5_120), Some(880));
+        assert_eq!(from(listed, 5_240), Some(1_000));
+        assert_eq!(from("1000000000", 5_240), Some(880), "of an earlier build");
+        assert_eq!(from("soon", 5_240), None);
+    }
 }

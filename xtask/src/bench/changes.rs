@@ -194,7 +194,7 @@ impl World {
     /// Waits for the next list, and what that finds: our own words touched the changes, and so does who speaks in the same moment.
     fn listed(&self) -> Result<()> {
         if self.sizes.rest > Duration::from_secs(120) {
-            std::thread::sleep(Duration::from_secs(125));
+            std::thread::sleep(Duration::from_secs(122));
         }
         self.quiet(Duration::from_secs(5))
     }
@@ -206,6 +206,8 @@ impl World {
         let open = self.sizes.open;
         self.until("all changes are planned", |forge| Ok((ready(forge)?.len() >= open).then_some(())))?;
         let seconds = begin.elapsed().as_secs_f64();
+        // What was touched shortly before the last is listed twice.
+        self.listed()?;
         self.listed()?;
         let heard = self.forge.heard();
         told("taking up", &heard);
