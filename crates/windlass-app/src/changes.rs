@@ -272,7 +272,7 @@ async fn list_all(looker: &Arc<Looker>) -> AppResult<()> {
             }
         }
         let newest = found.iter().map(|change| change.updated_at).max();
-        let newest = newest.or(if listed.is_none() { Some(now) } else { None });
+        let newest = newest.or_else(|| listed.is_none().then_some(now));
         if let Some(newest) = newest.filter(|newest| listed.is_none_or(|listed| listed.newest < *newest)) {
             store.kv_set(SCOPE, CURSOR, &format!("{newest} {now}")).await?;
         }
