@@ -61,6 +61,7 @@ fn what_can_change_changes_and_what_is_wrong_does_not() {
     place.say("log = \"windlass::http=debug,info\"", &["one", "two"]);
     wait(|| (followed("one") && followed("two")).then_some(()));
     wait(|| tells(&url, "windlass_repository_fetch_failures{project=\"two\"} 0").then_some(()));
+    wait(|| (get(&format!("{url}/readyz"), &[]).0 == 200).then_some(()));
     // Probes are told of from now on.
     wait(|| (get(&format!("{url}/healthz"), &[]).0 == 200 && server.all().contains("path=/healthz")).then_some(()));
 
