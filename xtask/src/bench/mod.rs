@@ -44,7 +44,7 @@ Builds the release binary and measures, each against a baseline in the same run,
   changes   a server and a forge that speaks as GitHub does, with 1,000 open changes: what it asks for while nothing happens,
             against a client that asks for each once a minute; 200 pushes, 50 a minute, of some of which no delivery comes:
             how soon each is taken up, and calls, against the least that tell of a push; and one change of 300 stacks, really
-            planned, against a bare loop of terraform over them. 15 minutes
+            planned, against a bare loop of terraform over them. 20 minutes
 
 Restate, DBOS and awa come from npm and PyPI into ~/.cache/windlass-bench, pinned; where they cannot be had, that is said
 and ours alone is measured.
