@@ -66,14 +66,18 @@ pub(crate) fn review_move_in(
 
 /// Marks a plan file as used; `false` when it was used before.
 ///
-/// `marked` is whether this very call did so before, in a transaction that may have happened: then the mark is its own.
+/// `marked` is whether this very call did so before, in a transaction that may have happened: then the mark may be its own.
 pub(crate) fn use_in(tx: &mut Tx<'_>, plan: &str, run: &RunId, step: &StepId, marked: &mut bool) -> Result<bool> {
     let now = tx.now()?;
     let done = tx.execute(
         "INSERT INTO used_plans (plan, run, step, at) VALUES ($1, $2, $3, $4) ON CONFLICT (plan) DO NOTHING",
         params![plan, run.as_str(), step.as_str(), now],
     )?;
-    *marked |= done == 1;
+    if done == 0 && *marked {
+        let sql = "SELECT COUNT(*) FROM used_plans WHERE plan = $1 AND run = $2 AND step = $3";
+        return Ok(tx.row::<i64>(sql, params![plan, run.as_str(), step.as_str()])? == Some(1));
+    }
+    *marked = done == 1;
     Ok(*marked)
 }
 

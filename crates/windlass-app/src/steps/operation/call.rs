@@ -37,7 +37,7 @@ pub async fn execute(work: &Work<'_>, name: &str, arguments: &BTreeMap<String, E
         }
         let broke_glass = begin(work, &id, name, values).await?;
         let whole = if work.input.broke_glass && !broke_glass {
-            "; its glass is whole, as whoever may break that of this operation may not break its"
+            "; its glass is whole: not everybody who may break that of this operation may break it"
         } else {
             ""
         };
